@@ -1,0 +1,1 @@
+"""Program text becomes a graph document, pass by pass, as in Daphne."""

@@ -1,0 +1,97 @@
+"""This file says what is wrong, where, and what was expected instead.
+
+Every error of the package carries one or more `Problem`s, so that a document or a
+program is checked to its end and reported in one go. A problem prints as
+
+    where: what is wrong; expected ...; got ...
+
+where `where` is `file:line:column` for a program and `file: $.json.path` for a
+document.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "BridgeError",
+    "CompileError",
+    "DaphneError",
+    "DocumentError",
+    "GraphError",
+    "InversionError",
+    "Problem",
+    "ReadError",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        where: Place in the input, `file:line:column` or a JSON path.
+        what: What is wrong, one clause.
+        expected: What would have been right; empty if there is nothing to say.
+        got: What was there; empty if there is nothing to say.
+        context: Lines of the input to show under the sentence (a caret line, say).
+    """
+
+    where: str
+    what: str
+    expected: str = ""
+    got: str = ""
+    context: str = ""
+
+    def __str__(self) -> str:
+        """Return the problem as one sentence, with its context underneath."""
+        sentence = f"{self.where}: {self.what}"
+        if self.expected:
+            sentence += f"; expected {self.expected}"
+        if self.got:
+            sentence += f"; got {self.got}"
+        return f"{sentence}\n{self.context}" if self.context else sentence
+
+
+class BridgeError(Exception):
+    """Bad input, described by one or more problems.
+
+    Attributes:
+        problems: Everything that was found wrong, in the order of the input.
+    """
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.problems: tuple[Problem, ...] = problems
+
+    @classmethod
+    def from_problems(cls, problems: Iterable[Problem]) -> "BridgeError":
+        """Return an error of this class that carries all `problems`."""
+        return cls(*problems)
+
+    def __str__(self) -> str:
+        """Return one line per problem."""
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class ReadError(BridgeError):
+    """The program's text cannot be read as forms."""
+
+
+class CompileError(BridgeError):
+    """The program's forms do not describe a graphical model."""
+
+
+class DocumentError(BridgeError):
+    """The JSON is not a graph document."""
+
+
+class GraphError(BridgeError):
+    """The document does not describe an acyclic graphical model."""
+
+
+class InversionError(BridgeError):
+    """The graph cannot be inverted."""
+
+
+class DaphneError(BridgeError):
+    """The original Daphne could not be run, or failed."""

@@ -1,0 +1,95 @@
+"""This file lists the distributions of the language and what their parameters mean.
+
+The conventions are those of Anglican's runtime, which Daphne programs are written
+for: `normal` takes a *standard deviation*, `gamma` a *rate*, `exponential` a *rate*,
+`mvn` a *covariance*, `uniform-discrete` excludes its upper bound. Densities are not
+here: the package has no numerics.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = ["FAMILIES", "Event", "Family", "Support"]
+
+Event = Literal["scalar", "vector", "matrix"]
+Support = Literal[
+    "real",
+    "positive",
+    "nonnegative",
+    "unit interval",
+    "interval",
+    "boolean",
+    "zero or one",
+    "integers from zero",
+    "integer interval",
+    "index",
+    "category",
+    "simplex",
+    "real vector",
+    "positive definite matrix",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A kind of distribution.
+
+    Attributes:
+        name: Its name in programs and documents.
+        parameters: Names of its parameters, in order; all are required.
+        support: Where it has mass. "interval" and "integer interval" are bounded by
+            parameters, "index" by the length of the weights.
+        event: Shape of one draw.
+        is_discrete: Whether it has a mass function rather than a density.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    support: Support
+    event: Event = "scalar"
+    is_discrete: bool = False
+
+
+def _table(*families: Family) -> Mapping[str, Family]:
+    return MappingProxyType({family.name: family for family in families})
+
+
+FAMILIES: Mapping[str, Family] = _table(
+    Family("normal", ("mean", "standard deviation"), "real"),
+    Family("laplace", ("location", "scale"), "real"),
+    Family("gamma", ("shape", "rate"), "positive"),
+    Family("beta", ("alpha", "beta"), "unit interval"),
+    Family("exponential", ("rate",), "nonnegative"),
+    Family("uniform-continuous", ("minimum", "maximum"), "interval"),
+    Family("student-t", ("degrees of freedom",), "real"),
+    Family("student-t-loc-scale", ("degrees of freedom", "location", "scale"), "real"),
+    Family("chi-squared", ("degrees of freedom",), "positive"),
+    Family("flip", ("probability",), "boolean", is_discrete=True),
+    Family("bernoulli", ("probability",), "zero or one", is_discrete=True),
+    Family("binomial", ("trials", "probability"), "integer interval", is_discrete=True),
+    Family("poisson", ("rate",), "integers from zero", is_discrete=True),
+    Family("discrete", ("weights",), "index", is_discrete=True),
+    Family("categorical", ("value-weight pairs",), "category", is_discrete=True),
+    Family(
+        "uniform-discrete",
+        ("minimum", "maximum (exclusive)"),
+        "integer interval",
+        is_discrete=True,
+    ),
+    Family("dirichlet", ("concentrations",), "simplex", event="vector"),
+    Family("mvn", ("mean", "covariance"), "real vector", event="vector"),
+    Family(
+        "multivariate-t",
+        ("degrees of freedom", "location", "scale matrix"),
+        "real vector",
+        event="vector",
+    ),
+    Family(
+        "wishart",
+        ("degrees of freedom", "scale matrix"),
+        "positive definite matrix",
+        event="matrix",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Structured conditional flows as proposals for Daphne's graphical models."""

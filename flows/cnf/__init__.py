@@ -1,0 +1,1 @@
+"""The conditional flow q(latents | observed) along a faithful inverse."""

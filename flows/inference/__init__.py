@@ -1,0 +1,1 @@
+"""Weights: proposals, particles and what can be trusted of them."""

@@ -1,0 +1,1 @@
+"""The target density p(latents, observed) of a graph."""
