@@ -126,7 +126,7 @@ def _loads_deep(text: str) -> Any:
         if kind == "object" and keys[-1] is None:
             if match.group("quote") is None:
                 raise fail("expected a key in double quotes")
-            key, index = scanstring(text, index, True)
+            key, index = scanstring(text, index)
             colon = _TOKEN.match(text, index)
             if colon is None or colon.group("punctuation") != ":":
                 raise fail("expected ':'")
@@ -141,7 +141,7 @@ def _loads_deep(text: str) -> Any:
             value = [] if token == "[" else {}
             opened = ("array" if token == "[" else "object", value)
         elif match.group("quote") is not None:
-            value, index = scanstring(text, index, True)
+            value, index = scanstring(text, index)
         elif match.group("number") is not None:
             is_whole = match.group("fraction") is None and not match.group("exponent")
             value = (int if is_whole else float)(match.group("number"))
@@ -179,9 +179,7 @@ def _pieces(value: Any) -> Iterator[str]:
             for position, (key, member) in reversed(list(enumerate(item.items()))):
                 stack.append((None, member))
                 comma = ", " if position else ""
-                stack.append(
-                    (f"{comma}{json.dumps(key, ensure_ascii=False)}: ", None)
-                )
+                stack.append((f"{comma}{json.dumps(key, ensure_ascii=False)}: ", None))
             stack.append(("{", None))
         else:
             try:

@@ -28,6 +28,7 @@ __all__ = [
     "Value",
     "evaluate",
     "free_names",
+    "is_false",
     "is_literal",
     "literal_value",
     "postorder",
@@ -143,9 +144,9 @@ class ExpressionTable:
     ) -> Expression | None:
         """Return a simpler expression of the same value, or None."""
         if head == "if" and len(given) == 3 and isinstance(given[0], Constant):
-            return given[2] if given[0].value in (False, None) else given[1]
+            return given[2] if is_false(given[0].value) else given[1]
         if head == "and":
-            kept = [a for a in given if not (_is(a, True))]
+            kept = [a for a in given if not _is_true(a)]
             if len(kept) < len(given):
                 kept = kept if given[-1] in kept else [*kept, given[-1]]
                 if len(kept) == 1:
@@ -203,8 +204,13 @@ class ExpressionTable:
         return None
 
 
-def _is(expression: Expression, value: Value) -> bool:
-    return isinstance(expression, Constant) and expression.value is value
+def _is_true(expression: Expression) -> bool:
+    return isinstance(expression, Constant) and expression.value is True
+
+
+def is_false(value: Value) -> bool:
+    """Return whether a condition fails: only `false` and `nil` do, 0 does not."""
+    return value is False or value is None
 
 
 def postorder(roots: Iterable[Expression]) -> Iterator[Expression]:
@@ -294,13 +300,13 @@ def _next_needed(call: Call, values: Mapping[int, Value]) -> list[Expression]:
         condition, then, otherwise = call.arguments
         if id(condition) not in values:
             return [condition]
-        branch = otherwise if values[id(condition)] in (False, None) else then
+        branch = otherwise if is_false(values[id(condition)]) else then
         return [] if id(branch) in values else [branch]
     if call.head in ("and", "or"):
         for argument in call.arguments:
             if id(argument) not in values:
                 return [argument]
-            if (values[id(argument)] in (False, None)) == (call.head == "and"):
+            if is_false(values[id(argument)]) == (call.head == "and"):
                 return []
         return []
     return [a for a in call.arguments if id(a) not in values]
@@ -309,13 +315,12 @@ def _next_needed(call: Call, values: Mapping[int, Value]) -> list[Expression]:
 def _applied(call: Call, values: Mapping[int, Value]) -> Value:
     if call.head == "if" and len(call.arguments) == 3:
         condition, then, otherwise = call.arguments
-        is_false = values[id(condition)] in (False, None)
-        return values[id(otherwise if is_false else then)]
+        return values[id(otherwise if is_false(values[id(condition)]) else then)]
     if call.head in ("and", "or"):
         result: Value = True if call.head == "and" else None
         for argument in call.arguments:
             result = values[id(argument)]
-            if (result in (False, None)) == (call.head == "and"):
+            if is_false(result) == (call.head == "and"):
                 return result
         return result
     primitive = PRIMITIVES.get(call.head)

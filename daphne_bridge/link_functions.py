@@ -13,16 +13,17 @@ depth. The number of steps is bounded.
 """
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+import re
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import Problem
-from .expression import Call, Constant, Expression, ExpressionTable
+from .expression import Call, Constant, Expression, ExpressionTable, is_false
 from .families import FAMILIES
 from .primitives import PRIMITIVES, Keyword
 
-__all__ = ["STEP_LIMIT", "ParsedLink", "TermReader"]
+__all__ = ["STEP_LIMIT", "ParsedLink", "TermReader", "json_path"]
 
 STEP_LIMIT = 50_000_000
 """Most terms read from one document; recursion that does not end stops here."""
@@ -33,7 +34,21 @@ DEPTH_LIMIT = 1_000_000
 _CONSTANTS: Mapping[str, float] = {"PI": math.pi, "E": math.e}
 
 _TAKES_KEYWORDS = frozenset(
-    "get put assoc hash-map vector list = == not= contains? conj cons append".split()
+    [
+        "get",
+        "put",
+        "assoc",
+        "hash-map",
+        "vector",
+        "list",
+        "=",
+        "==",
+        "not=",
+        "contains?",
+        "conj",
+        "cons",
+        "append",
+    ]
 )
 
 Path = tuple[Any, ...]
@@ -60,6 +75,17 @@ class ParsedLink:
 
 class _Unreadable(Exception):
     """A term has no meaning; the problem has been noted."""
+
+
+def json_path(path: Iterable[str | int]) -> str:
+    """Return a JSON path as text, `$[1].P.sample3[1]`."""
+    keys = (
+        f"[{key}]"
+        if isinstance(key, int)
+        else (f".{key}" if re.fullmatch(r"[\w-]+", key) else f"[{key!r}]")
+        for key in path
+    )
+    return "$" + "".join(keys)
 
 
 class TermReader:
@@ -95,8 +121,7 @@ class TermReader:
 
     def where(self, path: Path) -> str:
         """Return a place in the document as text."""
-        keys = (f"[{k}]" if isinstance(k, int) else f".{k}" for k in path)
-        return f"{self._source}: $" + "".join(keys)
+        return f"{self._source}: {json_path(path)}"
 
     def link(self, term: Any, path: Path) -> ParsedLink | None:
         """Return the parsed link function, or None after noting a problem."""
@@ -105,7 +130,7 @@ class TermReader:
             test = self.read(term[1], (*path, 1))
             if test is None:
                 return None
-            if isinstance(test, Constant) and test.value in (False, None):
+            if isinstance(test, Constant) and is_false(test.value):
                 return ParsedLink("never", None)
             if not isinstance(test, Constant):
                 condition = (
@@ -179,9 +204,7 @@ class TermReader:
         answer: Expression | None = None
         while True:
             try:
-                request = (
-                    next(stack[-1]) if answer is None else stack[-1].send(answer)
-                )
+                request = next(stack[-1]) if answer is None else stack[-1].send(answer)
             except StopIteration as stop:
                 stack.pop()
                 answer = stop.value
@@ -247,12 +270,11 @@ class TermReader:
         if isinstance(alias, str):
             head = alias
         elif alias is not None or head in self._vertices:
-            if head.startswith("sample") or head.startswith("observe") or alias:
-                items = []
-                for index, item in enumerate(term):
-                    items.append((yield item, scope, (*path, index)))
-                return self._table.call("vector", items)
-            raise self._refuse(path, f"{head} is no function", "a function name")
+            # A sequence whose first item is a node or a local value.
+            items = []
+            for index, item in enumerate(term):
+                items.append((yield item, scope, (*path, index)))
+            return self._table.call("vector", items)
         special = self._SPECIAL.get(head)
         if head in self._functions and head not in FAMILIES:
             return (yield from self._inline(head, term[1:], scope, path))
@@ -346,9 +368,7 @@ class TermReader:
             inner[bindings[index]] = (
                 function_name
                 if function_name is not None
-                else (
-                    yield bindings[index + 1], dict(inner), (*path, 1, index + 1)
-                )
+                else (yield bindings[index + 1], dict(inner), (*path, 1, index + 1))
             )
         result: Expression = self._table.constant(None)
         for index, body in enumerate(term[2:], start=2):
@@ -361,12 +381,12 @@ class TermReader:
         condition = yield term[1], scope, (*path, 1)
         otherwise = term[3] if len(term) == 4 else None
         if isinstance(condition, Constant):
-            is_false = condition.value in (False, None)
+            is_taken = not is_false(condition.value)
             return (
                 yield (
-                    otherwise if is_false else term[2],
+                    term[2] if is_taken else otherwise,
                     scope,
-                    (*path, 3 if is_false else 2),
+                    (*path, 2 if is_taken else 3),
                 )
             )
         then = yield term[2], scope, (*path, 2)
@@ -429,7 +449,10 @@ class TermReader:
         return self._table.call("vector", items)
 
     def _sample(
-        self, term: list[Any], scope: Scope, path: Path  # noqa: ARG002
+        self,
+        term: list[Any],
+        scope: Scope,  # noqa: ARG002
+        path: Path,
     ) -> _Step:
         raise self._refuse(
             path,
@@ -438,9 +461,7 @@ class TermReader:
         )
         yield  # makes this a generator, as its siblings are
 
-    _SPECIAL: Mapping[
-        str, Callable[["TermReader", list[Any], Scope, Path], _Step]
-    ] = {
+    _SPECIAL: Mapping[str, Callable[["TermReader", list[Any], Scope, Path], _Step]] = {
         "let": _let,
         "if": _if,
         "loop": _loop,
@@ -471,7 +492,9 @@ class TermReader:
                 stack.extend(current.arguments[0].arguments)
                 continue
             got = current.head if isinstance(current, Call) else repr(current)
-            self._problem(path, "not a distribution", "a call such as (normal 0 1)", got)
+            self._problem(
+                path, "not a distribution", "a call such as (normal 0 1)", got
+            )
             return False
         return True
 

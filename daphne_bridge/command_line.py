@@ -1,0 +1,88 @@
+"""This file turns errors into messages and exit codes, the same way for every command.
+
+Exit codes: 0 done; 2 bad input, one `where: what; expected; got` line per problem; 1
+failure of the program itself; 130 interrupted from the keyboard.
+"""
+
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from .errors import BridgeError, Problem
+
+__all__ = ["BAD_INPUT", "FAILURE", "INTERRUPTED", "guarded", "print_json", "warn"]
+
+FAILURE = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on standard output."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def warn(problems: Iterable[Problem]) -> None:
+    """Print warnings on standard error."""
+    for problem in problems:
+        click.echo(f"warning: {problem}", err=True)
+
+
+def _problem_json(problem: Problem) -> dict[str, str]:
+    return {
+        "where": problem.where,
+        "what": problem.what,
+        "expected": problem.expected,
+        "got": problem.got,
+    }
+
+
+def guarded(
+    command: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    """Return `command` with its errors printed and turned into exit codes.
+
+    A keyword argument `as_json` of the command decides whether problems are printed
+    as JSON on standard output. `DAPHNE_BRIDGE_DEBUG=1` shows the traceback of a
+    failure.
+    """
+
+    @functools.wraps(command)
+    def run(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        try:
+            return command(*arguments, **options)
+        except BridgeError as error:
+            if options.get("as_json"):
+                problems = [_problem_json(problem) for problem in error.problems]
+                print_json({"ok": False, "problems": problems})
+            click.echo(f"{error}", err=True)
+            sys.exit(BAD_INPUT)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # The reader went away; closing quietly is what a filter does.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILURE)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            if os.environ.get("DAPHNE_BRIDGE_DEBUG"):
+                traceback.print_exc()
+            kind = type(error).__name__
+            text = " ".join(str(error).split()) or "no message"
+            click.echo(
+                f"failure: {kind}: {text} (DAPHNE_BRIDGE_DEBUG=1 shows where)", err=True
+            )
+            sys.exit(FAILURE)
+
+    return run
