@@ -1,0 +1,269 @@
+r"""This file defines the training objectives as functions of (model, flow, batch).
+
+With p(z, x) the model's joint density in free coordinates, y the nuisance columns with
+target N(0, I), and p(z, y, x) = p(z, x) N(y; 0, I),
+
+    forward_kl  F = E_p(z,y,x) [log p(z,y,x) - log q(z,y|x)],
+    reverse_kl  R = E_p(x) q(z,y|x) [log q(z,y|x) - log p(z,y,x)],
+    symmetric   J = (F + R) / 2.
+
+F and R are Kullback-Leibler divergences plus and minus the same constant, so it cancels
+in J, which is the expected Jeffreys divergence: zero exactly when q is the posterior.
+Both directions of a row share its observed values, so log p(x) cancels row by row and
+the estimate of J has a far smaller variance than those of F and R.
+
+Every loss has the signature (model, flow, batch, *, engine) -> terms, and returns one
+term per row; a mean of terms is the estimate. Terms are not clipped: `Estimate` counts
+those that are not finite and leaves them out of its mean, and says so.
+
+References:
+    Weilbach et al., AISTATS 2020, section 3.4.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .cnf.engine import Engine
+from .cnf.flow import ConditionalFlow
+
+__all__ = [
+    "Batch",
+    "Estimate",
+    "SymmetricEstimate",
+    "TargetModel",
+    "draw_batch",
+    "estimate",
+    "estimate_symmetric",
+    "forward_kl",
+    "reverse_kl",
+    "symmetric",
+    "symmetric_parts",
+]
+
+_HALF_LOG_TWO_PI = 0.9189385332046727
+
+
+class JointDraws(Protocol):
+    """Joint draws of a model, in natural coordinates."""
+
+    @property
+    def latents(self) -> Tensor:
+        """Latents, [draw, latent]."""
+        ...
+
+    @property
+    def observed(self) -> Tensor:
+        """Observed values, [draw, observed]."""
+        ...
+
+
+class TargetModel(Protocol):
+    """What the losses need of a model."""
+
+    def sample(self, num: int, *, generator: torch.Generator) -> JointDraws:
+        """Joint draws."""
+        ...
+
+    def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
+        """Log joint density in free coordinates, in nats."""
+        ...
+
+    def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Free coordinates, with log|det|."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Joint draws for the forward direction, and base points for the reverse one.
+
+    Args:
+        free: latents of joint draws, in free coordinates.
+        auxiliary: standard normal nuisance columns.
+        observed: observed values of the same draws, used in both directions.
+        log_joint: log p(free, observed) + log N(auxiliary), in nats.
+        base: standard normal base points.
+    """
+
+    free: Float[Tensor, "batch free"]
+    auxiliary: Float[Tensor, "batch auxiliary"]
+    observed: Float[Tensor, "batch observed"]
+    log_joint: Float[Tensor, " batch"]
+    base: Float[Tensor, "batch state"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean of terms.
+
+    Args:
+        mean: mean of the finite terms, in nats.
+        standard_error: its standard error.
+        num_terms: number of terms.
+        num_non_finite: how many were not finite and are not in the mean.
+        median_of_means: median of the means of batches of 100 terms.
+        trimmed_mean: mean without the 0.5 % largest terms.
+    """
+
+    mean: float
+    standard_error: float
+    num_terms: int
+    num_non_finite: int
+    median_of_means: float
+    trimmed_mean: float
+
+    def sentence(self) -> str:
+        """The estimate in words."""
+        text = f"{self.mean:.4g} +- {self.standard_error:.2g} nats"
+        if self.num_non_finite:
+            text += (
+                f" without {self.num_non_finite} of {self.num_terms} terms that were "
+                "not finite"
+            )
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class SymmetricEstimate:
+    """J with its two directions.
+
+    Args:
+        symmetric: J = (F + R) / 2.
+        forward: F, up to the model's entropy constant.
+        reverse: R, up to the same constant with the other sign.
+    """
+
+    symmetric: Estimate
+    forward: Estimate
+    reverse: Estimate
+
+
+def draw_batch(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    num: int,
+    *,
+    generator: torch.Generator,
+) -> Batch:
+    """A fresh batch of ``num`` rows for each direction."""
+    draws = model.sample(num, generator=generator)
+    like = flow.normalisation.shift
+    free = model.unconstrain(draws.latents)[0]
+    observed = draws.observed
+    auxiliary = torch.randn(
+        num,
+        flow.structure.auxiliary_dim,
+        generator=generator,
+        dtype=like.dtype,
+        device=generator.device,
+    ).to(like.device)
+    with torch.no_grad():
+        log_joint = model.log_joint_free(free, observed)
+    return Batch(
+        free=free.to(like),
+        auxiliary=auxiliary,
+        observed=observed.to(like),
+        log_joint=log_joint + _standard_normal(auxiliary),
+        base=flow.sample_base(num, generator=generator),
+    )
+
+
+def forward_kl(
+    model: TargetModel,  # noqa: ARG001 (the signature all losses share)
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> Float[Tensor, " batch"]:
+    """Terms of F, in nats."""
+    log_prob = flow.log_prob(batch.free, batch.auxiliary, batch.observed, engine=engine)
+    return batch.log_joint - log_prob
+
+
+def reverse_kl(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> Float[Tensor, " batch"]:
+    """Terms of R, in nats."""
+    free, auxiliary, log_det = flow.base_to_latent(
+        batch.base, batch.observed, engine=engine
+    )
+    log_prob = _standard_normal(batch.base) - log_det.sum(-1)
+    log_joint = model.log_joint_free(free, batch.observed)
+    return log_prob - log_joint - _standard_normal(auxiliary)
+
+
+def symmetric(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> Float[Tensor, " batch"]:
+    """Terms of J, in nats, from one solve for both directions."""
+    forward, reverse = symmetric_parts(model, flow, batch, engine=engine)
+    return 0.5 * (forward + reverse)
+
+
+def symmetric_parts(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Terms of F and of R, in nats, from one solve."""
+    both = flow.two_way(
+        batch.free,
+        batch.auxiliary,
+        batch.observed,
+        batch.base,
+        engine=engine,
+    )
+    draw = both.draw
+    log_joint = model.log_joint_free(draw.free, batch.observed)
+    target = log_joint + _standard_normal(draw.auxiliary)
+    return batch.log_joint - both.log_prob, draw.log_prob - target
+
+
+def estimate(terms: Float[Tensor, " batch"]) -> Estimate:
+    """Mean of terms with its standard error; non-finite terms are counted."""
+    terms = terms.detach().double()
+    finite = terms[torch.isfinite(terms)]
+    count = finite.numel()
+    if count < 2:
+        nan = float("nan")
+        return Estimate(nan, nan, terms.numel(), terms.numel() - count, nan, nan)
+    chunks = [part.mean() for part in torch.split(finite, 100)]
+    kept = finite.sort().values[: count - count // 200]
+    return Estimate(
+        mean=float(finite.mean()),
+        standard_error=float(finite.std() / count**0.5),
+        num_terms=terms.numel(),
+        num_non_finite=terms.numel() - count,
+        median_of_means=float(torch.stack(chunks).median()),
+        trimmed_mean=float(kept.mean()),
+    )
+
+
+def estimate_symmetric(
+    forward: Float[Tensor, " batch"], reverse: Float[Tensor, " batch"]
+) -> SymmetricEstimate:
+    """J, F and R of terms paired row by row."""
+    return SymmetricEstimate(
+        symmetric=estimate(0.5 * (forward + reverse)),
+        forward=estimate(forward),
+        reverse=estimate(reverse),
+    )
+
+
+def _standard_normal(values: Tensor) -> Tensor:
+    """Log density of standard normal columns."""
+    return (-0.5 * values.square() - _HALF_LOG_TWO_PI).sum(-1)
