@@ -1,0 +1,205 @@
+r"""This file weighs independent draws of a proposal against the target.
+
+    (z_i, y_i) ~ q(· | x),      log w_i = log p(z_i, x) - log_prob(z_i, y_i | x).
+
+The mean weight is an unbiased estimate of the evidence p(x); the self-normalised
+averages converge to those of the posterior. Batches are drawn apart, each from a
+generator that follows from the seed and the batch's number alone: a batch that was lost
+can be drawn again and is the same batch, wherever and in whatever order it is drawn.
+
+References:
+    Owen (2013), Monte Carlo theory, methods and examples, chapter 9,
+    https://artowen.su.domains/mc/
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import InferenceError, Problem
+from .particles import Particles, latent_columns
+from .proposal import Proposal, ProposalDraw, Target
+from .weights import WeightTotals, check_log_weights
+
+__all__ = [
+    "ImportanceReport",
+    "batch_generator",
+    "importance_batch",
+    "importance_particles",
+    "importance_sample",
+    "log_weights_of",
+]
+
+_BATCH_SIZE = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImportanceReport:
+    """One batch of particles, with the totals so far.
+
+    Attributes:
+        particles: The particles of this batch only.
+        totals: What the weights of all batches so far add up to.
+        num_planned: Number of particles that the run will draw in all.
+    """
+
+    particles: Particles
+    totals: WeightTotals
+    num_planned: int
+
+
+def batch_generator(
+    seed: int, batch: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return the generator of one batch; streams of different batches do not overlap.
+
+    Args:
+        seed: Seed of the whole run, not negative.
+        batch: Number of the batch, from 0.
+        device: Where the proposal draws.
+    """
+    words = np.random.SeedSequence([seed, batch]).generate_state(1, np.uint64)
+    generator = torch.Generator(device)
+    generator.manual_seed(int(words[0] >> np.uint64(1)))
+    return generator
+
+
+def log_weights_of(
+    target: Target, draw: ProposalDraw, observed: Float[Tensor, " observed"]
+) -> Float[Tensor, " particle"]:
+    """Return log p(latents, observed) - log_prob of every draw, in nats.
+
+    Raises:
+        InferenceError: If a density is not in float64, if a draw has density 0 under
+            the proposal that drew it, or if a weight is nan or +inf.
+    """
+    num = draw.latents.shape[0]
+    log_joint = target.log_joint(draw.latents, observed.expand(num, -1))
+    for name, density in (("proposal", draw.log_prob), ("target", log_joint)):
+        if density.dtype != torch.float64 or density.shape != (num,):
+            raise InferenceError(
+                Problem(
+                    name,
+                    "the log density has the wrong type",
+                    f"float64 of shape [{num}]",
+                    f"{density.dtype} of shape {list(density.shape)}",
+                )
+            )
+    num_impossible = int((draw.log_prob == -torch.inf).sum())
+    if num_impossible:
+        raise InferenceError(
+            Problem(
+                "proposal",
+                "draws have density 0 under the proposal that drew them",
+                "a positive density",
+                f"density 0 for {num_impossible} of {num} draws",
+            )
+        )
+    log_weights = log_joint - draw.log_prob
+    check_log_weights(log_weights, "importance sampling")
+    return log_weights
+
+
+@torch.no_grad()
+def importance_batch(
+    target: Target,
+    proposal: Proposal,
+    observed: Float[Tensor, " observed"],
+    num_particles: int,
+    *,
+    generator: torch.Generator,
+) -> Particles:
+    """Return weighted draws of one batch, on the CPU.
+
+    Raises:
+        InferenceError: If a weight is nan or +inf, or a density not in float64.
+    """
+    draw = proposal.rsample_and_log_prob(observed, num_particles, generator=generator)
+    log_weights = log_weights_of(target, draw, observed)
+    return Particles.from_draws(
+        draw.latents.cpu(), log_weights.cpu(), latent_columns(target.layout)
+    )
+
+
+def importance_sample(
+    target: Target,
+    proposal: Proposal,
+    observed: Float[Tensor, " observed"],
+    num_particles: int,
+    *,
+    seed: int,
+    batch_size: int = _BATCH_SIZE,
+) -> Iterator[ImportanceReport]:
+    """Yield the particles batch by batch, with the totals so far.
+
+    The memory in use is that of one batch; who wants all particles merges them, who
+    wants enough of them stops when `report.totals.ess` is.
+
+    Args:
+        target: The model.
+        proposal: What is drawn from.
+        observed: The observed values, on the proposal's device.
+        num_particles: Number of particles in all.
+        seed: Decides every draw, together with `batch_size`.
+        batch_size: Number of particles drawn at once.
+
+    Raises:
+        ValueError: If a number is not positive.
+        InferenceError: If a weight is nan or +inf, or a density not in float64.
+    """
+    _check_positive(num_particles=num_particles, batch_size=batch_size)
+    return _batches(target, proposal, observed, num_particles, seed, batch_size)
+
+
+def importance_particles(
+    target: Target,
+    proposal: Proposal,
+    observed: Float[Tensor, " observed"],
+    num_particles: int,
+    *,
+    seed: int,
+    batch_size: int = _BATCH_SIZE,
+) -> Particles:
+    """Return all particles of `importance_sample` as one set."""
+    reports = importance_sample(
+        target,
+        proposal,
+        observed,
+        num_particles,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    return Particles.merge(report.particles for report in reports)
+
+
+def _batches(
+    target: Target,
+    proposal: Proposal,
+    observed: Float[Tensor, " observed"],
+    num_particles: int,
+    seed: int,
+    batch_size: int,
+) -> Iterator[ImportanceReport]:
+    totals = WeightTotals()
+    for batch, start in enumerate(range(0, num_particles, batch_size)):
+        particles = importance_batch(
+            target,
+            proposal,
+            observed,
+            min(batch_size, num_particles - start),
+            generator=batch_generator(seed, batch, observed.device),
+        )
+        totals = totals.merge(particles.totals)
+        yield ImportanceReport(particles, totals, num_particles)
+
+
+def _check_positive(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(
+                f"importance sampling: {name} must be positive; got {number}"
+            )

@@ -1,0 +1,194 @@
+"""This file keeps particles on disk.
+
+The format is an uncompressed `.npz` without pickled objects:
+
+- one float64 array `[particle, *shape]` per latent, under the document's name;
+- `log_weights [particle]`, float64, unnormalised, in nats;
+- `names` and `labels`, text: the latents in the order of their columns, as the document
+  and as the program call them.
+
+Equal particles give equal bytes. A file is written beside its place and renamed, so
+that a kill leaves the old file or the new one.
+"""
+
+import io
+import math
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import InferenceError, Problem
+from .particles import LatentColumns, Particles
+
+__all__ = ["load_particles", "save_particles"]
+
+_Array = npt.NDArray[Any]
+
+_TEXT_ARRAYS = ("names", "labels")
+_RESERVED = ("log_weights", *_TEXT_ARRAYS)
+# Zip members carry a date; a fixed one makes equal particles equal bytes.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+# What zipfile and numpy raise on damaged files; RuntimeError for a bit that says
+# "encrypted" or "a later version".
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)
+
+
+def save_particles(particles: Particles, path: Path) -> None:
+    """Write the particles to `path`, whole or not at all.
+
+    The file is written beside its place, then renamed.
+
+    Raises:
+        InferenceError: If a latent's name clashes with an array of the format.
+    """
+    arrays = {
+        each.name: np.ascontiguousarray(particles.value(each.name).cpu().numpy())
+        for each in particles.columns
+    }
+    if len(arrays) < len(particles.columns) or any(
+        name in arrays for name in _RESERVED
+    ):
+        raise InferenceError(
+            Problem(
+                str(path),
+                "the names of the latents cannot be used as names of arrays",
+                f"different names, and none of {', '.join(_RESERVED)}",
+                ", ".join(each.name for each in particles.columns),
+            )
+        )
+    arrays["log_weights"] = particles.log_weights.cpu().numpy()
+    arrays["names"] = np.array([each.name for each in particles.columns], dtype=np.str_)
+    arrays["labels"] = np.array(
+        [each.label for each in particles.columns], dtype=np.str_
+    )
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _write_npz(beside, arrays)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_particles(path: Path) -> Particles:
+    """Return the particles that `save_particles` wrote to `path`.
+
+    Raises:
+        InferenceError: If the file is missing, cut short, or no particles file.
+    """
+    try:
+        arrays = _read_npz(path)
+    except _DAMAGE as error:
+        raise InferenceError(
+            Problem(
+                str(path),
+                "this is not a whole particles file",
+                "an uncompressed .npz archive without pickled objects",
+                str(error) or type(error).__name__,
+            )
+        ) from error
+    return _from_arrays(arrays, path)
+
+
+def _write_npz(path: Path, arrays: dict[str, _Array]) -> None:
+    with path.open("xb") as stream:
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in arrays.items():
+                member = zipfile.ZipInfo(f"{name}.npy", _ZIP_DATE)
+                with archive.open(member, "w", force_zip64=True) as target:
+                    np.lib.format.write_array(  # type: ignore[no-untyped-call]
+                        target, array, allow_pickle=False
+                    )
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _read_npz(path: Path) -> dict[str, _Array]:
+    """Return the arrays of an archive; what a header claims is never allocated."""
+    arrays: dict[str, _Array] = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"the array {name} is compressed")
+            content = archive.read(member)
+            stream = io.BytesIO(content)
+            version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+            if version != (1, 0):
+                raise ValueError(f"the array {name} has an unknown version")
+            shape, is_fortran, dtype = _read_header(stream)
+            if dtype.hasobject:
+                raise ValueError(f"the array {name} holds pickled objects")
+            flat = np.frombuffer(content, dtype, offset=stream.tell())
+            if flat.size != math.prod(shape):
+                raise ValueError(f"the array {name} is not of the size it claims")
+            arrays[name] = flat.reshape(shape, order="F" if is_fortran else "C")
+    return arrays
+
+
+def _read_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]]
+    header = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
+    return header
+
+
+def _from_arrays(arrays: dict[str, _Array], path: Path) -> Particles:
+    """Return the particles that the arrays of a file describe, or say what is wrong."""
+
+    def wrong(what: str, expected: str, got: str) -> InferenceError:
+        return InferenceError(Problem(str(path), what, expected, got))
+
+    missing = [name for name in _RESERVED if name not in arrays]
+    if missing:
+        raise wrong(
+            "arrays are missing", ", ".join(_RESERVED), f"no {', '.join(missing)}"
+        )
+    if any(
+        arrays[name].dtype.kind != "U" or arrays[name].ndim != 1
+        for name in _TEXT_ARRAYS
+    ):
+        raise wrong("names and labels are no lists of text", "text arrays", "others")
+    names, labels = arrays["names"].tolist(), arrays["labels"].tolist()
+    if len(labels) != len(names) or set(names) != set(arrays) - set(_RESERVED):
+        raise wrong(
+            "the list of names does not fit the arrays",
+            ", ".join(names),
+            ", ".join(sorted(set(arrays) - set(_RESERVED))),
+        )
+    log_weights = arrays["log_weights"]
+    num = log_weights.shape[0] if log_weights.ndim == 1 else -1
+    for name in (*names, "log_weights"):
+        array = arrays[name]
+        if array.dtype != np.float64 or array.ndim == 0 or array.shape[0] != num:
+            raise wrong(
+                f"the array {name} does not fit",
+                "float64 with one row per particle",
+                f"{array.dtype} {list(array.shape)}",
+            )
+    columns: list[LatentColumns] = []
+    start = 0
+    for name, label in zip(names, labels, strict=True):
+        shape = arrays[name].shape[1:]
+        columns.append(
+            LatentColumns(name, label, shape, start, start + math.prod(shape))
+        )
+        start = columns[-1].stop
+    latents = np.empty((num, start))
+    for each in columns:
+        latents[:, each.start : each.stop] = arrays[each.name].reshape(
+            num, each.stop - each.start
+        )
+    return Particles.from_draws(
+        torch.from_numpy(latents), torch.from_numpy(log_weights.copy()), columns
+    )

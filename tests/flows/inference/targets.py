@@ -1,0 +1,140 @@
+"""Hand-written models with exact answers, for the tests of flows.inference.
+
+`NormalChain`: x_0 ~ N(0, s), x_t ~ N(x_{t-1}, q), y_t ~ N(x_t, r). Everything is
+jointly normal, so the posterior and the evidence follow from one covariance matrix.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from flows.inference.proposal import ProposalDraw
+
+
+@dataclass(frozen=True)
+class NamedVariable:
+    """A latent of a layout."""
+
+    name: str
+    label: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class NamedLayout:
+    """The latents in order."""
+
+    latents: tuple[NamedVariable, ...]
+
+
+@dataclass(frozen=True)
+class JointDraws:
+    """Latents and simulated data."""
+
+    latents: Tensor
+    observed: Tensor
+
+
+def normal_log_prob(value, mean, scale):
+    return torch.distributions.Normal(mean, scale).log_prob(value)
+
+
+@dataclass(frozen=True)
+class NormalChain:
+    """A linear-Gaussian state-space model; scales are standard deviations."""
+
+    num_steps: int = 1
+    initial: float = 1.0
+    transition: float = 0.5
+    noise: float = 0.7
+
+    @property
+    def layout(self):
+        return NamedLayout(
+            tuple(
+                NamedVariable(f"sample{t}", f"z{t}", ()) for t in range(self.num_steps)
+            )
+        )
+
+    def sample(self, num, *, generator):
+        shape = (num, self.num_steps)
+        noise = torch.randn(shape, dtype=torch.float64, generator=generator)
+        scales = torch.full((self.num_steps,), self.transition, dtype=torch.float64)
+        scales[0] = self.initial
+        latents = (noise * scales).cumsum(1)
+        noise = torch.randn(shape, dtype=torch.float64, generator=generator)
+        return JointDraws(latents, latents + self.noise * noise)
+
+    def log_prior(self, latents):
+        first = normal_log_prob(latents[..., 0], 0.0, self.initial)
+        rest = normal_log_prob(latents[..., 1:], latents[..., :-1], self.transition)
+        return first + rest.sum(-1)
+
+    def log_likelihood_terms(self, latents, observed):
+        return normal_log_prob(observed, latents, self.noise)
+
+    def log_joint(self, latents, observed):
+        return self.log_prior(latents) + self.log_likelihood_terms(
+            latents, observed
+        ).sum(-1)
+
+    def constrain(self, free):
+        return free, free.new_zeros(free.shape[:-1])
+
+    def unconstrain(self, latents):
+        return latents, latents.new_zeros(latents.shape[:-1])
+
+    def posterior(self, observed):
+        """Return mean, covariance of the latents and the log evidence."""
+        steps = np.arange(self.num_steps)
+        prior = self.initial**2 + self.transition**2 * np.minimum.outer(steps, steps)
+        marginal = prior + self.noise**2 * np.eye(self.num_steps)
+        gain = np.linalg.solve(marginal, prior).T
+        data = observed.numpy()
+        law = stats.multivariate_normal(np.zeros(self.num_steps), marginal)
+        return gain @ data, prior - gain @ prior, float(law.logpdf(data))
+
+
+@dataclass(frozen=True)
+class NormalProposal:
+    """N(mean, factor factorᵀ) over latents and nuisances, or exactly the posterior."""
+
+    mean: Tensor
+    factor: Tensor
+    auxiliary_dim: int = 0
+
+    @classmethod
+    def from_moments(cls, mean, covariance, auxiliary_dim=0):
+        factor = torch.linalg.cholesky(torch.as_tensor(covariance))
+        return cls(torch.as_tensor(mean), factor, auxiliary_dim)
+
+    def _law(self):
+        return torch.distributions.MultivariateNormal(self.mean, scale_tril=self.factor)
+
+    def _reference(self, auxiliary):
+        return normal_log_prob(auxiliary, 0.0, 1.0).sum(-1)
+
+    def rsample_and_log_prob(self, observed, num_particles, *, generator):
+        noise = torch.randn(
+            (num_particles, self.mean.shape[0]),
+            dtype=torch.float64,
+            generator=generator,
+        )
+        joint = self.mean + noise @ self.factor.T
+        split = joint.shape[1] - self.auxiliary_dim
+        auxiliary = joint[:, split:]
+        log_prob = self._law().log_prob(joint) - self._reference(auxiliary)
+        return ProposalDraw(joint[:, :split], auxiliary, log_prob)
+
+    def log_prob(self, latents, auxiliary, observed):
+        joint = torch.cat([latents, auxiliary], 1)
+        return self._law().log_prob(joint) - self._reference(auxiliary)
+
+
+def seeded(seed=0):
+    generator = torch.Generator()
+    generator.manual_seed(seed)
+    return generator
