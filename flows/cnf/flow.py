@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .engine import Engine, TorchEngine
 from .normalisation import Normalisation
 from .structure import Structure
-from .vector_field import FieldConfig, VectorField
+from .vector_field import FieldConfig, VectorField, evaluate_field
 
 __all__ = ["ConditionalFlow", "FlowDraw", "TwoWay", "build_flow"]
 
@@ -185,6 +185,30 @@ class ConditionalFlow(nn.Module):
         solution = engine.solve(self.field, base[None], given[None], sign)
         free, auxiliary = self._split(affine.from_residual(solution.state[0]))
         return free, auxiliary, solution.log_det[0] - affine.log_det
+
+    def velocity(
+        self,
+        residual: Float[Tensor, "batch state"],
+        times: Float[Tensor, " batch"],
+        observed: Float[Tensor, "batch observed"],
+    ) -> Float[Tensor, "batch state"]:
+        """The vector field at residual coordinates, each row at its own time."""
+        dense = self.field.dense()
+        term = dense.observed_term(self.normalisation.normalise_observed(observed))
+        gates = dense.gates(times, torch.ones_like(times))
+        return evaluate_field(dense, residual, term, gates)[0]
+
+    def to_residual(
+        self,
+        free: Float[Tensor, "batch free"],
+        auxiliary: Float[Tensor, "batch auxiliary"],
+        observed: Float[Tensor, "batch observed"],
+    ) -> Float[Tensor, "batch state"]:
+        """Residual coordinates, the end at t = 1 of the solve."""
+        given = self.normalisation.normalise_observed(observed)
+        return self.normalisation.affine(given).to_residual(
+            self._join(free, auxiliary)
+        )
 
     def sample_base(
         self, num: int, *, generator: torch.Generator | None = None

@@ -133,8 +133,8 @@ class DenseField:
         columns = times.unsqueeze(-1)
         factors = torch.sigmoid(columns * self.gate_rate + self.gate_offset)
         drifts = columns * self.time_bias
-        factor = list(torch.split(factors, self.widths, -1))
-        drift = list(torch.split(drifts, self.widths, -1))
+        factor = list(torch.split(factors, list(self.widths), -1))
+        drift = list(torch.split(drifts, list(self.widths), -1))
         factor[-1] = factor[-1] * sign.unsqueeze(-1)
         drift[-1] = drift[-1] * sign.unsqueeze(-1)
         return Gates(tuple(factor), tuple(drift))
@@ -250,7 +250,7 @@ class VectorField(nn.Module):
         return DenseField(
             weights=tuple(matrices),
             observed_weight=observed,
-            bias=torch.split(self.bias, self.widths),
+            bias=torch.split(self.bias, list(self.widths)),
             time_bias=self.time_bias,
             gate_rate=self.gate_rate,
             gate_offset=self.gate_offset,

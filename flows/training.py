@@ -1,0 +1,573 @@
+r"""This file fits a flow to a model: an iterator of small reports, an optimizer inside.
+
+The recipe has two phases over a budget of seconds of work or of iterations.
+
+1. Warm start: conditional flow matching (`losses.flow_matching`) on the same network,
+   where a step needs one evaluation of the field instead of a solve.
+2. The objective (`losses.symmetric` unless told), by Adam with half a cosine of
+   learning rates, clipped gradients, an average of the weights, and larger batches at
+   the end.
+
+Learning rates are functions of the fraction of the budget that is used. The clock is
+read only while working: time between reports does not count, and a resumed run counts
+what was spent before. From time to time J is certified (`certification.certify`) for
+the averaged weights, on the same draws each time; the weights with the lowest certified
+J are the result. If J with N and with 2N solver steps part, N is raised.
+
+A loss or gradient that is not finite takes the run back to the state of its last report
+with half the learning rate, and a report says so.
+
+A run is resumed from a `TrainingState`, which holds tensors and plain values only. Two
+runs with equal seeds and iteration budgets are equal bit by bit on one machine,
+interrupted or not.
+
+References:
+    Kingma and Ba, "Adam", ICLR 2015.
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .certification import certify, ess_fractions, solver_bias
+from .cnf.engine import Engine, TorchEngine
+from .cnf.flow import ConditionalFlow
+from .losses import (
+    Batch,
+    SymmetricEstimate,
+    TargetModel,
+    draw_batch,
+    flow_matching,
+    forward_kl,
+    reverse_kl,
+    symmetric,
+)
+from .training_config import TrainingConfig
+
+__all__ = ["Fit", "Report", "TrainingState", "fit"]
+
+_OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
+_ADAM_DECAYS = (0.9, 0.999)
+_ADAM_EPSILON = 1e-8
+_RAMP = 0.01
+_MAX_ROLLBACKS = 20
+_ESS_DATA_SETS = 24
+_ESS_PARTICLES = 200
+_BIAS_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened since the last report.
+
+    Args:
+        iteration: iterations so far.
+        phase: warm start, training or done.
+        status: a few words: ok, certified, rolled back, more solver steps, or why
+            training ended.
+        loss: mean of the phase's loss since the last report.
+        certified: certified J of the averaged weights, where it was measured now.
+        best: lowest certified J so far, in nats.
+        ess: median ESS / N of the averaged weights, where it was measured now.
+        solver_bias: nats between N and 2N solver steps, where it was measured now.
+        num_steps: solver steps N of training.
+        learning_rate: Adam's rate.
+        fraction: fraction of the budget used.
+        seconds: seconds of work so far.
+    """
+
+    iteration: int
+    phase: str
+    status: str
+    loss: float
+    certified: SymmetricEstimate | None
+    best: float
+    ess: float | None
+    solver_bias: float | None
+    num_steps: int
+    learning_rate: float
+    fraction: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """All that a continuation needs.
+
+    Args:
+        tensors: parameters, moments, averages, the generator's state, normalisation.
+        values: plain JSON values.
+    """
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]
+
+
+def fit(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    state: TrainingState | None = None,
+    engine: Callable[[int], Engine] = TorchEngine,
+    clock: Callable[[], float] = time.perf_counter,
+) -> "Fit":
+    """An iterator of reports; the flow holds the best weights when it ends.
+
+    Args:
+        model: the target.
+        flow: changed in place, normalisation included.
+        config: all numbers.
+        seed: of every draw.
+        state: of a run with the same model, structure, configuration and seed that is
+            to be continued.
+        engine: makes the training engine of a number of steps.
+        clock: seconds, for the budget.
+    """
+    return Fit(model, flow, config, seed=seed, state=state, engine=engine, clock=clock)
+
+
+class Fit(Iterator[Report]):
+    """A running fit. See `fit`."""
+
+    def __init__(
+        self,
+        model: TargetModel,
+        flow: ConditionalFlow,
+        config: TrainingConfig,
+        *,
+        seed: int,
+        state: TrainingState | None,
+        engine: Callable[[int], Engine],
+        clock: Callable[[], float],
+    ) -> None:
+        self._model = model
+        self._flow = flow
+        self._config = config
+        self._seed = seed
+        self._make_engine = engine
+        self._clock = clock
+        self._device = flow.normalisation.shift.device
+        self._generator = torch.Generator().manual_seed(seed)
+        self._weights = _FlatWeights(flow)
+        self._values: dict[str, Any] = {
+            "version": 1,
+            "seed": seed,
+            "iteration": 0,
+            "phase": "warm start",
+            "phase_start": 0.0,
+            "adam_steps": 0,
+            "seconds": 0.0,
+            "num_steps": config.num_steps,
+            "rate_factor": 1.0,
+            "rollbacks": 0,
+            "certifications": 0,
+            "best": None,
+            "best_fraction": 0.0,
+            "status": "",
+        }
+        started = clock()
+        if state is None:
+            draws = model.sample(config.normalisation_draws, generator=self._generator)
+            free = model.unconstrain(draws.latents)[0]
+            flow.normalisation.fit(free, draws.observed)
+            self._weights.restart()
+        else:
+            self._restore(state)
+        self._values["seconds"] += clock() - started
+        self._snapshot = self._take_snapshot()
+
+    def state(self) -> TrainingState:
+        """The state at the last report, to be resumed from."""
+        return self._snapshot
+
+    def best_state_dict(self) -> dict[str, Tensor]:
+        """State of the flow with the best certified weights so far."""
+        chosen = copy.deepcopy(self._flow)
+        best = self._weights.best
+        _load_flat(chosen, best if self._values["best"] is not None else self._average)
+        return chosen.state_dict()
+
+    def __iter__(self) -> "Fit":
+        return self
+
+    def __next__(self) -> Report:
+        if self._values["phase"] == "done":
+            raise StopIteration
+        started = self._clock()
+        before = self._values["seconds"]
+
+        def seconds() -> float:
+            return float(before + self._clock() - started)
+
+        report = self._period(seconds)
+        self._values["seconds"] = seconds()
+        self._snapshot = self._take_snapshot()
+        return report
+
+    # -- one period between reports ----------------------------------------------------
+
+    def _period(self, seconds: Callable[[], float]) -> Report:
+        values = self._values
+        if values["certifications"] == 0:
+            return self._certified(seconds, "before training")
+        self._advance_phase(seconds())
+        batches = self._batches()
+        total, count, rate = 0.0, 0, 0.0
+        for batch in batches:
+            rate = self._learning_rate(seconds())
+            loss = self._step(batch, rate)
+            if not math.isfinite(loss):
+                return self._rolled_back(seconds, loss, rate)
+            total, count = total + loss, count + 1
+            values["iteration"] += 1
+            if self._fraction(seconds()) >= 1.0:
+                break
+        values["rollbacks"] = 0
+        mean = total / max(count, 1)
+        if self._is_certification_due(seconds()):
+            return self._certified(seconds, "certified", mean, rate)
+        return self._report(seconds, "ok", mean, rate)
+
+    def _advance_phase(self, seconds: float) -> None:
+        """Leaves the warm start when its share of the budget is used."""
+        values = self._values
+        if values["phase"] != "warm start":
+            return
+        fraction = self._fraction(seconds)
+        if (
+            fraction >= self._config.warm_start_fraction
+            or seconds >= self._config.warm_start_seconds
+        ):
+            values["phase"] = "training"
+            values["phase_start"] = fraction
+            self._weights.restart()
+            values["adam_steps"] = 0
+
+    def _batches(self) -> list[Batch]:
+        """The batches of one period, drawn at once."""
+        config = self._config
+        size = config.warm_start_batch_size
+        if self._values["phase"] == "training":
+            progress = self._progress(self._values["seconds"])
+            is_final = progress >= 1.0 - config.final_batch_fraction
+            size = config.final_batch_size if is_final else config.batch_size
+        count = config.report_every
+        whole = draw_batch(
+            self._model, self._flow, size * count, generator=self._generator
+        )
+        return [whole.rows(start, start + size) for start in range(0, size * count, size)]
+
+    def _step(self, batch: Batch, rate: float) -> float:
+        """One step of Adam; returns the loss, nan if the gradient is not finite."""
+        weights, values = self._weights, self._values
+        weights.gradient.zero_()
+        if values["phase"] == "warm start":
+            count = batch.free.shape[0]
+            times = torch.rand(count, generator=self._generator).to(batch.free)
+            loss = flow_matching(self._flow, batch, times).mean()
+        else:
+            engine = self._make_engine(values["num_steps"])
+            objective = _OBJECTIVES[self._config.objective]
+            loss = objective(self._model, self._flow, batch, engine=engine).mean()
+        if not torch.isfinite(loss):
+            return math.nan
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = float(weights.gradient.norm())
+        if not math.isfinite(norm):
+            return math.nan
+        values["adam_steps"] += 1
+        clip = min(1.0, self._config.gradient_clip / max(norm, 1e-30))
+        weights.step(rate, clip, values["adam_steps"], self._config.average)
+        return float(loss.detach())
+
+    def _rolled_back(
+        self, seconds: Callable[[], float], loss: float, rate: float
+    ) -> Report:
+        """Back to the last report's state, keeping the generator's place and the clock."""
+        generator = self._generator.get_state()
+        factor = 0.5 * self._values["rate_factor"]
+        rollbacks = self._values["rollbacks"] + 1
+        iteration = self._values["iteration"]
+        self._restore(self._snapshot)
+        self._generator.set_state(generator)
+        self._values["rate_factor"] = factor
+        self._values["rollbacks"] = rollbacks
+        status = (
+            f"rolled back: loss or gradient not finite at iteration {iteration}; "
+            f"learning rate times {factor:g}"
+        )
+        if rollbacks >= _MAX_ROLLBACKS:
+            return self._finish(
+                seconds, f"ended: {rollbacks} rollbacks in a row", loss, rate
+            )
+        return self._report(seconds, status, loss, rate)
+
+    # -- schedule ----------------------------------------------------------------------
+
+    def _fraction(self, seconds: float) -> float:
+        """Fraction of the budget used, by seconds or iterations, the larger."""
+        config = self._config
+        parts = [0.0]
+        if config.budget_seconds:
+            parts.append(seconds / config.budget_seconds)
+        if config.max_iterations:
+            parts.append(self._values["iteration"] / config.max_iterations)
+        return max(parts)
+
+    def _progress(self, seconds: float) -> float:
+        """Fraction of the main phase that is over."""
+        start = float(self._values["phase_start"])
+        return (self._fraction(seconds) - start) / max(1.0 - start, 1e-9)
+
+    def _learning_rate(self, seconds: float) -> float:
+        config, values = self._config, self._values
+        if values["phase"] == "warm start":
+            by_seconds = seconds / max(config.warm_start_seconds, 1e-9)
+            by_share = self._fraction(seconds) / max(config.warm_start_fraction, 1e-9)
+            progress = min(1.0, max(by_seconds, by_share))
+            high, low = config.warm_start_learning_rate, config.final_learning_rate
+        else:
+            progress = min(1.0, self._progress(seconds))
+            high, low = config.learning_rate, config.final_learning_rate
+        cosine = low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        ramp = min(1.0, (progress + 1e-3) / _RAMP)
+        return float(cosine * ramp * values["rate_factor"])
+
+    def _is_certification_due(self, seconds: float) -> bool:
+        if self._values["phase"] != "training":
+            return False
+        if self._fraction(seconds) >= 1.0:
+            return True
+        done = self._values["certifications"] - 1
+        return self._progress(seconds) * self._config.num_certifications >= done + 1
+
+    # -- measurement -------------------------------------------------------------------
+
+    def _certified(
+        self,
+        seconds: Callable[[], float],
+        status: str,
+        loss: float = math.nan,
+        rate: float = 0.0,
+    ) -> Report:
+        """Certifies the averaged weights, keeps the best, watches the solver."""
+        values, config = self._values, self._config
+        averaged = copy.deepcopy(self._flow)
+        _load_flat(averaged, self._average)
+        # the same draws each time, apart from those of training
+        generator = torch.Generator().manual_seed(self._seed + 1_000_003)
+        certified = certify(
+            self._model,
+            averaged,
+            config.certify_draws,
+            generator=generator,
+            tolerance=config.tolerance,
+        )
+        value = certified.symmetric
+        fine = self._make_engine(2 * values["num_steps"])
+        ess = ess_fractions(
+            self._model,
+            averaged,
+            _ESS_DATA_SETS,
+            _ESS_PARTICLES,
+            engine=fine,
+            generator=generator,
+        )
+        sample = draw_batch(
+            self._model, averaged, config.certify_draws // 2, generator=generator
+        )
+        engine = self._make_engine(values["num_steps"])
+        bias = solver_bias(self._model, averaged, sample, engine).difference
+        values["certifications"] = 1 + max(
+            values["certifications"],
+            int(self._progress(seconds()) * config.num_certifications)
+            if values["phase"] == "training"
+            else 0,
+        )
+        is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)
+        if is_sound and (values["best"] is None or value.mean < values["best"]):
+            values["best"] = value.mean
+            values["best_fraction"] = self._fraction(seconds())
+            self._weights.best = self._average.clone()
+        allowed = max(config.bias_tolerance, _BIAS_SHARE * abs(value.mean))
+        if not bias <= allowed and values["num_steps"] < config.max_num_steps:
+            raised = math.ceil(1.25 * values["num_steps"])
+            values["num_steps"] = min(raised, config.max_num_steps)
+            status += f"; more solver steps: {values['num_steps']}"
+        extra = {"certified": certified, "ess": float(ess.median()), "bias": bias}
+        end = self._end(seconds(), value.mean + 2.0 * value.standard_error)
+        if end:
+            return self._finish(seconds, end, loss, rate, **extra)
+        return self._report(seconds, status, loss, rate, **extra)
+
+    def _end(self, seconds: float, upper: float) -> str:
+        """Why training ends now, or nothing."""
+        fraction = self._fraction(seconds)
+        if upper < self._config.converged_nats:
+            return f"ended: certified J below {self._config.converged_nats:g} nats"
+        if fraction >= 1.0:
+            return "ended: budget used"
+        if fraction - self._values["best_fraction"] > self._config.patience:
+            return "ended: no better certified J within the patience"
+        return ""
+
+    def _finish(
+        self,
+        seconds: Callable[[], float],
+        status: str,
+        loss: float,
+        rate: float,
+        **extra: Any,
+    ) -> Report:
+        self._values["phase"] = "done"
+        self._values["status"] = status
+        has_best = self._values["best"] is not None
+        _load_flat(self._flow, self._weights.best if has_best else self._average)
+        return self._report(seconds, status, loss, rate, **extra)
+
+    def _report(
+        self,
+        seconds: Callable[[], float],
+        status: str,
+        loss: float,
+        rate: float,
+        *,
+        certified: SymmetricEstimate | None = None,
+        ess: float | None = None,
+        bias: float | None = None,
+    ) -> Report:
+        values = self._values
+        best = values["best"]
+        return Report(
+            iteration=values["iteration"],
+            phase=values["phase"],
+            status=status,
+            loss=loss,
+            certified=certified,
+            best=math.nan if best is None else best,
+            ess=ess,
+            solver_bias=bias,
+            num_steps=values["num_steps"],
+            learning_rate=rate,
+            fraction=min(1.0, self._fraction(seconds())),
+            seconds=seconds(),
+        )
+
+    # -- state -------------------------------------------------------------------------
+
+    @property
+    def _average(self) -> Tensor:
+        """Averaged weights; during the warm start the weights themselves."""
+        is_warm = self._values["phase"] == "warm start"
+        return self._weights.values if is_warm else self._weights.average
+
+    def _take_snapshot(self) -> TrainingState:
+        tensors = {
+            f"weights.{name}": tensor.detach().clone()
+            for name, tensor in self._weights.tensors().items()
+        }
+        for name, buffer in self._flow.normalisation.state_dict().items():
+            tensors[f"normalisation.{name}"] = buffer.clone()
+        tensors["generator"] = self._generator.get_state()
+        return TrainingState(tensors, json.loads(json.dumps(self._values)))
+
+    def _restore(self, state: TrainingState) -> None:
+        _check_state(state, self._seed, self._weights)
+        for name, tensor in self._weights.tensors().items():
+            tensor.copy_(state.tensors[f"weights.{name}"])
+        prefix = "normalisation."
+        self._flow.normalisation.load_state_dict(
+            {
+                name.removeprefix(prefix): tensor
+                for name, tensor in state.tensors.items()
+                if name.startswith(prefix)
+            }
+        )
+        self._generator.set_state(state.tensors["generator"].cpu())
+        self._values = dict(state.values)
+
+
+class _FlatWeights:
+    """All weights in one vector, of which the parameters are views, with their Adam.
+
+    One vector makes a step a handful of operations whatever the number of parameters.
+    """
+
+    def __init__(self, flow: ConditionalFlow) -> None:
+        parameters = list(flow.parameters())
+        with torch.no_grad():
+            self.values = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.gradient = torch.zeros_like(self.values)
+        start = 0
+        for parameter in parameters:
+            stop = start + parameter.numel()
+            parameter.data = self.values[start:stop].view_as(parameter)
+            parameter.grad = self.gradient[start:stop].view_as(parameter)
+            start = stop
+        self.first = torch.zeros_like(self.values)
+        self.second = torch.zeros_like(self.values)
+        self.average = self.values.clone()
+        self.best = self.values.clone()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a continuation needs."""
+        return {
+            "values": self.values,
+            "first": self.first,
+            "second": self.second,
+            "average": self.average,
+            "best": self.best,
+        }
+
+    def restart(self) -> None:
+        """Forgets moments; the average starts from the weights."""
+        self.first.zero_()
+        self.second.zero_()
+        self.average.copy_(self.values)
+
+    @torch.no_grad()
+    def step(self, rate: float, clip: float, count: int, decay: float) -> None:
+        """One step of Adam with a clipped gradient, and of the average."""
+        one, two = _ADAM_DECAYS
+        gradient = self.gradient * clip
+        self.first.lerp_(gradient, 1.0 - one)
+        self.second.mul_(two).addcmul_(gradient, gradient, value=1.0 - two)
+        root = (self.second / (1.0 - two**count)).sqrt_().add_(_ADAM_EPSILON)
+        self.values.addcdiv_(self.first, root, value=-rate / (1.0 - one**count))
+        warmed = min(decay, (1.0 + count) / (10.0 + count))
+        self.average.lerp_(self.values, 1.0 - warmed)
+
+
+def _load_flat(flow: ConditionalFlow, flat: Tensor) -> None:
+    """Copies a flat vector into a flow's parameters."""
+    start = 0
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            stop = start + parameter.numel()
+            parameter.copy_(flat[start:stop].view_as(parameter))
+            start = stop
+
+
+def _check_state(state: TrainingState, seed: int, weights: _FlatWeights) -> None:
+    if state.values.get("seed") != seed:
+        raise ValueError(
+            f"training state: seed; expected {seed}; got {state.values.get('seed')}"
+        )
+    for name, tensor in weights.tensors().items():
+        other = state.tensors.get(f"weights.{name}")
+        if other is None or other.shape != tensor.shape:
+            raise ValueError(
+                f"training state: weights.{name}; expected a tensor of shape "
+                f"{tuple(tensor.shape)}; got "
+                f"{None if other is None else tuple(other.shape)}"
+            )

@@ -1,0 +1,180 @@
+"""This file lists every number of training, with its default and its bounds.
+
+A configuration is read from a mapping as a TOML file gives it; an unknown key, a wrong
+type or a value out of bounds is refused with its place. All problems are reported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any
+
+from .cnf.vector_field import FieldConfig
+
+__all__ = ["ConfigurationError", "TrainingConfig", "training_config_from"]
+
+_OBJECTIVES = ("symmetric", "forward", "reverse")
+
+
+class ConfigurationError(ValueError):
+    """A configuration with problems.
+
+    Args:
+        problems: sentences of the form ``where: what; expected ...; got ...``.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _number(default: float, low: float, high: float = float("inf")) -> Any:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """All numbers of training.
+
+    Args:
+        flow: shape of the vector field.
+        augment: nuisance columns per latent.
+        objective: symmetric, forward or reverse.
+        budget_seconds: seconds of work; 0 means no limit.
+        max_iterations: iterations; 0 means no limit.
+        batch_size: rows per direction.
+        final_batch_size: rows per direction at the end.
+        final_batch_fraction: share of the main phase that uses the final batch size.
+        learning_rate: Adam's rate at the start of the main phase.
+        final_learning_rate: and at its end; between them half a cosine.
+        gradient_clip: largest norm of a gradient.
+        average: decay per iteration of the weight average.
+        warm_start_fraction: share of the budget spent on flow matching.
+        warm_start_seconds: most seconds spent on it.
+        warm_start_batch_size: rows per iteration there.
+        warm_start_learning_rate: Adam's rate there.
+        num_steps: Runge-Kutta steps of the training solve.
+        max_num_steps: most steps that training may raise this to.
+        bias_tolerance: nats of difference between N and 2N steps that raise N.
+        normalisation_draws: joint draws that fit the normalisation.
+        report_every: iterations between reports.
+        num_certifications: certified estimates of J over the main phase.
+        certify_draws: joint draws of each of them.
+        tolerance: solver tolerance of certified estimates.
+        converged_nats: training ends when certified J is below this.
+        patience: share of the budget without a better certified J that ends training.
+    """
+
+    flow: FieldConfig = field(default_factory=FieldConfig)
+    augment: int = _number(0, 0)
+    objective: str = "symmetric"
+    budget_seconds: float = _number(240.0, 0)
+    max_iterations: int = _number(0, 0)
+    batch_size: int = _number(128, 1)
+    final_batch_size: int = _number(512, 1)
+    final_batch_fraction: float = _number(0.3, 0, 1)
+    learning_rate: float = _number(1e-2, 0)
+    final_learning_rate: float = _number(1e-4, 0)
+    gradient_clip: float = _number(10.0, 0)
+    average: float = _number(0.998, 0, 1)
+    warm_start_fraction: float = _number(0.1, 0, 1)
+    warm_start_seconds: float = _number(30.0, 0)
+    warm_start_batch_size: int = _number(512, 1)
+    warm_start_learning_rate: float = _number(1e-2, 0)
+    num_steps: int = _number(8, 1)
+    max_num_steps: int = _number(40, 1)
+    bias_tolerance: float = _number(5e-3, 0)
+    normalisation_draws: int = _number(40_000, 2)
+    report_every: int = _number(25, 1)
+    num_certifications: int = _number(8, 1)
+    certify_draws: int = _number(2000, 2)
+    tolerance: float = _number(1e-6, 0)
+    converged_nats: float = _number(3e-3, 0)
+    patience: float = _number(1.0, 0)
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Plain values, as `training_config_from` reads them."""
+        return asdict(self)
+
+
+def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConfig:
+    """The checked configuration of a mapping.
+
+    Args:
+        mapping: keys of `TrainingConfig`; ``flow`` is a table of `FieldConfig`.
+        where: what the mapping was read from, for messages.
+
+    Raises:
+        ConfigurationError: with one sentence per problem.
+    """
+    problems: list[str] = []
+    table = mapping.get("flow", {})
+    top = {key: value for key, value in mapping.items() if key != "flow"}
+    values = _checked(TrainingConfig, top, where, problems)
+    if isinstance(table, Mapping):
+        flow = _checked(FieldConfig, table, f"{where}, flow", problems)
+    else:
+        flow = {}
+        problems.append(f"{where}, flow: not a table; expected a table; got {table!r}")
+    objective = values.get("objective", "symmetric")
+    if objective not in _OBJECTIVES:
+        problems.append(
+            f"{where}, objective: unknown objective; expected one of "
+            f"{', '.join(_OBJECTIVES)}; got {objective!r}"
+        )
+    if problems:
+        raise ConfigurationError(*problems)
+    config = TrainingConfig(flow=FieldConfig(**flow), **values)
+    if config.budget_seconds == 0 and config.max_iterations == 0:
+        raise ConfigurationError(
+            f"{where}: no end; expected budget_seconds or max_iterations above 0; got "
+            "neither"
+        )
+    return config
+
+
+_FLOW_BOUNDS = {"layers": (2, 64), "hidden": (0, 4096), "last_layer_scale": (0, 1e6)}
+
+
+def _checked(
+    kind: type[TrainingConfig] | type[FieldConfig],
+    table: Mapping[str, Any],
+    where: str,
+    problems: list[str],
+) -> dict[str, Any]:
+    known = {f.name: f for f in fields(kind) if f.name != "flow"}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            problems.append(
+                f"{where}, {key}: unknown key; expected one of "
+                f"{', '.join(sorted(known))}; got {key!r}"
+            )
+            continue
+        problem = _problem(known[key], value)
+        if problem:
+            problems.append(f"{where}, {key}: {problem}; got {value!r}")
+            continue
+        default = known[key].default
+        values[key] = float(value) if isinstance(default, float) else value
+    return values
+
+
+def _problem(known: Field[Any], value: Any) -> str:
+    """What is wrong with a value, or nothing."""
+    default = known.default
+    if default is MISSING:
+        raise AssertionError(f"field {known.name} has no plain default")
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "wrong type; expected true or false"
+    if isinstance(default, str):
+        return "" if isinstance(value, str) else "wrong type; expected text"
+    allowed = (int, float) if isinstance(default, float) else (int,)
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        name = "a number" if isinstance(default, float) else "a whole number"
+        return f"wrong type; expected {name}"
+    low, high = _FLOW_BOUNDS.get(known.name, (None, None))
+    low = known.metadata.get("low", low)
+    high = known.metadata.get("high", high)
+    if low is not None and high is not None and not low <= value <= high:
+        return f"out of bounds; expected {low} <= value <= {high}"
+    return ""
