@@ -46,6 +46,7 @@ __all__ = [
     "cautions",
     "ess",
     "ess_fraction",
+    "evidence_cautions",
     "ks_statistic",
     "log_evidence",
     "pareto_k_hat",
@@ -348,21 +349,25 @@ def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:
                 " annealed SMC from this proposal",
             )
         )
+    return (*found, *evidence_cautions(totals))
+
+
+def evidence_cautions(totals: WeightTotals) -> tuple[Caution, ...]:
+    """Return a caution if the log evidence is not known well enough, else none."""
     error = totals.log_evidence_standard_error
-    if not error <= LOG_EVIDENCE_ERROR_LIMIT:
-        found.append(
-            Caution(
-                f"the standard error of the log evidence is {error:.2f} nats"
-                if math.isfinite(error)
-                else "the standard error of the log evidence is undefined",
-                f"the evidence is not known within a factor of"
-                f" {math.exp(LOG_EVIDENCE_ERROR_LIMIT):.2f}, and its log is biased"
-                " downwards",
-                "Draw more particles, or improve the proposal first if k-hat is high"
-                " as well",
-            )
-        )
-    return tuple(found)
+    if error <= LOG_EVIDENCE_ERROR_LIMIT:
+        return ()
+    return (
+        Caution(
+            f"the standard error of the log evidence is {error:.2f} nats"
+            if math.isfinite(error)
+            else "the standard error of the log evidence is undefined",
+            "the evidence is not known within a factor of"
+            f" {math.exp(LOG_EVIDENCE_ERROR_LIMIT):.2f}, and its log is biased"
+            " downwards",
+            "Draw more particles; improve the proposal first if k-hat is high as well",
+        ),
+    )
 
 
 def prior_predictive_cautions(

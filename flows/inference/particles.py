@@ -27,15 +27,15 @@ from .weights import WeightTotals, check_log_weights
 
 __all__ = [
     "LatentColumns",
-    "LatentLayout",
-    "LatentVariable",
+    "NamedVariable",
     "Particles",
+    "VariableLayout",
     "latent_columns",
 ]
 
 
-class LatentVariable(Protocol):
-    """What a layout says of one latent."""
+class NamedVariable(Protocol):
+    """What a layout says of one variable."""
 
     @property
     def name(self) -> str:
@@ -50,12 +50,16 @@ class LatentVariable(Protocol):
         """Return the shape of one value."""
 
 
-class LatentLayout(Protocol):
-    """The latents in the order of their columns."""
+class VariableLayout(Protocol):
+    """The variables in the order of their columns."""
 
     @property
-    def latents(self) -> Sequence[LatentVariable]:
+    def latents(self) -> Sequence[NamedVariable]:
         """Return the latents."""
+
+    @property
+    def observed(self) -> Sequence[NamedVariable]:
+        """Return the observed variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class LatentColumns:
         )
 
 
-def latent_columns(layout: LatentLayout) -> tuple[LatentColumns, ...]:
+def latent_columns(layout: VariableLayout) -> tuple[LatentColumns, ...]:
     """Return the columns of each latent, laid side by side in the layout's order."""
     columns: list[LatentColumns] = []
     start = 0

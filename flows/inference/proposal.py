@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .particles import LatentLayout
+from .particles import VariableLayout
 
 __all__ = [
     "DefensiveMixture",
@@ -60,8 +60,8 @@ class Target(Protocol):
     """What inference needs of a model p(latents, observed); densities in nats."""
 
     @property
-    def layout(self) -> LatentLayout:
-        """Return which columns belong to which latent."""
+    def layout(self) -> VariableLayout:
+        """Return which columns belong to which variable."""
 
     def sample(self, num: int, /, *, generator: torch.Generator) -> Draws:
         """Return joint draws."""

@@ -28,6 +28,7 @@ class NamedLayout:
     """The latents in order."""
 
     latents: tuple[NamedVariable, ...]
+    observed: tuple[NamedVariable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,12 @@ class NormalChain:
     @property
     def layout(self):
         return NamedLayout(
-            tuple(
-                NamedVariable(f"sample{t}", f"z{t}", ()) for t in range(self.num_steps)
+            *(
+                tuple(
+                    NamedVariable(f"{kind}{t}", f"{letter}{t}", ())
+                    for t in range(self.num_steps)
+                )
+                for kind, letter in (("sample", "z"), ("observe", "y"))
             )
         )
 
