@@ -10,11 +10,11 @@ Reference: RFC 8259, "The JavaScript Object Notation (JSON) Data Interchange For
 import json
 import re
 from collections.abc import Iterator
-from json.decoder import scanstring
 from typing import Any
 
 __all__ = ["JsonError", "dumps", "loads"]
 
+_DECODER = json.JSONDecoder()
 _TOKEN = re.compile(
     r"[ \t\r\n]*(?:(?P<punctuation>[\[\]{},:])|(?P<quote>\")"
     r"|(?P<number>-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?)"
@@ -126,7 +126,7 @@ def _loads_deep(text: str) -> Any:
         if kind == "object" and keys[-1] is None:
             if match.group("quote") is None:
                 raise fail("expected a key in double quotes")
-            key, index = scanstring(text, index)
+            key, index = _DECODER.raw_decode(text, match.start("quote"))
             colon = _TOKEN.match(text, index)
             if colon is None or colon.group("punctuation") != ":":
                 raise fail("expected ':'")
@@ -141,7 +141,7 @@ def _loads_deep(text: str) -> Any:
             value = [] if token == "[" else {}
             opened = ("array" if token == "[" else "object", value)
         elif match.group("quote") is not None:
-            value, index = scanstring(text, index)
+            value, index = _DECODER.raw_decode(text, match.start("quote"))
         elif match.group("number") is not None:
             is_whole = match.group("fraction") is None and not match.group("exponent")
             value = (int if is_whole else float)(match.group("number"))

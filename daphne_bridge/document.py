@@ -290,10 +290,11 @@ def load_names(
         return unusable("this is not a names file")
     if data.get("document") != document.digest():
         return unusable("this names file belongs to another document")
-    labels, positions = data.get("labels"), data.get("positions")
-    for part in (labels, positions):
+    parts: list[dict[str, str]] = []
+    for part in (data.get("labels"), data.get("positions")):
         if not isinstance(part, dict) or not all(
             isinstance(name, str) for name in part.values()
         ):
             return unusable("this names file is damaged")
-    return NodeNames(labels, positions), ()
+        parts.append(part)
+    return NodeNames(*parts), ()
