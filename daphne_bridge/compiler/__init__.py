@@ -1,1 +1,149 @@
-"""Program text becomes a graph document, pass by pass, as in Daphne."""
+"""This file turns program text into a graph document, pass by pass, as Daphne does.
+
+    text --read--> forms --analyse--> variables and terms --document--> JSON triple
+
+`analysis` walks the forms with the rules of `substitution`, `partial_evaluation` and
+`symbolic_simplify`; `desugar` writes forms in the core language for the document's
+functions and for `--action desugar`. Nothing of the host language is ever run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CompileError, Problem
+from .analysis import Analysis, Limits, analyse
+from .data import constants, parse_data
+from .desugar import desugar
+from .edn import show_edn
+from .emission import document, form_json
+from .factor_graph import factor_graph_json
+from .reader import Source, read
+
+__all__ = [
+    "Compilation",
+    "Limits",
+    "compile_program",
+    "desugar_program",
+    "factor_graph",
+    "parse_data",
+    "show_edn",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """A compiled program.
+
+    Attributes:
+        document: Daphne's JSON triple. Lists may be shared; do not change them.
+        labels: The program's own name of each node (its node name if it has none).
+        positions: `file:line:column` of the site of each node.
+    """
+
+    document: list[Any]
+    labels: Mapping[str, str]
+    positions: Mapping[str, str]
+
+
+def compile_program(
+    text: str,
+    filename: str,
+    data: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
+) -> Compilation:
+    """Return the graph document of a program.
+
+    Args:
+        text: The program.
+        filename: What messages call it.
+        data: JSON values for names that the program uses freely (`parse_data`).
+        limits: How far the program may be unrolled; the defaults of `Limits`.
+
+    Raises:
+        ReadError: The text is not a sequence of forms.
+        CompileError: The forms do not describe a graphical model.
+
+    Example:
+        >>> compile_program("(sample (normal 0 1))", "one.daphne").document[2]
+        'sample0'
+    """
+    source, analysis = _analysed(text, filename, data, limits)
+    triple = _guarded(source, lambda: document(analysis, source))
+    positions = {v.name: source.where(v.span) for v in analysis.variables}
+    return Compilation(triple, _labels(analysis), positions)
+
+
+def desugar_program(text: str, filename: str) -> list[Any]:
+    """Return every form of a program in the core language, as JSON.
+
+    Raises:
+        ReadError: The text is not a sequence of forms.
+        CompileError: A form has the wrong parts.
+    """
+    source = Source(text, filename)
+    numbers = iter(range(1 << 60))
+    return [
+        form_json(_guarded(source, lambda form=form: desugar(form, source, numbers)))
+        for form in read(text, filename)
+    ]
+
+
+def factor_graph(
+    text: str,
+    filename: str,
+    data: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
+) -> dict[str, Any]:
+    """Return the factor graph of a program as JSON (`factor_graph_json`).
+
+    Raises:
+        ReadError: The text is not a sequence of forms.
+        CompileError: The forms do not describe a graphical model.
+    """
+    source, analysis = _analysed(text, filename, data, limits)
+    graph: dict[str, Any] = _guarded(
+        source, lambda: factor_graph_json(analysis, source)
+    )
+    return graph
+
+
+def _analysed(
+    text: str, filename: str, data: Mapping[str, Any] | None, limits: Limits | None
+) -> tuple[Source, Analysis]:
+    source = Source(text, filename)
+    forms = read(text, filename)
+    values = constants(data or {})
+    return source, _guarded(source, lambda: analyse(forms, source, values, limits))
+
+
+def _guarded(source: Source, work: Any) -> Any:
+    """Return `work()`, and say so if a constant is nested beyond what can be computed.
+
+    The passes need no recursion; equality and map keys of constants do, a little.
+    """
+    try:
+        return work()
+    except RecursionError:
+        raise CompileError(
+            Problem(
+                f"{source.filename}:1:1",
+                "a constant is nested too deeply",
+                "collections at most some hundred levels deep",
+            )
+        ) from None
+
+
+def _labels(analysis: Analysis) -> dict[str, str]:
+    """Return each node's own name; several of one name are numbered from 0."""
+    own = {v.name: v.label or v.name for v in analysis.variables}
+    counts: dict[str, int] = {}
+    for label in own.values():
+        counts[label] = counts.get(label, 0) + 1
+    labels: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for name, label in own.items():
+        index = seen.get(label, 0)
+        seen[label] = index + 1
+        labels[name] = label if counts[label] == 1 else f"{label}[{index}]"
+    return labels

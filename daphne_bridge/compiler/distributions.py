@@ -1,0 +1,178 @@
+"""This file says which compile-time values are distributions, and checks their calls.
+
+The number of parameters is checked always, their kind and range where they are
+constant: a negative standard deviation is an error here, not a nan later.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..families import FAMILIES
+from ..primitives import PrimitiveError, is_number
+from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm, is_constant
+
+__all__ = ["check_parameters", "is_distribution"]
+
+
+def is_distribution(value: Any) -> bool:
+    """Return whether `value` is a distribution, or selects one among distributions."""
+    return isinstance(value, CallTerm) and value.is_distribution
+
+
+def check_parameters(name: str, arguments: tuple[Any, ...]) -> None:
+    """Check the parameters of the family `name`.
+
+    Raises:
+        PrimitiveError: Wrong number of parameters, or one that cannot be right.
+    """
+    family = FAMILIES[name]
+    if len(arguments) != len(family.parameters):
+        wanted = ", ".join(family.parameters)
+        raise PrimitiveError(
+            f"{name} takes {len(family.parameters)} parameters ({wanted}), "
+            f"not {len(arguments)}"
+        )
+    for parameter, argument in zip(family.parameters, arguments, strict=True):
+        if isinstance(argument, FunctionTerm) or is_distribution(argument):
+            kind = "function" if isinstance(argument, FunctionTerm) else "distribution"
+            raise PrimitiveError(f"the {parameter} of {name} is a {kind}, not a value")
+    for parameter, argument, rule in zip(
+        family.parameters, arguments, _RULES[name], strict=True
+    ):
+        rule(f"the {parameter} of {name}", argument)
+    _check_together(name, arguments)
+
+
+Rule = Callable[[str, Any], None]
+
+
+def _scalar(what: str, test: Callable[[Any], bool], wanted: str) -> Rule:
+    def rule(parameter: str, value: Any) -> None:
+        if isinstance(value, (SequenceTerm, MapTerm)):
+            raise PrimitiveError(f"{parameter} must be {what}, not a collection")
+        if is_constant(value) and not (is_number(value) and test(value)):
+            raise PrimitiveError(f"{parameter} must be {wanted}, not {_written(value)}")
+
+    return rule
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "nil"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"a collection of {len(value)}"
+    return str(value)[:40]
+
+
+def _items(value: Any) -> tuple[Any, ...] | None:
+    if isinstance(value, SequenceTerm):
+        return value.items
+    return value if isinstance(value, tuple) else None
+
+
+def _vector_of(entry: Rule, shape: str) -> Rule:
+    def rule(parameter: str, value: Any) -> None:
+        items = _items(value)
+        if items is None:
+            if is_constant(value) or isinstance(value, MapTerm):
+                raise PrimitiveError(
+                    f"{parameter} must be {shape}, not {_written(value)}"
+                )
+            return
+        if not items:
+            raise PrimitiveError(f"{parameter} must have at least one entry")
+        for item in items:
+            entry(f"an entry of {parameter}", item)
+
+    return rule
+
+
+def _matrix(parameter: str, value: Any) -> None:
+    _vector_of(_vector_of(_NUMBER, "a vector of numbers"), "a matrix")(parameter, value)
+    rows = _items(value)
+    if rows is None:
+        return
+    widths = {len(row) for row in map(_items, rows) if row is not None}
+    if widths and widths != {len(rows)}:
+        raise PrimitiveError(f"{parameter} must be a square matrix")
+
+
+def _pair(parameter: str, value: Any) -> None:
+    items = _items(value)
+    if items is None and not is_constant(value):
+        return
+    if items is None or len(items) != 2:
+        raise PrimitiveError(f"{parameter} must be a pair [value weight]")
+    _NOT_NEGATIVE(f"the weight of {parameter}", items[1])
+
+
+def _check_together(name: str, arguments: tuple[Any, ...]) -> None:
+    low_high = name in ("uniform-continuous", "uniform-discrete")
+    if low_high and all(map(is_constant, arguments)) and arguments[0] >= arguments[1]:
+        raise PrimitiveError(
+            f"the minimum of {name} must be below the maximum, "
+            f"not {arguments[0]} and {arguments[1]}"
+        )
+    if name in ("discrete", "categorical"):
+        _check_some_weight(name, arguments[0])
+    if name in ("mvn", "multivariate-t"):
+        location, matrix = map(_items, arguments[-2:])
+        if location is not None and matrix is not None and len(location) != len(matrix):
+            raise PrimitiveError(
+                f"the location and the matrix of {name} differ in size: "
+                f"{len(location)} and {len(matrix)}"
+            )
+
+
+def _check_some_weight(name: str, weights: Any) -> None:
+    items = _items(weights)
+    if items is None or not all(map(is_constant, items)):
+        return
+    values = [x[1] if name == "categorical" else x for x in items]
+    if not any(values):
+        raise PrimitiveError(f"the weights of {name} are all zero")
+
+
+def _any(parameter: str, value: Any) -> None:
+    if is_constant(value) or isinstance(value, (NodeTerm, CallTerm)):
+        return
+    raise PrimitiveError(f"{parameter} must be a value")
+
+
+_NUMBER = _scalar("a number", lambda x: True, "a number")  # noqa: ARG005
+_POSITIVE = _scalar("a number", lambda x: bool(x > 0), "a positive number")
+_NOT_NEGATIVE = _scalar("a number", lambda x: bool(x >= 0), "a number from 0")
+_UNIT = _scalar("a number", lambda x: bool(0 <= x <= 1), "a number from 0 to 1")
+_COUNT = _scalar(
+    "an integer", lambda x: isinstance(x, int) and x >= 0, "an integer from 0"
+)
+_INTEGER = _scalar("an integer", lambda x: bool(x == int(x)), "an integer")
+_NUMBERS = _vector_of(_NUMBER, "a vector of numbers")
+
+_RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
+    {
+        "normal": (_NUMBER, _POSITIVE),
+        "laplace": (_NUMBER, _POSITIVE),
+        "gamma": (_POSITIVE, _POSITIVE),
+        "beta": (_POSITIVE, _POSITIVE),
+        "exponential": (_POSITIVE,),
+        "uniform-continuous": (_NUMBER, _NUMBER),
+        "student-t": (_POSITIVE,),
+        "student-t-loc-scale": (_POSITIVE, _NUMBER, _POSITIVE),
+        "chi-squared": (_POSITIVE,),
+        "flip": (_UNIT,),
+        "bernoulli": (_UNIT,),
+        "binomial": (_COUNT, _UNIT),
+        "poisson": (_POSITIVE,),
+        "discrete": (_vector_of(_NOT_NEGATIVE, "a vector of weights"),),
+        "categorical": (_vector_of(_pair, "a vector of pairs [value weight]"),),
+        "uniform-discrete": (_INTEGER, _INTEGER),
+        "dirichlet": (_vector_of(_POSITIVE, "a vector of positive numbers"),),
+        "mvn": (_NUMBERS, _matrix),
+        "multivariate-t": (_POSITIVE, _NUMBERS, _matrix),
+        "wishart": (_POSITIVE, _matrix),
+    }
+)

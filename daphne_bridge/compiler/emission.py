@@ -1,0 +1,247 @@
+"""This file writes what a program means as Daphne's JSON triple.
+
+    [functions, {"V": names, "A": name -> children, "P": name -> link function,
+                 "Y": name -> observed value}, value of the program]
+
+A link function is `["sample*", d]`, `["observe*", d, y]` or, under a random condition,
+`["if", guard, ["observe*", d, y], 1]`. Vectors and other sequences are written
+`["vector", ...]` and maps `["hash-map", key, value, ...]`, in Y as plain arrays and
+objects. `A` lists the variables of the distribution, as Daphne's does; those of the
+guard stand in the link function.
+
+Parts that the terms share are one Python list here, too: the triple is small in memory
+even where its text is large, and must not be changed in place.
+"""
+
+from decimal import Decimal
+from fractions import Fraction
+from math import isfinite
+from typing import Any
+
+from ..primitives import HashMap, Keyword, Seq, Value, format_double
+from .analysis import Analysis, Variable
+from .desugar import desugar
+from .forms import Form, Literal, Span, Symbol, head_name
+from .reader import Source
+from .recursion import Recursive, run
+from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm, UserFunction
+
+__all__ = ["Emission", "document", "form_json", "free_nodes"]
+
+Json = Any
+
+
+def document(analysis: Analysis, source: Source) -> list[Json]:
+    """Return the JSON triple of a program.
+
+    Raises:
+        CompileError: A value has no place in JSON (a function, an infinity).
+    """
+    numbers = iter(range(analysis.count, 1 << 60))
+    functions: dict[str, Json] = {}
+    if analysis.has_functions:
+        for function in analysis.functions:
+            functions[_plain(function.name)] = _function(function, source, numbers)
+    emission = Emission(source, analysis.not_finite)
+    children: dict[str, list[str]] = {}
+    links: dict[str, Json] = {}
+    observations: dict[str, Json] = {}
+    for variable in analysis.variables:
+        links[variable.name] = emission.link_function(variable)
+        for parent in free_nodes(variable.distribution):
+            children.setdefault(parent, []).append(variable.name)
+        if variable.is_observed:
+            observations[variable.name] = emission.write(
+                variable.observation, variable.span, is_data=True
+            )
+    result = analysis.result
+    if isinstance(result, FunctionTerm) and result.function is not None:
+        value: Json = _plain(result.name)
+    else:
+        value = emission.write(result, analysis.span)
+    graph = {"V": list(links), "A": children, "P": links, "Y": observations}
+    return [functions, graph, value]
+
+
+def free_nodes(value: Any) -> tuple[str, ...]:
+    """Return the names of the random variables in a value, in order, each once."""
+    names: dict[str, None] = {}
+    seen: set[int] = set()
+    work = [value]
+    while work:
+        item = work.pop()
+        if isinstance(item, NodeTerm):
+            names[item.name] = None
+            continue
+        parts = _term_parts(item)
+        if parts and id(item) not in seen:
+            seen.add(id(item))
+            work.extend(reversed(parts))
+    return tuple(names)
+
+
+def _term_parts(item: Any) -> tuple[Any, ...]:
+    match item:
+        case CallTerm():
+            return item.arguments
+        case SequenceTerm():
+            return item.items
+        case MapTerm():
+            return tuple(x for pair in item.entries.pairs() for x in pair)
+    return ()
+
+
+class Emission:
+    """Writes values as JSON; a value that is written twice is written once."""
+
+    def __init__(self, source: Source, not_finite: Span | None = None) -> None:
+        self._source = source
+        self._not_finite = not_finite
+        self._written: dict[tuple[int, bool], tuple[Any, Json]] = {}
+
+    def link_function(self, variable: Variable) -> Json:
+        """Return the link function of a variable."""
+        distribution = self.write(variable.distribution, variable.span)
+        if not variable.is_observed:
+            return ["sample*", distribution]
+        observation = self.write(variable.observation, variable.span)
+        link = ["observe*", distribution, observation]
+        if variable.guard is True:
+            return link
+        return ["if", self.write(variable.guard, variable.span), link, 1]
+
+    def write(self, value: Any, span: Span, *, is_data: bool = False) -> Json:
+        """Return the JSON of a value.
+
+        Args:
+            value: A compile-time value.
+            span: Where to complain.
+            is_data: Whether to write plain arrays and objects, as in `Y`.
+
+        Raises:
+            CompileError: The value has no place in JSON.
+        """
+        return run(self._write(value, span, is_data=is_data))
+
+    def _write(self, value: Any, span: Span, *, is_data: bool) -> Recursive[Json]:
+        key = (id(value), is_data)
+        if key in self._written:
+            return self._written[key][1]
+        written: list[Json]
+        match value:
+            case CallTerm():
+                written = [value.head]
+                parts: tuple[Any, ...] = value.arguments
+            case SequenceTerm() | tuple():
+                self._refuse_empty_list(value, span)
+                written = [] if is_data else ["vector"]
+                parts = value.items if isinstance(value, SequenceTerm) else value
+            case MapTerm() | HashMap():
+                entries = value.entries if isinstance(value, MapTerm) else value
+                written = [] if is_data else ["hash-map"]
+                parts = tuple(x for pair in entries.pairs() for x in pair)
+            case _:
+                return self._atom(value, span)
+        for part in parts:
+            if isinstance(part, (int, float)):
+                written.append(self._atom(part, span))
+            else:
+                written.append((yield self._write(part, span, is_data=is_data)))
+        result: Json = written
+        if is_data and isinstance(value, (MapTerm, HashMap)):
+            keys = map(_key_text, written[::2])
+            result = dict(zip(keys, written[1::2], strict=True))
+        self._written[key] = (value, result)
+        return result
+
+    def _refuse_empty_list(self, value: Any, span: Span) -> None:
+        if isinstance(value, Seq) and not value:
+            raise self._source.compile_error(
+                span,
+                "the empty list has no place in a document",
+                "an empty vector, such as (vec (rest xs))",
+                "()",
+            )
+
+    def _atom(self, value: Any, span: Span) -> Json:
+        match value:
+            case NodeTerm():
+                return value.name
+            case FunctionTerm():
+                raise self._source.compile_error(
+                    value.span,
+                    "a function has no place in a document",
+                    "a call of it",
+                    value.name,
+                )
+            case float() if not isfinite(value):
+                raise self._source.compile_error(
+                    self._not_finite or span,
+                    "a value is not finite, which JSON cannot hold",
+                    "a finite number",
+                    format_double(value),
+                )
+        return _atom_json(value)
+
+
+def _key_text(key: Json) -> str:
+    """Return the text of a JSON key, as Clojure's writer makes it."""
+    if isinstance(key, str):
+        return key
+    if key is None:
+        return ""
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return format_double(key) if isinstance(key, float) else str(key)
+
+
+def _atom_json(value: Value) -> Json:
+    match value:
+        case Keyword():
+            return _plain(str.__str__(value))
+        case str():
+            return f'"{value}"'
+        case bool() | None:
+            return value
+        case int():
+            return int(value)
+        case Fraction():
+            return float(value)
+        case Decimal():
+            return int(value) if value.as_tuple().exponent == 0 else float(value)
+    return value
+
+
+def _plain(name: str) -> str:
+    """Return the part of a name after its namespace."""
+    return name.rpartition("/")[2] or name
+
+
+def _function(function: UserFunction, source: Source, numbers: Any) -> Json:
+    parameters = [_plain(p.name) for p in function.parameters]
+    bodies = [form_json(desugar(b, source, numbers)) for b in function.bodies]
+    return ["fn", parameters, *bodies]
+
+
+def form_json(form: Form) -> Json:
+    """Return a form as Daphne writes it, with vectors and maps as calls."""
+    return run(_form_json(form, is_plain=False))
+
+
+def _form_json(form: Form, *, is_plain: bool) -> Recursive[Json]:
+    match form:
+        case Symbol(name=name):
+            return _plain(name)
+        case Literal(value=value):
+            return _atom_json(value)
+    head = head_name(form)
+    plain_at = {"let": 1, "defn": 2}.get(head or "", 0)
+    written: list[Json] = []
+    if form.kind == "vector" and not is_plain:
+        written.append("vector")
+    elif form.kind == "map":
+        written.append("hash-map")
+    for position, item in enumerate(form.items):
+        is_binding = bool(plain_at) and position == plain_at
+        written.append((yield _form_json(item, is_plain=is_binding)))
+    return written

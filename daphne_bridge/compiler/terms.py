@@ -1,0 +1,284 @@
+"""This file says what a compile-time value is.
+
+A value is a constant (a plain value of `primitives`) or a term, which holds at least
+one part that is not known before the program runs:
+
+- `NodeTerm`, a random variable;
+- `CallTerm`, a call that remains in the link functions, distributions included;
+- `SequenceTerm` and `MapTerm`, collections of known shape with such parts;
+- `FunctionTerm`, a function, which can be called and passed on but not stored.
+
+Terms share their parts: they are a directed acyclic graph, written out only in the
+document. `size` counts what would be written.
+"""
+
+from typing import Any, Final
+
+from ..families import FAMILIES
+from ..primitives import HashMap, Seq, Value
+from .forms import Compound, Span, Symbol
+
+__all__ = [
+    "UNKNOWN",
+    "CallTerm",
+    "FunctionTerm",
+    "MapTerm",
+    "NodeTerm",
+    "SequenceTerm",
+    "Term",
+    "UserFunction",
+    "extended",
+    "hash_map",
+    "is_constant",
+    "known",
+    "sequence",
+    "size",
+]
+
+
+class _Unknown:
+    """The single value `UNKNOWN`."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = _Unknown()
+"""Says that a value is not known at compile time."""
+
+
+class Term:
+    """A compile-time value that is not a constant."""
+
+    __slots__ = ("size",)
+    size: int
+
+
+class NodeTerm(Term):
+    """A random variable, by its name in the document."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.size = 1
+
+
+class CallTerm(Term):
+    """A call that is not computed.
+
+    Attributes:
+        head: Name of a primitive or family, or `if`.
+        arguments: Its arguments.
+        known: Its value if a core function may use it; Daphne writes the call.
+        elements: The sequence it stands for, if that is known (`list`, `cons`).
+        is_distribution: Whether it is a distribution or selects one.
+    """
+
+    __slots__ = ("arguments", "elements", "head", "is_distribution", "known")
+
+    def __init__(
+        self,
+        head: str,
+        arguments: tuple[Any, ...],
+        known: Any = UNKNOWN,
+        elements: Any = UNKNOWN,
+    ) -> None:
+        self.head = head
+        self.arguments = arguments
+        self.known = known
+        self.elements = elements
+        self.size = 2 + sum(map(size, arguments))
+        self.is_distribution = head in FAMILIES or _selects(head, arguments)
+
+
+def _selects(head: str, arguments: tuple[Any, ...]) -> bool:
+    """Return whether a call picks one of several distributions."""
+    if head == "if":
+        choices = arguments[1:]
+    elif head in _SELECTORS and isinstance(arguments[0], SequenceTerm):
+        choices = arguments[0].items
+    else:
+        return False
+    return all(isinstance(x, CallTerm) and x.is_distribution for x in choices)
+
+
+_SELECTORS = frozenset({"get", "nth", "first", "second", "last"})
+
+
+class SequenceTerm(Term):
+    """A vector or sequence with parts that are not constant.
+
+    Attributes:
+        items: The elements.
+        is_vector: Whether it is a vector.
+        is_opaque: Whether some element has no known value.
+    """
+
+    __slots__ = ("is_opaque", "is_vector", "items")
+
+    def __init__(
+        self, items: tuple[Any, ...], *, is_vector: bool, is_opaque: bool, size: int
+    ) -> None:
+        self.items = items
+        self.is_vector = is_vector
+        self.is_opaque = is_opaque
+        self.size = size
+
+
+class MapTerm(Term):
+    """A map with constant keys and parts that are not constant.
+
+    Attributes:
+        entries: The map, on compile-time values.
+    """
+
+    __slots__ = ("entries",)
+
+    def __init__(self, entries: HashMap) -> None:
+        self.entries = entries
+        self.size = 2 + sum(size(k) + size(v) for k, v in entries.pairs())
+
+
+class UserFunction:
+    """A function of the program.
+
+    Attributes:
+        name: Its name.
+        parameters: Its parameters.
+        bodies: Its bodies; the last one gives the value.
+        form: The whole `defn`.
+    """
+
+    __slots__ = ("bodies", "form", "name", "parameters")
+
+    def __init__(
+        self, name: str, parameters: tuple[Symbol, ...], form: Compound
+    ) -> None:
+        self.name = name
+        self.parameters = parameters
+        self.bodies = form.items[3:]
+        self.form = form
+
+
+class FunctionTerm(Term):
+    """A function as a value.
+
+    Attributes:
+        name: What it was called where it was named.
+        function: The program's function; None for one of the language.
+        span: Where it was named.
+    """
+
+    __slots__ = ("function", "name", "span")
+
+    def __init__(self, name: str, function: UserFunction | None, span: Span) -> None:
+        self.name = name
+        self.function = function
+        self.span = span
+        self.size = 1
+
+
+def is_constant(value: Any) -> bool:
+    """Return whether `value` is a plain value all through."""
+    return not isinstance(value, Term)
+
+
+def known(value: Any) -> Any:
+    """Return the plain value that a core function may use for `value`, or UNKNOWN."""
+    match value:
+        case CallTerm():
+            return value.known
+        case SequenceTerm():
+            if value.is_opaque:
+                return UNKNOWN
+            items = tuple(map(known, value.items))
+            return items if value.is_vector else Seq(items)
+        case MapTerm():
+            pairs = [(k, known(v)) for k, v in value.entries.pairs()]
+            return UNKNOWN if any(v is UNKNOWN for _, v in pairs) else HashMap(pairs)
+        case Term():
+            return UNKNOWN
+    return value
+
+
+def _is_opaque(value: Any) -> bool:
+    match value:
+        case CallTerm():
+            return value.known is UNKNOWN
+        case SequenceTerm():
+            return value.is_opaque
+    return isinstance(value, Term) and known(value) is UNKNOWN
+
+
+def sequence(items: tuple[Any, ...], *, is_vector: bool = True) -> Any:
+    """Return the vector or sequence of `items`, a constant if all of them are."""
+    if not any(isinstance(x, Term) for x in items):
+        return tuple(items) if is_vector else Seq(items)
+    return SequenceTerm(
+        items,
+        is_vector=is_vector,
+        is_opaque=any(map(_is_opaque, items)),
+        size=1 + sum(map(size, items)),
+    )
+
+
+def extended(collection: SequenceTerm, added: tuple[Any, ...]) -> SequenceTerm:
+    """Return `collection` with `added` conjoined, in time that ignores its parts."""
+    items = (
+        (*collection.items, *added)
+        if collection.is_vector
+        else (*reversed(added), *collection.items)
+    )
+    return SequenceTerm(
+        items,
+        is_vector=collection.is_vector,
+        is_opaque=collection.is_opaque or any(map(_is_opaque, added)),
+        size=collection.size + sum(map(size, added)),
+    )
+
+
+def hash_map(pairs: list[tuple[Any, Any]]) -> Any:
+    """Return the map of `pairs`; a call to `hash-map` if a key is not constant."""
+    if not all(is_constant(k) for k, _ in pairs):
+        return CallTerm("hash-map", tuple(x for pair in pairs for x in pair))
+    entries = HashMap(pairs)
+    return MapTerm(entries) if any(not is_constant(v) for _, v in pairs) else entries
+
+
+def size(value: Any) -> int:
+    """Return how many parts the document would write for `value`, at most."""
+    if isinstance(value, Term):
+        return value.size
+    if isinstance(value, tuple):
+        return _constant_size(value)
+    return 1 if not isinstance(value, HashMap) else _constant_size(value)
+
+
+_MAX_COUNTED = 100_000_000
+
+
+def _constant_size(value: Value) -> int:
+    """Return the written size of a constant collection; shared parts count again."""
+    sizes: dict[int, int] = {}
+    work: list[tuple[Value, bool]] = [(value, False)]
+    while work:
+        item, is_done = work.pop()
+        if id(item) in sizes:
+            continue
+        parts = (
+            [x for pair in item.pairs() for x in pair]
+            if isinstance(item, HashMap)
+            else item
+        )
+        if not is_done:
+            inner = [x for x in parts if isinstance(x, (tuple, HashMap))]
+            if inner:
+                work.append((item, True))
+                work.extend((x, False) for x in inner)
+                continue
+        total = 1 + sum(
+            sizes[id(x)] if isinstance(x, (tuple, HashMap)) else 1 for x in parts
+        )
+        sizes[id(item)] = min(total, _MAX_COUNTED)
+    return sizes[id(value)]
