@@ -45,6 +45,7 @@ from .weights import WeightTotals, check_log_weights
 __all__ = [
     "Lineages",
     "ObserveSequence",
+    "Report",
     "Sequence",
     "SmcReport",
     "SmcResult",
@@ -272,8 +273,6 @@ class SmcReport:
         log_evidence: Of what has entered so far, in nats.
         ess: Effective sample size of the weights, before resampling.
         has_resampled: Whether ancestors were drawn after this step.
-        acceptance: Share of moves accepted; nan if particles are not moved.
-        num_divergent: Moves that were refused because they left the numbers.
         result: The result, with the last report only.
     """
 
@@ -281,9 +280,7 @@ class SmcReport:
     log_evidence: float
     ess: float
     has_resampled: bool
-    acceptance: float = math.nan
-    num_divergent: int = 0
-    result: SmcResult | None = None
+    result: SmcResult | None
 
 
 def sequential_smc(
@@ -320,7 +317,15 @@ def sequential_smc(
     return _steps(sequence, num_particles, ess_threshold, scheme, generator)
 
 
-def result_of(reports: Iterable[SmcReport]) -> SmcResult:
+class Report(Protocol):
+    """A report that carries the result if it is the last."""
+
+    @property
+    def result(self) -> SmcResult | None:
+        """Return the result, with the last report only."""
+
+
+def result_of(reports: Iterable[Report]) -> SmcResult:
     """Return the result that the last report of a whole run carries."""
     result = None
     for report in reports:
@@ -394,7 +399,7 @@ def _steps(
             totals.log_evidence,
             totals.ess,
             has_resampled,
-            result=_result(sequence, state, lineages) if is_last else None,
+            _result(sequence, state, lineages) if is_last else None,
         )
 
 
