@@ -1,0 +1,881 @@
+"""This file owns the target p(latents, observed): densities, draws, free coordinates.
+
+    log_joint(z, x) = log_prior(z) + log_likelihood(z, x)
+    log_prior(z) = Σ over latents of log p(z_i | parents)
+    log_likelihood(z, x) = Σ over observed nodes of log p(x_j | parents)
+
+An observe under `if` counts where its condition is true and contributes 0 elsewhere.
+Rows are independent: a row's value does not depend on the other rows. Latents outside
+the support of their distribution are legal, their density is 0 (log density -inf) even
+where a link function has no meaning for them. In the support, a parameter without
+meaning (a negative scale) is an error that names the node, the value, and the link
+function. A row that holds nan itself gives nan.
+
+In free coordinates f, with z = constrain(f): log_joint_free = log_joint + log|det dz/df|.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from daphne_bridge.errors import Problem
+from daphne_bridge.expression import show
+from daphne_bridge.families import FAMILIES
+from daphne_bridge.graph import Graph
+
+from ..errors import ModelError
+from .dag import Dag
+from .families import DENSITIES, Shape
+from .layout import Layout, Variable
+from .lowering import Branch, Lowered, lower_graph, place
+from .observation import Misfit, encode
+from .schedule import Definition, InvalidDraw, Job, Plan
+from .support import BIJECTIONS
+
+__all__ = ["Capabilities", "Draws", "Model", "capabilities"]
+
+_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Joint draws of a model.
+
+    Attributes:
+        latents: Natural values, one row per draw.
+        observed: Observed values, one row per draw.
+    """
+
+    latents: Float[Tensor, "num latent"]
+    observed: Float[Tensor, "num observed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What can be done with a graph.
+
+    Attributes:
+        continuous_latents: Labels of the latents with a density.
+        discrete_latents: Labels of the latents with a mass function.
+        observed: Labels of the observed nodes.
+    """
+
+    continuous_latents: tuple[str, ...]
+    discrete_latents: tuple[str, ...]
+    observed: tuple[str, ...]
+
+    @property
+    def has_free_coordinates(self) -> bool:
+        """Whether every latent can be mapped to the real line, as flows need."""
+        return not self.discrete_latents and bool(self.continuous_latents)
+
+    @property
+    def sentence(self) -> str:
+        """What a flow can do with the model, in one sentence."""
+        if not self.continuous_latents and not self.discrete_latents:
+            return "The model has no latents: there is nothing to infer."
+        if self.discrete_latents:
+            return (
+                "A flow cannot be trained for this model: "
+                f"{_listed(self.discrete_latents)} "
+                f"{'is' if len(self.discrete_latents) == 1 else 'are'} discrete; "
+                "densities, draws and the prior as proposal work."
+            )
+        if not self.observed:
+            return "A flow cannot be trained for this model: it observes nothing."
+        return f"All latents are continuous: {_listed(self.continuous_latents)}."
+
+
+def capabilities(graph: Graph) -> Capabilities:
+    """Return what can be done with a graph, from its families alone."""
+    discrete = {node.name for node in graph.nodes if node.is_discrete}
+    labels = graph.labels
+    return Capabilities(
+        tuple(labels[name] for name in graph.latents if name not in discrete),
+        tuple(labels[name] for name in graph.latents if name in discrete),
+        tuple(labels[name] for name in graph.observed),
+    )
+
+
+def _listed(names: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+class Model:
+    """The density p(latents, observed) of a graph, in torch.
+
+    Attributes:
+        graph: Where it comes from.
+        layout: Columns of the latents and of the observed nodes.
+        dtype: Type of draws and of the observation unless another is asked for;
+            densities are computed in the type of the latents.
+        device: Device of draws and of the observation.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        dag: Dag,
+        lowered: Sequence[Lowered],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.graph = graph
+        self.dtype = dtype
+        self.device = device
+        self._dag = dag
+        self._lowered = {entry.node.name: entry for entry in lowered}
+        self._latents = [self._lowered[name] for name in graph.latents]
+        self._observed = [self._lowered[name] for name in graph.observed]
+        self.layout = Layout(
+            _variables(self._latents, are_latent=True),
+            _variables(self._observed, are_latent=False),
+        )
+        self._latent_slots = tuple(s for e in self._latents for s in e.slots)
+        self._observed_slots = tuple(s for e in self._observed for s in e.slots)
+        self._terms = {
+            entry.node.name: self._term(entry, sources=None) for entry in lowered
+        }
+
+    @classmethod
+    def from_graph(
+        cls,
+        graph: Graph,
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> "Model":
+        """Return the model of a graph.
+
+        Args:
+            graph: A checked graph.
+            dtype: Type of draws and of the observation.
+            device: Where draws are made.
+
+        Raises:
+            ModelError: With every link function that has no meaning, every parameter
+                that is never valid, and every observation that does not fit.
+        """
+        dag = Dag()
+        lowered = lower_graph(graph, dag)
+        problems = _constant_problems(graph, dag, lowered)
+        model = cls(graph, dag, lowered, dtype, torch.device(device))
+        for entry in model._observed:
+            try:
+                encode(entry, entry.node.observation, dag)
+            except Misfit as problem:
+                problems.append(_misfit(graph, entry, problem))
+        if problems:
+            raise ModelError(*problems)
+        return model
+
+    # -------------------------------------------------------------- densities
+
+    def log_joint(
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, "*batch2 observed"],
+    ) -> Float[Tensor, "*batch3"]:
+        """Return log p(latents, observed) in nats.
+
+        Args:
+            latents: Natural values.
+            observed: Observed values; one row may serve all latents.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning.
+        """
+        return self._evaluated(self._joint_plan, latents, observed)
+
+    def log_prior(
+        self, latents: Float[Tensor, "*batch latent"]
+    ) -> Float[Tensor, "*batch"]:
+        """Return log p(latents); where latents depend on data, given the document's.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning.
+        """
+        observed = self.observation(like=latents)
+        return self._evaluated(self._prior_plan, latents, observed)
+
+    def log_likelihood(
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, "*batch2 observed"],
+    ) -> Float[Tensor, "*batch3"]:
+        """Return log p(observed | latents) in nats.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning.
+        """
+        return self._evaluated(self._likelihood_plan, latents, observed)
+
+    def log_likelihood_terms(
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, "*batch2 observed"],
+    ) -> Float[Tensor, "*batch3 node"]:
+        """Return the log likelihood of every observed node, in the layout's order.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning.
+        """
+        return self._evaluated(self._likelihood_terms_plan, latents, observed)
+
+    def log_prior_terms(
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, "*batch2 observed"],
+    ) -> Float[Tensor, "*batch3 node"]:
+        """Return the log density of every latent given its parents.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning.
+        """
+        return self._evaluated(self._prior_terms_plan, latents, observed)
+
+    def log_joint_free(
+        self,
+        free: Float[Tensor, "*batch free"],
+        observed: Float[Tensor, "*batch2 observed"],
+    ) -> Float[Tensor, "*batch3"]:
+        """Return the log density of the free coordinates and the data, in nats.
+
+        Raises:
+            ModelError: If a latent is discrete, or a parameter has no meaning.
+        """
+        latents, log_det = self.constrain(free)
+        return self.log_joint(latents, observed) + log_det
+
+    # -------------------------------------------------------------- coordinates
+
+    def constrain(
+        self, free: Float[Tensor, "*batch free"]
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
+        """Return the natural values of free coordinates, and log|det dz/df|.
+
+        Raises:
+            ModelError: If a latent is discrete.
+        """
+        self._refuse_discrete()
+        rows, batch = _columns(free, self.layout.free_dim, "free")
+        if self._all_real:
+            return free, free.new_zeros(batch)
+        count = math.prod(batch)
+        value, log_det = self._run(self._constrain_plan, [rows], count, free)
+        wide = value.expand(value.shape[0], count).t()
+        return wide.reshape(*batch, -1), log_det.reshape(batch)
+
+    def unconstrain(
+        self, latents: Float[Tensor, "*batch latent"]
+    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
+        """Return the free coordinates of natural values, and log|det dz/df|.
+
+        Raises:
+            ModelError: If a latent is discrete, or a value outside its support.
+        """
+        self._refuse_discrete()
+        rows, batch = _columns(latents, self.layout.latent_dim, "latents")
+        if self._all_real:
+            return latents, latents.new_zeros(batch)
+        count = math.prod(batch)
+        free, log_det = self._run(self._unconstrain_plan, [rows], count, latents)
+        wide = free.expand(free.shape[0], count).t()
+        if bool(torch.isnan(wide).any()) and not bool(torch.isnan(latents).any()):
+            self._raise_outside(wide, rows.t())
+        return wide.reshape(*batch, -1), log_det.reshape(batch)
+
+    # -------------------------------------------------------------- draws and data
+
+    def sample(
+        self,
+        num: int,
+        *,
+        generator: Generator,
+        dtype: torch.dtype | None = None,
+    ) -> Draws:
+        """Return joint draws of latents and observed nodes.
+
+        An observe under `if` is drawn whether its condition holds or not.
+
+        Args:
+            num: Number of draws.
+            generator: Source of randomness, on the model's device.
+            dtype: Type of the draws; the model's by default.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning at some draw.
+        """
+        plan = self._sample_plan
+        latents, observed = self._drawn(plan, num, generator, dtype or self.dtype)
+        self._refuse_nan("latent", latents, self.layout.latents)
+        self._refuse_nan("observed", observed, self.layout.observed)
+        return Draws(latents, observed)
+
+    def sample_latents(
+        self,
+        num: int,
+        *,
+        generator: Generator,
+        dtype: torch.dtype | None = None,
+    ) -> Float[Tensor, "num latent"]:
+        """Return draws of the latents alone: observed nodes are only drawn if read.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning at some draw.
+        """
+        plan = self._sample_latents_plan
+        (latents,) = self._drawn(plan, num, generator, dtype or self.dtype)
+        self._refuse_nan("latent", latents, self.layout.latents)
+        return latents
+
+    def _drawn(
+        self, plan: Plan, num: int, generator: Generator, dtype: torch.dtype
+    ) -> list[Tensor]:
+        """Return the plan's outputs as tensors [draw, column]."""
+        like = torch.empty(0, dtype=dtype, device=self.device)
+        try:
+            with torch.no_grad():
+                columns = plan.run([], num_rows=num, like=like, generator=generator)
+        except InvalidDraw as problem:
+            raise self._invalid_draw(problem) from None
+        return [c.expand(c.shape[0], num).t().contiguous() for c in columns]
+
+    def _refuse_nan(
+        self, kind: str, values: Tensor, variables: Sequence[Variable]
+    ) -> None:
+        if not bool(torch.isnan(values).any()):
+            return
+        row, column = torch.nonzero(torch.isnan(values))[0].tolist()
+        variable = next(v for v in variables if v.start <= column < v.stop)
+        raise ModelError(
+            Problem(
+                place(self.graph, "P", variable.name),
+                f"the {kind} {variable.label} has no value at draw {row}",
+            )
+        )
+
+    def observation(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        like: Tensor | None = None,
+    ) -> Float[Tensor, " observed"]:
+        """Return the data as a row: the document's, replaced by `values`.
+
+        Args:
+            values: Other data by document's or program's own name of a node.
+            like: A tensor of the wanted type and device; the model's by default.
+
+        Raises:
+            ModelError: If a value does not fit its distribution.
+            GraphError: If a name is not known, or no observed node.
+        """
+        replaced = {}
+        for name, value in (values or {}).items():
+            known = self.graph.resolve(name)
+            if not self.graph.node(known).is_observed:
+                raise ModelError(
+                    Problem(
+                        self.graph.source,
+                        f"{name} is a latent",
+                        f"an observed node: {_listed(self.graph.observed)}",
+                    )
+                )
+            replaced[known] = value
+        numbers: list[float] = []
+        problems = []
+        for entry in self._observed:
+            name = entry.node.name
+            value = replaced.get(name, entry.node.observation)
+            try:
+                numbers.extend(encode(entry, value, self._dag))
+            except Misfit as problem:
+                problems.append(_misfit(self.graph, entry, problem))
+        if problems:
+            raise ModelError(*problems)
+        if like is not None:
+            return like.new_tensor(numbers)
+        return torch.tensor(numbers, dtype=self.dtype, device=self.device)
+
+    # -------------------------------------------------------------- plans
+
+    @cached_property
+    def _given(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self._latent_slots, self._observed_slots
+
+    def _terms_of(self, entries: Sequence[Lowered]) -> tuple[int, ...]:
+        return tuple(self._terms[entry.node.name] for entry in entries)
+
+    @cached_property
+    def _joint_plan(self) -> Plan:
+        terms = self._terms_of([*self._latents, *self._observed])
+        return Plan(self._dag, self._given, [terms], sums=frozenset({0}))
+
+    @cached_property
+    def _prior_plan(self) -> Plan:
+        terms = self._terms_of(self._latents)
+        return Plan(self._dag, self._given, [terms], sums=frozenset({0}))
+
+    @cached_property
+    def _likelihood_plan(self) -> Plan:
+        terms = self._terms_of(self._observed)
+        return Plan(self._dag, self._given, [terms], sums=frozenset({0}))
+
+    @cached_property
+    def _prior_terms_plan(self) -> Plan:
+        return Plan(self._dag, self._given, [self._terms_of(self._latents)])
+
+    @cached_property
+    def _likelihood_terms_plan(self) -> Plan:
+        return Plan(self._dag, self._given, [self._terms_of(self._observed)])
+
+    @cached_property
+    def _sample_plan(self) -> Plan:
+        outputs = [self._latent_slots, self._observed_slots]
+        return Plan(self._dag, [], outputs, self._draws)
+
+    @cached_property
+    def _sample_latents_plan(self) -> Plan:
+        return Plan(self._dag, [], [self._latent_slots], self._draws)
+
+    @cached_property
+    def _draws(self) -> Mapping[int, Definition]:
+        """What computes every node's value from its parameters."""
+        definitions: dict[int, Definition] = {}
+        for number, entry in enumerate(self._lowered.values()):
+            names = [(entry.node.name, b) for b in range(len(entry.branches))]
+            for branch, name in zip(entry.branches, names, strict=True):
+                outputs = (
+                    entry.slots
+                    if entry.index is None
+                    else tuple(
+                        self._dag.variable(("draw", name, position))
+                        for position in range(len(entry.slots))
+                    )
+                )
+                key = (branch.family, branch.shapes, entry.index is not None)
+                job = Job("draw", key, branch.parameters, outputs, (number, name[1]))
+                definitions.update(dict.fromkeys(outputs, job))
+            if entry.index is not None:
+                for position, slot in enumerate(entry.slots):
+                    parts = [
+                        self._dag.variable(("draw", name, position)) for name in names
+                    ]
+                    definitions[slot] = self._branch(entry, parts)
+        return definitions
+
+    @cached_property
+    def _constrain_plan(self) -> Plan:
+        free, definitions, log_dets = self._coordinates("constrain")
+        return Plan(
+            self._dag,
+            [free],
+            [self._latent_slots, log_dets],
+            definitions,
+            frozenset({1}),
+        )
+
+    @cached_property
+    def _unconstrain_plan(self) -> Plan:
+        free, definitions, log_dets = self._coordinates("unconstrain")
+        return Plan(
+            self._dag,
+            [self._latent_slots],
+            [free, log_dets],
+            definitions,
+            frozenset({1}),
+        )
+
+    def _coordinates(
+        self, direction: str
+    ) -> tuple[tuple[int, ...], dict[int, Definition], tuple[int, ...]]:
+        """Return free slots, what computes the other side, and slots of log|det|."""
+        free: list[int] = []
+        log_dets: list[int] = []
+        definitions: dict[int, Definition] = {}
+        for entry, variable in zip(self._latents, self.layout.latents, strict=True):
+            name = entry.node.name
+            own = tuple(
+                self._dag.variable(("free", name, position))
+                for position in range(variable.free_size)
+            )
+            free.extend(own)
+            ends = (own, entry.slots)
+            given, wanted = ends if direction == "constrain" else ends[::-1]
+            supports = _supports(entry)
+            if len(supports) == 1 and supports[0][0] in ("real", "real vector"):
+                definitions.update(zip(wanted, given, strict=True))
+                continue
+            parts: list[tuple[int, ...]] = []
+            for number, (support, bounds) in enumerate(supports):
+                outputs = tuple(
+                    self._dag.variable((direction, name, number, position))
+                    for position in range(len(wanted) + 1)
+                )
+                key = (support, len(entry.slots), len(supports) > 1)
+                job = Job(direction, key, (given, *bounds), outputs)
+                definitions.update(dict.fromkeys(outputs, job))
+                parts.append(outputs)
+            targets = (*wanted, self._dag.variable((direction, name, "log det")))
+            for target, members in zip(targets, zip(*parts, strict=True), strict=True):
+                definitions[target] = (
+                    members[0] if len(members) == 1 else self._branch(entry, members)
+                )
+            log_dets.append(targets[-1])
+        return tuple(free), definitions, tuple(log_dets)
+
+    def _branch(self, entry: Lowered, parts: Sequence[int]) -> int:
+        """Return the slot of the part that the node's index names."""
+        assert entry.index is not None  # noqa: S101 - only called for several branches
+        bundle = self._dag.emit("bundle", parts)
+        return self._dag.emit("select", (entry.index, bundle))
+
+    def _term(self, entry: Lowered, sources: None) -> int:
+        """Return the slot of a node's log density."""
+        del sources
+        parts = []
+        for branch in entry.branches:
+            shapes = (entry.shape, *branch.shapes)
+            inputs = [*entry.slots, *(s for part in branch.parameters for s in part)]
+            parts.append(self._dag.emit("density", inputs, (branch.family, shapes)))
+        term = parts[0] if entry.index is None else self._branch(entry, parts)
+        if entry.condition is None:
+            return term
+        zero = self._dag.constant(0.0)
+        return self._dag.emit("choose", (entry.condition, term, zero))
+
+    # -------------------------------------------------------------- running
+
+    @cached_property
+    def _all_real(self) -> bool:
+        return all(
+            support in ("real", "real vector")
+            for entry in self._latents
+            for support, _ in _supports(entry)
+        )
+
+    def _run(
+        self, plan: Plan, sources: Sequence[Tensor], num_rows: int, like: Tensor
+    ) -> list[Tensor]:
+        return plan.run(sources, num_rows=num_rows, like=like)
+
+    def _evaluated(self, plan: Plan, latents: Tensor, observed: Tensor) -> Tensor:
+        """Return the plan's output for every row, nan explained or raised."""
+        z, batch = _columns(latents, self.layout.latent_dim, "latents")
+        x, shape = _columns(observed, self.layout.observed_dim, "observed")
+        if latents.dtype != observed.dtype:
+            raise ModelError(
+                Problem(
+                    "observed",
+                    "the type differs from that of the latents",
+                    str(latents.dtype),
+                    str(observed.dtype),
+                )
+            )
+        if shape != batch and math.prod(shape) != 1:
+            batch, x, z = _joint_rows(batch, shape, x, z)
+        count = math.prod(batch)
+        (result,) = plan.run([z, x], num_rows=count, like=latents)
+        is_sum = bool(plan.sums)
+        wide = result if is_sum else result.expand(result.shape[0], count)
+        if count and bool(torch.isnan(wide).any()):
+            wide = self._explained(wide, z, x, count)
+        return wide.reshape(batch) if is_sum else wide.t().reshape(*batch, -1)
+
+    def _explained(self, result: Tensor, z: Tensor, x: Tensor, count: int) -> Tensor:
+        """Return the result with impossible rows at -inf; raise where nan remains."""
+        with torch.no_grad():
+            (terms,) = self._prior_terms_plan.run([z, x], num_rows=count, like=z)
+            is_impossible = (terms == -math.inf).any(0).expand(count)
+            is_unknown = torch.isnan(z).any(0) | torch.isnan(x).any(0)
+            is_nan = torch.isnan(result)
+            is_bad = is_nan & ~is_impossible & ~is_unknown
+            if bool(is_bad.any()):
+                rows = is_bad if is_bad.dim() == 1 else is_bad.any(0)
+                raise self._invalid_parameter(z, x, int(torch.nonzero(rows)[0]))
+        return torch.where(is_nan & is_impossible, -math.inf, result)
+
+    # -------------------------------------------------------------- errors
+
+    def _refuse_discrete(self) -> None:
+        discrete = [v.label for v in self.layout.latents if v.is_discrete]
+        if discrete:
+            raise ModelError(
+                Problem(
+                    self.graph.source,
+                    "discrete latents have no free coordinates",
+                    "continuous latents",
+                    f"{_listed(discrete)}",
+                )
+            )
+
+    def _values(self, entry: Lowered, z: Tensor, x: Tensor, row: int) -> list[Problem]:
+        """Return what is wrong with the parameters of a node in one row."""
+        problems = []
+        like = z.new_empty(0)
+        z, x = _row(z, row), _row(x, row)
+        taken = 0
+        if entry.index is not None:
+            plan = Plan(self._dag, self._given, [(entry.index,)])
+            (index,) = plan.run([z, x], num_rows=1, like=like)
+            taken = int(index.flatten()[0]) if not bool(torch.isnan(index).any()) else 0
+        if entry.condition is not None:
+            plan = Plan(self._dag, self._given, [(entry.condition,)])
+            (condition,) = plan.run([z, x], num_rows=1, like=like)
+            if not bool(condition.flatten()[0]):
+                return []
+        branch = entry.branches[taken]
+        plan = Plan(self._dag, self._given, branch.parameters)
+        values = [
+            value.expand(value.shape[0], 1).reshape(1, *shape, 1)
+            for value, shape in zip(
+                plan.run([z, x], num_rows=1, like=like), branch.shapes, strict=True
+            )
+        ]
+        for parameter, value in _misused(branch, values):
+            problems.append(self._problem(entry, branch, parameter, value, z, x, row))
+        return problems
+
+    def _problem(
+        self,
+        entry: Lowered,
+        branch: Branch,
+        parameter: tuple[str, str],
+        value: str,
+        z: Tensor,
+        x: Tensor,
+        row: int,
+    ) -> Problem:
+        name, expected = parameter
+        node = entry.node
+        link = show(node.distribution, self.graph.labels, limit=_SHOWN)
+        parents = []
+        for parent in node.parents[:4]:
+            variable = self.layout.variable(parent)
+            source = x if self.graph.node(parent).is_observed else z
+            numbers = source[variable.start : variable.stop, 0].tolist()
+            shown = f"{numbers[0]:.6g}" if not variable.shape else "[...]"
+            parents.append(f"{variable.label} = {shown}")
+        context = f" with {', '.join(parents)}" if parents else ""
+        label = node.label if node.label == node.name else f"{node.name} ({node.label})"
+        return Problem(
+            place(self.graph, "P", node.name),
+            f"the {name} of {branch.family} is not valid at draw {row} of {label}",
+            expected,
+            f"{value} from {link}{context}",
+        )
+
+    def _invalid_parameter(self, z: Tensor, x: Tensor, row: int) -> ModelError:
+        for node in self.graph.nodes:
+            problems = self._values(self._lowered[node.name], z, x, row)
+            if problems:
+                return ModelError(*problems)
+        return ModelError(
+            Problem(self.graph.source, f"the density of row {row} is not a number")
+        )
+
+    def _invalid_draw(self, problem: InvalidDraw) -> ModelError:
+        number, taken = problem.tag  # type: ignore[misc]
+        entry = list(self._lowered.values())[number]
+        branch = entry.branches[taken]
+        link = show(entry.node.distribution, self.graph.labels, limit=_SHOWN)
+        found = _misused(branch, problem.parameters)
+        name, expected, value = "parameter", "", ""
+        if found:
+            (name, expected), value = found[0]
+        return ModelError(
+            Problem(
+                place(self.graph, "P", entry.node.name),
+                f"the {name} of {branch.family} is not valid at draw {problem.row} "
+                f"of {entry.node.label}",
+                expected,
+                f"{value} from {link}",
+            )
+        )
+
+    def _raise_outside(self, free: Tensor, latents: Tensor) -> None:
+        row, column = torch.nonzero(torch.isnan(free))[0].tolist()
+        for variable in self.layout.latents:
+            if variable.free_start <= column < variable.free_stop:
+                values = latents[row, variable.start : variable.stop].tolist()
+                families = " or ".join(
+                    b.family for b in self._lowered[variable.name].branches
+                )
+                shown = ", ".join(f"{value:.6g}" for value in values[:6])
+                raise ModelError(
+                    Problem(
+                        place(self.graph, "P", variable.name),
+                        f"the value of {variable.label} at row {row} is outside the "
+                        f"support of {families}",
+                        FAMILIES[
+                            self._lowered[variable.name].branches[0].family
+                        ].support,
+                        shown,
+                    )
+                )
+
+
+def _misused(
+    branch: Branch, values: Sequence[Tensor]
+) -> list[tuple[tuple[str, str], str]]:
+    """Return the parameters of one row that are not valid, with what they should be."""
+    density = DENSITIES[branch.family]
+    found = []
+    for parameter, value in zip(density.parameters, values, strict=True):
+        if not bool(parameter.is_valid(value).all()):
+            found.append(((parameter.name, parameter.expected), _number(value)))
+    if not found and density.are_valid is not None:
+        expected, together = density.are_valid
+        if not bool(together(*values).all()):
+            names = " and ".join(parameter.name for parameter in density.parameters)
+            shown = " and ".join(_number(value) for value in values)
+            found.append(((names, expected), shown))
+    return found
+
+
+def _number(value: Tensor) -> str:
+    if value.numel() == 1:
+        return f"{value.item():.6g}"
+    if value.dim() == 4:
+        rows = value[0, :, :, 0].tolist()
+        text = " ".join("[" + " ".join(f"{v:.6g}" for v in row) + "]" for row in rows)
+    else:
+        text = " ".join(f"{v:.6g}" for v in value.flatten().tolist())
+    return f"[{text}]" if len(text) < _SHOWN else f"[{text[:_SHOWN]} ...]"
+
+
+def _row(columns: Tensor, row: int) -> Tensor:
+    return columns[:, row : row + 1] if columns.shape[1] > 1 else columns
+
+
+def _supports(entry: Lowered) -> list[tuple[str, tuple[tuple[int, ...], ...]]]:
+    """Return the support of each branch with the slots of its bounds; once if equal."""
+    found = []
+    for branch in entry.branches:
+        support = str(FAMILIES[branch.family].support)
+        bounds = branch.parameters if support == "interval" else ()
+        found.append((support, bounds))
+    return found[:1] if len(set(found)) == 1 else found
+
+
+def _variables(entries: Sequence[Lowered], *, are_latent: bool) -> tuple[Variable, ...]:
+    start = free_start = 0
+    variables = []
+    for entry in entries:
+        size = len(entry.slots)
+        free = 0
+        if are_latent and not entry.is_discrete:
+            support, _ = _supports(entry)[0]
+            free = BIJECTIONS[support].free_size(size)
+        variables.append(
+            Variable(
+                name=entry.node.name,
+                label=entry.node.label,
+                shape=entry.shape,
+                start=start,
+                stop=start + size,
+                free_start=free_start,
+                free_stop=free_start + free,
+                is_discrete=entry.is_discrete,
+            )
+        )
+        start += size
+        free_start += free
+    return tuple(variables)
+
+
+def _columns(values: Tensor, width: int, name: str) -> tuple[Tensor, tuple[int, ...]]:
+    """Return a batch as [column, row], and its batch shape."""
+    if values.dim() < 1 or values.shape[-1] != width:
+        raise ModelError(
+            Problem(
+                name,
+                "wrong number of columns",
+                str(width),
+                str(values.shape[-1]) if values.dim() else "a single number",
+            )
+        )
+    batch = tuple(values.shape[:-1])
+    return values.reshape(math.prod(batch), width).t().contiguous(), batch
+
+
+def _joint_rows(
+    batch: tuple[int, ...], shape: tuple[int, ...], x: Tensor, z: Tensor
+) -> tuple[tuple[int, ...], Tensor, Tensor]:
+    """Return latents and data as columns of one common batch."""
+    try:
+        common = tuple(torch.broadcast_shapes(batch, shape))
+    except RuntimeError:
+        raise ModelError(
+            Problem(
+                "observed",
+                "the rows do not match those of the latents",
+                f"rows of shape {list(batch)}",
+                f"{list(shape)}",
+            )
+        ) from None
+    wide = []
+    for columns, own in ((x, shape), (z, batch)):
+        if math.prod(own) == 1:
+            wide.append(columns)
+            continue
+        shaped = columns.reshape(columns.shape[0], *own)
+        shaped = shaped.expand(columns.shape[0], *common)
+        wide.append(shaped.reshape(columns.shape[0], -1))
+    return common, wide[0], wide[1]
+
+
+def _misfit(graph: Graph, entry: Lowered, problem: Misfit) -> Problem:
+    what, expected, got = problem.args
+    node = entry.node
+    label = "" if node.label == node.name else f" ({node.label})"
+    return Problem(place(graph, "Y", node.name), f"{what}{label}", expected, got)
+
+
+def _constant_problems(
+    graph: Graph, dag: Dag, lowered: Sequence[Lowered]
+) -> list[Problem]:
+    """Return a problem for every distribution whose known parameters are not valid."""
+    groups: dict[tuple[str, tuple[Shape, ...]], list[tuple[Lowered, Branch]]] = {}
+    for entry in lowered:
+        for branch in entry.branches:
+            groups.setdefault((branch.family, branch.shapes), []).append(
+                (entry, branch)
+            )
+    problems: dict[str, Problem] = {}
+    for (family, shapes), members in groups.items():
+        density = DENSITIES[family]
+        for position, shape in enumerate(shapes):
+            known = [
+                (entry, branch)
+                for entry, branch in members
+                if all(map(dag.is_constant, branch.parameters[position]))
+            ]
+            if not known:
+                continue
+            numbers = torch.tensor(
+                [[dag.number(s) for s in b.parameters[position]] for _, b in known],
+                dtype=torch.float64,
+            ).reshape(len(known), *shape, 1)
+            parameter = density.parameters[position]
+            is_valid = parameter.is_valid(numbers)
+            for number in torch.nonzero(~is_valid[:, 0]).flatten().tolist():
+                entry = known[number][0]
+                problems.setdefault(
+                    entry.node.name,
+                    Problem(
+                        place(graph, "P", entry.node.name),
+                        f"the {parameter.name} of {family} is not valid",
+                        parameter.expected,
+                        _number(numbers[number : number + 1]),
+                    ),
+                )
+    return list(problems.values())

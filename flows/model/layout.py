@@ -1,0 +1,111 @@
+"""This file says which columns of a flat tensor belong to which variable.
+
+Values of latents stand side by side in one tensor, node after node in the order of the
+graph, a vector or matrix row by row; values of observed nodes likewise in another. A
+boolean is 0 or 1, an integer a float, a draw of `categorical` the index of its pair.
+
+Free coordinates are the latents mapped to the real line. A variable may have fewer of
+them than natural values (a simplex of n has n - 1, a symmetric p × p matrix
+p (p + 1) / 2); a discrete one has none.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+__all__ = ["Layout", "Variable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The columns of one node.
+
+    Attributes:
+        name: The node's name in the document.
+        label: The program's own name, or `name`.
+        shape: Shape of one value; () for a scalar.
+        start: First column among the natural values.
+        stop: One past the last.
+        free_start: First column among the free coordinates.
+        free_stop: One past the last; equal to `free_start` for discrete latents and
+            observed nodes.
+        is_discrete: Whether the value is discrete.
+    """
+
+    name: str
+    label: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+    free_start: int = 0
+    free_stop: int = 0
+    is_discrete: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of natural columns."""
+        return self.stop - self.start
+
+    @property
+    def free_size(self) -> int:
+        """Number of free columns."""
+        return self.free_stop - self.free_start
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The label with the position inside the value, `p[0]`, `w[1,0]`."""
+        if not self.shape:
+            return (self.label,)
+        names = []
+        for flat in range(math.prod(self.shape)):
+            rest, index = flat, []
+            for length in reversed(self.shape):
+                rest, position = divmod(rest, length)
+                index.append(str(position))
+            names.append(f"{self.label}[{','.join(reversed(index))}]")
+        return tuple(names)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of all nodes.
+
+    Attributes:
+        latents: Variables of the latents, in the order of the graph.
+        observed: Variables of the observed nodes, in the order of the graph.
+    """
+
+    latents: tuple[Variable, ...]
+    observed: tuple[Variable, ...]
+
+    @cached_property
+    def latent_dim(self) -> int:
+        """Number of columns of the latents' natural values."""
+        return _end(variable.stop for variable in self.latents)
+
+    @cached_property
+    def free_dim(self) -> int:
+        """Number of free coordinates."""
+        return _end(variable.free_stop for variable in self.latents)
+
+    @cached_property
+    def observed_dim(self) -> int:
+        """Number of columns of the observed values."""
+        return _end(variable.stop for variable in self.observed)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Variable]:
+        return {variable.name: variable for variable in self.latents + self.observed}
+
+    def variable(self, name: str) -> Variable:
+        """Return the variable of a node.
+
+        Raises:
+            KeyError: If no node has this name.
+        """
+        return self._by_name[name]
+
+
+def _end(stops: Iterable[int]) -> int:
+    return max(stops, default=0)

@@ -1,0 +1,186 @@
+"""This file maps free coordinates on the real line to the support of a distribution.
+
+Every map takes batches with the slot first and the row last: free coordinates
+[slot, free, row] to values [slot, value, row] and log|det d value / d free| [slot, row].
+
+    real                      x = f                                 log|det| = 0
+    positive                  x = exp f                             f
+    interval (a, b)           x = a + (b - a) σ(f)                  log(b - a) + log σ(f) + log σ(-f)
+    simplex of n              stick breaking, n - 1 coordinates
+    positive definite p × p   X = L Lᵀ, L lower triangular, its diagonal exp of p
+                              coordinates; p log 2 + Σ_i (p - i + 2) f_ii, i = 1 ... p
+
+The determinant of a simplex is that of its first n - 1 values, of a positive definite
+matrix that of its lower triangle: the densities are relative to the same coordinates.
+A value that rounds to the edge of an open support is moved to the nearest number
+inside, as torch's own transforms do; the log determinant is that of the free coordinate.
+
+References:
+    Carpenter et al., "Stan: a probabilistic programming language" (2017), and the Stan
+    reference manual, chapter "Constraint transforms", https://mc-stan.org/docs/
+"""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions.transforms import StickBreakingTransform
+
+__all__ = ["BIJECTIONS", "Bijection"]
+
+Free = Float[Tensor, "slot free row"]
+Natural = Float[Tensor, "slot value row"]
+LogDet = Float[Tensor, "slot row"]
+
+
+class Bijection(Protocol):
+    """A map from the real line to a support."""
+
+    def free_size(self, size: int) -> int:
+        """Return the number of free coordinates of a value of `size` columns."""
+
+    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values, and log|det d value / d free|."""
+
+    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the free coordinates, and log|det d value / d free|."""
+
+
+def _tiny(like: Tensor) -> float:
+    return torch.finfo(like.dtype).tiny
+
+
+def _below_one(like: Tensor) -> float:
+    return 1.0 - torch.finfo(like.dtype).eps
+
+
+class _Real:
+    def free_size(self, size: int) -> int:
+        return size
+
+    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        return free, torch.zeros_like(free[:, 0])
+
+    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        return value, torch.zeros_like(value[:, 0])
+
+
+class _Positive:
+    def free_size(self, size: int) -> int:
+        return size
+
+    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.exp(free).clamp(min=_tiny(free)), free.sum(1)
+
+    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        inside = torch.where(value == 0, _tiny(value), value)
+        free = torch.log(inside)
+        return free, free.sum(1)
+
+
+class _Interval:
+    """The interval between two bounds of shape [slot, row]; (0, 1) without bounds."""
+
+    def free_size(self, size: int) -> int:
+        return size
+
+    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        unit = torch.sigmoid(free).clamp(_tiny(free), _below_one(free))
+        log_det = torch.nn.functional.logsigmoid(free)
+        log_det = (log_det + torch.nn.functional.logsigmoid(-free)).sum(1)
+        if not bounds:
+            return unit, log_det
+        low, high = bounds
+        width = high - low
+        value = low.unsqueeze(1) + width.unsqueeze(1) * unit
+        return value, log_det + torch.log(width)
+
+    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        unit = value
+        log_width: Tensor | float = 0.0
+        if bounds:
+            low, high = bounds
+            unit = (value - low.unsqueeze(1)) / (high - low).unsqueeze(1)
+            log_width = torch.log(high - low)
+        is_inside = (unit >= 0) & (unit <= 1)
+        unit = unit.clamp(_tiny(value), _below_one(value))
+        unit = torch.where(is_inside, unit, math.nan)
+        free = torch.log(unit) - torch.log1p(-unit)
+        return free, (torch.log(unit) + torch.log1p(-unit)).sum(1) + log_width
+
+
+class _Simplex:
+    def free_size(self, size: int) -> int:
+        return size - 1
+
+    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        transform = StickBreakingTransform()
+        last = free.transpose(1, 2)
+        value = transform(last)
+        log_det = transform.log_abs_det_jacobian(last, value)
+        return value.transpose(1, 2).clamp(min=_tiny(free)), log_det
+
+    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        transform = StickBreakingTransform()
+        last = value.transpose(1, 2)
+        is_inside = (last >= 0).all(-1, keepdim=True)
+        last = torch.where(is_inside, last.clamp(min=_tiny(value)), math.nan)
+        free = transform.inv(last)
+        return free.transpose(1, 2), transform.log_abs_det_jacobian(free, last)
+
+
+class _PositiveDefinite:
+    def free_size(self, size: int) -> int:
+        order = math.isqrt(size)
+        return order * (order + 1) // 2
+
+    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        slots, size, rows = free.shape
+        order = (math.isqrt(8 * size + 1) - 1) // 2
+        below, column = torch.tril_indices(order, order, device=free.device)
+        is_diagonal = (below == column)[:, None]
+        entries = torch.where(is_diagonal, torch.exp(free.where(is_diagonal, 0)), free)
+        factor = free.new_zeros(slots, rows, order, order)
+        factor[..., below, column] = entries.transpose(1, 2)
+        value = (factor @ factor.mT).reshape(slots, rows, -1).transpose(1, 2)
+        return value, self._log_det(free[:, below == column])
+
+    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        slots, size, rows = value.shape
+        order = math.isqrt(size)
+        matrices = value.transpose(1, 2).reshape(slots, rows, order, order)
+        factor, failed = torch.linalg.cholesky_ex(matrices)
+        factor = torch.where((failed == 0)[..., None, None], factor, math.nan)
+        below, column = torch.tril_indices(order, order, device=value.device)
+        entries = factor[..., below, column].transpose(1, 2)
+        is_diagonal = (below == column)[:, None]
+        free = torch.where(
+            is_diagonal, torch.log(entries.where(is_diagonal, 1)), entries
+        )
+        return free, self._log_det(free[:, below == column])
+
+    @staticmethod
+    def _log_det(diagonal: Tensor) -> Tensor:
+        order = diagonal.shape[1]
+        power = torch.arange(order + 1, 1, -1, device=diagonal.device)
+        weighted = diagonal * power.to(diagonal.dtype)[:, None]
+        return weighted.sum(1) + order * math.log(2.0)
+
+
+BIJECTIONS: Mapping[str, Bijection] = MappingProxyType(
+    {
+        "real": _Real(),
+        "real vector": _Real(),
+        "positive": _Positive(),
+        "nonnegative": _Positive(),
+        "unit interval": _Interval(),
+        "interval": _Interval(),
+        "simplex": _Simplex(),
+        "positive definite matrix": _PositiveDefinite(),
+    }
+)
+"""The map to every continuous support."""

@@ -1,0 +1,222 @@
+"""This file says what a link function's value is while it is still unknown.
+
+Structure is known when a model is built, numbers when it runs. So a value is a plain
+value of the language (number, boolean, nil, text, keyword, vector, map) in which
+unknown numbers and booleans are `Scalar`s, or one of
+
+- `Choice`: one of several values that differ in more than numbers, picked by a scalar
+  (a branch of `if`, an element at a random index, a draw of `categorical`);
+- `Distribution`: a family with its parameters;
+- `Undefined`: no value, with the reason; an error only if something reads it.
+
+Kinds follow Clojure: `1` is not `=` to `1.0`, `true` is no number. "exact" is an integer
+or ratio, "mixed" a number of which the branch decides; `=` then compares as `==`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Literal
+
+from daphne_bridge.primitives import HashMap, Seq
+
+from .dag import Dag
+
+__all__ = [
+    "Choice",
+    "Distribution",
+    "Kind",
+    "Scalar",
+    "Undefined",
+    "chosen",
+    "describe",
+    "is_known",
+    "kind_of",
+    "slot_of",
+]
+
+Value = Any
+Kind = Literal["boolean", "integer", "exact", "real", "mixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A number or boolean that is known when the model runs."""
+
+    slot: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of `alternatives`, by position; a boolean index picks 0 or 1."""
+
+    index: Scalar
+    alternatives: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A family with its parameters."""
+
+    family: str
+    parameters: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Undefined:
+    """No value."""
+
+    reason: str
+
+
+def is_known(value: Value) -> bool:
+    """Return whether the value holds nothing that is decided when the model runs."""
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, Scalar | Choice | Distribution | Undefined):
+            return False
+        if isinstance(current, tuple):
+            stack.extend(current)
+        elif isinstance(current, HashMap):
+            stack.extend(item for pair in current.pairs() for item in pair)
+    return True
+
+
+def kind_of(value: Value) -> Kind | None:
+    """Return the kind of a number or boolean, None for any other value."""
+    match value:
+        case Scalar():
+            return value.kind
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case Fraction():
+            return "exact"
+        case float() | Decimal():
+            return "real"
+    return None
+
+
+def slot_of(dag: Dag, value: Value) -> int:
+    """Return the slot of a number or boolean."""
+    return value.slot if isinstance(value, Scalar) else dag.constant(float(value))
+
+
+def merged_kind(kinds: Sequence[Kind]) -> Kind:
+    """Return the kind of a number that has one of several kinds."""
+    found = set(kinds)
+    if len(found) == 1:
+        return found.pop()
+    return "exact" if found == {"integer", "exact"} else "mixed"
+
+
+def chosen(dag: Dag, index: Scalar, alternatives: Sequence[Value]) -> Value:
+    """Return the alternative that `index` names, as simple a value as possible.
+
+    Alternatives that differ only in numbers become one value of selected numbers.
+    """
+    first = alternatives[0]
+    if all(_same(first, other) for other in alternatives[1:]):
+        return first
+    defined = [a for a in alternatives if not isinstance(a, Undefined)]
+    kinds = [kind for a in defined if (kind := kind_of(a)) is not None]
+    if kinds and len(kinds) == len(defined):
+        has_boolean = "boolean" in kinds
+        if not has_boolean or all(kind == "boolean" for kind in kinds):
+            return _selected(dag, index, alternatives, merged_kind(kinds))
+    if all(isinstance(a, tuple) for a in alternatives) and _alike(alternatives):
+        kind = type(first)
+        items = [chosen(dag, index, parts) for parts in zip(*alternatives, strict=True)]
+        return kind(items)
+    if all(isinstance(a, HashMap) for a in alternatives):
+        keys = list(first)
+        if all(
+            len(a) == len(keys) and all(key in a for key in keys) for a in alternatives
+        ):
+            return HashMap(
+                (key, chosen(dag, index, [a[key] for a in alternatives]))
+                for key in keys
+            )
+    if all(isinstance(a, Distribution) for a in alternatives) and all(
+        a.family == first.family for a in alternatives
+    ):
+        merged = tuple(
+            chosen(dag, index, parts)
+            for parts in zip(*(a.parameters for a in alternatives), strict=True)
+        )
+        if not any(isinstance(part, Choice) for part in merged):
+            return Distribution(first.family, merged)
+    return Choice(index, tuple(alternatives))
+
+
+def _alike(alternatives: Sequence[Value]) -> bool:
+    first = alternatives[0]
+    return all(
+        len(a) == len(first) and isinstance(a, Seq) == isinstance(first, Seq)
+        for a in alternatives
+    )
+
+
+def _same(left: Value, right: Value) -> bool:
+    """Return whether two values are the same, number kinds included."""
+    if left is right:
+        return True
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, tuple):
+        return len(left) == len(right) and all(
+            _same(a, b) for a, b in zip(left, right, strict=True)
+        )
+    if isinstance(left, HashMap):
+        return False
+    if isinstance(left, Distribution):
+        return left.family == right.family and _same(left.parameters, right.parameters)
+    if isinstance(left, Choice):
+        return left.index == right.index and _same(
+            left.alternatives, right.alternatives
+        )
+    return bool(left == right)
+
+
+def _selected(
+    dag: Dag, index: Scalar, alternatives: Sequence[Value], kind: Kind
+) -> Scalar:
+    slots = [
+        dag.constant(float("nan")) if isinstance(a, Undefined) else slot_of(dag, a)
+        for a in alternatives
+    ]
+    if index.kind == "boolean":
+        otherwise, then = slots
+        return Scalar(dag.emit("choose", (index.slot, then, otherwise)), kind)
+    bundle = dag.emit("bundle", slots)
+    return Scalar(dag.emit("select", (index.slot, bundle)), kind)
+
+
+def describe(value: Value) -> str:
+    """Return what a value is, for a message."""
+    match value:
+        case None:
+            return "nil"
+        case bool():
+            return "true" if value else "false"
+        case Undefined():
+            return f"nothing ({value.reason})"
+        case Scalar():
+            return "a boolean" if value.kind == "boolean" else "a random number"
+        case Choice():
+            return "one of several values of different shape"
+        case Distribution():
+            return f"the distribution {value.family}"
+        case Seq():
+            return f"a sequence of {len(value)}"
+        case tuple():
+            return f"a vector of {len(value)}"
+        case HashMap():
+            return f"a map of {len(value)}"
+        case str():
+            return f"the text {value!r}"
+    return f"the number {value}"

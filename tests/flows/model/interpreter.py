@@ -1,0 +1,148 @@
+"""This file evaluates a graph node by node on plain Python values: the oracle.
+
+It shares no code with `flows.model`: link functions are evaluated by the bridge on
+plain values, densities are scipy's. Slow and simple on purpose.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import stats
+
+from daphne_bridge.expression import Call, Expression, evaluate
+from daphne_bridge.families import FAMILIES
+from daphne_bridge.graph import Graph
+
+__all__ = ["log_density", "log_terms", "values_of_row"]
+
+
+def log_density(family: str, parameters: tuple, value) -> float:
+    """Return scipy's log density of a value; a categorical's value is its index."""
+    with np.errstate(divide="ignore"):
+        return float(_log_density(family, parameters, value))
+
+
+def _log_density(family, parameters, value):
+    p = parameters
+    match family:
+        case "normal":
+            return stats.norm.logpdf(value, p[0], p[1])
+        case "laplace":
+            return stats.laplace.logpdf(value, p[0], p[1])
+        case "gamma":
+            return stats.gamma.logpdf(value, p[0], scale=1 / p[1])
+        case "beta":
+            return stats.beta.logpdf(value, p[0], p[1])
+        case "exponential":
+            return stats.expon.logpdf(value, scale=1 / p[0])
+        case "uniform-continuous":
+            return stats.uniform.logpdf(value, p[0], p[1] - p[0])
+        case "student-t":
+            return stats.t.logpdf(value, p[0])
+        case "student-t-loc-scale":
+            return stats.t.logpdf(value, p[0], p[1], p[2])
+        case "chi-squared":
+            return stats.chi2.logpdf(value, p[0])
+        case "flip" | "bernoulli":
+            return stats.bernoulli.logpmf(int(value), p[0])
+        case "binomial":
+            return stats.binom.logpmf(value, p[0], p[1])
+        case "poisson":
+            return stats.poisson.logpmf(value, p[0])
+        case "discrete" | "categorical":
+            weights = np.array(p[0], dtype=float)
+            return np.log(weights[int(value)] / weights.sum())
+        case "uniform-discrete":
+            return stats.randint.logpmf(value, p[0], p[1])
+        case "dirichlet":
+            point = np.array(value, dtype=float)
+            return stats.dirichlet.logpdf(point / point.sum(), np.array(p[0], float))
+        case "mvn":
+            return stats.multivariate_normal.logpdf(
+                np.array(value, float), np.array(p[0], float), np.array(p[1], float)
+            )
+        case "multivariate-t":
+            return stats.multivariate_t.logpdf(
+                np.array(value, float),
+                np.array(p[1], float),
+                np.array(p[2], float),
+                df=p[0],
+            )
+        case "wishart":
+            return stats.wishart.logpdf(
+                np.array(value, float), p[0], np.array(p[1], float)
+            )
+    raise KeyError(family)
+
+
+def distribution_of(expression: Expression, environment: Mapping):
+    """Return (family, parameters) of a link function given its parents' values."""
+    while isinstance(expression, Call):
+        arguments = expression.arguments
+        if expression.head in FAMILIES:
+            return expression.head, tuple(evaluate(a, environment) for a in arguments)
+        if expression.head == "if":
+            test = evaluate(arguments[0], environment)
+            taken = test is not None and test is not False
+            expression = arguments[1] if taken else arguments[2]
+        elif expression.head in ("get", "nth"):
+            index = evaluate(arguments[1], environment)
+            expression = arguments[0].arguments[index]
+        else:
+            break
+    raise TypeError(expression)
+
+
+def log_terms(graph: Graph, values: Mapping) -> dict[str, float]:
+    """Return the log density of every node.
+
+    Args:
+        graph: The model.
+        values: Value of every node, as a link function sees it.
+    """
+    terms = {}
+    for node in graph.nodes:
+        if node.condition is not None:
+            test = evaluate(node.condition, values)
+            if test is None or test is False:
+                terms[node.name] = 0.0
+                continue
+        family, parameters = distribution_of(node.distribution, values)
+        value = values[node.name]
+        if family == "categorical":
+            choices = [pair[0] for pair in parameters[0]]
+            parameters = (tuple(pair[1] for pair in parameters[0]),)
+            value = choices.index(value)
+        terms[node.name] = log_density(family, parameters, value)
+    return terms
+
+
+_INTEGERS = ("bernoulli", "binomial", "poisson", "discrete", "uniform-discrete")
+
+
+def values_of_row(graph: Graph, layout, latents, observed) -> dict:
+    """Return the nodes' values, as a link function sees them, from one row each."""
+    values: dict = {}
+    for node in graph.nodes:
+        variable = layout.variable(node.name)
+        row = observed if node.is_observed else latents
+        numbers = [float(v) for v in row[variable.start : variable.stop]]
+        family, parameters = distribution_of(node.distribution, values)
+        if family == "flip":
+            values[node.name] = bool(numbers[0])
+        elif family in _INTEGERS:
+            values[node.name] = int(numbers[0])
+        elif family == "categorical":
+            values[node.name] = parameters[0][int(numbers[0])][0]
+        elif len(variable.shape) == 1:
+            values[node.name] = tuple(numbers)
+        elif len(variable.shape) == 2:
+            size = variable.shape[1]
+            values[node.name] = tuple(
+                tuple(numbers[i : i + size]) for i in range(0, len(numbers), size)
+            )
+        else:
+            values[node.name] = numbers[0]
+        assert math.prod(variable.shape) == len(numbers)
+    return values
