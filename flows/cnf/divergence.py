@@ -56,7 +56,8 @@ def _group_trace(
     def blocks(array: Tensor, columns: Tensor) -> Tensor:
         """[..., column] -> [node, row, column of the block]."""
         chosen = array if is_all else array.index_select(-1, columns)
-        return chosen.reshape(-1, count, columns.numel() // count).transpose(0, 1)
+        blocks = chosen.reshape(-1, count, columns.numel() // count)
+        return blocks.transpose(0, 1).contiguous()
 
     # tangent[node, row, state column, hidden column] = d hidden / d state
     first = group.diagonal[0].transpose(1, 2).unsqueeze(1)

@@ -72,11 +72,23 @@ class Gates:
     factors: tuple[Tensor, ...]
     drifts: tuple[Tensor, ...]
 
-    def at(self, index: int) -> "Gates":
-        """The gates at one time of the first axis."""
-        return Gates(
-            tuple(factor[index] for factor in self.factors),
-            tuple(drift[index] for drift in self.drifts),
+    def split(self, size: int) -> list["Gates"]:
+        """The gates of ``size`` times at a time, along the first axis."""
+        return [
+            Gates(tuple(factors), tuple(drifts))
+            for factors, drifts in zip(
+                zip(*(torch.split(f, size) for f in self.factors), strict=True),
+                zip(*(torch.split(d, size) for d in self.drifts), strict=True),
+                strict=True,
+            )
+        ]
+
+    @classmethod
+    def join(cls, parts: "Sequence[Gates]") -> "Gates":
+        """Gates joined along the first axis; undone by `split`."""
+        return cls(
+            tuple(torch.cat(f) for f in zip(*(p.factors for p in parts), strict=True)),
+            tuple(torch.cat(d) for d in zip(*(p.drifts for p in parts), strict=True)),
         )
 
 
