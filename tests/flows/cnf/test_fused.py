@@ -1,0 +1,220 @@
+"""Tests of flows.cnf.fused: the fused engine against float64 autograd."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from flows.cnf.fused import (
+    FieldParameters,
+    make_plan,
+    solve_fused,
+)
+from flows.cnf.structure import StateBlock, Structure
+
+# The oracle below is written from the definitions: dense float64 matrices, the
+# divergence from autograd's full Jacobian, gradients by autograd through the steps.
+
+
+def random_structure(rng, sizes, observed_dim, edge_probability=0.6):
+    blocks = []
+    for i, size in enumerate(sizes):
+        parents = tuple(j for j in range(i) if rng.random() < edge_probability)
+        observed = tuple(c for c in range(observed_dim) if rng.random() < 0.6)
+        blocks.append(StateBlock(f"z{i}", (i,), size - 1, parents, observed))
+    return Structure(tuple(blocks), observed_dim)
+
+
+def random_parameters(rng, structure, hidden, layers):
+    sizes = [block.size for block in structure.blocks]
+    widths = [sizes, *[list(hidden)] * (layers - 1), sizes]
+    weights = []
+    for inputs, outputs in pairwise(widths):
+        parts = []
+        for i, block in enumerate(structure.blocks):
+            columns = [*block.latent_parents, i]
+            fan = sum(inputs[j] for j in columns)
+            parts += [
+                rng.normal(size=outputs[i] * inputs[j]) / np.sqrt(fan) for j in columns
+            ]
+        weights.append(np.concatenate(parts))
+    observed = np.concatenate(
+        [
+            rng.normal(size=h * len(block.observed_columns)) * 0.5
+            for h, block in zip(hidden, structure.blocks, strict=True)
+        ]
+    )
+    features = (layers - 1) * sum(hidden) + sum(sizes)
+    vectors = [rng.normal(size=features) * 0.5 for _ in range(4)]
+    tensors = [torch.tensor(a.astype(np.float32)) for a in (*weights, observed)]
+    vectors = [torch.tensor(a.astype(np.float32)) for a in vectors]
+    return FieldParameters(tuple(tensors[:-1]), tensors[-1], *vectors)
+
+
+def all_tensors(parameters):
+    return [
+        *parameters.weights,
+        parameters.observed_weight,
+        parameters.bias,
+        parameters.time_bias,
+        parameters.gate_rate,
+        parameters.gate_offset,
+    ]
+
+
+def leaves(parameters, dtype):
+    tensors = [t.detach().to(dtype).requires_grad_() for t in all_tensors(parameters)]
+    count = len(parameters.weights)
+    return FieldParameters(tuple(tensors[:count]), *tensors[count:])
+
+
+def dense_matrices(structure, hidden, parameters):
+    """Dense weights per layer, and those on observed columns."""
+    sizes = [block.size for block in structure.blocks]
+    layers = len(parameters.weights)
+    widths = [sizes, *[list(hidden)] * (layers - 1), sizes]
+    matrices = []
+    for (inputs, outputs), packed in zip(
+        pairwise(widths), parameters.weights, strict=True
+    ):
+        lines = []
+        at = 0
+        for i, block in enumerate(structure.blocks):
+            line = [packed.new_zeros(outputs[i], n) for n in inputs]
+            for j in (*block.latent_parents, i):
+                count = outputs[i] * inputs[j]
+                line[j] = packed[at : at + count].reshape(outputs[i], inputs[j])
+                at += count
+            lines.append(torch.cat(line, 1))
+        assert at == packed.numel()
+        matrices.append(torch.cat(lines, 0))
+    lines = []
+    at = 0
+    for h, block in zip(hidden, structure.blocks, strict=True):
+        columns = list(block.observed_columns)
+        count = h * len(columns)
+        part = parameters.observed_weight[at : at + count].reshape(h, -1)
+        at += count
+        line = part.new_zeros(h, structure.observed_dim)
+        if columns:
+            line = line.index_copy(1, torch.tensor(columns), part)
+        lines.append(line)
+    return matrices, torch.cat(lines, 0)
+
+
+def oracle(structure, hidden, parameters, residual, state, observed, sign, num_steps):
+    matrices, on_observed = dense_matrices(structure, hidden, parameters)
+    widths = [m.shape[0] for m in matrices]
+    bias, drift, rate, offset = (
+        torch.split(v, widths)
+        for v in (
+            parameters.bias,
+            parameters.time_bias,
+            parameters.gate_rate,
+            parameters.gate_offset,
+        )
+    )
+    node = torch.tensor(
+        [i for i, block in enumerate(structure.blocks) for _ in range(block.size)]
+    )
+
+    def field(z, t, x):
+        u = z
+        for l, matrix in enumerate(matrices):
+            linear = matrix @ u + bias[l] + (on_observed @ x if l == 0 else 0.0)
+            a = linear * torch.sigmoid(rate[l] * t + offset[l]) + drift[l] * t
+            if l == len(matrices) - 1:
+                return a
+            u = torch.tanh(a) + (u if residual and l > 0 else 0.0)
+        raise AssertionError("no layers")
+
+    def rate_of(z, progress, sign, x):
+        t = torch.where(sign > 0, progress, 1 - progress)
+
+        def signed(z):
+            return sign * field(z, t, x)
+
+        jacobian = torch.func.jacrev(signed)(z)
+        trace = torch.zeros(len(structure.blocks), dtype=z.dtype)
+        return signed(z), trace.index_add(0, node, torch.diagonal(jacobian))
+
+    def one_row(z, sign, x):
+        h = 1.0 / num_steps
+        total = torch.zeros(len(structure.blocks), dtype=z.dtype)
+        for n in range(num_steps):
+            s = torch.tensor(n * h, dtype=z.dtype)
+            k1, d1 = rate_of(z, s, sign, x)
+            k2, d2 = rate_of(z + h / 2 * k1, s + h / 2, sign, x)
+            k3, d3 = rate_of(z + h / 2 * k2, s + h / 2, sign, x)
+            k4, d4 = rate_of(z + h * k3, s + h, sign, x)
+            z = z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            total = total + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
+        return z, total
+
+    return torch.vmap(one_row)(state, sign, observed)
+
+
+def problem(seed, sizes, hidden, layers, batch, observed_dim=2, edges=0.6):
+    rng = np.random.default_rng(seed)
+    structure = random_structure(rng, sizes, observed_dim, edges)
+    parameters = random_parameters(rng, structure, hidden, layers)
+    state = torch.tensor(rng.normal(size=(batch, sum(sizes))).astype(np.float32))
+    observed = torch.tensor(rng.normal(size=(batch, observed_dim)).astype(np.float32))
+    sign = torch.tensor(rng.choice([-1.0, 1.0], size=batch).astype(np.float32))
+    pulls = (
+        torch.tensor(rng.normal(size=(batch, sum(sizes))).astype(np.float32)),
+        torch.tensor(rng.normal(size=(batch, len(sizes))).astype(np.float32)),
+    )
+    return structure, parameters, state, observed, sign, pulls
+
+
+CASES = [
+    # sizes, hidden, layers, residual, batch
+    ((1,), (1,), 2, False, 1),
+    ((1,), (4,), 3, False, 17),
+    ((1, 1), (8, 8), 4, False, 5),
+    ((1, 1, 1, 1), (16, 16, 16, 16), 4, True, 19),
+    ((2, 2, 2), (4, 4, 4), 2, True, 33),
+    ((2, 2, 2, 2), (8, 8, 8, 8), 3, True, 9),
+    ((3, 3, 3), (3, 3, 3), 4, False, 40),
+    ((3, 3, 3, 3, 3, 3, 3, 3), (4, 4, 4, 4, 4, 4, 4, 4), 3, False, 7),
+    ((11, 11, 11), (11, 11, 11), 4, False, 21),
+    ((11, 11), (11, 11), 4, True, 18),
+    ((11, 11), (11, 11), 3, True, 18),
+    ((4, 4), (2, 2), 5, True, 6),
+    ((2, 1, 3), (5, 1, 14), 4, True, 23),
+    ((1, 5, 2, 13), (3, 25, 1, 6), 3, True, 18),
+    ((1, 5, 2, 13), (3, 25, 1, 6), 2, False, 18),
+    ((1, 4, 2), (9, 4, 1), 5, False, 18),
+]
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_loss_and_gradients_equal_float64_autograd(case):
+    sizes, hidden, layers, residual, batch = CASES[case]
+    structure, parameters, state, observed, sign, pulls = problem(
+        case, sizes, hidden, layers, batch
+    )
+    plan = make_plan(structure, hidden, layers, residual=residual)
+    exact, start64 = leaves(parameters, torch.float64), state.double().requires_grad_()
+    expected = oracle(
+        structure, hidden, exact, residual, start64, observed.double(), sign.double(), 3
+    )
+    loss64 = sum(
+        (pull.double() * out).sum() for pull, out in zip(pulls, expected, strict=True)
+    )
+    wanted = torch.autograd.grad(loss64, [start64, *all_tensors(exact)])
+    single, start = leaves(parameters, torch.float32), state.clone().requires_grad_()
+    found = solve_fused(plan, single, start, observed, sign, 3)
+    loss = sum((pull * out).sum() for pull, out in zip(pulls, found, strict=True))
+    gradients = torch.autograd.grad(loss, [start, *all_tensors(single)])
+    for value, target in zip(found, expected, strict=True):
+        torch.testing.assert_close(value.double(), target, rtol=1e-5, atol=1e-5)
+    size = sum(
+        (p.double() * o).abs().sum() for p, o in zip(pulls, expected, strict=True)
+    )
+    assert abs(loss.item() - loss64.item()) <= 1e-5 * size.item()
+    for gradient, target in zip(gradients, wanted, strict=True):
+        error = (gradient.double() - target).norm()
+        assert error <= 1e-5 * target.norm() + 1e-12, (case, error, target.norm())
