@@ -142,9 +142,9 @@ def _invert(
     """
     positive = weights.nonzero().squeeze(1)
     edges = weights[positive].cumsum(0)
-    rows = torch.searchsorted(edges, points * edges[-1], right=True)
-    # A point just below 1 may round to the sum itself.
-    return positive[rows.clamp(max=positive.shape[0] - 1)]
+    # The first edge that reaches a point exists: none lies beyond the last edge, also
+    # if it rounds to it.
+    return positive[torch.searchsorted(edges, points * edges[-1])]
 
 
 _Scheme = Callable[
