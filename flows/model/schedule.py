@@ -31,6 +31,7 @@ from .dag import AffineTerms, Dag
 from .families import DENSITIES, Shape
 from .kernels import KERNELS, RISKY, SparseRows, guarded, pick
 from .support import BIJECTIONS
+from .totals import density_total, linear_normal_total
 
 __all__ = ["Definition", "InvalidDraw", "Job", "Plan"]
 
@@ -39,6 +40,15 @@ _SPLIT = 64
 
 _DENSE = 4096
 """A product with a fixed matrix of at most this many entries is always dense."""
+
+_FEW = 32
+"""Means that are linear in at most this many slots are formed with their density."""
+
+_IN_TOTAL = (-2, -2)
+"""Address of densities that exist only as part of a sum."""
+
+_DEFERRED = (-3, -3)
+"""Address of sums that are formed together with the density that reads them."""
 
 Slots = tuple[int, ...]
 
@@ -90,6 +100,7 @@ class _Run:
     constants: Sequence[Tensor]
     num_rows: int
     generator: Generator | None
+    totals: list[Tensor] = field(default_factory=list)
 
 
 _Fetch = Callable[[_Run], Tensor]
@@ -125,6 +136,9 @@ class Plan:
     )
     _in_branch: set[int] = field(init=False, default_factory=set)
     _finite: dict[int, bool] = field(init=False, default_factory=dict)
+    _summed: frozenset[int] = field(init=False, default=frozenset())
+    _means: frozenset[int] = field(init=False, default=frozenset())
+    _deferred: dict[int, AffineTerms] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for number, slots in enumerate(self.sources):
@@ -133,7 +147,9 @@ class Plan:
                 self._address[slot] = (number, row)
         jobs = self._needed_jobs()
         self._mark_branches(jobs)
-        groups = _agenda(jobs, self._address, self._readers())
+        self._summed = self._only_summed(jobs)
+        self._means = self._only_means(jobs)
+        groups = _agenda(jobs, self._address)
         self.num_groups = len(groups)
         for group in groups:
             self._add_group(group)
@@ -278,10 +294,27 @@ class Plan:
                 raise KeyError(f"nothing computes {operation.attribute}")
         return Job(operation.name, None, tuple((i,) for i in inputs), (slot,))
 
-    def _readers(self) -> frozenset[int]:
-        return frozenset(
-            self._resolved(slot) for slots in self.outputs for slot in slots
-        )
+    def _only_summed(self, jobs: Sequence[Job]) -> frozenset[int]:
+        """Return the slots that only the sum reads, if a sum is all that is wanted."""
+        if len(self.outputs) != 1 or not self.sums:
+            return frozenset()
+        wanted = [self._resolved(slot) for slot in self.outputs[0]]
+        read = {slot for job in jobs for part in job.arguments for slot in part}
+        return frozenset(slot for slot in set(wanted) if slot not in read)
+
+    def _only_means(self, jobs: Sequence[Job]) -> frozenset[int]:
+        """Return the slots that are read once, as the mean of a summed normal."""
+        count: dict[int, int] = {}
+        means: set[int] = set()
+        for job in jobs:
+            for part in job.arguments:
+                for slot in part:
+                    count[slot] = count.get(slot, 0) + 1
+            if job.operation == "density" and job.outputs[0] in self._summed:
+                family, _ = job.key  # type: ignore[misc]
+                if family == "normal":
+                    means.add(job.arguments[1][0])
+        return frozenset(slot for slot in means if count[slot] == 1)
 
     def _mark_branches(self, jobs: Sequence[Job]) -> None:
         """Note the slots that are computed for a branch that may not be taken."""
@@ -317,7 +350,12 @@ class Plan:
         must_split = jobs[0].operation in ("select", "order statistic")
         rest: list[Job] = []
         for part in parts.values():
-            if must_split or (len(part) >= _SPLIT and len(parts) > 1):
+            is_linear = any(
+                self._address.get(slot) == _DEFERRED
+                for argument in part[0].arguments
+                for slot in argument
+            )
+            if must_split or is_linear or (len(part) >= _SPLIT and len(parts) > 1):
                 self._add_step(part)
             else:
                 rest.extend(part)
@@ -344,6 +382,8 @@ class Plan:
 
     def _add_step(self, jobs: list[Job]) -> None:
         operation = jobs[0].operation
+        if operation == "affine" and self._is_deferred(jobs):
+            return
         builders: dict[str, Callable[[list[Job]], _Step]] = {
             "affine": self._affine_step,
             "bundle": self._bundle_step,
@@ -356,6 +396,28 @@ class Plan:
         }
         builder = builders.get(operation, self._elementwise_step)
         self._steps.append(builder(jobs))
+
+    def _is_deferred(self, jobs: Sequence[Job]) -> bool:
+        """Return whether the densities that read these sums will form them."""
+        rows = {}
+        for job in jobs:
+            row = job.attribute
+            if job.outputs[0] not in self._means or not isinstance(row, AffineTerms):
+                return False
+            rows[job.outputs[0]] = AffineTerms(
+                {self._resolved(slot): value for slot, value in row.terms.items()},
+                row.bias,
+            )
+        columns = {slot for row in rows.values() for slot in row.terms}
+        if (
+            len(rows) < _SPLIT
+            or len(columns) > _FEW
+            or not all(map(self._is_finite, columns))
+        ):
+            return False
+        self._deferred.update(rows)
+        self._address.update(dict.fromkeys(rows, _DEFERRED))
+        return True
 
     def _register(self, slots: Sequence[int], height: int | None = None) -> None:
         """Give slots the rows of the next tensor."""
@@ -523,8 +585,39 @@ class Plan:
 
         return step
 
+    def _linear_normal_step(self, jobs: list[Job]) -> _Step:
+        """Return the step of normals with means linear in a few slots."""
+        x = self._argument([job.arguments[0] for job in jobs], ())
+        scale = self._argument([job.arguments[2] for job in jobs], ())
+        means = [self._deferred[job.arguments[1][0]] for job in jobs]
+        columns = sorted(
+            {slot for row in means for slot in row.terms},
+            key=self._address.__getitem__,
+        )
+        where = {slot: position for position, slot in enumerate(columns)}
+        dense = torch.zeros(len(means), len(columns), dtype=torch.float64)
+        for number, row in enumerate(means):
+            for slot, factor in row.terms.items():
+                dense[number, where[slot]] = factor
+        matrix = self._constant(dense)
+        biases = torch.tensor([row.bias for row in means], dtype=torch.float64)
+        bias = self._constant(biases[:, None])
+        source = self._rows(tuple(columns))
+        self._address.update((job.outputs[0], _IN_TOTAL) for job in jobs)
+        return lambda run: run.totals.append(
+            linear_normal_total(
+                x(run),
+                source(run),
+                scale(run),
+                run.constants[matrix],
+                run.constants[bias],
+            )
+        )
+
     def _density_step(self, jobs: list[Job]) -> _Step:
         family, shapes = jobs[0].key  # type: ignore[misc]
+        if jobs[0].arguments[1:] and jobs[0].arguments[1][0] in self._deferred:
+            return self._linear_normal_step(jobs)
         density = DENSITIES[family]
         fetches = [
             self._argument([job.arguments[i] for job in jobs], shape)
@@ -537,6 +630,7 @@ class Plan:
             for slot in argument
         )
         is_guarded = any(job.outputs[0] in self._in_branch for job in jobs)
+        is_summed = all(job.outputs[0] in self._summed for job in jobs)
         log_prob = density.log_prob
 
         def checked(value: Tensor, *parameters: Tensor) -> Tensor:
@@ -544,6 +638,11 @@ class Plan:
             return torch.where(density.validity(*parameters), result, math.nan)
 
         kernel = checked if must_check else log_prob
+        if is_summed:
+            self._address.update((job.outputs[0], _IN_TOTAL) for job in jobs)
+            return lambda run: run.totals.append(
+                density_total(family, kernel, [fetch(run) for fetch in fetches])
+            )
         self._register([job.outputs[0] for job in jobs])
         if is_guarded:
             return lambda run: run.tensors.append(
@@ -706,6 +805,8 @@ class Plan:
                 bias += self.dag.number(slot)
             else:
                 tensor, row = self._address[slot]
+                if (tensor, row) == _IN_TOTAL:
+                    continue
                 by_tensor.setdefault(tensor, []).append(row)
         fetches = [
             self._from_one(tensor, sorted(rows)) for tensor, rows in by_tensor.items()
@@ -713,8 +814,7 @@ class Plan:
 
         def total(run: _Run) -> Tensor:
             result: Tensor | None = None
-            for fetch in fetches:
-                part = fetch(run).sum(0)
+            for part in (*run.totals, *(fetch(run).sum(0) for fetch in fetches)):
                 result = part if result is None else result + part
             if result is None:
                 example = run.tensors[0]
@@ -751,9 +851,7 @@ def _joined(fetches: Sequence[_Fetch]) -> _Fetch:
     return joined
 
 
-def _agenda(
-    jobs: Sequence[Job], given: Mapping[int, object], wanted: frozenset[int]
-) -> list[list[Job]]:
+def _agenda(jobs: Sequence[Job], given: Mapping[int, object]) -> list[list[Job]]:
     """Return the jobs in groups, each group after what it reads."""
     makers = {
         output: number for number, job in enumerate(jobs) for output in job.outputs
@@ -772,7 +870,6 @@ def _agenda(
         for source in sources:
             readers[source].append(number)
             depth[number] = max(depth[number], depth[source] + 1)
-    del wanted
     keys = [
         (job.operation == "density" or not readers[number], job.operation, job.key)
         for number, job in enumerate(jobs)
