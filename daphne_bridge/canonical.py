@@ -22,6 +22,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Protocol
 
 from .expression import Constant, Expression, Reference, Value, postorder, show_value
@@ -44,7 +45,7 @@ class LinkedNode(Protocol):
     def parents(self) -> tuple[str, ...]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CanonicalForm:
     """A model without names.
 
@@ -58,6 +59,14 @@ class CanonicalForm:
     order: tuple[str, ...]
     shapes: tuple[str, ...]
     digest: str
+
+    @cached_property
+    def _shape_of(self) -> Mapping[str, str]:
+        return dict(zip(self.order, self.shapes, strict=True))
+
+    def shape(self, name: str) -> str:
+        """Return the digest of one node's own link function."""
+        return self._shape_of[name]
 
 
 def canonical_form(nodes: Sequence[LinkedNode]) -> CanonicalForm:

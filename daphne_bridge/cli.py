@@ -1,0 +1,269 @@
+"""This file is the command `daphne-bridge`: compile, check, invert, show."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .checking import CheckReport, check_document
+from .clojure import run_daphne
+from .command_line import guarded, print_json, warn
+from .compiler import (
+    compile_program,
+    desugar_program,
+    factor_graph,
+    parse_data,
+    show_edn,
+)
+from .deep_json import JsonError, dumps, loads
+from .document import (
+    GraphDocument,
+    NodeNames,
+    document_from_json,
+    dump_document,
+    dump_names,
+    load_document,
+    load_names,
+    names_path,
+    read_text,
+    write_text,
+)
+from .drawing import graph_to_dot, show_graph
+from .errors import DocumentError, GraphError, Problem
+from .graph import Graph
+from .inverse_document import dump_inverse, load_inverse
+from .inverse_drawing import inverse_to_dot, show_inverse
+from .inversion import invert
+
+__all__ = ["main"]
+
+_Path = click.Path(path_type=Path)
+
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print machine-readable results."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="daphne-bridge")
+def main() -> None:
+    """Compile Daphne programs to graph documents, check them and invert them.
+
+    \b
+    daphne-bridge compile model.daphne -o graph.json   program -> graph document
+    daphne-bridge check graph.json                     everything wrong or odd in it
+    daphne-bridge invert graph.json -o inverse.json    its minimal faithful inverse
+    daphne-bridge show graph.json                      either file, as text or DOT
+
+    Exit codes: 0 done, 2 bad input, 1 failure, 130 interrupted.
+    """  # noqa: D301 - the command line library reads \\b as a character
+
+
+@main.command("compile")
+@click.argument("program", type=_Path)
+@click.option("-o", "--output", type=_Path, required=True, help="File to write.")
+@click.option(
+    "--action",
+    type=click.Choice(["graph", "desugar", "factor-graph"]),
+    default="graph",
+    show_default=True,
+    help="What to write, as in Daphne.",
+)
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["pretty-json", "json", "edn"]),
+    default="pretty-json",
+    show_default=True,
+    help="How to write it.",
+)
+@click.option(
+    "--data",
+    type=_Path,
+    help="JSON object or CSV table whose entries are bound as top-level names.",
+)
+@click.option(
+    "--daphne",
+    type=_Path,
+    help="Checkout of the original Daphne that compiles instead.",
+)
+@_json_option
+@guarded
+def compile_command(
+    program: Path,
+    output: Path,
+    action: str,
+    layout: str,
+    data: Path | None,
+    daphne: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Compile PROGRAM to a graph document.
+
+    Beside OUTPUT a file NAME.names.json keeps the program's own names of the nodes;
+    it may be deleted.
+    """
+    if daphne is not None:
+        if action != "graph" or layout == "edn" or data is not None:
+            raise click.UsageError(
+                "--daphne goes with --action graph and a JSON format, without --data"
+            )
+        run_daphne(daphne, program, output)
+        names_path(output).unlink(missing_ok=True)
+        _report_compiled(load_document(output), output, as_json=as_json)
+        return
+    text = read_text(program, "a program")
+    bound = None
+    if data is not None:
+        bound = parse_data(read_text(data, "data"), str(data))
+    if action != "graph":
+        value: Any = (
+            desugar_program(text, str(program))
+            if action == "desugar"
+            else factor_graph(text, str(program), bound)
+        )
+        write_text(output, _written(value, layout))
+        if as_json:
+            print_json({"ok": True, "output": str(output)})
+        return
+    compiled = compile_program(text, str(program), bound)
+    document = document_from_json(compiled.document, str(output))
+    names = NodeNames(compiled.labels, compiled.positions)
+    if layout == "pretty-json":
+        dump_document(document, output)
+    else:
+        write_text(output, _written(document.to_json(), layout))
+    if layout != "edn":
+        dump_names(names, document, output)
+    _report_compiled(document, output, as_json=as_json)
+
+
+def _written(value: Any, layout: str) -> str:
+    if layout == "edn":
+        return show_edn(value) + "\n"
+    return dumps(value, indent=1 if layout == "pretty-json" else None) + "\n"
+
+
+def _report_compiled(document: GraphDocument, output: Path, *, as_json: bool) -> None:
+    latent = len(document.vertices) - len(document.observations)
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "output": str(output),
+                "latents": latent,
+                "observed": len(document.observations),
+            }
+        )
+    else:
+        click.echo(
+            f"{output}: {latent} latent and {len(document.observations)} observed nodes"
+        )
+
+
+def _checked(path: Path) -> tuple[CheckReport, GraphDocument]:
+    """Return the check of a document, name file included."""
+    document = load_document(path)
+    names, warnings = load_names(document, path)
+    report = check_document(document, names)
+    all_warnings = (*warnings, *report.warnings)
+    return CheckReport(report.graph, report.problems, all_warnings), document
+
+
+def _usable_graph(path: Path) -> Graph:
+    """Return the graph of a document without errors; print its warnings.
+
+    Raises:
+        GraphError: If the check finds errors.
+    """
+    report, _ = _checked(path)
+    if report.problems or report.graph is None:
+        raise GraphError(*report.problems)
+    warn(report.warnings)
+    return report.graph
+
+
+@main.command()
+@click.argument("graph", type=_Path)
+@_json_option
+@guarded
+def check(graph: Path, *, as_json: bool) -> None:
+    """Say everything that is wrong or odd in the document GRAPH.
+
+    Exit code 0 if it can be used (warnings do not count), 2 if not.
+    """
+    report, document = _checked(graph)
+    if report.problems or report.graph is None:
+        warn(report.warnings if not as_json else ())
+        raise GraphError(*report.problems)
+    found = report.graph
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "latents": len(found.latents),
+                "observed": len(found.observed),
+                "arcs": sum(len(node.parents) for node in found.nodes),
+                "digest": found.digest,
+                "document": document.digest(),
+                "warnings": [str(warning) for warning in report.warnings],
+            }
+        )
+        return
+    warn(report.warnings)
+    click.echo(
+        f"{graph}: good; {len(found.latents)} latent and {len(found.observed)} "
+        f"observed nodes, {len(report.warnings)} warnings"
+    )
+
+
+@main.command("invert")
+@click.argument("graph", type=_Path)
+@click.option("-o", "--output", type=_Path, required=True, help="File to write.")
+@_json_option
+@guarded
+def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
+    """Write the minimal faithful inverse of the document GRAPH."""
+    inverse = invert(_usable_graph(graph))
+    dump_inverse(inverse, output)
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "output": str(output),
+                "latents": len(inverse.latents),
+                "observed": len(inverse.observed),
+                "edges": inverse.num_edges,
+                "mode": inverse.mode,
+            }
+        )
+    else:
+        click.echo(
+            f"{output}: {inverse.num_edges} edges into {len(inverse.latents)} latents "
+            f"({inverse.mode})"
+        )
+
+
+@main.command()
+@click.argument("file", type=_Path)
+@click.option("--dot", is_flag=True, help="Write the DOT language of Graphviz.")
+@guarded
+def show(file: Path, *, dot: bool) -> None:
+    """Show FILE, a graph document or an inverse, as text."""
+    if _is_inverse(file):
+        inverse = load_inverse(file)
+        click.echo(inverse_to_dot(inverse) if dot else show_inverse(inverse), nl=False)
+        return
+    graph = _usable_graph(file)
+    click.echo(graph_to_dot(graph) if dot else show_graph(graph), nl=False)
+
+
+def _is_inverse(path: Path) -> bool:
+    """Return whether a file holds a JSON object; documents are arrays."""
+    try:
+        return isinstance(loads(read_text(path, "a graph or an inverse")), dict)
+    except JsonError as error:
+        where = f"{path}:{error.line}:{error.column}"
+        raise DocumentError(Problem(where, f"not JSON: {error}")) from None

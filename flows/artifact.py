@@ -1,0 +1,564 @@
+"""This file keeps a trained flow on disk and gives it back, or says why not.
+
+An artifact is a folder of three files.
+
+- `manifest.json`: what the flow is of and how it computes; `manifest.schema.json`
+  describes it. It names the length and digest of the other two, and its own checksum.
+- `weights.safetensors`: the parameters of the vector field and the numbers of the
+  normalisation. No pickle is read or written.
+- `golden.json`: a few base points and observations with the end points and log
+  densities that this flow gave, so that any reader can test itself.
+
+Loading checks checksum, version, digests and golden values. An artifact belongs to a
+*model*: `flow_for` accepts every graph with the model's digest, whatever its names,
+numbering and data, and returns the flow in that graph's own columns.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from jsonschema import Draft202012Validator
+from safetensors import SafetensorError
+from torch import Tensor
+
+from daphne_bridge.expression import show
+from daphne_bridge.graph import Graph, Node
+
+from .cnf.engine import AdaptiveEngine
+from .cnf.flow import ConditionalFlow
+from .cnf.structure import InverseLike, StateBlock, Structure, build_structure
+from .cnf.vector_field import FieldConfig
+from .errors import ArtifactError, Problem
+from .folders import read_file, write_folder
+from .model.layout import Layout, Variable
+
+__all__ = ["FORMAT_VERSION", "Artifact", "build_inverse", "first_difference"]
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+GOLDEN = "golden.json"
+
+_NUM_GOLDEN = 4
+_GOLDEN_SEED = 20200826
+_GOLDEN_TOLERANCE = 1e-6
+_MANIFEST_LIMIT = 256 * 2**20
+_WEIGHTS_LIMIT = 8 * 2**30
+_LINK_WIDTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A flow with all that is needed to use it.
+
+    Attributes:
+        manifest: As written to `manifest.json`.
+        tensors: As written to `weights.safetensors`.
+        golden: As written to `golden.json`.
+        source: Folder for messages.
+    """
+
+    manifest: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    golden: Mapping[str, Any]
+    source: str
+
+    @classmethod
+    def from_flow(
+        cls,
+        flow: ConditionalFlow,
+        graph: Graph,
+        layout: Layout,
+        *,
+        seed: int,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+        tolerance: float = 1e-6,
+    ) -> "Artifact":
+        """Return the artifact of a trained flow.
+
+        Args:
+            flow: In the columns of `layout`.
+            graph: Of the model it was trained on.
+            layout: Of that graph.
+            seed: Of training.
+            config: Resolved configuration of training, plain values.
+            metrics: What training measured, plain values.
+            tolerance: Of the solver that weights use, relative and absolute.
+        """
+        blocks = flow.structure.blocks
+        manifest = {
+            "format": "daphne-flows artifact",
+            "version": FORMAT_VERSION,
+            "checksum": "",
+            "model": {
+                "digest": graph.digest,
+                "order": list(graph.canonical.order),
+                "nodes": [_node_entry(graph, node) for node in graph.nodes],
+            },
+            "layout": {
+                "latents": [_variable_entry(v) for v in layout.latents],
+                "observed": [_variable_entry(v) for v in layout.observed],
+            },
+            "inverse": _inverse_entry(flow.structure, layout),
+            "architecture": {
+                "auxiliary": [block.auxiliary for block in blocks],
+                **asdict(flow.config),
+            },
+            "base": "standard normal",
+            "auxiliary_reference": "standard normal",
+            "normalisation": "shift and scale, then affine along the inverse",
+            "solver": {
+                "method": "dopri5",
+                "tolerance": tolerance,
+                "precision": "float64",
+            },
+            "files": {},
+            "training": {
+                "seed": seed,
+                "config": dict(config),
+                "metrics": dict(metrics),
+            },
+            "libraries": {
+                "python": platform.python_version(),
+                **{
+                    name: version(name)
+                    for name in ("daphne-bridge", "torch", "torchdiffeq", "numpy")
+                },
+            },
+        }
+        tensors = {
+            name: tensor.detach().cpu().contiguous().clone()
+            for name, tensor in flow.state_dict().items()
+        }
+        made = cls(manifest, tensors, {}, "<artifact>")
+        golden = _golden_values(made.flow(), tolerance)
+        return cls(manifest, tensors, golden, "<artifact>")
+
+    def save(self, path: Path) -> None:
+        """Write the folder, whole or not at all.
+
+        Raises:
+            ArtifactError: If something else is in the place, or it cannot be written.
+        """
+        weights = safetensors.torch.save(dict(self.tensors))
+        golden = (json.dumps(self.golden, indent=1) + "\n").encode()
+        manifest = dict(self.manifest)
+        manifest["files"] = {
+            WEIGHTS: _file_entry(weights),
+            GOLDEN: _file_entry(golden),
+        }
+        manifest["checksum"] = _checksum(manifest)
+        text = (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
+        write_folder(
+            path, {WEIGHTS: weights, GOLDEN: golden, MANIFEST: text}, marker=MANIFEST
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Artifact":
+        """Return the artifact in a folder, checked from end to end.
+
+        Raises:
+            ArtifactError: If a file is missing, cut or changed, if the format is
+                another, or if the flow does not reproduce its golden values.
+        """
+        manifest = _load_manifest(path)
+        weights = _checked_bytes(path, WEIGHTS, manifest)
+        golden = json.loads(_checked_bytes(path, GOLDEN, manifest))
+        try:
+            tensors = safetensors.torch.load(weights)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise ArtifactError(
+                Problem(str(path / WEIGHTS), f"not a safetensors file: {error}")
+            ) from None
+        artifact = cls(manifest, tensors, golden, str(path))
+        artifact.check_golden()
+        return artifact
+
+    @property
+    def layout(self) -> Layout:
+        """The columns in which the flow was trained."""
+        parts = (
+            tuple(
+                Variable(**{**entry, "shape": tuple(entry["shape"])})
+                for entry in self.manifest["layout"][part]
+            )
+            for part in ("latents", "observed")
+        )
+        return Layout(*parts)
+
+    @property
+    def tolerance(self) -> float:
+        """Tolerance of the solver that weights use."""
+        return float(self.manifest["solver"]["tolerance"])
+
+    def flow(self) -> ConditionalFlow:
+        """Return the flow in the columns it was trained in, in float64.
+
+        Raises:
+            ArtifactError: If the tensors do not fit the architecture.
+        """
+        return self._build(self._structure(), self.tensors)
+
+    def flow_for(self, graph: Graph, layout: Layout) -> ConditionalFlow:
+        """Return the flow in the columns of a graph of the same model, in float64.
+
+        Args:
+            graph: A graph with this model's digest.
+            layout: Of that graph.
+
+        Raises:
+            ArtifactError: If the graph is of another model; the message names the
+                first difference.
+        """
+        if graph.digest != self.manifest["model"]["digest"]:
+            raise ArtifactError(
+                Problem(
+                    self.source,
+                    f"this artifact is of another model than {graph.source}: "
+                    + first_difference(self.manifest["model"]["nodes"], graph),
+                )
+            )
+        names = dict(
+            zip(self.manifest["model"]["order"], graph.canonical.order, strict=True)
+        )
+        own = self.layout
+        free = _column_map(own.latents, layout, names, free=True)
+        observed = _column_map(own.observed, layout, names, free=False)
+        structure = self._structure()
+        blocks = tuple(
+            StateBlock(
+                name=names[block.name],
+                free_columns=tuple(free[c] for c in block.free_columns),
+                auxiliary=block.auxiliary,
+                latent_parents=block.latent_parents,
+                observed_columns=tuple(observed[c] for c in block.observed_columns),
+            )
+            for block in structure.blocks
+        )
+        tensors = dict(self.tensors)
+        place = torch.tensor([observed[c] for c in range(len(observed))])
+        for name in ("normalisation.observed_shift", "normalisation.observed_scale"):
+            moved = torch.empty_like(tensors[name])
+            moved[place] = tensors[name]
+            tensors[name] = moved
+        return self._build(Structure(blocks, structure.observed_dim), tensors)
+
+    def check_golden(self) -> None:
+        """Compute the golden values anew and compare.
+
+        Raises:
+            ArtifactError: If they differ by more than the solver's error.
+        """
+        where = str(Path(self.source) / GOLDEN)
+        flow = self.flow()
+        try:
+            base = _matrix(self.golden["base"], flow.structure.state_dim)
+            observed = _matrix(self.golden["observed"], flow.structure.observed_dim)
+            latents = _matrix(self.golden["free"], flow.structure.free_dim)
+            log_prob = torch.tensor(self.golden["log_prob"], dtype=torch.float64)
+        except (KeyError, TypeError, ValueError, RuntimeError):
+            raise ArtifactError(
+                Problem(where, "damaged", "base, observed, free and log_prob")
+            ) from None
+        found = _golden_values_of(flow, base, observed)
+        allowed = _GOLDEN_TOLERANCE * (
+            1.0 + latents.abs().amax() + log_prob.abs().amax()
+        )
+        difference = max(
+            float((found[0] - latents).abs().amax()),
+            float((found[1] - log_prob).abs().amax()),
+        )
+        if not difference <= float(allowed):
+            raise ArtifactError(
+                Problem(
+                    where,
+                    "the flow does not give its golden values",
+                    f"a difference up to {float(allowed):.1e}",
+                    f"{difference:.1e}",
+                )
+            )
+
+    def _structure(self) -> Structure:
+        manifest = self.manifest
+        inverse = build_inverse(manifest["inverse"])
+        auxiliary = dict(
+            zip(inverse.latents, manifest["architecture"]["auxiliary"], strict=True)
+        )
+        return build_structure(inverse, self.layout, auxiliary)
+
+    def _build(
+        self, structure: Structure, tensors: Mapping[str, Tensor]
+    ) -> ConditionalFlow:
+        shape = dict(self.manifest["architecture"])
+        del shape["auxiliary"]
+        flow = ConditionalFlow(
+            structure, FieldConfig(**shape), engine=AdaptiveEngine(self.tolerance)
+        )
+        expected = {n: tuple(t.shape) for n, t in flow.state_dict().items()}
+        got = {n: tuple(t.shape) for n, t in tensors.items()}
+        if expected != got:
+            name = next(
+                n for n in sorted({*expected, *got}) if expected.get(n) != got.get(n)
+            )
+            raise ArtifactError(
+                Problem(
+                    str(Path(self.source) / WEIGHTS),
+                    f"the tensor {name} does not fit the architecture",
+                    f"shape {expected.get(name)}",
+                    f"{got.get(name)}",
+                )
+            )
+        flow.load_state_dict(dict(tensors))
+        for parameter in flow.parameters():
+            parameter.requires_grad = False
+        return flow.double().eval()
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredInverse:
+    latents: tuple[str, ...]
+    parents: Mapping[str, tuple[str, ...]]
+
+
+def build_inverse(entry: Mapping[str, Any]) -> InverseLike:
+    """Return the inverse of a manifest's entry `inverse`."""
+    return _StoredInverse(
+        tuple(entry["latents"]),
+        {name: tuple(found) for name, found in entry["parents"].items()},
+    )
+
+
+def _node_entry(graph: Graph, node: Node) -> dict[str, Any]:
+    link = show(node.distribution, graph.labels, limit=_LINK_WIDTH)
+    if node.condition is not None:
+        link += f" when {show(node.condition, graph.labels, limit=_LINK_WIDTH)}"
+    return {
+        "name": node.name,
+        "label": node.label,
+        "observed": node.is_observed,
+        "link": link,
+        "shape": graph.canonical.shape(node.name),
+        "parents": list(node.parents),
+    }
+
+
+def _variable_entry(variable: Variable) -> dict[str, Any]:
+    return {
+        "name": variable.name,
+        "label": variable.label,
+        "shape": list(variable.shape),
+        "start": variable.start,
+        "stop": variable.stop,
+        "free_start": variable.free_start,
+        "free_stop": variable.free_stop,
+    }
+
+
+def _inverse_entry(structure: Structure, layout: Layout) -> dict[str, Any]:
+    owner = {
+        column: variable.name
+        for variable in layout.observed
+        for column in range(variable.start, variable.stop)
+    }
+    parents = {
+        block.name: [
+            *(structure.blocks[parent].name for parent in block.latent_parents),
+            *dict.fromkeys(owner[column] for column in block.observed_columns),
+        ]
+        for block in structure.blocks
+    }
+    return {"latents": list(structure.names), "parents": parents}
+
+
+def first_difference(nodes: Sequence[Mapping[str, Any]], graph: Graph) -> str:
+    """Return the first difference between stored link functions and a graph's.
+
+    Nodes are compared in program order; names and data do not count.
+    """
+    own = {entry["name"]: place for place, entry in enumerate(nodes)}
+    theirs = {node.name: place for place, node in enumerate(graph.nodes)}
+    for entry, node in zip(nodes, graph.nodes, strict=False):
+        other = _node_entry(graph, node)
+        kinds = ["observed" if e["observed"] else "latent" for e in (entry, other)]
+        if kinds[0] != kinds[1]:
+            return (
+                f"{entry['label']} is {kinds[0]} in the artifact, "
+                f"{other['label']} is {kinds[1]} in the document"
+            )
+        if entry["shape"] != other["shape"] or [own[p] for p in entry["parents"]] != [
+            theirs[p] for p in other["parents"]
+        ]:
+            return (
+                f"the link function of {entry['label']} is {entry['link']} in the "
+                f"artifact, that of {other['label']} is {other['link']} in the document"
+            )
+    return (
+        f"the artifact's model has {len(nodes)} nodes, "
+        f"the document's {len(graph.nodes)}"
+    )
+
+
+def _column_map(
+    variables: tuple[Variable, ...],
+    layout: Layout,
+    names: Mapping[str, str],
+    *,
+    free: bool,
+) -> dict[int, int]:
+    """Return, per column of the artifact, the graph's column."""
+    columns: dict[int, int] = {}
+    for variable in variables:
+        other = layout.variable(names[variable.name])
+        mine = (
+            (variable.free_start, variable.free_stop)
+            if free
+            else (variable.start, variable.stop)
+        )
+        theirs = (
+            (other.free_start, other.free_stop) if free else (other.start, other.stop)
+        )
+        columns.update(zip(range(*mine), range(*theirs), strict=True))
+    return columns
+
+
+def _golden_values(flow: ConditionalFlow, tolerance: float) -> dict[str, Any]:
+    """Return a few base points and observations with what the flow makes of them."""
+    generator = torch.Generator().manual_seed(_GOLDEN_SEED)
+    structure = flow.structure
+    base = torch.randn(
+        _NUM_GOLDEN, structure.state_dim, generator=generator, dtype=torch.float64
+    )
+    spread = torch.randn(
+        _NUM_GOLDEN, structure.observed_dim, generator=generator, dtype=torch.float64
+    )
+    normalisation = flow.normalisation
+    observed = normalisation.observed_shift + spread * normalisation.observed_scale
+    free, log_prob, auxiliary, per_node = _golden_full(flow, base, observed)
+    return {
+        "description": (
+            "Row by row: base points at t = 0 in state order, observed values, free "
+            "coordinates and nuisances at t = 1, log q(free, auxiliary | observed) in "
+            "nats in all and per node in sampling order."
+        ),
+        "tolerance": tolerance,
+        "base": base.tolist(),
+        "observed": observed.tolist(),
+        "free": free.tolist(),
+        "auxiliary": auxiliary.tolist(),
+        "log_prob": log_prob.tolist(),
+        "log_prob_per_node": per_node.tolist(),
+    }
+
+
+def _golden_full(
+    flow: ConditionalFlow, base: Tensor, observed: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    with torch.no_grad():
+        free, auxiliary, log_det = flow.base_to_latent(base, observed)
+        per_node = flow.base_log_prob(base) - log_det
+    return free, per_node.sum(-1), auxiliary, per_node
+
+
+def _golden_values_of(
+    flow: ConditionalFlow, base: Tensor, observed: Tensor
+) -> tuple[Tensor, Tensor]:
+    free, log_prob, _, _ = _golden_full(flow, base, observed)
+    return free, log_prob
+
+
+def _matrix(rows: Any, width: int) -> Tensor:
+    matrix = torch.tensor(rows, dtype=torch.float64)
+    return matrix.reshape(len(rows), width)
+
+
+def _file_entry(content: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(content).hexdigest()
+    return {"bytes": len(content), "digest": f"sha256:{digest}"}
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    blank = {**manifest, "checksum": ""}
+    text = json.dumps(blank, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    text = files(__package__).joinpath("manifest.schema.json").read_text("utf-8")
+    return Draft202012Validator(json.loads(text))
+
+
+def _load_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of a folder after checking its form and checksum."""
+    place = path / MANIFEST
+    if not path.is_dir():
+        what = "this is a file" if path.exists() else "no such folder"
+        raise ArtifactError(Problem(str(path), what, "an artifact, a folder"))
+    content = read_file(place, "the manifest of an artifact", limit=_MANIFEST_LIMIT)
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ArtifactError(
+            Problem(str(place), "not JSON; cut short or damaged", "a manifest")
+        ) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != (
+        "daphne-flows artifact"
+    ):
+        raise ArtifactError(Problem(str(place), "this is no manifest of an artifact"))
+    if manifest.get("version") != FORMAT_VERSION:
+        raise ArtifactError(
+            Problem(
+                str(place),
+                "this version of the format cannot be read",
+                f"{FORMAT_VERSION}",
+                f"{manifest.get('version')!r}"[:40],
+            )
+        )
+    problem = next(iter(_validator().iter_errors(manifest)), None)
+    if problem is not None:
+        raise ArtifactError(
+            Problem(f"{place}: {problem.json_path}", problem.message[:120])
+        )
+    if manifest["checksum"] != _checksum(manifest):
+        raise ArtifactError(
+            Problem(
+                str(place),
+                "the manifest was changed after it was written",
+                f"the checksum {_checksum(manifest)[:19]}...",
+                f"{manifest['checksum'][:19]}...",
+            )
+        )
+    return manifest
+
+
+def _checked_bytes(path: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
+    """Return the content of a file whose length and digest the manifest states."""
+    entry = manifest["files"][name]
+    place = path / name
+    content = read_file(place, f"{name} of the artifact", limit=_WEIGHTS_LIMIT)
+    if len(content) != entry["bytes"]:
+        raise ArtifactError(
+            Problem(
+                str(place), "cut short", f"{entry['bytes']} bytes", f"{len(content)}"
+            )
+            if len(content) < entry["bytes"]
+            else Problem(
+                str(place), "too long", f"{entry['bytes']} bytes", f"{len(content)}"
+            )
+        )
+    if _file_entry(content) != entry:
+        raise ArtifactError(
+            Problem(str(place), "changed after it was written: the digest differs")
+        )
+    return content

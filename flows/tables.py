@@ -1,0 +1,115 @@
+"""This file lays figures out as tables that a person can read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["evaluation_table", "posterior_table"]
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
+    """Return the posterior of every latent, and how far to trust it.
+
+    Args:
+        summary: What `summary.json` holds.
+    """
+    table = Table(title=f"posterior of {summary['model_name']}", title_justify="left")
+    for heading in ("latent", "document", "mean", "± MC", "sd", "5 %", "95 %"):
+        is_text = heading in ("latent", "document")
+        table.add_column(heading, justify="left" if is_text else "right")
+    for latent in summary["latents"]:
+        table.add_row(
+            latent["label"],
+            latent["name"],
+            _number(latent["mean"], 5),
+            _number(latent["mean_standard_error"], 2),
+            _number(latent["sd"]),
+            _number(latent["quantile_05"]),
+            _number(latent["quantile_95"]),
+        )
+    lines: list[RenderableType] = [table]
+    given = ", ".join(
+        f"{name} = {value}" for name, value in list(summary["observed"].items())[:8]
+    )
+    more = len(summary["observed"]) - 8
+    lines.append(
+        Text(f"observed      {given}" + (f" and {more} more" if more > 0 else ""))
+    )
+    lines.append(
+        Text(
+            f"log evidence  {_number(summary['log_evidence'], 6)} ± "
+            f"{_number(summary['log_evidence_standard_error'], 2)} nats"
+        )
+    )
+    lines.append(
+        Text(
+            f"ESS / N       {_number(summary['ess_fraction'], 3)} of "
+            f"{summary['num_particles']} particles from the {summary['proposal']}"
+        )
+    )
+    lines.append(Text(f"Pareto k-hat  {_number(summary['k_hat'], 3)}"))
+    lines += [
+        Text(f"caution: {c['what']}: {c['meaning']}. {c['remedy']}.")
+        for c in summary["cautions"]
+    ]
+    return Group(*lines)
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> RenderableType:
+    """Return the figures of `evaluate` as a table.
+
+    Args:
+        evaluation: What `evaluation.json` holds.
+    """
+    config = evaluation["config"]
+    table = Table(title="the flow as a proposal", title_justify="left")
+    for heading in ("figure", "value", "over"):
+        table.add_column(heading)
+    draws = f"{config['num_draws']} joint draws each way"
+    for key, name in (
+        ("symmetric", "J, symmetric KL"),
+        ("forward", "forward KL + const"),
+        ("reverse", "reverse KL - const"),
+    ):
+        part = evaluation["j"][key]
+        value = f"{_number(part['mean'])} ± {_number(part['standard_error'], 2)} nats"
+        if part["num_non_finite"]:
+            value += f" ({part['num_non_finite']} not finite)"
+        table.add_row(name, value, draws)
+    symmetric = evaluation["j"]["symmetric"]
+    table.add_row(
+        "J, median of means", f"{_number(symmetric['median_of_means'])} nats", draws
+    )
+    sets = f"{config['num_data_sets']} data sets, N = {config['num_particles']}"
+    for key, name in (
+        ("ess_median", "ESS / N, median"),
+        ("ess_quantile_10", "ESS / N, 10 % quantile"),
+        ("ess_quantile_05", "ESS / N, 5 % quantile"),
+    ):
+        table.add_row(name, _number(evaluation[key], 3), sets)
+    latents = evaluation["latents"]
+    worst = max(latents, key=lambda latent: latent["ks"])
+    table.add_row(
+        "KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})", draws
+    )
+    wrong = [latent["name"] for latent in latents if not latent["is_calibrated"]]
+    table.add_row(
+        "calibration ranks",
+        "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
+        sets,
+    )
+    table.add_row(
+        "field evaluations",
+        f"{evaluation['evaluations_base_to_latent']} to draw, "
+        f"{evaluation['evaluations_latent_to_base']} to score",
+        f"{evaluation['multiply_adds']} multiply-adds each",
+    )
+    table.add_row("parameters", str(evaluation["num_parameters"]), "")
+    return table
