@@ -13,6 +13,7 @@ import heapq
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["AffineTerms", "Dag", "Operation"]
 
@@ -33,7 +34,7 @@ class Operation:
 
     name: str
     inputs: tuple[int, ...] = ()
-    attribute: Hashable = None
+    attribute: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,6 @@ class Dag:
         for slot, coefficient in terms:
             operation = self._operations[slot]
             if operation.name == "constant":
-                assert isinstance(operation.attribute, float)  # noqa: S101 - by constant()
                 bias += coefficient * operation.attribute
             else:
                 merged[slot] = merged.get(slot, 0.0) + coefficient
@@ -154,7 +154,7 @@ class Dag:
             if operation.name != "affine":
                 terms[current] = terms.get(current, 0.0) + weight
                 continue
-            coefficients, constant = operation.attribute  # type: ignore[misc]
+            coefficients, constant = operation.attribute
             bias += weight * constant
             for part, factor in zip(operation.inputs, coefficients, strict=True):
                 if part not in waiting:

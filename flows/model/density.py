@@ -11,7 +11,9 @@ where a link function has no meaning for them. In the support, a parameter witho
 meaning (a negative scale) is an error that names the node, the value, and the link
 function. A row that holds nan itself gives nan.
 
-In free coordinates f, with z = constrain(f): log_joint_free = log_joint + log|det dz/df|.
+In free coordinates f, with z = constrain(f):
+
+    log_joint_free(f, x) = log_joint(z, x) + log|det dz/df|
 """
 
 import math
@@ -450,7 +452,7 @@ class Model:
     def _draws(self) -> Mapping[int, Definition]:
         """What computes every node's value from its parameters."""
         definitions: dict[int, Definition] = {}
-        for number, entry in enumerate(self._lowered.values()):
+        for entry in self._lowered.values():
             names = [(entry.node.name, b) for b in range(len(entry.branches))]
             for branch, name in zip(entry.branches, names, strict=True):
                 outputs = (
@@ -462,7 +464,7 @@ class Model:
                     )
                 )
                 key = (branch.family, branch.shapes, entry.index is not None)
-                job = Job("draw", key, branch.parameters, outputs, (number, name[1]))
+                job = Job("draw", key, branch.parameters, outputs, (entry, branch))
                 definitions.update(dict.fromkeys(outputs, job))
             if entry.index is not None:
                 for position, slot in enumerate(entry.slots):
@@ -683,9 +685,7 @@ class Model:
         )
 
     def _invalid_draw(self, problem: InvalidDraw) -> ModelError:
-        number, taken = problem.tag  # type: ignore[misc]
-        entry = list(self._lowered.values())[number]
-        branch = entry.branches[taken]
+        entry, branch = problem.tag
         link = show(entry.node.distribution, self.graph.labels, limit=_SHOWN)
         found = _misused(branch, problem.parameters)
         name, expected, value = "parameter", "", ""
@@ -812,7 +812,7 @@ def _joint_rows(
 ) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """Return latents and data as columns of one common batch."""
     try:
-        common = tuple(torch.broadcast_shapes(batch, shape))
+        common = tuple(torch.broadcast_shapes(batch, shape))  # type: ignore[no-untyped-call]
     except RuntimeError:
         raise ModelError(
             Problem(

@@ -93,7 +93,10 @@ def _rows_first(matrix: Tensor) -> Tensor:
 
 
 def _cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the factor [slot, row, d, d] (identity where there is none), and a mask."""
+    """Return the factor [slot, row, d, d], and a mask of where there is one.
+
+    Elsewhere the factor is the identity.
+    """
     last = _rows_first(matrix)
     scale = last.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
     slack = 100 * torch.finfo(last.dtype).eps * scale[..., None, None]
@@ -196,7 +199,7 @@ def _binomial(x: Tensor, trials: Tensor, probability: Tensor) -> Tensor:
         - torch.lgamma(k + 1.0)
         - torch.lgamma(trials - k + 1.0)
     )
-    chance, probability = torch.broadcast_tensors(ways, probability)
+    chance, probability = torch.broadcast_tensors(ways, probability)  # type: ignore[no-untyped-call]
     hits = _log_power(k.expand_as(chance), probability)
     misses = _log_power(trials - k, 1.0 - probability)
     return _inside(is_inside, ways + hits + misses)
@@ -229,20 +232,21 @@ def _dirichlet(x: Tensor, alpha: Tensor) -> Tensor:
     in_simplex = (x >= 0).all(1) & ((x.sum(1) - 1.0).abs() <= slack)
     y = torch.where(in_simplex.unsqueeze(1), x, 1.0 / x.shape[1])
     constant = torch.lgamma(alpha.sum(1)) - torch.lgamma(alpha).sum(1)
-    exponent, y = torch.broadcast_tensors(alpha - 1.0, y)
+    exponent, y = torch.broadcast_tensors(alpha - 1.0, y)  # type: ignore[no-untyped-call]
     return _inside(in_simplex, _log_power(exponent, y).sum(1) + constant)
 
 
 def _standardised(x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     """Return Σ z², z = L⁻¹ (x - mean), as [slot, row]."""
     shift = (x - mean).movedim(-1, 1).unsqueeze(-1)
-    batch = torch.broadcast_shapes(shift.shape[:2], factor.shape[:2])
+    batch = torch.broadcast_shapes(shift.shape[:2], factor.shape[:2])  # type: ignore[no-untyped-call]
     z = torch.linalg.solve_triangular(
         factor.expand(*batch, *factor.shape[2:]),
         shift.expand(*batch, *shift.shape[2:]),
         upper=False,
     )
-    return (z * z).sum((-1, -2))
+    distance: Tensor = (z * z).sum((-1, -2))
+    return distance
 
 
 def _half_log_det(factor: Tensor) -> Tensor:
@@ -271,7 +275,7 @@ def _wishart(x: Tensor, nu: Tensor, scale: Tensor) -> Tensor:
     size = x.shape[1]
     x_factor, in_support = _cholesky(x)
     v_factor, is_valid = _cholesky(scale)
-    batch = torch.broadcast_shapes(x_factor.shape[:2], v_factor.shape[:2])
+    batch = torch.broadcast_shapes(x_factor.shape[:2], v_factor.shape[:2])  # type: ignore[no-untyped-call]
     whitened = torch.linalg.solve_triangular(
         v_factor.expand(*batch, size, size),
         x_factor.expand(*batch, size, size),

@@ -155,10 +155,10 @@ def guarded(kernel: Kernel, arguments: Sequence[Tensor]) -> Tensor:
         wide = argument.expand(slots, *argument.shape[1:-1], rows)
         if wide.requires_grad:
             wide = wide.view_as(wide)
-            wide.register_hook(masked)
+            wide.register_hook(masked)  # type: ignore[no-untyped-call]
         entered.append(wide)
     result = kernel(*entered)
-    result.register_hook(incoming.append)
+    result.register_hook(incoming.append)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -187,7 +187,7 @@ class SparseRows:
 
     def apply(self, x: Float[Tensor, "columns row"]) -> Float[Tensor, "rows row"]:
         """Return A x."""
-        result: Tensor = _SparseProduct.apply(x, self._forward, self._transposed)
+        result: Tensor = _SparseProduct.apply(x, self._forward, self._transposed)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -220,7 +220,7 @@ class _SparseProduct(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         matrix, transposed = context.matrices
         gradient = gradients[0].contiguous()
-        return _SparseProduct.apply(gradient, transposed, matrix), None, None
+        return _SparseProduct.apply(gradient, transposed, matrix), None, None  # type: ignore[no-untyped-call]
 
 
 def pick(

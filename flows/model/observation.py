@@ -149,22 +149,22 @@ def _violation(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str
 def _above(
     low: float, expected: str, *, strictly: bool
 ) -> Callable[[Branch, tuple[float, ...], _Known], str]:
-    def check(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+    def check(_branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
         fits = numbers[0] > low if strictly else numbers[0] >= low
         return "" if fits else expected
 
     return check
 
 
-def _unit(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+def _unit(_branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
     return "" if 0.0 < numbers[0] < 1.0 else "a number between 0 and 1"
 
 
-def _bit(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+def _bit(_branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
     return "" if numbers[0] in (0.0, 1.0) else "0 or 1"
 
 
-def _between(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+def _between(_branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
     low = known[0][0] if known[0] else -math.inf
     high = known[1][0] if known[1] else math.inf
     if low <= numbers[0] <= high:
@@ -181,14 +181,14 @@ def _count(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
     )
 
 
-def _index(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+def _index(branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
     size = branch.shapes[0][0]
     if numbers[0] == math.floor(numbers[0]) and 0 <= numbers[0] < size:
         return ""
     return f"a whole number from 0 to {size - 1}"
 
 
-def _whole_between(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+def _whole_between(_branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
     low = known[0][0] if known[0] else -math.inf
     high = known[1][0] if known[1] else math.inf
     if numbers[0] == math.floor(numbers[0]) and low <= numbers[0] < high:
@@ -196,13 +196,13 @@ def _whole_between(branch: Branch, numbers: tuple[float, ...], known: _Known) ->
     return f"a whole number from {low:g} to {high:g}, exclusive"
 
 
-def _simplex(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+def _simplex(_branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
     if min(numbers) >= 0.0 and abs(math.fsum(numbers) - 1.0) <= 1e-6:
         return ""
     return "numbers that are not negative and sum to 1"
 
 
-def _matrix(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+def _matrix(_branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
     size = math.isqrt(len(numbers))
     matrix = torch.tensor(numbers, dtype=torch.float64).view(size, size)
     fits = torch.equal(matrix, matrix.mT) and not bool(

@@ -13,6 +13,7 @@ ratios are rounded.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -181,7 +182,7 @@ def _kind(arguments: Sequence[Value]) -> Kind:
     kinds = {kind_of(argument) for argument in arguments}
     for kind in ("real", "mixed", "exact"):
         if kind in kinds:
-            return kind  # type: ignore[return-value]
+            return kind
     return "integer"
 
 
@@ -296,12 +297,12 @@ def _bits(kernel: str) -> Rule:
     return rule
 
 
-def _numerator(p: Primitives, arguments: tuple[Value, ...]) -> Value:
+def _numerator(_p: Primitives, arguments: tuple[Value, ...]) -> Value:
     _integers(arguments)
     return arguments[0]
 
 
-def _denominator(p: Primitives, arguments: tuple[Value, ...]) -> Value:
+def _denominator(_p: Primitives, arguments: tuple[Value, ...]) -> Value:
     _integers(arguments)
     return 1
 
@@ -352,7 +353,7 @@ def _both(p: Primitives, left: Value, right: Value) -> Value:
 def _pairwise(compare: Callable[[Primitives, Value, Value], Value]) -> Rule:
     def rule(p: Primitives, arguments: tuple[Value, ...]) -> Value:
         result: Value = True
-        for left, right in zip(arguments, arguments[1:], strict=False):
+        for left, right in pairwise(arguments):
             result = _both(p, result, compare(p, left, right))
         return result
 
@@ -502,7 +503,7 @@ def _truth_of(wanted: bool) -> Rule:  # noqa: FBT001 - the value that is tested 
 def _structural(name: str) -> Rule:
     """Return a rule that needs only the structure of its collections."""
 
-    def rule(p: Primitives, arguments: tuple[Value, ...]) -> Value:
+    def rule(_p: Primitives, arguments: tuple[Value, ...]) -> Value:
         try:
             result = PRIMITIVES[name].apply(*arguments)
         except (PrimitiveError, TypeError, LookupError) as problem:
@@ -787,7 +788,7 @@ def _rectified(p: Primitives, items: tuple[Value, ...]) -> Value:
     return p.scalar("rectifier", items, "real")
 
 
-def _transpose(p: Primitives, arguments: tuple[Value, ...]) -> Value:
+def _transpose(_p: Primitives, arguments: tuple[Value, ...]) -> Value:
     (matrix,) = arguments
     if _is_plain(matrix):
         _numbers(matrix)
@@ -795,7 +796,7 @@ def _transpose(p: Primitives, arguments: tuple[Value, ...]) -> Value:
     return tuple(zip(*_matrix(matrix), strict=True))
 
 
-def _repeated(p: Primitives, arguments: tuple[Value, ...]) -> Value:
+def _repeated(_p: Primitives, arguments: tuple[Value, ...]) -> Value:
     matrix, rows, columns = arguments
     if not isinstance(rows, int) or not isinstance(columns, int):
         raise _NoValue("how often a matrix is repeated must be known")
@@ -807,10 +808,10 @@ def _repeated(p: Primitives, arguments: tuple[Value, ...]) -> Value:
 # ------------------------------------------------------------------ the table
 
 _LOGIC = frozenset({"and", "or", "not", "boolean", "vector", "list"})
-"""Primitives that look at arguments without a value, or of several shapes, themselves."""
+"""Primitives that look themselves at arguments without a value."""
 
 _STRUCTURAL = frozenset(
-    [
+    {
         "vector",
         "list",
         "hash-map",
@@ -864,7 +865,7 @@ _STRUCTURAL = frozenset(
         "coll?",
         "string?",
         "keyword?",
-    ]
+    }
 )
 """Primitives for which unknown numbers are opaque elements."""
 
@@ -873,7 +874,7 @@ _OPAQUE = frozenset({"vector", "list", "hash-map", "array-map", "identity"})
 
 
 def _constant_rule(value: Value) -> Rule:
-    return lambda p, arguments: value
+    return lambda _p, _arguments: value
 
 
 def _truth_rule(p: Primitives, arguments: tuple[Value, ...]) -> Value:

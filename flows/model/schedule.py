@@ -23,6 +23,7 @@ References:
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -66,7 +67,7 @@ class Job:
     """
 
     operation: str
-    key: Hashable
+    key: Any
     arguments: tuple[Slots, ...]
     outputs: Slots
     attribute: object = None
@@ -87,7 +88,7 @@ class InvalidDraw(Exception):
 
     def __init__(self, tag: object, row: int, parameters: Sequence[Tensor]) -> None:
         super().__init__(tag, row)
-        self.tag = tag
+        self.tag: Any = tag
         self.row = row
         self.parameters = parameters
 
@@ -284,7 +285,7 @@ class Plan:
                 key = (size, operation.attribute)
                 return Job("order statistic", key, ((inputs[0],),), (slot,))
             case "density":
-                family, shapes = operation.attribute  # type: ignore[misc]
+                family, shapes = operation.attribute
                 parts, start = [], 0
                 for shape in shapes:
                     parts.append(inputs[start : start + math.prod(shape)])
@@ -311,7 +312,7 @@ class Plan:
                 for slot in part:
                     count[slot] = count.get(slot, 0) + 1
             if job.operation == "density" and job.outputs[0] in self._summed:
-                family, _ = job.key  # type: ignore[misc]
+                family, _ = job.key
                 if family == "normal":
                     means.add(job.arguments[1][0])
         return frozenset(slot for slot in means if count[slot] == 1)
@@ -571,7 +572,7 @@ class Plan:
         )
 
     def _sort_step(self, jobs: list[Job]) -> _Step:
-        size, position = jobs[0].key  # type: ignore[misc]
+        size, position = jobs[0].key
         bundles = [self._address[job.arguments[0][0]] for job in jobs]
         source = bundles[0][0]
         starts = torch.tensor([row for _, row in bundles])[:, None]
@@ -615,7 +616,7 @@ class Plan:
         )
 
     def _density_step(self, jobs: list[Job]) -> _Step:
-        family, shapes = jobs[0].key  # type: ignore[misc]
+        family, shapes = jobs[0].key
         if jobs[0].arguments[1:] and jobs[0].arguments[1][0] in self._deferred:
             return self._linear_normal_step(jobs)
         density = DENSITIES[family]
@@ -654,7 +655,7 @@ class Plan:
 
     def _draw_step(self, jobs: list[Job]) -> _Step:
         """Return the step of draws; in a branch, rows without meaning become nan."""
-        family, shapes, is_branch = jobs[0].key  # type: ignore[misc]
+        family, shapes, is_branch = jobs[0].key
         density = DENSITIES[family]
         fetches = [
             self._argument([job.arguments[i] for job in jobs], shape)
@@ -697,7 +698,7 @@ class Plan:
 
     def _support_step(self, jobs: list[Job]) -> _Step:
         """Return the step of a map between free coordinates and a support."""
-        support = jobs[0].key[0]  # type: ignore[index]
+        support = jobs[0].key[0]
         bijection = BIJECTIONS[support]
         to_value = jobs[0].operation == "constrain"
         width = len(jobs[0].arguments[0])
@@ -870,12 +871,12 @@ def _agenda(jobs: Sequence[Job], given: Mapping[int, object]) -> list[list[Job]]
         for source in sources:
             readers[source].append(number)
             depth[number] = max(depth[number], depth[source] + 1)
-    keys = [
+    keys: list[tuple[bool, str, Any]] = [
         (job.operation == "density" or not readers[number], job.operation, job.key)
         for number, job in enumerate(jobs)
     ]
-    total: dict[Hashable, list[int]] = {}
-    ready: dict[Hashable, list[int]] = {}
+    total: dict[Any, list[int]] = {}
+    ready: dict[Any, list[int]] = {}
     for number, key in enumerate(keys):
         counts = total.setdefault(key, [0, 0])
         counts[0] += depth[number]
@@ -886,7 +887,7 @@ def _agenda(jobs: Sequence[Job], given: Mapping[int, object]) -> list[list[Job]]
     while ready:
         key = min(
             ready,
-            key=lambda k: (k[0], total[k][0] / total[k][1]),  # type: ignore[index]
+            key=lambda k: (k[0], total[k][0] / total[k][1]),
         )
         members = sorted(ready.pop(key))
         groups.append([jobs[number] for number in members])

@@ -1,19 +1,21 @@
 """This file maps free coordinates on the real line to the support of a distribution.
 
 Every map takes batches with the slot first and the row last: free coordinates
-[slot, free, row] to values [slot, value, row] and log|det d value / d free| [slot, row].
+[slot, free, row] to values [slot, value, row], and log|det d value / d free|
+[slot, row].
 
-    real                      x = f                                 log|det| = 0
-    positive                  x = exp f                             f
-    interval (a, b)           x = a + (b - a) σ(f)                  log(b - a) + log σ(f) + log σ(-f)
-    simplex of n              stick breaking, n - 1 coordinates
-    positive definite p × p   X = L Lᵀ, L lower triangular, its diagonal exp of p
-                              coordinates; p log 2 + Σ_i (p - i + 2) f_ii, i = 1 ... p
+    real                x = f                  log|det| = 0
+    positive            x = exp f              f
+    interval (a, b)     x = a + (b - a) σ(f)   log(b - a) + log σ(f) + log σ(-f)
+    simplex of n        stick breaking, n - 1 coordinates
+    positive definite   X = L Lᵀ, L lower triangular, its diagonal exp of p coordinates;
+    p × p               p log 2 + Σ_i (p - i + 2) f_ii, i = 1 ... p
 
 The determinant of a simplex is that of its first n - 1 values, of a positive definite
 matrix that of its lower triangle: the densities are relative to the same coordinates.
 A value that rounds to the edge of an open support is moved to the nearest number
-inside, as torch's own transforms do; the log determinant is that of the free coordinate.
+inside, as torch's own transforms do; the log determinant is that of the free
+coordinate.
 
 References:
     Carpenter et al., "Stan: a probabilistic programming language" (2017), and the Stan
@@ -62,10 +64,10 @@ class _Real:
     def free_size(self, size: int) -> int:
         return size
 
-    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+    def to_value(self, free: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         return free, torch.zeros_like(free[:, 0])
 
-    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+    def to_free(self, value: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         return value, torch.zeros_like(value[:, 0])
 
 
@@ -73,10 +75,10 @@ class _Positive:
     def free_size(self, size: int) -> int:
         return size
 
-    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+    def to_value(self, free: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         return torch.exp(free).clamp(min=_tiny(free)), free.sum(1)
 
-    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+    def to_free(self, value: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         inside = torch.where(value == 0, _tiny(value), value)
         free = torch.log(inside)
         return free, free.sum(1)
@@ -117,20 +119,27 @@ class _Simplex:
     def free_size(self, size: int) -> int:
         return size - 1
 
-    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+    def to_value(self, free: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         transform = StickBreakingTransform()
         last = free.transpose(1, 2)
         value = transform(last)
-        log_det = transform.log_abs_det_jacobian(last, value)
+        log_det = _stick_breaking_log_det(transform, last, value)
         return value.transpose(1, 2).clamp(min=_tiny(free)), log_det
 
-    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+    def to_free(self, value: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         transform = StickBreakingTransform()
         last = value.transpose(1, 2)
         is_inside = (last >= 0).all(-1, keepdim=True)
         last = torch.where(is_inside, last.clamp(min=_tiny(value)), math.nan)
         free = transform.inv(last)
-        return free.transpose(1, 2), transform.log_abs_det_jacobian(free, last)
+        return free.transpose(1, 2), _stick_breaking_log_det(transform, free, last)
+
+
+def _stick_breaking_log_det(
+    transform: StickBreakingTransform, free: Tensor, value: Tensor
+) -> Tensor:
+    log_det: Tensor = transform.log_abs_det_jacobian(free, value)  # type: ignore[no-untyped-call]
+    return log_det
 
 
 class _PositiveDefinite:
@@ -138,7 +147,7 @@ class _PositiveDefinite:
         order = math.isqrt(size)
         return order * (order + 1) // 2
 
-    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+    def to_value(self, free: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         slots, size, rows = free.shape
         order = (math.isqrt(8 * size + 1) - 1) // 2
         below, column = torch.tril_indices(order, order, device=free.device)
@@ -149,7 +158,7 @@ class _PositiveDefinite:
         value = (factor @ factor.mT).reshape(slots, rows, -1).transpose(1, 2)
         return value, self._log_det(free[:, below == column])
 
-    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+    def to_free(self, value: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         slots, size, rows = value.shape
         order = math.isqrt(size)
         matrices = value.transpose(1, 2).reshape(slots, rows, order, order)

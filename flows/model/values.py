@@ -9,8 +9,9 @@ unknown numbers and booleans are `Scalar`s, or one of
 - `Distribution`: a family with its parameters;
 - `Undefined`: no value, with the reason; an error only if something reads it.
 
-Kinds follow Clojure: `1` is not `=` to `1.0`, `true` is no number. "exact" is an integer
-or ratio, "mixed" a number of which the branch decides; `=` then compares as `==`.
+Kinds follow Clojure: `1` is not `=` to `1.0`, `true` is no number. "exact" is an
+integer or ratio, "mixed" a number whose kind a branch decides; `=` then compares as
+`==`.
 """
 
 from collections.abc import Sequence
@@ -129,9 +130,8 @@ def chosen(dag: Dag, index: Scalar, alternatives: Sequence[Value]) -> Value:
         if not has_boolean or all(kind == "boolean" for kind in kinds):
             return _selected(dag, index, alternatives, merged_kind(kinds))
     if all(isinstance(a, tuple) for a in alternatives) and _alike(alternatives):
-        kind = type(first)
         items = [chosen(dag, index, parts) for parts in zip(*alternatives, strict=True)]
-        return kind(items)
+        return Seq(items) if isinstance(first, Seq) else tuple(items)
     if all(isinstance(a, HashMap) for a in alternatives):
         keys = list(first)
         if all(
