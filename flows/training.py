@@ -246,7 +246,10 @@ class Fit(Iterator[Report]):
         fraction = self._fraction(seconds)
         if (
             fraction >= self._config.warm_start_fraction
-            or seconds >= self._config.warm_start_seconds
+            or (
+                self._config.budget_seconds > 0
+                and seconds >= self._config.warm_start_seconds
+            )
         ):
             values["phase"] = "training"
             values["phase_start"] = fraction
@@ -332,7 +335,10 @@ class Fit(Iterator[Report]):
     def _learning_rate(self, seconds: float) -> float:
         config, values = self._config, self._values
         if values["phase"] == "warm start":
-            by_seconds = seconds / max(config.warm_start_seconds, 1e-9)
+            # Without a budget of time the clock must not enter: runs are repeatable.
+            by_seconds = 0.0
+            if config.budget_seconds:
+                by_seconds = seconds / max(config.warm_start_seconds, 1e-9)
             by_share = self._fraction(seconds) / max(config.warm_start_fraction, 1e-9)
             progress = min(1.0, max(by_seconds, by_share))
             high, low = config.warm_start_learning_rate, config.final_learning_rate
