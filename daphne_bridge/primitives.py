@@ -50,8 +50,8 @@ Value = Any
 MAX_COLLECTION = 1_000_000
 """Elements of the longest collection (and characters of the longest string)."""
 
-_MAX_BITS = 65_536
-_MAX_COMPARED = 10_000_000
+_MAX_BITS = 8_192
+_MAX_COMPARED = 2_000_000
 _MAX_KEY_DEPTH = 100
 _MAX_KEY_SIZE = 100_000
 _INT64 = 1 << 63
@@ -982,7 +982,7 @@ def _mat_mul(*factors: Value) -> Value:
                 )
             )
         columns = tuple(zip(*right, strict=True))
-        _size(len(result) * len(columns) * max(1, len(right)) // 100)
+        _size(len(result) * len(columns) * max(1, len(right)) // 10)
         result = tuple(
             tuple(
                 _ordered_sum(a * b for a, b in zip(row, column, strict=True))

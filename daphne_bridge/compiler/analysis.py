@@ -72,10 +72,10 @@ class Limits:
         size: Numbers, names and brackets written in the document.
     """
 
-    steps: int = 10_000_000
+    steps: int = 5_000_000
     depth: int = 100_000
     guards: int = 500
-    size: int = 50_000_000
+    size: int = 20_000_000
 
 
 @dataclass(slots=True)
@@ -285,11 +285,9 @@ class _Analyser:
             form.span, what, expected, got or describe(form)
         )
 
-    # -------------------------------------------------------------- evaluation
-
-    def value(self, form: Form) -> Recursive[Any]:
-        """Return the value of any form."""
-        self.steps += 1
+    def count_steps(self, form: Form, steps: int = 1) -> None:
+        """Count evaluated forms, and refuse too many."""
+        self.steps += steps
         if self.steps > self.limits.steps:
             raise self.error(
                 form,
@@ -297,6 +295,12 @@ class _Analyser:
                 f"at most {self.limits.steps} steps",
                 "more",
             )
+
+    # -------------------------------------------------------------- evaluation
+
+    def value(self, form: Form) -> Recursive[Any]:
+        """Return the value of any form."""
+        self.count_steps(form)
         if not isinstance(form, Compound):
             return self.atom(form)
         if form.kind == "vector":
@@ -431,6 +435,8 @@ class _Analyser:
             return (yield self.inlined(function.function, values, form))
         if function.name in _HIGHER_ORDER:
             return (yield _HIGHER_ORDER[function.name](self, values, form))
+        if weight := _weight(function.name, values):
+            self.count_steps(form, weight)
         try:
             if function.name in FAMILIES:
                 check_parameters(function.name, values)
@@ -772,6 +778,7 @@ class _Analyser:
             else (yield self.value(head))
         )
         for turn in range(turns):
+            self.count_steps(form)
             accumulator = yield self.call(
                 function, (turn, accumulator, *arguments), form
             )
@@ -793,6 +800,7 @@ class _Analyser:
         before, state.is_simplified = state.is_simplified, True
         results = []
         for turn in range(turns):
+            self.count_steps(form)
             entered = []
             value: Any = UNKNOWN
             for (name, bound), collection in zip(pairs, collections, strict=True):
@@ -1003,19 +1011,9 @@ class _Analyser:
         columns = [self._known_elements(c, form) for c in values[1:]]
         results = []
         for row in zip(*columns, strict=False):
-            self._count_step(form)
+            self.count_steps(form)
             results.append((yield self.call(function, row, form)))
         return tuple(results)
-
-    def _count_step(self, form: Compound) -> None:
-        self.steps += 1
-        if self.steps > self.limits.steps:
-            raise self.error(
-                form,
-                "the program does not end at compile time",
-                f"at most {self.limits.steps} steps",
-                "more",
-            )
 
     def reduce(self, values: tuple[Any, ...], form: Compound) -> Recursive[Any]:
         """Return `(reduce f collection)` or `(reduce f start collection)`."""
@@ -1029,7 +1027,7 @@ class _Analyser:
             return (yield self.call(function, (), form))
         result = items[0]
         for item in items[1:]:
-            self._count_step(form)
+            self.count_steps(form)
             result = yield self.call(function, (result, item), form)
         return result
 
@@ -1080,6 +1078,21 @@ class _Analyser:
                 "a test that is known at compile time",
             )
         return verdicts
+
+
+def _weight(name: str, values: tuple[Any, ...]) -> int:
+    """Return for how many forms a call counts beside its own: its elements, roughly."""
+    weight = 0
+    for value in values:
+        if isinstance(value, SequenceTerm):
+            weight += len(value.items)
+        elif isinstance(value, tuple):
+            weight += min(size(value), 1 << 21) if name in _DEEP else len(value)
+    return weight // _ELEMENTS_PER_STEP
+
+
+_ELEMENTS_PER_STEP = 32
+_DEEP = frozenset({"=", "not=", "flatten", "str", "sort", "distinct", "frequencies"})
 
 
 def _called(form: Compound, values: tuple[Any, ...]) -> str:

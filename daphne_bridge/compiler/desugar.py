@@ -6,7 +6,8 @@
     (foreach 2 [v e] b)      ->  [(let [v (get e 0)] b) (let [v (get e 1)] b)]
     (if c t)                 ->  (if c t nil)
 
-A loop or foreach is unrolled only if its count is written as a number; the analysis
+Generated names differ from every name in the form, so that they capture nothing. A
+loop or foreach is unrolled only if its count is written as a number; the analysis
 unrolls the others when it knows their count. `desugar` is idempotent up to the numbers
 in generated names.
 
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 from ..errors import CompileError
-from .forms import Compound, Form, Literal, Span, Symbol, head_name
+from .forms import Compound, Form, Literal, Span, Symbol, head_name, symbols
 from .reader import Source
 from .recursion import Recursive, run
 
@@ -28,7 +29,7 @@ __all__ = ["MAX_UNROLLED", "bindings", "describe", "desugar", "unroll_limit"]
 MAX_UNROLLED = 1_000_000
 """Most turns of one loop or foreach."""
 
-_MAX_TURNS = 5_000_000
+_MAX_TURNS = 1_000_000
 
 Fresh = Callable[[str], str]
 
@@ -46,13 +47,20 @@ def desugar(form: Form, source: Source, numbers: Iterator[int] | None = None) ->
     """
     counter = count() if numbers is None else numbers
     steps = count()
+    taken = {symbol.name for symbol in symbols(form)}
 
     def fresh(stem: str) -> str:
         if next(steps) > _MAX_TURNS:
             raise source.compile_error(
-                form.span, "the loops have too many turns", f"at most {_MAX_TURNS}"
+                form.span,
+                "the loops have too many turns",
+                f"at most {_MAX_TURNS}",
+                "more",
             )
-        return f"{stem}{next(counter)}" if stem else ""
+        name = stem
+        while stem and (name == stem or name in taken):
+            name = f"{stem}{next(counter)}"
+        return name
 
     return run(_desugar(form, source, fresh))
 

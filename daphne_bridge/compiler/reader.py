@@ -20,7 +20,7 @@ from .forms import Compound, Form, Literal, Span, Symbol, show
 
 __all__ = ["Source", "read"]
 
-_MAX_DIGITS = 10_000
+_MAX_DIGITS = 2_400
 
 _TOKEN = re.compile(
     r"""

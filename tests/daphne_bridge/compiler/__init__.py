@@ -1,0 +1,1 @@
+"""Tests of daphne_bridge.compiler."""
