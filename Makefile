@@ -1,0 +1,121 @@
+# From a program to weighted posterior particles, and the project's own checks.
+#
+#   make demo                    install, then the arithmetic circuit from end to end
+#   make run PROGRAM=state_space the same for clj-programs/state_space.daphne
+#       DAPHNE=path/to/checkout  let the original Daphne compile
+#       OBSERVE="x0=-9.7 x1=0.8" other data than the program's
+#       CONFIG=train.toml        other training settings;  SEED=1
+#   make test | test-fast | check | format | bench | golden | clean
+#
+# Everything a run makes stands in runs/PROGRAM; only what is out of date is made again.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+PROGRAM ?= arithmetic_circuit
+PROGRAM_FILE ?= clj-programs/$(PROGRAM).daphne
+RUN ?= runs/$(PROGRAM)
+DAPHNE ?=
+OBSERVE ?=
+CONFIG ?=
+SEED ?= 0
+NUM_PARTICLES ?= 10000
+T ?= tests
+
+BIN := $(VENV)/bin
+BRIDGE := $(BIN)/daphne-bridge
+FLOWS := $(BIN)/daphne-flows
+INSTALLED := $(VENV)/.installed
+
+.DELETE_ON_ERROR:
+.PHONY: demo run install test test-fast test-slow check format bench clean always
+
+demo:
+	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit
+
+# --- installation -----------------------------------------------------------------
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml .constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
+	    --constraint .constraints.txt --editable '.[dev]'
+	@touch $@
+
+# --- one run: program -> graph -> inverse -> artifact -> particles -------------------
+
+run: $(RUN)/particles/summary.json $(RUN)/evaluation.json $(RUN)/inverse.json
+	@$(FLOWS) summary $(RUN)
+
+$(RUN):
+	@mkdir -p $@
+
+# What a rule depends on besides files: rewritten only when it changes.
+$(RUN)/.compiler: always | $(RUN)
+	@echo '$(DAPHNE)' | cmp -s - $@ || echo '$(DAPHNE)' > $@
+
+$(RUN)/.observe: always | $(RUN)
+	@echo '$(OBSERVE) $(NUM_PARTICLES)' | cmp -s - $@ \
+	    || echo '$(OBSERVE) $(NUM_PARTICLES)' > $@
+
+$(RUN)/.training: always | $(RUN)
+	@echo '$(CONFIG) $(SEED)' | cmp -s - $@ || echo '$(CONFIG) $(SEED)' > $@
+
+$(RUN)/graph.json: $(PROGRAM_FILE) $(RUN)/.compiler $(INSTALLED)
+	@$(BRIDGE) compile $(PROGRAM_FILE) -o $@ $(if $(DAPHNE),--daphne '$(DAPHNE)')
+
+# The model's digest leaves out names and data, so that new data alone trains nothing.
+$(RUN)/.checked: $(RUN)/graph.json
+	@$(BRIDGE) check $< --json > $(RUN)/check.json
+	@grep '"digest"' $(RUN)/check.json > $@
+	@cmp -s $@ $(RUN)/.model || cp $@ $(RUN)/.model
+
+$(RUN)/.model: $(RUN)/.checked
+	@test -f $@ || cp $< $@
+
+$(RUN)/inverse.json: $(RUN)/graph.json
+	@$(BRIDGE) invert $< -o $@
+
+$(RUN)/artifact/manifest.json: $(RUN)/.model $(RUN)/.training $(CONFIG)
+	@resume=; state=$(RUN)/artifact.training/checkpoint.safetensors; \
+	if [ $$state -nt $(RUN)/.model ] && [ $$state -nt $(RUN)/.training ] \
+	    $(if $(CONFIG),&& [ $$state -nt $(CONFIG) ]); then resume=--resume; fi; \
+	$(FLOWS) train $(RUN)/graph.json -o $(RUN)/artifact --seed $(SEED) \
+	    $(if $(CONFIG),--config $(CONFIG)) $$resume
+
+$(RUN)/particles/summary.json: $(RUN)/artifact/manifest.json $(RUN)/graph.json $(RUN)/.observe
+	@$(FLOWS) sample $(RUN)/artifact $(RUN)/graph.json -o $(RUN)/particles \
+	    --num-particles $(NUM_PARTICLES) $(foreach o,$(OBSERVE),--observe $(o))
+
+$(RUN)/evaluation.json: $(RUN)/artifact/manifest.json
+	@$(FLOWS) evaluate $(RUN)/artifact $(RUN)/graph.json -o $@
+
+# --- the project's own checks --------------------------------------------------------
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m 'not slow and not cuda' $(T)
+
+test-fast: $(INSTALLED)
+	@FAST=1 $(BIN)/python -m pytest -q -m 'not slow and not cuda' -x $(T)
+
+test-slow: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m 'slow and not cuda' $(T)
+
+check: $(INSTALLED)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)
+	@for script in tests/bench/bench_*.py; do \
+	    echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf runs .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
