@@ -22,13 +22,16 @@ References:
     Graphical Models, 9.4, for elimination and min-fill.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
 
 __all__ = ["Elimination", "as_set", "markov_boundary", "members", "moral_neighbours"]
 
 _SPARSE = 16
 """Sets of up to this many members are listed bit by bit, larger ones by digits."""
+
+_FEW = 8_192
+"""Up to this many nodes the set of each single node is kept at hand."""
 
 _DIGITS = bytes.maketrans(b"01", b"\0\1")
 
@@ -90,6 +93,9 @@ class Elimination:
         self._merged_into: dict[int, int] = {}
         self._touches: dict[int, set[int]] = {}
         self._weight = 1 + len(moral) // 2048
+        self._single: Callable[[int], int] = (1).__lshift__
+        if len(moral) <= _FEW:
+            self._single = [1 << node for node in range(len(moral))].__getitem__
 
     def neighbours(self, node: int) -> int:
         """Return the nodes that are adjacent to `node` in the filled graph."""
@@ -102,14 +108,15 @@ class Elimination:
         near = self.neighbours(node)
         rest = near & ~self._largest_clique(node)
         self._refresh(rest)
-        found = 0
-        around = self._near
+        around, single = self._near, self._single
         others = members(rest)
+        left = near
+        adjacent = 0
         for other in others:
-            near ^= 1 << other
-            found += (near & ~around[other]).bit_count()
+            left ^= single(other)
+            adjacent += (left & around[other]).bit_count()
         self.work += (1 + len(others)) * self._weight
-        return found
+        return len(others) * (near.bit_count() + left.bit_count() - 1) // 2 - adjacent
 
     def joined_around(self, node: int, watched: int) -> int:
         """Return the `watched` nodes outside N(node) whose fill its elimination lowers.

@@ -205,6 +205,15 @@ def _check_format(data: Any, source: str) -> None:
                 _short(data.get("version")),
             )
         )
+    if ("parents" in data) == ("parent_runs" in data):
+        raise DocumentError(
+            Problem(
+                f"{source}: $",
+                "the parents do not stand here exactly once",
+                "either parents or parent_runs",
+                "both" if "parents" in data else "neither",
+            )
+        )
     problems = [
         Problem(f"{source}: {violation.json_path}", _short(violation.message))
         for violation in _validator().iter_errors(data)

@@ -138,17 +138,14 @@ def test_observed_nodes_never_get_parents_and_latents_stand_once() -> None:
     assert inverse.observed == tuple(f"x{t}" for t in range(6))
 
 
-def test_ancestors_are_the_transitive_closure() -> None:
-    inverse = inverse_of(arithmetic_circuit())
+@settings(max_examples=100, deadline=None)
+@given(dags(9), st.sampled_from(ALL_PLANS))
+def test_ancestors_are_those_that_networkx_finds(example, plan) -> None:
+    inverse = inverse_of(example, plans=[plan])
+    graph = nx.DiGraph(edges_of(inverse))
+    graph.add_nodes_from(inverse.latents)
     for latent in inverse.latents:
-        reached: set[str] = set()
-        pending = list(inverse.parents[latent])
-        while pending:
-            name = pending.pop()
-            if name not in reached:
-                reached.add(name)
-                pending += inverse.parents.get(name, ())
-        assert set(inverse.ancestors(latent)) == reached
+        assert set(inverse.ancestors(latent)) == nx.ancestors(graph, latent)
 
 
 def test_a_graph_without_latents_or_without_data_is_inverted() -> None:
@@ -283,6 +280,16 @@ def test_the_fewest_edges_of_all_candidates_are_kept(example) -> None:
         assert alone.num_edges == candidate.edges
 
 
+def test_hopeless_candidates_of_a_large_tree_are_stopped_and_good_ones_finish() -> None:
+    """Top down a tree's inverse is nearly full; bottom up it is sparse and cheap."""
+    inverse = inverse_of(binary_tree(2**11 - 1))
+    edges = {candidate.plan: candidate.edges for candidate in inverse.candidates}
+    assert edges[PUBLISHED[0]] is None
+    assert edges[PUBLISHED[1]] == inverse.num_edges == 10 * 2**10 + 2**10 - 2
+    later = Plan("reverse", "min-fill, most parents", "in turn")
+    assert edges[later] == inverse.num_edges
+
+
 # Graphs of documents
 
 
@@ -389,6 +396,7 @@ def test_a_small_budget_stops_candidates_but_not_all() -> None:
     inverse = inverse_of(example, work=1)
     counts = [candidate.edges for candidate in inverse.candidates]
     assert None in counts
+    assert inverse.candidate.plan.rule == "program order"
     assert inverse.num_edges == min(c for c in counts if c is not None)
     assert inverse == inverse_of(example, work=1)
 
