@@ -47,7 +47,7 @@ class Constant:
     value: Value
 
     def __repr__(self) -> str:
-        return f"<{show(self)}>"
+        return f"<{show(self, limit=200)}>"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +68,7 @@ class Call:
     arguments: tuple["Expression", ...]
 
     def __repr__(self) -> str:
-        return f"<{show(self)}>"
+        return f"<{show(self, limit=200)}>"
 
 
 Expression = Constant | Reference | Call

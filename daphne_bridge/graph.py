@@ -258,7 +258,7 @@ class _Builder:
             raise GraphError(*self.problems)
         self._compare_arcs(nodes)
         mark = len(self.problems)
-        result = self.reader.read(document.result, (2,))
+        result = self.reader.read(document.result, 2)
         del self.problems[mark:]
         return Graph(
             nodes=tuple(nodes[name] for name in order),
@@ -268,7 +268,7 @@ class _Builder:
         )
 
     def _where(self, *path: str | int) -> str:
-        return self.reader.where(path)
+        return self.reader.where(*path)
 
     def _compare_keys(self) -> None:
         document = self.document
@@ -292,7 +292,7 @@ class _Builder:
         """Return a node, a node without distribution for "never", or None."""
         document = self.document
         path = (1, "P", name)
-        link = self.reader.link(document.link_functions[name], path)
+        link = self.reader.link(name, document.link_functions[name])
         if link is None:
             return None
         is_observed = name in document.observations
@@ -338,9 +338,7 @@ class _Builder:
 
     def _observation(self, name: str, link: ParsedLink) -> Value:
         """Return the data of an observe; `P` and `Y` must agree."""
-        written = self.reader.read_observation(
-            self.document.observations[name], (1, "Y", name)
-        )
+        written = self.reader.read_observation(name, self.document.observations[name])
         values = []
         for expression, path in (
             (link.value, (1, "P", name)),

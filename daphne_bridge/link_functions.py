@@ -31,6 +31,9 @@ STEP_LIMIT = 50_000_000
 DEPTH_LIMIT = 1_000_000
 """Deepest nesting of terms and inlined calls."""
 
+_SHOWN_DEPTH = 24
+"""Most keys shown of a JSON path."""
+
 _CONSTANTS: Mapping[str, float] = {"PI": math.pi, "E": math.e}
 
 _TAKES_KEYWORDS = frozenset(
@@ -52,6 +55,8 @@ _TAKES_KEYWORDS = frozenset(
 )
 
 Path = tuple[Any, ...]
+"""Where a term stands, linked: `(path of what contains it, key)`, or `()`."""
+
 Scope = Mapping[str, Expression | str]
 _Step = Generator[tuple[Any, Scope, Path], Expression, Expression]
 
@@ -114,20 +119,21 @@ class TermReader:
         self._table = table
         self._source = source
         self._steps = 0
-        self._reported: set[tuple[str, Path]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._globals: Scope = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
-    def where(self, path: Path) -> str:
+    def where(self, *keys: str | int) -> str:
         """Return a place in the document as text."""
-        return f"{self._source}: {json_path(path)}"
+        return f"{self._source}: {json_path(keys)}"
 
-    def link(self, term: Any, path: Path) -> ParsedLink | None:
-        """Return the parsed link function, or None after noting a problem."""
+    def link(self, name: str, term: Any) -> ParsedLink | None:
+        """Return the link function of a node, or None after noting a problem."""
+        path = _linked(1, "P", name)
         condition: Expression | None = None
         while isinstance(term, list) and len(term) == 4 and term[0] == "if":
-            test = self.read(term[1], (*path, 1))
+            test = self._read(term[1], (path, 1))
             if test is None:
                 return None
             if isinstance(test, Constant) and is_false(test.value):
@@ -138,7 +144,7 @@ class TermReader:
                     if condition is None
                     else self._table.call("and", [condition, test])
                 )
-            term, path = term[2], (*path, 2)
+            term, path = term[2], (path, 2)
         if not isinstance(term, list) and term in (0, 1):
             return ParsedLink("never", None)
         head = term[0] if isinstance(term, list) and term else None
@@ -151,26 +157,32 @@ class TermReader:
                 _brief(term),
             )
             return None
-        distribution = self.read(term[1], (*path, 1))
+        distribution = self._read(term[1], (path, 1))
         value = None
         if head == "observe*":
-            value = self.read(term[2], (*path, 2))
+            value = self._read(term[2], (path, 2))
             if value is None:
                 return None
         if distribution is None:
             return None
-        if not self._is_distribution(distribution, (*path, 1)):
+        if not self._is_distribution(distribution, (path, 1)):
             return None
         return ParsedLink(str(head), distribution, value, condition)
 
-    def read(self, term: Any, path: Path) -> Expression | None:
-        """Return the expression of a term, or None after noting a problem."""
+    def read(self, term: Any, *keys: str | int) -> Expression | None:
+        """Return the expression of the term that stands at `keys` of the document.
+
+        Returns None after noting a problem.
+        """
+        return self._read(term, _linked(*keys))
+
+    def _read(self, term: Any, path: Path) -> Expression | None:
         try:
             return self._run(term, path)
         except _Unreadable:
             return None
 
-    def read_observation(self, value: Any, path: Path) -> Expression | None:
+    def read_observation(self, name: str, value: Any) -> Expression | None:
         """Return the expression of an entry of `Y`, where arrays are plain data.
 
         An array whose first entry names a primitive is an unevaluated call.
@@ -179,15 +191,16 @@ class TermReader:
             items: list[Any] = ["hash-map"]
             for key, member in value.items():
                 items += [key, _tagged(member)]
-            return self.read(items, path)
-        return self.read(_tagged(value), path)
+            return self.read(items, 1, "Y", name)
+        return self.read(_tagged(value), 1, "Y", name)
 
     def _problem(
         self, path: Path, what: str, expected: str = "", got: str = ""
     ) -> None:
-        if (what, path) not in self._reported:
-            self._reported.add((what, path))
-            self.problems.append(Problem(self.where(path), what, expected, got))
+        where = self.where(*_keys(path))
+        if (what, where) not in self._reported:
+            self._reported.add((what, where))
+            self.problems.append(Problem(where, what, expected, got))
 
     def _refuse(
         self, path: Path, what: str, expected: str = "", got: str = ""
@@ -264,7 +277,7 @@ class TermReader:
             # A sequence that the original wrote without a tag.
             items = []
             for index, item in enumerate(term):
-                items.append((yield item, scope, (*path, index)))
+                items.append((yield item, scope, (path, index)))
             return self._table.call("vector", items)
         alias = scope.get(head)
         if isinstance(alias, str):
@@ -273,7 +286,7 @@ class TermReader:
             # A sequence whose first item is a node or a local value.
             items = []
             for index, item in enumerate(term):
-                items.append((yield item, scope, (*path, index)))
+                items.append((yield item, scope, (path, index)))
             return self._table.call("vector", items)
         special = self._SPECIAL.get(head)
         if head in self._functions and head not in FAMILIES:
@@ -284,16 +297,16 @@ class TermReader:
         if family is None and primitive is None:
             for index, item in enumerate(term[1:], start=1):
                 if isinstance(item, list):
-                    yield item, scope, (*path, index)
+                    yield item, scope, (path, index)
             raise self._refuse(
-                (*path, 0),
+                (path, 0),
                 f"unknown name {head}",
                 "a distribution, a primitive or a function of the document",
             )
         arguments: list[Expression] = []
         takes_keywords = head in _TAKES_KEYWORDS
         for index, item in enumerate(term[1:], start=1):
-            place = (*path, index)
+            place = (path, index)
             if takes_keywords and isinstance(item, str):
                 arguments.append(self._name(item, scope, place, keyword=True))
             else:
@@ -343,8 +356,8 @@ class TermReader:
             if function_name is not None:
                 inner[parameter] = function_name
             else:
-                inner[parameter] = yield argument, scope, (*path, index)
-        return (yield body, inner, (0, name, 2))
+                inner[parameter] = yield argument, scope, (path, index)
+        return (yield body, inner, _linked(0, name, 2))
 
     def _function_name(self, term: Any, scope: Scope) -> str | None:
         """Return the function that a bare name stands for, if it stands for one."""
@@ -368,17 +381,17 @@ class TermReader:
             inner[bindings[index]] = (
                 function_name
                 if function_name is not None
-                else (yield bindings[index + 1], dict(inner), (*path, 1, index + 1))
+                else (yield bindings[index + 1], dict(inner), ((path, 1), index + 1))
             )
         result: Expression = self._table.constant(None)
         for index, body in enumerate(term[2:], start=2):
-            result = yield body, inner, (*path, index)
+            result = yield body, inner, (path, index)
         return result
 
     def _if(self, term: list[Any], scope: Scope, path: Path) -> _Step:
         if len(term) not in (3, 4):
             raise self._refuse(path, "malformed if", '["if", condition, then, else]')
-        condition = yield term[1], scope, (*path, 1)
+        condition = yield term[1], scope, (path, 1)
         otherwise = term[3] if len(term) == 4 else None
         if isinstance(condition, Constant):
             is_taken = not is_false(condition.value)
@@ -386,11 +399,11 @@ class TermReader:
                 yield (
                     term[2] if is_taken else otherwise,
                     scope,
-                    (*path, 2 if is_taken else 3),
+                    (path, 2 if is_taken else 3),
                 )
             )
-        then = yield term[2], scope, (*path, 2)
-        other = yield otherwise, scope, (*path, 3)
+        then = yield term[2], scope, (path, 2)
+        other = yield otherwise, scope, (path, 3)
         return self._table.call("if", [condition, then, other])
 
     def _count(self, expression: Expression, what: str, path: Path) -> int:
@@ -403,8 +416,8 @@ class TermReader:
     def _loop(self, term: list[Any], scope: Scope, path: Path) -> _Step:
         if len(term) < 4:
             raise self._refuse(path, "malformed loop", '["loop", n, start, f, ...]')
-        count = self._count((yield term[1], scope, (*path, 1)), "loop", path)
-        accumulator = yield term[2], scope, (*path, 2)
+        count = self._count((yield term[1], scope, (path, 1)), "loop", path)
+        accumulator = yield term[2], scope, (path, 2)
         inner: dict[str, Expression | str] = dict(scope)
         extra = []
         for index, argument in enumerate(term[4:]):
@@ -413,7 +426,7 @@ class TermReader:
             inner[name] = (
                 function_name
                 if function_name is not None
-                else (yield argument, scope, (*path, 4 + index))
+                else (yield argument, scope, (path, 4 + index))
             )
             extra.append(name)
         for index in range(count):
@@ -431,10 +444,10 @@ class TermReader:
             raise self._refuse(
                 path, "malformed foreach", '["foreach", n, [name, values], body]'
             )
-        count = self._count((yield term[1], scope, (*path, 1)), "foreach", path)
+        count = self._count((yield term[1], scope, (path, 1)), "foreach", path)
         collections = []
         for index in range(1, len(bindings), 2):
-            collections.append((yield bindings[index], scope, (*path, 2, index)))
+            collections.append((yield bindings[index], scope, ((path, 2), index)))
         items = []
         for position in range(count):
             inner: dict[str, Expression | str] = dict(scope)
@@ -444,7 +457,7 @@ class TermReader:
                 )
             body: Expression = self._table.constant(None)
             for index, part in enumerate(term[3:], start=3):
-                body = yield part, inner, (*path, index)
+                body = yield part, inner, (path, index)
             items.append(body)
         return self._table.call("vector", items)
 
@@ -507,6 +520,23 @@ def _tagged(value: Any) -> Any:
     if isinstance(head, str) and (head in PRIMITIVES or head == "if"):
         return value
     return ["vector", *map(_tagged, value)]
+
+
+def _linked(*keys: str | int) -> Path:
+    path: Path = ()
+    for key in keys:
+        path = (path, key)
+    return path
+
+
+def _keys(path: Path) -> list[str | int]:
+    """Return the keys of a linked path, outermost first; deep paths are cut."""
+    keys: list[str | int] = []
+    while path:
+        path, key = path
+        keys.append(key)
+    keys.reverse()
+    return keys if len(keys) <= _SHOWN_DEPTH else [*keys[:_SHOWN_DEPTH], "..."]
 
 
 def _plural(count: int, noun: str) -> str:
