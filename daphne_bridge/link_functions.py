@@ -160,7 +160,7 @@ class TermReader:
         distribution = self._read(term[1], (path, 1))
         value = None
         if head == "observe*":
-            value = self._read(term[2], (path, 2))
+            value = self._read_value(term[2], (path, 2))
             if value is None:
                 return None
         if distribution is None:
@@ -187,12 +187,23 @@ class TermReader:
 
         An array whose first entry names a primitive is an unevaluated call.
         """
+        if isinstance(value, str):
+            return self._read_value(value, _linked(1, "Y", name))
         if isinstance(value, dict):
             items: list[Any] = ["hash-map"]
             for key, member in value.items():
                 items += [key, _tagged(member)]
             return self.read(items, 1, "Y", name)
         return self.read(_tagged(value), 1, "Y", name)
+
+    def _read_value(self, term: Any, path: Path) -> Expression | None:
+        """Return the expression of what is observed; a bare name may be a keyword."""
+        if not isinstance(term, str):
+            return self._read(term, path)
+        try:
+            return self._name(term, self._globals, path, keyword=True)
+        except _Unreadable:
+            return None
 
     def _problem(
         self, path: Path, what: str, expected: str = "", got: str = ""

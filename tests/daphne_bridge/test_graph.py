@@ -6,6 +6,7 @@ from daphne_bridge.document import NodeNames
 from daphne_bridge.errors import GraphError
 from daphne_bridge.expression import show
 from daphne_bridge.graph import Graph
+from daphne_bridge.primitives import Keyword
 
 from .documents import CIRCUIT, CIRCUIT_DATA, make_document, make_graph
 
@@ -123,9 +124,16 @@ def test_quotes_inside_strings_mean_text_and_keys_of_maps_are_keywords():
                 ["categorical", ["vector", ["vector", '"x"', 1]]],
                 '"x"',
             ],
+            "observe3": [
+                "observe*",
+                ["categorical", ["vector", ["vector", "red", 1]]],
+                "red",
+            ],
         },
-        {"observe1": 1.5, "observe2": '"x"'},
+        {"observe1": 1.5, "observe2": '"x"', "observe3": "red"},
     )
+    assert graph.node("observe3").observation == "red"
+    assert isinstance(graph.node("observe3").observation, Keyword)
     assert show(graph.node("observe1").distribution) == "(normal sample0 1)"
     assert graph.node("observe2").observation == "x"
 
