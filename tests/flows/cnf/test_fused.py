@@ -1,17 +1,24 @@
 """Tests of flows.cnf.fused: the fused engine against float64 autograd."""
 
+import copy
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from flows.cnf import fused_compile, fused_tiles
+from flows.cnf.engine import TorchEngine
 from flows.cnf.fused import (
     FieldParameters,
+    FusedEngine,
     make_plan,
     solve_fused,
+    warm_up,
 )
 from flows.cnf.structure import StateBlock, Structure
+from flows.cnf.vector_field import FieldConfig, VectorField
 
 # The oracle below is written from the definitions: dense float64 matrices, the
 # divergence from autograd's full Jacobian, gradients by autograd through the steps.
@@ -218,3 +225,160 @@ def test_loss_and_gradients_equal_float64_autograd(case):
     for gradient, target in zip(gradients, wanted, strict=True):
         error = (gradient.double() - target).norm()
         assert error <= 1e-5 * target.norm() + 1e-12, (case, error, target.norm())
+
+
+def run_all(plan, parameters, state, observed, sign, pulls, **options):
+    """Ends, log-determinants and all gradients."""
+    single, start = leaves(parameters, torch.float32), state.clone().requires_grad_()
+    found = solve_fused(plan, single, start, observed, sign, 4, **options)
+    loss = sum((pull * out).sum() for pull, out in zip(pulls, found, strict=True))
+    return [*found, *torch.autograd.grad(loss, [start, *all_tensors(single)])]
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A problem of several packs in each direction, with its plan."""
+    hidden = (5, 3, 6)
+    data = problem(50, (2, 1, 3), hidden, 4, 600)
+    return make_plan(data[0], hidden, 4, residual=True), data
+
+
+def test_equal_inputs_give_equal_bits_whatever_the_threads(large):
+    plan, (_, *arguments) = large
+    first = run_all(plan, *arguments)
+    for threads in (1, 2, 3):
+        again = run_all(plan, *arguments, num_threads=threads)
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_a_row_does_not_depend_on_its_batch_mates(large):
+    plan, (_, parameters, state, observed, sign, _) = large
+    together = solve_fused(plan, parameters, state, observed, sign, 4)
+    for rows in (slice(0, 1), slice(3, 20), slice(599, 600)):
+        alone = solve_fused(
+            plan, parameters, state[rows], observed[rows], sign[rows], 4
+        )
+        for part, whole in zip(alone, together, strict=True):
+            assert torch.equal(part, whole[rows])
+
+
+def test_a_non_finite_row_leaves_the_others_alone(large):
+    plan, (_, parameters, state, observed, sign, _) = large
+    expected = solve_fused(plan, parameters, state, observed, sign, 4)
+    broken = state.clone()
+    broken[7] = torch.nan
+    found = solve_fused(plan, parameters, broken, observed, sign, 4)
+    others = torch.arange(600) != 7
+    for part, whole in zip(found, expected, strict=True):
+        assert part[7].isnan().any()
+        assert torch.equal(part[others], whole[others])
+
+
+def test_there_and_back_is_the_identity(large):
+    plan, (_, parameters, state, observed, _, _) = large
+    there = torch.ones(600)
+    end, log_det = solve_fused(plan, parameters, state, observed, there, 40)
+    start, back = solve_fused(plan, parameters, end, observed, -there, 40)
+    torch.testing.assert_close(start, state, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(log_det + back, 0 * back, rtol=0, atol=1e-4)
+
+
+def test_no_rows_give_no_rows_and_zero_gradients(large):
+    plan, (_, parameters, state, observed, sign, pulls) = large
+    none = [t[:0] for t in (state, observed, sign)]
+    result = run_all(plan, parameters, *none, [pull[:0] for pull in pulls])
+    assert result[0].shape == (0, 6)
+    assert result[1].shape == (0, 3)
+    assert all(not gradient.any() for gradient in result[2:])
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("layers", [2, 3, 4])
+def test_fused_engine_equals_the_torch_engine(layers, residual):
+    structure = random_structure(np.random.default_rng(3), (1, 3, 2), 2)
+    config = FieldConfig(layers, 5, residual, 1.0)
+    generator = torch.Generator().manual_seed(4)
+    field = VectorField(structure, config, generator=generator)
+    exact = copy.deepcopy(field).double()
+    start = torch.randn(2, 21, 6, generator=generator)
+    observed = torch.randn(2, 21, 2, generator=generator)
+    sign = torch.tensor([-1.0, 1.0])
+    found = FusedEngine(5).solve(field, start, observed, sign)
+    expected = TorchEngine(5).solve(
+        exact, start.double(), observed.double(), sign.double()
+    )
+    assert found.num_evaluations == expected.num_evaluations
+    for name in ("state", "log_det"):
+        torch.testing.assert_close(
+            getattr(found, name).double(), getattr(expected, name), rtol=1e-5, atol=1e-5
+        )
+    for solution in (found, expected):
+        (solution.state.square().sum() - solution.log_det.sum()).backward()
+    for one, other in zip(field.parameters(), exact.parameters(), strict=True):
+        error = (one.grad.double() - other.grad).norm()
+        assert error <= 1e-5 * other.grad.norm() + 1e-12
+
+
+def test_wrong_arguments_are_named(large):
+    plan, (structure, parameters, state, observed, sign, _) = large
+    with pytest.raises(ValueError, match="precision or device; expected float32"):
+        solve_fused(plan, parameters, state.double(), observed, sign, 4)
+    with pytest.raises(ValueError, match="without requires_grad"):
+        solve_fused(plan, parameters, state, observed.clone().requires_grad_(), sign, 4)
+    with pytest.raises(ValueError, match="at least 1 step"):
+        solve_fused(plan, parameters, state, observed, sign, 0)
+    with pytest.raises(ValueError, match="signs of"):
+        solve_fused(plan, parameters, state, observed, 2 * sign, 4)
+    with pytest.raises(ValueError, match="expected state"):
+        solve_fused(plan, parameters, state[:, 1:], observed, sign, 4)
+    with pytest.raises(ValueError, match="expected at least 2 layers"):
+        make_plan(structure, (1, 1, 1), 1, residual=False)
+
+
+def test_cache_folder_changes_with_any_source_of_the_kernel(monkeypatch, tmp_path):
+    before = fused_compile.cache_folder()
+    names = [module.__name__ for module in fused_compile.SOURCES]
+    for module in fused_compile.SOURCES:
+        source = Path(module.__file__)
+        changed = tmp_path / source.name
+        changed.write_bytes(source.read_bytes() + b"\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__file__", str(changed))
+            assert fused_compile.cache_folder() != before
+        imported = {
+            getattr(value, "__module__", None) or getattr(value, "__name__", None)
+            for value in vars(module).values()
+        }
+        kernel_modules = {name for name in imported if "fused_" in str(name)}
+        assert kernel_modules <= set(names)
+    assert fused_compile.cache_folder() == before
+
+
+def test_warm_up_says_when_it_compiles(monkeypatch):
+    calls = []
+    warm_up(lambda: calls.append("compiling"))
+    first = len(calls)
+    warm_up(lambda: calls.append("compiling"))
+    assert len(calls) == first <= 1
+    assert fused_compile.is_compiled()
+    monkeypatch.setattr(fused_tiles, "target", lambda: ("another processor", ""))
+    assert not fused_compile.is_compiled()
+
+
+def test_tanh_is_accurate():
+    values = np.concatenate(
+        [np.linspace(-12, 12, 4000), np.linspace(-1e-2, 1e-2, 400), np.zeros(16)]
+    ).astype(np.float32)
+    values[-3:] = np.nan, np.inf, -np.inf
+    found = np.empty_like(values)
+
+    @fused_tiles.compiled
+    def apply(source, target):
+        for at in range(0, source.size, 16):
+            fused_tiles.store(
+                target, at, fused_tiles.tanh(fused_tiles.load(source, at))
+            )
+
+    apply(values, found)
+    exact = np.tanh(values.astype(np.float64))
+    np.testing.assert_allclose(found, exact, rtol=2e-7, atol=1e-37)
