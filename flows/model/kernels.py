@@ -36,6 +36,16 @@ def _cube_root(value: Tensor) -> Tensor:
     return torch.sign(value) * torch.abs(value).pow(1.0 / 3.0)
 
 
+def _off_poles(function: Callable[[Tensor], Tensor]) -> Kernel:
+    """Return the function with nan at 0, -1, -2, ..."""
+
+    def kernel(value: Tensor) -> Tensor:
+        is_pole = (value <= 0) & (value == torch.floor(value))
+        return torch.where(is_pole, math.nan, function(value))
+
+    return kernel
+
+
 def _on_integers(operate: Callable[[Tensor, Tensor], Tensor]) -> Kernel:
     def kernel(left: Tensor, right: Tensor) -> Tensor:
         return operate(left.long(), right.long()).to(left.dtype)
@@ -82,8 +92,8 @@ KERNELS: Mapping[str, Kernel] = MappingProxyType(
         "round half to even": torch.round,
         "truncate": torch.trunc,
         "error function": torch.erf,
-        "logarithm of gamma": torch.lgamma,
-        "digamma": torch.digamma,
+        "logarithm of gamma": _off_poles(torch.lgamma),
+        "digamma": _off_poles(torch.digamma),
         "rectifier": torch.relu,
         "equal": lambda a, b: _truth(a == b, a),
         "less": lambda a, b: _truth(a < b, a),
