@@ -143,14 +143,15 @@ PUBLISHED: tuple[Plan, ...] = (
 
 
 def plans_for(dag: Dag) -> tuple[Plan, ...]:
-    """Return the plans that `search` tries by itself, the published ones first."""
+    """Return the plans that `search` tries by itself, the published modes first."""
     variants: tuple[Barren, ...] = ("in turn",)
     if dag.barren_matter:
         variants += ("from prior",)
-    return tuple(
+    plans = [
         Plan(mode, rule, barren)
         for barren in variants
         for rule in RULES
         for mode in MODES
         if (mode, rule) != ("any order", "program order")
-    )
+    ]
+    return tuple(sorted(plans, key=lambda plan: plan.mode == "any order"))

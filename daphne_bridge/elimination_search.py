@@ -106,10 +106,9 @@ def search(
 
 def _race(runs: "Sequence[_Run]", work: int) -> None:
     """Advance the runs, least work first, until each is finished or stopped."""
-    waiting = [
+    waiting = sorted(
         (run.plan.rule not in _FIRST_RULES, 0, place) for place, run in enumerate(runs)
-    ]
-    heapq.heapify(waiting)
+    )
     spent = 0
     fewest: int | None = None
     while waiting:

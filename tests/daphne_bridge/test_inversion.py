@@ -79,6 +79,7 @@ def test_the_best_inverse_of_the_arithmetic_circuit_has_eleven_edges() -> None:
     counts = {candidate.edges for candidate in inverse.candidates}
     assert min(counts) == 11
     assert inverse.candidate.edges == 11
+    assert inverse.candidate.plan == Plan("topological", "min-fill", "from prior")
 
 
 def fewest_edges_of_all_orders(example: Example) -> int:
