@@ -220,23 +220,29 @@ def normals(draw: st.DrawFn, scope: Scope, functions: Functions, depth: int) -> 
 @st.composite
 def observes(draw: st.DrawFn, scope: Scope, functions: Functions, depth: int) -> Any:
     """Return an observe, perhaps under a condition or repeated."""
-    site = (
+    shape = draw(st.integers(0, 4))
+    if shape == 2:
+        name = draw(st.sampled_from(NAMES))
+        source = draw(vectors(scope, functions, depth - 1))
+        inner = {**scope, name: "number"}
+        return ("foreach", 2, [name, source], draw(site(inner, functions, depth - 1)))
+    if shape > 2:
+        return draw(site(scope, functions, depth))
+    test = draw(truths(scope, functions, depth - 1))
+    observe = draw(site(scope, functions, depth - 1))
+    if shape == 1:
+        return ("when", test, observe)
+    return ("if", test, observe, draw(numbers(scope, functions, depth - 1)))
+
+
+@st.composite
+def site(draw: st.DrawFn, scope: Scope, functions: Functions, depth: int) -> Any:
+    """Return an observe."""
+    return (
         "observe",
         draw(normals(scope, functions, depth - 1)),
         draw(st.sampled_from([-1, 0.5, 2, ("+", 1, 2)])),
     )
-    match draw(st.integers(0, 4)):
-        case 0:
-            test = draw(truths(scope, functions, depth - 1))
-            return ("if", test, site, draw(numbers(scope, functions, depth - 1)))
-        case 1:
-            test = draw(truths(scope, functions, depth - 1))
-            return ("when", test, site)
-        case 2:
-            name = draw(st.sampled_from(NAMES))
-            source = draw(vectors(scope, functions, depth - 1))
-            return ("foreach", 2, [name, source], site)
-    return site
 
 
 LITERALS = st.one_of(

@@ -4,9 +4,10 @@ It is an oracle: it shares no code with the compiler. `run` evaluates a program 
 draws as Clojure would, and adds up the log density of what it samples and observes.
 `weigh` evaluates a document's link functions on the same draws.
 
-The language's meaning of a random condition: both branches are evaluated, their samples
-count always, their observes only where the branch is taken. So every value carries
-whether it depends on a draw.
+The language's meaning of a condition that is not known at compile time: both branches
+are evaluated, their samples count always, their observes only where the branch is
+taken. So every value carries whether it depends on a draw or on a runtime function
+(`tanh`), which is all that is not known.
 """
 
 import math
@@ -18,7 +19,7 @@ __all__ = ["Run", "run", "weigh"]
 
 @dataclass
 class Value:
-    """A number, Boolean, list or dict of values, and whether it is random."""
+    """A number, Boolean, list or dict of values, and whether it is not known."""
 
     plain: Any
     is_random: bool = False
@@ -170,7 +171,7 @@ _PRIMITIVES = {
     "/": _lift(lambda a, b: _divide(a, b)),
     "min": _lift(lambda a, b: a if a < b else b),
     "max": _lift(lambda a, b: a if a > b else b),
-    "tanh": _lift(math.tanh),
+    "tanh": lambda x: Value(math.tanh(x.plain), is_random=True),
     "abs": _lift(abs),
     "inc": _lift(lambda a: a + 1),
     "not": _lift(lambda a: not a),
