@@ -62,6 +62,7 @@ _MAX_ROLLBACKS = 20
 _ESS_DATA_SETS = 24
 _ESS_PARTICLES = 200
 _BIAS_SHARE = 0.02
+_STEP_COUNTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +245,9 @@ class Fit(Iterator[Report]):
         if values["phase"] != "warm start":
             return
         fraction = self._fraction(seconds)
-        if (
-            fraction >= self._config.warm_start_fraction
-            or (
-                self._config.budget_seconds > 0
-                and seconds >= self._config.warm_start_seconds
-            )
+        if fraction >= self._config.warm_start_fraction or (
+            self._config.budget_seconds > 0
+            and seconds >= self._config.warm_start_seconds
         ):
             values["phase"] = "training"
             values["phase_start"] = fraction
@@ -268,7 +266,9 @@ class Fit(Iterator[Report]):
         whole = draw_batch(
             self._model, self._flow, size * count, generator=self._generator
         )
-        return [whole.rows(start, start + size) for start in range(0, size * count, size)]
+        return [
+            whole.rows(start, start + size) for start in range(0, size * count, size)
+        ]
 
     def _step(self, batch: Batch, rate: float) -> float:
         """One step of Adam; returns the loss, nan if the gradient is not finite."""
@@ -279,7 +279,9 @@ class Fit(Iterator[Report]):
             times = torch.rand(count, generator=self._generator).to(batch.free)
             loss = flow_matching(self._flow, batch, times).mean()
         else:
-            engine = self._make_engine(values["num_steps"])
+            # cycling through step counts leaves no fixed set of stage times to exploit
+            extra = values["iteration"] % _STEP_COUNTS
+            engine = self._make_engine(values["num_steps"] + extra)
             objective = _OBJECTIVES[self._config.objective]
             loss = objective(self._model, self._flow, batch, engine=engine).mean()
         if not torch.isfinite(loss):

@@ -1,0 +1,84 @@
+"""Tests of flows.cnf.normalisation."""
+
+import pytest
+import torch
+
+from flows.cnf.normalisation import Normalisation
+from flows.cnf.structure import StateBlock, Structure
+
+from .models import Circuit, gaussian_tree, state_space
+
+
+def _fitted(model, structure, num=20_000):
+    normalisation = Normalisation(structure).double()
+    draws = model.sample(num, generator=torch.Generator().manual_seed(0))
+    active = normalisation.fit(draws.latents, draws.observed)
+    return normalisation, active
+
+
+@pytest.mark.parametrize("make", [state_space, gaussian_tree])
+def test_linear_gaussian_nodes_get_their_exact_conditionals(make):
+    model, structure = make()
+    normalisation, active = _fitted(model, structure)
+    assert set(active) == set(structure.names)
+    x = model.sample(1, generator=torch.Generator().manual_seed(1)).observed
+    affine = normalisation.affine(normalisation.normalise_observed(x))
+    for position, block in enumerate(structure.blocks):
+        column = block.free_columns[0]
+        parents = [structure.blocks[j].free_columns[0] for j in block.latent_parents]
+        given = parents + [model.num_latents + c for c in block.observed_columns]
+        _, _, scale = model.conditional(column, given)
+        got = affine.scale[position] * affine.residual_scale[position]
+        # 20,000 draws give a standard deviation to 0.5 % (one standard error)
+        assert float(got) == pytest.approx(float(scale), rel=0.025)
+
+
+def test_there_and_back_is_the_identity_and_log_det_that_of_the_jacobian():
+    model, structure = state_space(5)
+    normalisation, _ = _fitted(model, structure)
+    draws = model.sample(3, generator=torch.Generator().manual_seed(2))
+    affine = normalisation.affine(normalisation.normalise_observed(draws.observed))
+    state = draws.latents[:, list(structure.state_order)]
+    back = affine.from_residual(affine.to_residual(state))
+    torch.testing.assert_close(back, state, atol=1e-10, rtol=0)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda z: affine.to_residual(z).sum(0), state
+    )[:, 0]
+    assert float(torch.linalg.slogdet(jacobian).logabsdet) == pytest.approx(
+        float(affine.log_det.sum()), abs=1e-9
+    )
+    assert (torch.triu(jacobian, 1) == 0).all()
+
+
+def test_nodes_of_the_circuit_that_hide_what_children_need_stay_as_they_are():
+    structure = Circuit.structure(1)
+    _, active = _fitted(Circuit(), structure)
+    # z3 given x0 is sharp and nearly linear, but z2 reads z3 and not x0
+    assert "z3" not in active
+    assert "z5" not in active
+
+
+def test_column_without_variance_keeps_scale_one_and_heavy_tails_use_quartiles():
+    structure = Structure(
+        (StateBlock("u", (0,), 0, (), ()), StateBlock("v", (1,), 0, (), ())), 1
+    )
+    generator = torch.Generator().manual_seed(3)
+    uniform = torch.rand(20_000, generator=generator, dtype=torch.float64)
+    cauchy = torch.tan(torch.pi * (uniform - 0.5)) * 3.0 + 7.0
+    free = torch.stack([torch.full_like(cauchy, 4.0), cauchy], -1)
+    normalisation = Normalisation(structure).double()
+    normalisation.fit(free, cauchy[:, None])
+    assert float(normalisation.shift[0]) == pytest.approx(4.0)
+    assert float(normalisation.scale[0]) == 1.0
+    # quartiles of the distribution: 7 -+ 3; a normal's are 0.674 sd
+    assert float(normalisation.shift[1]) == pytest.approx(7.0, abs=0.2)
+    assert float(normalisation.scale[1]) == pytest.approx(3 / 0.6745, rel=0.05)
+    assert float(normalisation.observed_scale[0]) == pytest.approx(4.45, rel=0.05)
+
+
+def test_draws_that_are_not_finite_are_refused():
+    structure = Structure((StateBlock("u", (0,), 0, (), ()),), 0)
+    free = torch.zeros(5, 1).double()
+    free[3] = torch.nan
+    with pytest.raises(ValueError, match="got 1 of 5 rows"):
+        Normalisation(structure).fit(free, torch.zeros(5, 0))
