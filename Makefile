@@ -115,7 +115,8 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for script in tests/bench/bench_*.py; do \
-	    echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	    name=$$(basename $$script .py); echo "== $$name"; \
+	    $(BIN)/python -m tests.bench.$$name || exit 1; done
 
 clean:
 	rm -rf runs .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

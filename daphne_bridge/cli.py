@@ -33,7 +33,7 @@ from .drawing import graph_to_dot, show_graph
 from .errors import DocumentError, GraphError, Problem
 from .graph import Graph
 from .inverse_document import dump_inverse, load_inverse
-from .inverse_drawing import inverse_to_dot, show_inverse
+from .inverse_drawing import inverse_to_dot, inverse_to_svg, show_inverse
 from .inversion import invert
 
 __all__ = ["main"]
@@ -249,13 +249,21 @@ def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
 @main.command()
 @click.argument("file", type=_Path)
 @click.option("--dot", is_flag=True, help="Write the DOT language of Graphviz.")
+@click.option("--svg", is_flag=True, help="Write an inverse's adjacency picture.")
 @guarded
-def show(file: Path, *, dot: bool) -> None:
+def show(file: Path, *, dot: bool, svg: bool) -> None:
     """Show FILE, a graph document or an inverse, as text."""
+    if dot and svg:
+        raise click.UsageError("--dot and --svg exclude each other")
     if _is_inverse(file):
         inverse = load_inverse(file)
-        click.echo(inverse_to_dot(inverse) if dot else show_inverse(inverse), nl=False)
+        draw = inverse_to_dot if dot else inverse_to_svg if svg else show_inverse
+        click.echo(draw(inverse), nl=False)
         return
+    if svg:
+        raise click.UsageError(
+            "--svg draws the adjacency of an inverse, not of a graph"
+        )
     graph = _usable_graph(file)
     click.echo(graph_to_dot(graph) if dot else show_graph(graph), nl=False)
 

@@ -1,0 +1,152 @@
+"""Tests of daphne_bridge.cli, as a user calls it."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from daphne_bridge.cli import main
+from daphne_bridge.inverse_document import load_inverse
+
+PROGRAM = """
+(defn double [x] (* 2 x))
+(let [a (sample (normal 0 1))
+      b (sample (normal (double a) 1))]
+  (observe (normal b 1) 0.5)
+  [a b])
+"""
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def program(tmp_path):
+    path = tmp_path / "p.daphne"
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.fixture
+def graph(program, tmp_path):
+    path = tmp_path / "graph.json"
+    assert call("compile", program, "-o", path).exit_code == 0
+    return path
+
+
+def test_a_program_becomes_a_document_with_its_names(graph):
+    document = json.loads(graph.read_text())
+    assert set(document[1]["V"]) == {"sample0", "sample1", "observe2"}
+    names = json.loads(graph.with_name("graph.names.json").read_text())
+    assert names["labels"]["sample1"] == "b"
+    assert names["positions"]["observe2"].endswith("p.daphne:5:3")
+
+
+@pytest.mark.parametrize("layout", ["json", "pretty-json"])
+def test_every_json_format_holds_the_same_document(program, graph, tmp_path, layout):
+    path = tmp_path / "other.json"
+    assert call("compile", program, "-o", path, "--format", layout).exit_code == 0
+    assert json.loads(path.read_text()) == json.loads(graph.read_text())
+
+
+def test_the_other_actions_and_edn_are_written(program, tmp_path):
+    path = tmp_path / "out"
+    result = call("compile", program, "-o", path, "--action", "desugar",
+                  "--format", "json")  # fmt: skip
+    assert result.exit_code == 0
+    assert json.loads(path.read_text())[0][:2] == ["defn", "double"]
+    call("compile", program, "-o", path, "--action", "factor-graph", "--format", "json")
+    assert set(json.loads(path.read_text())) == {"X", "F", "A", "psi"}
+    call("compile", program, "-o", path, "--format", "edn")
+    assert '"sample*"' in path.read_text() or "sample*" in path.read_text()
+
+
+def test_data_bind_a_name(tmp_path):
+    program, data = tmp_path / "p.daphne", tmp_path / "d.json"
+    program.write_text("(foreach (count ys) [y ys] (observe (normal 0 1) y))")
+    data.write_text('{"ys": [1.5, 2.5]}')
+    path = tmp_path / "g.json"
+    assert call("compile", program, "-o", path, "--data", data).exit_code == 0
+    assert sorted(json.loads(path.read_text())[1]["Y"].values()) == [1.5, 2.5]
+
+
+def test_check_reports_counts_and_warnings_as_json(graph):
+    said = json.loads(call("check", graph, "--json").stdout)
+    assert said["ok"]
+    assert (said["latents"], said["observed"], said["arcs"]) == (2, 1, 2)
+    assert said["digest"].startswith("sha256:")
+
+
+def test_check_reports_every_problem_and_exits_with_2(graph):
+    document = json.loads(graph.read_text())
+    document[1]["P"]["sample0"] = ["sample*", ["normal", 0, -1]]
+    document[1]["P"]["sample1"] = ["sample*", ["gamma", "sample0", -2]]
+    graph.write_text(json.dumps(document))
+    result = call("check", graph)
+    assert result.exit_code == 2
+    assert "$[1].P.sample0" in result.output
+    assert "$[1].P.sample1" in result.output
+    said = json.loads(call("check", graph, "--json").stdout)
+    assert len(said["problems"]) == 2
+
+
+def test_the_inverse_is_written_and_shown(graph, tmp_path):
+    path = tmp_path / "inverse.json"
+    assert call("invert", graph, "-o", path).exit_code == 0
+    inverse = load_inverse(path)
+    assert set(inverse.latents) == {"sample0", "sample1"}
+    assert "b (sample1)" in call("show", path).output
+    assert call("show", "--dot", graph).output.startswith("digraph")
+
+
+def test_bad_programs_leave_no_file(tmp_path):
+    program = tmp_path / "p.daphne"
+    program.write_text("(let [x (sample (normal 0 1)]\n  x)")
+    result = call("compile", program, "-o", tmp_path / "g.json")
+    assert result.exit_code == 2
+    assert "p.daphne:1:" in result.output
+    assert "^" in result.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.daphne"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "not JSON"), ("[1]", "not a graph document")]
+)
+def test_show_refuses_what_it_does_not_know(tmp_path, text, said):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    result = call("show", path)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_an_original_checkout_can_compile_instead(program, tmp_path, monkeypatch):
+    checkout = tmp_path / "daphne"
+    checkout.mkdir()
+    (checkout / "deps.edn").write_text("{}")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    document = [{}, {"V": [], "A": {}, "P": {}, "Y": {}}, None]
+    script = f"#!/bin/sh\necho '{json.dumps(document)}' > \"$6\"\n"
+    (tools / "clj").write_text(script)
+    (tools / "clj").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    path = tmp_path / "g.json"
+    result = call("compile", program, "-o", path, "--daphne", checkout)
+    assert result.exit_code == 0, result.output
+    assert json.loads(path.read_text()) == document
+    (tools / "clj").unlink()
+    result = call("compile", program, "-o", path, "--daphne", checkout)
+    assert result.exit_code == 2
+    assert "expected clj on the PATH" in result.output
+
+
+def test_a_failure_is_one_line_and_exit_code_1(graph, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("daphne_bridge.cli.check_document", broken)
+    result = call("check", graph)
+    assert result.exit_code == 1
+    assert result.output.startswith("failure: RuntimeError: boom")
