@@ -270,6 +270,8 @@ class Model:
         rows, batch = _columns(free, self.layout.free_dim, "free")
         if self._all_real:
             return free, free.new_zeros(batch)
+        if not math.prod(batch):
+            return free.new_zeros(*batch, self.layout.latent_dim), free.new_zeros(batch)
         count = math.prod(batch)
         value, log_det = self._run(self._constrain_plan, [rows], count, free)
         wide = value.expand(value.shape[0], count).t()
@@ -287,6 +289,9 @@ class Model:
         rows, batch = _columns(latents, self.layout.latent_dim, "latents")
         if self._all_real:
             return latents, latents.new_zeros(batch)
+        if not math.prod(batch):
+            empty = latents.new_zeros(*batch, self.layout.free_dim)
+            return empty, latents.new_zeros(batch)
         count = math.prod(batch)
         free, log_det = self._run(self._unconstrain_plan, [rows], count, latents)
         wide = free.expand(free.shape[0], count).t()
@@ -343,6 +348,8 @@ class Model:
     ) -> list[Tensor]:
         """Return the plan's outputs as tensors [draw, column]."""
         like = torch.empty(0, dtype=dtype, device=self.device)
+        if not num:
+            return [like.new_zeros(0, len(slots)) for slots in plan.outputs]
         try:
             with torch.no_grad():
                 columns = plan.run([], num_rows=num, like=like, generator=generator)
@@ -585,10 +592,14 @@ class Model:
         if shape != batch and math.prod(shape) != 1:
             batch, x, z = _joint_rows(batch, shape, x, z)
         count = math.prod(batch)
-        (result,) = plan.run([z, x], num_rows=count, like=latents)
         is_sum = bool(plan.sums)
+        if not count:
+            size = len(plan.outputs[0])
+            return latents.new_zeros(batch if is_sum else (*batch, size))
+        (result,) = plan.run([z, x], num_rows=count, like=latents)
         wide = result if is_sum else result.expand(result.shape[0], count)
-        if count and bool(torch.isnan(wide).any()):
+        # A sum is nan if one of its terms is: one number decides the usual case.
+        if math.isnan(float(wide.detach().sum() + z.detach().sum())):
             wide = self._explained(wide, z, x, count)
         return wide.reshape(batch) if is_sum else wide.t().reshape(*batch, -1)
 
@@ -603,7 +614,8 @@ class Model:
             if bool(is_bad.any()):
                 rows = is_bad if is_bad.dim() == 1 else is_bad.any(0)
                 raise self._invalid_parameter(z, x, int(torch.nonzero(rows)[0]))
-        return torch.where(is_nan & is_impossible, -math.inf, result)
+        possible = torch.where(is_nan & is_impossible, -math.inf, result)
+        return torch.where(is_unknown, math.nan, possible)
 
     # -------------------------------------------------------------- errors
 

@@ -155,7 +155,9 @@ def guarded(kernel: Kernel, arguments: Sequence[Tensor]) -> Tensor:
     rows = max(a.shape[-1] for a in arguments)
     incoming: list[Tensor] = []
 
-    def masked(gradient: Tensor) -> Tensor:
+    def masked(gradient: Tensor | None) -> Tensor | None:
+        if gradient is None or not incoming:
+            return None
         middle = [1] * (gradient.dim() - 2)
         is_read = (incoming[-1] != 0).view(slots, *middle, rows)
         return torch.where(is_read, gradient, 0.0)
