@@ -181,19 +181,24 @@ def solve_fused(
             f"+1 or -1; got {num_steps} and {sorted(set(sign.tolist()))}"
         )
     _check_shapes(plan, state, observed, sign)
-    end, log_det = _FusedSolve.apply(  # type: ignore[no-untyped-call]
-        plan,
-        num_steps,
-        num_threads,
+    inputs = (
         state,
-        observed,
-        sign,
         parameters.observed_weight,
         parameters.bias,
         parameters.time_bias,
         parameters.gate_rate,
         parameters.gate_offset,
         *parameters.weights,
+    )
+    end, log_det = _FusedSolve.apply(  # type: ignore[no-untyped-call]
+        plan,
+        num_steps,
+        num_threads,
+        int(torch.is_grad_enabled() and any(t.requires_grad for t in inputs)),
+        state,
+        observed,
+        sign,
+        *inputs[1:],
     )
     return end, log_det
 
@@ -261,6 +266,7 @@ class _FusedSolve(torch.autograd.Function):
         plan: Plan,
         num_steps: int,
         num_threads: int,
+        keep: int,
         state: Tensor,
         observed: Tensor,
         sign: Tensor,
@@ -272,7 +278,6 @@ class _FusedSolve(torch.autograd.Function):
             *(p.detach() for p in parameters[:5]),
         )
         net = plan.network
-        keep = int(any(ctx.needs_input_grad))
         packs = make_packs(sign.numpy())
         tables, times = _make_tables(plan, named, num_steps)
         rows, width = state.shape
@@ -334,7 +339,7 @@ class _FusedSolve(torch.autograd.Function):
         kernels().adjoint_tables(net, tables, total, task.times.numel(), scratch)
         start = torch.from_numpy(from_lanes(packs, state_bar, task.num_rows, width))
         gradients = _named_gradients(task, total)
-        return (None, None, None, start, None, None, *gradients)
+        return (None, None, None, None, start, None, None, *gradients)
 
 
 def _in_threads(

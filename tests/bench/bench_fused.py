@@ -1,7 +1,8 @@
 """This file times the fused engine against eager torch, interleaved in one run.
 
 One iteration is the solve of `batch` rows in each direction and its gradients. Run as
-`python -m tests.bench.bench_fused [--repeats 15] [--threads 1]`; prints medians in ms.
+`python -m tests.bench.bench_fused [--repeats 15] [--threads 1]`; prints medians in ms,
+of CPU time with one thread (steadier on a shared machine), else of wall time.
 """
 
 import argparse
@@ -93,12 +94,13 @@ def main() -> None:
         if not options.no_torch:
             runs.append(iteration(field, TorchEngine(options.steps), options.batch))
         times: list[list[float]] = [[] for _ in runs]
+        clock = time.process_time if options.threads == 1 else time.perf_counter
         for repeat in range(options.repeats + 1):
             for run, spent in zip(runs, times, strict=True):
-                before = time.perf_counter()
+                before = clock()
                 run()
                 if repeat:
-                    spent.append(1e3 * (time.perf_counter() - before))
+                    spent.append(1e3 * (clock() - before))
         medians = [sorted(spent)[len(spent) // 2] for spent in times]
         text = "  ".join(f"{median:8.2f}" for median in medians)
         least = min(times[0])

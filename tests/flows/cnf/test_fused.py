@@ -1,6 +1,7 @@
 """Tests of flows.cnf.fused: the fused engine against float64 autograd."""
 
 import copy
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -274,6 +275,22 @@ def test_a_non_finite_row_leaves_the_others_alone(large):
         assert torch.equal(part[others], whole[others])
 
 
+def test_stage_inputs_are_not_kept_without_gradients(large):
+    plan, (_, parameters, state, observed, sign, _) = large
+    single = leaves(parameters, torch.float32)
+    peaks = []
+    for enabled in (False, True):
+        tracemalloc.start()
+        with torch.set_grad_enabled(enabled):
+            end, _ = solve_fused(plan, single, state, observed, sign, 500)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert end.requires_grad == enabled
+    stage_inputs = 4 * state.numel() * 4 * 500
+    assert peaks[0] < 0.2 * stage_inputs
+    assert peaks[1] > stage_inputs
+
+
 def test_there_and_back_is_the_identity(large):
     plan, (_, parameters, state, observed, _, _) = large
     there = torch.ones(600)
@@ -382,3 +399,18 @@ def test_tanh_is_accurate():
     apply(values, found)
     exact = np.tanh(values.astype(np.float64))
     np.testing.assert_allclose(found, exact, rtol=2e-7, atol=1e-37)
+
+
+def test_one_compilation_serves_every_shape():
+    for case, (sizes, hidden, layers, residual, batch) in enumerate(CASES[:5]):
+        structure, *arguments = problem(case, sizes, hidden, layers, batch)
+        plan = make_plan(structure, hidden, layers, residual=residual)
+        run_all(plan, *arguments)
+    compiled = fused_compile.kernels()
+    for function in (
+        compiled.fill_tables,
+        compiled.adjoint_tables,
+        compiled.solve_pack,
+        compiled.adjoint_pack,
+    ):
+        assert len(function.signatures) == 1
