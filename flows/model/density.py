@@ -197,14 +197,22 @@ class Model:
         return self._evaluated(self._joint_plan, latents, observed)
 
     def log_prior(
-        self, latents: Float[Tensor, "*batch latent"]
-    ) -> Float[Tensor, "*batch"]:
-        """Return log p(latents); where latents depend on data, given the document's.
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, "*batch2 observed"] | None = None,
+    ) -> Float[Tensor, "*batch3"]:
+        """Return Σ over latents of log p(z_i | parents).
+
+        Args:
+            latents: Natural values.
+            observed: Data, which matters only where latents read observed nodes; the
+                document's by default.
 
         Raises:
             ModelError: If a distribution has a parameter without meaning.
         """
-        observed = self.observation(like=latents)
+        if observed is None:
+            observed = self.observation(like=latents)
         return self._evaluated(self._prior_plan, latents, observed)
 
     def log_likelihood(
@@ -331,20 +339,40 @@ class Model:
         num: int,
         *,
         generator: Generator,
+        observed: Float[Tensor, " observed"] | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "num latent"]:
-        """Return draws of the latents alone: observed nodes are only drawn if read.
+        """Return draws of the latents alone, each given its parents.
+
+        Args:
+            num: Number of draws.
+            generator: Source of randomness, on the model's device.
+            observed: What latents read where they depend on observed nodes; drawn if
+                None. Data has no other influence: these are draws of the prior.
+            dtype: Type of the draws; the model's by default.
 
         Raises:
             ModelError: If a distribution has a parameter without meaning at some draw.
         """
-        plan = self._sample_latents_plan
-        (latents,) = self._drawn(plan, num, generator, dtype or self.dtype)
+        dtype = dtype or self.dtype
+        if observed is None:
+            plan = self._sample_latents_plan
+            (latents,) = self._drawn(plan, num, generator, dtype)
+        else:
+            given, _ = _columns(observed, self.layout.observed_dim, "observed")
+            plan = self._sample_given_plan
+            source = given.to(self.device, dtype)
+            (latents,) = self._drawn(plan, num, generator, dtype, [source])
         self._refuse_nan("latent", latents, self.layout.latents)
         return latents
 
     def _drawn(
-        self, plan: Plan, num: int, generator: Generator, dtype: torch.dtype
+        self,
+        plan: Plan,
+        num: int,
+        generator: Generator,
+        dtype: torch.dtype,
+        sources: Sequence[Tensor] = (),
     ) -> list[Tensor]:
         """Return the plan's outputs as tensors [draw, column]."""
         like = torch.empty(0, dtype=dtype, device=self.device)
@@ -352,7 +380,9 @@ class Model:
             return [like.new_zeros(0, len(slots)) for slots in plan.outputs]
         try:
             with torch.no_grad():
-                columns = plan.run([], num_rows=num, like=like, generator=generator)
+                columns = plan.run(
+                    sources, num_rows=num, like=like, generator=generator
+                )
         except InvalidDraw as problem:
             raise self._invalid_draw(problem) from None
         return [c.expand(c.shape[0], num).t().contiguous() for c in columns]
@@ -454,6 +484,11 @@ class Model:
     @cached_property
     def _sample_latents_plan(self) -> Plan:
         return Plan(self._dag, [], [self._latent_slots], self._draws)
+
+    @cached_property
+    def _sample_given_plan(self) -> Plan:
+        given = [self._observed_slots]
+        return Plan(self._dag, given, [self._latent_slots], self._draws)
 
     @cached_property
     def _draws(self) -> Mapping[int, Definition]:

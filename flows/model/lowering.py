@@ -32,6 +32,7 @@ from .values import (
     Kind,
     Scalar,
     Undefined,
+    chosen,
     describe,
     kind_of,
     slot_of,
@@ -120,6 +121,14 @@ def lower_graph(graph: Graph, dag: Dag) -> tuple[Lowered, ...]:
             what, expected, got = problem.args
             problems.append(Problem(place(graph, "P", node.name), what, expected, got))
             lowering.values[node.name] = Undefined(f"{node.name} has no distribution")
+        except RecursionError:
+            problems.append(
+                Problem(
+                    place(graph, "P", node.name),
+                    "random choices among collections are nested too deeply",
+                )
+            )
+            lowering.values[node.name] = Undefined(f"{node.name} has no distribution")
     if problems:
         raise ModelError(*problems)
     return tuple(lowered)
@@ -187,19 +196,20 @@ class _Lowering:
     def _leaves(self, choice: Choice) -> tuple[Scalar, tuple[Value, ...]]:
         """Return all distributions of nested choices, and one index among them."""
         leaves: list[Value] = []
-
-        def positions(value: Value) -> Value:
-            if isinstance(value, Choice):
-                parts = [positions(part) for part in value.alternatives]
-                return (
-                    self.primitives.element(tuple(parts), value.index)
-                    if (value.index.kind != "boolean")
-                    else self.primitives.choose(value.index, parts[1], parts[0])
-                )
-            leaves.append(value)
-            return len(leaves) - 1
-
-        index = positions(choice)
+        found: dict[int, Value] = {}
+        stack: list[tuple[Value, bool]] = [(choice, False)]
+        while stack:
+            value, is_ready = stack.pop()
+            if not isinstance(value, Choice):
+                found[id(value)] = len(leaves)
+                leaves.append(value)
+            elif not is_ready:
+                stack.append((value, True))
+                stack.extend((part, False) for part in reversed(value.alternatives))
+            else:
+                parts = tuple(found[id(part)] for part in value.alternatives)
+                found[id(value)] = chosen(self.dag, value.index, parts)
+        index = found[id(choice)]
         if not isinstance(index, Scalar):
             raise _Refused("the link function is no distribution", "", describe(index))
         return index, tuple(leaves)

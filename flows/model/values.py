@@ -115,14 +115,28 @@ def merged_kind(kinds: Sequence[Kind]) -> Kind:
     return "exact" if found == {"integer", "exact"} else "mixed"
 
 
-def chosen(dag: Dag, index: Scalar, alternatives: Sequence[Value]) -> Value:
+_DEEPEST = 50
+"""Collections nested deeper than this are not merged element by element."""
+
+
+def chosen(
+    dag: Dag, index: Scalar, alternatives: Sequence[Value], depth: int = 0
+) -> Value:
     """Return the alternative that `index` names, as simple a value as possible.
 
     Alternatives that differ only in numbers become one value of selected numbers.
+
+    Args:
+        dag: Where the selection is made.
+        index: Position of the alternative; a boolean picks 0 or 1.
+        alternatives: What is chosen from.
+        depth: How deep inside other collections these values lie.
     """
     first = alternatives[0]
     if all(_same(first, other) for other in alternatives[1:]):
         return first
+    if depth > _DEEPEST:
+        return Choice(index, tuple(alternatives))
     defined = [a for a in alternatives if not isinstance(a, Undefined)]
     kinds = [kind for a in defined if (kind := kind_of(a)) is not None]
     if kinds and len(kinds) == len(defined):
@@ -130,7 +144,10 @@ def chosen(dag: Dag, index: Scalar, alternatives: Sequence[Value]) -> Value:
         if not has_boolean or all(kind == "boolean" for kind in kinds):
             return _selected(dag, index, alternatives, merged_kind(kinds))
     if all(isinstance(a, tuple) for a in alternatives) and _alike(alternatives):
-        items = [chosen(dag, index, parts) for parts in zip(*alternatives, strict=True)]
+        items = [
+            chosen(dag, index, parts, depth + 1)
+            for parts in zip(*alternatives, strict=True)
+        ]
         return Seq(items) if isinstance(first, Seq) else tuple(items)
     if all(isinstance(a, HashMap) for a in alternatives):
         keys = list(first)
@@ -138,14 +155,14 @@ def chosen(dag: Dag, index: Scalar, alternatives: Sequence[Value]) -> Value:
             len(a) == len(keys) and all(key in a for key in keys) for a in alternatives
         ):
             return HashMap(
-                (key, chosen(dag, index, [a[key] for a in alternatives]))
+                (key, chosen(dag, index, [a[key] for a in alternatives], depth + 1))
                 for key in keys
             )
     if all(isinstance(a, Distribution) for a in alternatives) and all(
         a.family == first.family for a in alternatives
     ):
         merged = tuple(
-            chosen(dag, index, parts)
+            chosen(dag, index, parts, depth + 1)
             for parts in zip(*(a.parameters for a in alternatives), strict=True)
         )
         if not any(isinstance(part, Choice) for part in merged):
@@ -163,23 +180,28 @@ def _alike(alternatives: Sequence[Value]) -> bool:
 
 def _same(left: Value, right: Value) -> bool:
     """Return whether two values are the same, number kinds included."""
-    if left is right:
-        return True
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, tuple):
-        return len(left) == len(right) and all(
-            _same(a, b) for a, b in zip(left, right, strict=True)
-        )
-    if isinstance(left, HashMap):
-        return False
-    if isinstance(left, Distribution):
-        return left.family == right.family and _same(left.parameters, right.parameters)
-    if isinstance(left, Choice):
-        return left.index == right.index and _same(
-            left.alternatives, right.alternatives
-        )
-    return bool(left == right)
+    work = [(left, right)]
+    while work:
+        a, b = work.pop()
+        if a is b:
+            continue
+        if type(a) is not type(b) or isinstance(a, HashMap):
+            return False
+        if isinstance(a, tuple):
+            if len(a) != len(b):
+                return False
+            work.extend(zip(a, b, strict=True))
+        elif isinstance(a, Distribution):
+            if a.family != b.family:
+                return False
+            work.append((a.parameters, b.parameters))
+        elif isinstance(a, Choice):
+            if a.index != b.index:
+                return False
+            work.append((a.alternatives, b.alternatives))
+        elif a != b:
+            return False
+    return True
 
 
 def _selected(

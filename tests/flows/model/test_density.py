@@ -253,6 +253,25 @@ def test_the_support_of_a_branch_decides_the_coordinates_of_a_row():
     _assert_interpreted(graph, model, latents[:5], model.observation().expand(5, -1))
 
 
+def test_latents_that_read_data_are_drawn_and_scored_given_it():
+    graph = graph_of(
+        """
+        (let [x (sample (normal 0 1))
+              y (observe (normal x 1) 2.0)
+              z (sample (normal y 0.001))]
+          (observe (normal z 1) 3.0))"""
+    )
+    model = Model.from_graph(graph)
+    given = torch.tensor([50.0, 0.0], dtype=torch.float64)
+    latents = model.sample_latents(20, generator=_generator(), observed=given)
+    assert ((latents[:, 1] - 50).abs() < 0.01).all()
+    terms = model.log_prior_terms(latents, given).sum(-1)
+    assert torch.allclose(model.log_prior(latents, given), terms)
+    assert (model.log_prior(latents) < -1e6).all()
+    free = model.sample_latents(20, generator=_generator())
+    assert (free[:, 1].abs() < 10).all()
+
+
 def test_discrete_latents_have_no_free_coordinates():
     _, model = _model("mixture")
     with pytest.raises(ModelError, match=r"discrete latents.*got k"):
