@@ -683,14 +683,14 @@ def _concat(*collections: Value) -> Seq:
     return Seq(x for part in parts for x in part)
 
 
-def _flatten(collection: Value) -> tuple[Value, ...]:
+def _flatten(collection: Value) -> Seq:
     if not isinstance(collection, tuple):
-        return ()
+        return Seq()
     flat: list[Value] = []
     work = [iter(collection)]
     for _ in range(_MAX_COMPARED):
         if not work:
-            return _like(collection, flat)
+            return Seq(flat)
         item = next(work[-1], _END)
         if item is _END:
             work.pop()

@@ -42,7 +42,7 @@ _INTEGER = re.compile(
     r"|(0|[1-9]\d*))(N?)"
 )
 _RATIO = re.compile(r"([-+]?\d+)/(\d+)")
-_FLOAT = re.compile(r"([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(M?)")
+_FLOAT = re.compile(r"(?=.*[.eEM])([-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)(M?)")
 _STRING_PART = re.compile(r"\\u([0-9A-Fa-f]{4})|\\(.)", re.DOTALL)
 _ESCAPES = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "b": "\b", "f": "\f"}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
