@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from daphne_bridge.families import FAMILIES
+from flows.model import families
 from flows.model.families import DENSITIES, event_shape
 
 from .interpreter import log_density
@@ -266,3 +267,12 @@ def test_event_shapes_follow_the_parameters():
     assert event_shape("discrete", ((4,),)) == ()
     assert event_shape("multivariate-t", ((), (3,), (3, 3))) == (3,)
     assert event_shape("wishart", ((), (2, 2))) == (2, 2)
+
+
+def test_a_level_that_rounds_up_to_the_total_picks_the_last_positive_weight(
+    monkeypatch,
+):
+    monkeypatch.setattr(
+        families, "_unit", lambda like, generator: torch.ones_like(like)
+    )
+    assert _draw("discrete", ((1.0, 2.0, 0.0),), 3).tolist() == [1.0] * 3
