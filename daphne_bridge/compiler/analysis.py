@@ -73,7 +73,7 @@ class Limits:
     """
 
     steps: int = 5_000_000
-    depth: int = 100_000
+    depth: int = 30_000
     guards: int = 500
     size: int = 20_000_000
 

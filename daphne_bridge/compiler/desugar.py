@@ -6,10 +6,11 @@
     (foreach 2 [v e] b)      ->  [(let [v (get e 0)] b) (let [v (get e 1)] b)]
     (if c t)                 ->  (if c t nil)
 
-Generated names differ from every name in the form, so that they capture nothing. A
-loop or foreach is unrolled only if its count is written as a number; the analysis
-unrolls the others when it knows their count. `desugar` is idempotent up to the numbers
-in generated names.
+Daphne writes the collection of a foreach once per element, which draws a sample in it
+again and again; here one that may sample is bound to a name first. Generated names
+differ from every name in the form, so that they capture nothing. A loop or foreach is
+unrolled only if its count is written as a number; the analysis unrolls the others when
+it knows their count. `desugar` is idempotent up to the numbers in generated names.
 
 References:
     van de Meent, Paige, Yang, Wood, "An Introduction to Probabilistic Programming"
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 from ..errors import CompileError
+from ..families import FAMILIES
+from ..primitives import PRIMITIVES
 from .forms import Compound, Form, Literal, Span, Symbol, head_name, symbols
 from .reader import Source
 from .recursion import Recursive, run
@@ -225,13 +228,37 @@ def _foreach(form: Compound, source: Source, fresh: Fresh) -> Recursive[Form]:
     pairs = bindings(form.items[2], source, "foreach")
     values = yield _each(tuple(value for _, value in pairs), source, fresh)
     names = [name for name, _ in pairs]
+    kept: list[tuple[Symbol, Form]] = []
+    for position, value in enumerate(values):
+        if turns.value > 1 and _may_sample(value):
+            kept.append((Symbol(fresh("a"), value.span), value))
+            values = (*values[:position], kept[-1][0], *values[position + 1 :])
     rows = []
     for turn in range(max(0, turns.value)):
         fresh("")
         items = [_element(value, turn, form.span) for value in values]
         body = yield _let(_plain_let(form.items[3:], form.span), source, fresh)
         rows.append(_nest(list(names), items, body, form.span))
-    return Compound("vector", tuple(rows), form.span)
+    result = Compound("vector", tuple(rows), form.span)
+    return _nest([n for n, _ in kept], [v for _, v in kept], result, form.span)
+
+
+def _may_sample(form: Form) -> bool:
+    """Return whether evaluating `form` twice may draw twice."""
+    if not isinstance(form, Compound):
+        return False
+    known = _COPIED | PRIMITIVES.keys() | FAMILIES.keys()
+    lists = [form]
+    while lists:
+        part = lists.pop()
+        head = head_name(part)
+        if part.kind == "list" and head not in known:
+            return True
+        lists.extend(item for item in part.items if isinstance(item, Compound))
+    return False
+
+
+_COPIED = frozenset({"let", "if", "foreach", "loop"})
 
 
 def _plain_let(bodies: tuple[Form, ...], span: Span) -> Compound:

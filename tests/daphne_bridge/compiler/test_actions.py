@@ -38,6 +38,10 @@ def core(text):
             "[(let [v (get e 0)] b) (let [v (get e 1)] b)]",
         ),
         ("(foreach 2 [] b)", "[b b]"),
+        (
+            "(foreach 2 [v [(sample d)]] v)",
+            "(let [a0 [(sample d)]] [(let [v (get a0 0)] v) (let [v (get a0 1)] v)])",
+        ),
         ("(foreach n [v e] b)", "(foreach n [v e] b)"),
         ("[(if a b) {:k (if c d)}]", "[(if a b nil) {:k (if c d nil)}]"),
     ],

@@ -19,7 +19,7 @@ def test_mutants_end_in_a_document_or_an_error_with_a_place():
         assert time.monotonic() - start < 20, f"seed {mutant.seed}"
 
 
-MANY = 30_000
+MANY = 20_000
 NESTED = {
     "calls": ("(+ 1 ", "1", ")"),
     "vectors": ("[", "1", "]"),
@@ -73,7 +73,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_does_not_end_or_fit_is_refused(what):
-    limits = Limits(steps=200_000, depth=5_000)
+    limits = Limits(steps=100_000, depth=5_000)
     with pytest.raises(CompileError) as caught:
         compile_program(REFUSED[what], "large.daphne", limits=limits)
     assert caught.value.problems[0].expected
