@@ -63,7 +63,7 @@ class Dag:
     def __getitem__(self, slot: int) -> Operation:
         return self._operations[slot]
 
-    def constant(self, value: float) -> int:
+    def constant(self, value: float | int) -> int:
         """Return the slot of a number; nan and the two zeros are told apart."""
         number = float(value)
         return self._made(("constant", number.hex()), Operation("constant", (), number))

@@ -236,9 +236,9 @@ class _SparseProduct(torch.autograd.Function):
 
 
 def pick(
-    index: Float[Tensor, "slot row"],
+    index: Float[Tensor, "index_slot index_row"],
     rows: Tensor,
-    source: Float[Tensor, "source row"],
+    source: Float[Tensor, "source source_row"],
 ) -> Float[Tensor, "slot row"]:
     """Return the alternative that `index` names; nan where it names none.
 

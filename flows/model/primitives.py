@@ -201,7 +201,8 @@ def _minus(p: Primitives, arguments: tuple[Value, ...]) -> Value:
 def _times(p: Primitives, arguments: tuple[Value, ...]) -> Value:
     _numbers(arguments)
     kind = _kind(arguments)
-    factor = math.prod(float(a) for a in arguments if not isinstance(a, Scalar))
+    known = [float(a) for a in arguments if not isinstance(a, Scalar)]
+    factor = math.prod(known, start=1.0)
     scalars: list[Value] = [a for a in arguments if isinstance(a, Scalar)]
     while len(scalars) > 1:
         paired = [
