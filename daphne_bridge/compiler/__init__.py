@@ -136,7 +136,7 @@ def _guarded(source: Source, work: Any) -> Any:
 
 def _labels(analysis: Analysis) -> dict[str, str]:
     """Return each node's own name; several of one name are numbered from 0."""
-    own = {v.name: v.label or v.name for v in analysis.variables}
+    own = {v.name: v.label or v.site or v.name for v in analysis.variables}
     counts: dict[str, int] = {}
     for label in own.values():
         counts[label] = counts.get(label, 0) + 1

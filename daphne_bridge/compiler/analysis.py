@@ -84,12 +84,13 @@ class Variable:
 
     Attributes:
         name: Its name in the document.
-        label: The program's own name for it; empty if it has none.
+        label: The name that the program binds it to; empty if it binds none.
         distribution: What it is drawn from.
         span: Where its site stands.
         guard: Where it counts: True or a term.
         is_observed: Whether it has a value.
         observation: That value.
+        site: The name that its site gives; empty if it gives none.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Variable:
     guard: Any = True
     is_observed: bool = False
     observation: Any = None
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -644,7 +646,7 @@ class _Analyser:
         distribution = yield self._simplified(form.items[-1])
         self._check_distribution(distribution, form.items[-1], "sample")
         name = self.fresh(site or "sample")
-        return self.add(Variable(name, "", distribution, form.span))
+        return self.add(Variable(name, "", distribution, form.span, site=site))
 
     def observe(self, form: Compound) -> Recursive[Any]:
         """Return a new observed variable: `(observe d y)` or `(observe name d y)`."""
@@ -668,6 +670,7 @@ class _Analyser:
             self.state.guard,
             is_observed=True,
             observation=observation,
+            site=site,
         )
         self.check_size(variable.guard, form.span)
         self.check_size(observation, form.span)
@@ -685,13 +688,12 @@ class _Analyser:
         if len(form.items) < length:
             return ""
         given = form.items[1]
+        value: Any = given.value if isinstance(given, Literal) else None
         if isinstance(given, Symbol):
             binding = self.state.scope.look_up(given.name)
-            if binding is None:
+            if binding is None or not isinstance(binding.value, str):
                 return given.name
             value = binding.value
-        else:
-            value = given.value if isinstance(given, Literal) else None
         if isinstance(value, Keyword):
             return f":{str.__str__(value)}"
         if isinstance(value, str) and value:

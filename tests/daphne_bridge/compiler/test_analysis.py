@@ -129,9 +129,10 @@ def test_labels_are_the_names_that_the_program_gives():
     assert labels("(foreach 2 [] (let [z (sample (flip 0.5))] z))") == ["z[0]", "z[1]"]
     assert labels("(let [v (foreach 2 [] (sample (flip 0.5)))] v)") == ["v[0]", "v[1]"]
     assert labels("[(sample mu (normal 0 1)) (sample (normal 0 1))]") == [
-        "mu0",
+        "mu",
         "sample1",
     ]
+    assert labels(NODE + "(observe x (normal x 1) 2))") == ["x[0]", "x[1]"]
 
 
 def test_positions_are_those_of_the_sites():
