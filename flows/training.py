@@ -298,7 +298,7 @@ class Fit(Iterator[Report]):
     def _rolled_back(
         self, seconds: Callable[[], float], loss: float, rate: float
     ) -> Report:
-        """Back to the last report's state, keeping the generator's place and the clock."""
+        """Back to the last report's state; the generator keeps its place."""
         generator = self._generator.get_state()
         factor = 0.5 * self._values["rate_factor"]
         rollbacks = self._values["rollbacks"] + 1
@@ -357,7 +357,9 @@ class Fit(Iterator[Report]):
         if self._fraction(seconds) >= 1.0:
             return True
         done = self._values["certifications"] - 1
-        return self._progress(seconds) * self._config.num_certifications >= done + 1
+        return bool(
+            self._progress(seconds) * self._config.num_certifications >= done + 1
+        )
 
     # -- measurement -------------------------------------------------------------------
 
@@ -412,7 +414,11 @@ class Fit(Iterator[Report]):
             raised = math.ceil(1.25 * values["num_steps"])
             values["num_steps"] = min(raised, config.max_num_steps)
             status += f"; more solver steps: {values['num_steps']}"
-        extra = {"certified": certified, "ess": float(ess.median()), "bias": bias}
+        extra: dict[str, Any] = {
+            "certified": certified,
+            "ess": float(ess.median()),
+            "bias": bias,
+        }
         end = self._end(seconds(), value.mean + 2.0 * value.standard_error)
         if end:
             return self._finish(seconds, end, loss, rate, **extra)

@@ -65,7 +65,7 @@ class TrainingConfig:
     """
 
     flow: FieldConfig = field(default_factory=FieldConfig)
-    augment: int = _number(0, 0)
+    augment: int = _number(2, 0)
     objective: str = "symmetric"
     budget_seconds: float = _number(240.0, 0)
     max_iterations: int = _number(0, 0)
@@ -81,7 +81,7 @@ class TrainingConfig:
     warm_start_batch_size: int = _number(512, 1)
     warm_start_learning_rate: float = _number(1e-2, 0)
     num_steps: int = _number(8, 1)
-    max_num_steps: int = _number(40, 1)
+    max_num_steps: int = _number(24, 1)
     bias_tolerance: float = _number(5e-3, 0)
     normalisation_draws: int = _number(40_000, 2)
     report_every: int = _number(25, 1)
