@@ -34,6 +34,7 @@ from daphne_bridge.inversion import invert
 
 from .artifact import MANIFEST, Artifact
 from .checkpoint import RunKey, load_checkpoint, save_checkpoint, training_folder
+from .cnf.engines import ENGINES, EngineFactory, choose_engine
 from .cnf.flow import ConditionalFlow, build_flow
 from .cnf.structure import build_structure
 from .errors import FlowsError, Problem
@@ -216,6 +217,13 @@ def _print(renderable: Any) -> None:
 @click.option("--budget", help="Seconds of work instead of the configuration's: 10m.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    show_default=True,
+    help="What solves the flow in training.",
+)
 @_json_option
 @guarded
 def train(
@@ -224,6 +232,7 @@ def train(
     config: Path | None,
     budget: str | None,
     seed: int,
+    engine: str,
     *,
     resume: bool,
     as_json: bool,
@@ -245,7 +254,7 @@ def train(
         state = load_checkpoint(folder / _CHECKPOINT, key)
     elif resume:
         click.echo(f"{folder}: no checkpoint, starting anew", err=True)
-    run = fit(model, flow, settings, seed=seed, state=state)
+    run = fit(model, flow, settings, seed=seed, state=state, engine=_engine(engine))
     folder.mkdir(exist_ok=True)
     write_file(folder / _CONFIG, _toml(settings.as_mapping()).encode())
     last = _train(run, key, folder, resumed=state is not None, quiet=as_json)
@@ -267,6 +276,16 @@ def train(
             f"{output}: J about {metrics['best_j']:.3g} nats after "
             f"{metrics['iterations']} iterations, {metrics['seconds']:.0f} s"
         )
+
+
+def _engine(name: str) -> EngineFactory:
+    def say() -> None:
+        click.echo("compiling the training kernel, once on this machine", err=True)
+
+    try:
+        return choose_engine(name, on_compile=say)
+    except ValueError as error:
+        raise FlowsError(_sentence(str(error))) from None
 
 
 def _new_flow(
