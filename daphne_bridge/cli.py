@@ -20,7 +20,6 @@ from .deep_json import JsonError, dumps, loads
 from .document import (
     GraphDocument,
     NodeNames,
-    document_from_json,
     dump_document,
     dump_names,
     load_document,
@@ -129,7 +128,7 @@ def compile_command(
             print_json({"ok": True, "output": str(output)})
         return
     compiled = compile_program(text, str(program), bound)
-    document = document_from_json(compiled.document, str(output))
+    document = GraphDocument.from_triple(compiled.document, str(output))
     names = NodeNames(compiled.labels, compiled.positions)
     if layout == "pretty-json":
         dump_document(document, output)

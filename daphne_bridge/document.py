@@ -10,17 +10,19 @@ document's names.
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from jsonschema import Draft202012Validator
+from typing import TYPE_CHECKING, Any
 
 from .deep_json import JsonError, dumps, loads
 from .errors import DocumentError, Problem
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 __all__ = [
     "GraphDocument",
@@ -34,6 +36,7 @@ __all__ = [
     "names_path",
     "parse_document",
     "read_text",
+    "schema_validator",
     "write_text",
 ]
 
@@ -61,6 +64,20 @@ class GraphDocument:
     observations: Mapping[str, Any]
     result: Any
     source: str = field(default="<document>", compare=False)
+
+    @classmethod
+    def from_triple(cls, triple: Sequence[Any], source: str) -> "GraphDocument":
+        """Return the document of a JSON triple that is known to be well formed."""
+        functions, graph, result = triple
+        return cls(
+            functions=functions,
+            vertices=tuple(graph["V"]),
+            arcs=graph["A"],
+            link_functions=graph["P"],
+            observations=graph["Y"],
+            result=result,
+            source=source,
+        )
 
     def to_json(self) -> list[Any]:
         """Return the JSON triple."""
@@ -91,10 +108,20 @@ class NodeNames:
     positions: Mapping[str, str] = field(default_factory=dict)
 
 
+def schema_validator(name: str) -> "Draft202012Validator":
+    """Return the validator of a JSON Schema of this package.
+
+    The library is loaded when first needed: it takes as long as a small compilation.
+    """
+    jsonschema = import_module("jsonschema")
+    text = files(__package__).joinpath(name).read_text("utf-8")
+    validator: Draft202012Validator = jsonschema.Draft202012Validator(loads(text))
+    return validator
+
+
 @cache
-def _validator() -> Draft202012Validator:
-    text = files(__package__).joinpath("graph.schema.json").read_text("utf-8")
-    return Draft202012Validator(loads(text))
+def _validator() -> "Draft202012Validator":
+    return schema_validator("graph.schema.json")
 
 
 def parse_document(text: str, source: str = "<document>") -> GraphDocument:
@@ -132,16 +159,7 @@ def document_from_json(data: Any, source: str = "<document>") -> GraphDocument:
                 _kind(data),
             ),
         )
-    functions, graph, result = data
-    return GraphDocument(
-        functions=functions,
-        vertices=tuple(graph["V"]),
-        arcs=graph["A"],
-        link_functions=graph["P"],
-        observations=graph["Y"],
-        result=result,
-        source=source,
-    )
+    return GraphDocument.from_triple(data, source)
 
 
 def _short(message: str, limit: int = 160) -> str:

@@ -11,18 +11,18 @@ file names the digest of its graph, so that it cannot be used with another model
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from jsonschema import Draft202012Validator
+from typing import TYPE_CHECKING, Any
 
 from .deep_json import JsonError, dumps, loads
-from .document import read_text, write_text
+from .document import read_text, schema_validator, write_text
 from .elimination_plans import Plan
 from .elimination_search import Candidate
 from .errors import DocumentError, Problem
 from .inversion import Inverse, ParentSets
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 __all__ = [
     "NAMED_EDGES",
@@ -40,9 +40,8 @@ _MOST_PROBLEMS = 20
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    text = files(__package__).joinpath("inverse.schema.json").read_text("utf-8")
-    return Draft202012Validator(loads(text))
+def _validator() -> "Draft202012Validator":
+    return schema_validator("inverse.schema.json")
 
 
 def dump_inverse(inverse: Inverse, path: str | os.PathLike[str]) -> None:
