@@ -40,6 +40,8 @@ from torch import Tensor
 from .certification import certify, ess_fractions, solver_bias
 from .cnf.engine import Engine, TorchEngine
 from .cnf.flow import ConditionalFlow
+from .cnf.normalisation import widen
+from .cnf.structure import Structure
 from .losses import (
     Batch,
     SymmetricEstimate,
@@ -52,7 +54,7 @@ from .losses import (
 )
 from .training_config import TrainingConfig
 
-__all__ = ["Fit", "Report", "TrainingState", "fit"]
+__all__ = ["Fit", "Report", "TrainingState", "fit", "prepare_structure"]
 
 _OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
 _ADAM_DECAYS = (0.9, 0.999)
@@ -135,6 +137,22 @@ def fit(
         clock: seconds, for the budget.
     """
     return Fit(model, flow, config, seed=seed, state=state, engine=engine, clock=clock)
+
+
+def prepare_structure(
+    model: TargetModel, structure: Structure, *, num_draws: int, seed: int
+) -> Structure:
+    """The structure to build a flow with: `normalisation.widen` on joint draws.
+
+    Args:
+        model: the target.
+        structure: from the inverse.
+        num_draws: joint draws to look at.
+        seed: of the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draws = model.sample(num_draws, generator=generator)
+    return widen(structure, model.unconstrain(draws.latents)[0], draws.observed)
 
 
 class Fit(Iterator[Report]):

@@ -20,25 +20,31 @@ step 2 can hide what a conditional needs. It is therefore used for node j only i
   all the parents of j, and so can recover j's value.
 
 Otherwise a = 0, B = 0, s = 1 for that node.
+
+`widen` makes the second condition true where it pays: children of a sharp node get its
+parents as further inputs. All of them are ancestors, so reach does not change, and what
+the inverse says about independence still holds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .structure import Packing, Structure
+from .structure import Packing, StateBlock, Structure
 
-__all__ = ["AffineMap", "Normalisation"]
+__all__ = ["AffineMap", "Normalisation", "widen"]
 
 _HEAVY = 10.0
 _SHARP = 0.5
 _LIGHT_KURTOSIS = 3.0
 _STANDARD_ERRORS = 5.0
 _MOST_FEATURES = 60
+_MOST_NEW_READS = 24
+_TEST_DRAWS = 20_000
 _NORMAL_QUARTILE = 0.6744897501960817
 
 
@@ -172,8 +178,14 @@ class Normalisation(nn.Module):
         Raises:
             ValueError: if a draw is not finite.
         """
-        free = free.double()
-        observed = observed.double()
+        scaled, given = self._standardise(free.double(), observed.double())
+        fits = self._regressions(scaled, given)
+        active = self._active(fits)
+        self._store(fits, active)
+        return tuple(self.structure.blocks[i].name for i in sorted(active))
+
+    def _standardise(self, free: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Fits step 1; returns scaled state columns and observed values."""
         for where, array in (("latents", free), ("observed values", observed)):
             bad = (~torch.isfinite(array)).any(-1).sum()
             if bad:
@@ -190,32 +202,22 @@ class Normalisation(nn.Module):
         self.scale.copy_(scale)
         self.observed_shift.copy_(observed_shift)
         self.observed_scale.copy_(observed_scale)
-        scaled = (state - shift) / scale
-        given = (observed - observed_shift) / observed_scale
-        fits = self._regressions(scaled, given)
-        active = self._active(fits)
-        self._store(fits, active)
-        return tuple(self.structure.blocks[i].name for i in sorted(active))
+        return (state - shift) / scale, (observed - observed_shift) / observed_scale
 
     def _regressions(self, scaled: Tensor, given: Tensor) -> list["_NodeFit"]:
         fits = []
         column = 0
+        width = scaled.shape[1]
+        draws = torch.cat([scaled, given, torch.ones_like(scaled[:, :1])], -1)
+        moments = draws.T @ draws / draws.shape[0]
         for block in self.structure.blocks:
             columns = range(column, column + len(block.free_columns))
-            seen = list(block.observed_columns)
-            fits.append(
-                _NodeFit.of(
-                    [
-                        _Regression.of(
-                            scaled[:, c],
-                            scaled[:, list(self._reads[c])],
-                            given[:, seen],
-                        )
-                        for c in columns
-                    ],
-                    columns,
-                )
-            )
+            seen = [width + c for c in block.observed_columns]
+            regressions = [
+                _Regression.of(draws, moments, c, [*self._reads[c], *seen])
+                for c in columns
+            ]
+            fits.append(_NodeFit.of(regressions, columns))
             column += block.size
         return fits
 
@@ -259,6 +261,53 @@ class Normalisation(nn.Module):
                 self.residual_scale[column] = fit.scale
 
 
+@torch.no_grad()
+def widen(
+    structure: Structure,
+    free: Float[Tensor, "draw free"],
+    observed: Float[Tensor, "draw observed"],
+) -> Structure:
+    """The structure in which children of sharp nodes also read those nodes' parents.
+
+    Law: reach is that of the given structure. A child that would need more than
+    `_MOST_NEW_READS` further inputs for one parent does not get them.
+
+    Args:
+        structure: from the inverse.
+        free: latents of joint draws, in free coordinates.
+        observed: observed values of the same draws.
+    """
+    normalisation = Normalisation(structure).double()
+    fits = normalisation._regressions(
+        *normalisation._standardise(free.double(), observed.double())
+    )
+    blocks: list[StateBlock] = []
+    active = {i for i, f in enumerate(fits) if f.is_linear_gaussian or f.is_sharp}
+    for i, block in enumerate(structure.blocks):
+        latents, seen = set(block.latent_parents), set(block.observed_columns)
+        waiting = [] if fits[i].is_linear_gaussian else list(block.latent_parents)
+        while waiting:
+            j = waiting.pop()
+            if j not in active:
+                continue
+            more = set(blocks[j].latent_parents) - latents
+            more_seen = set(blocks[j].observed_columns) - seen
+            if len(more) + len(more_seen) > _MOST_NEW_READS:
+                active.discard(j)
+                continue
+            latents |= more
+            seen |= more_seen
+            waiting.extend(more)
+        blocks.append(
+            replace(
+                block,
+                latent_parents=tuple(sorted(latents)),
+                observed_columns=tuple(sorted(seen)),
+            )
+        )
+    return Structure(tuple(blocks), structure.observed_dim)
+
+
 @dataclass(frozen=True, slots=True)
 class _Regression:
     """Least squares of one column on what it may read."""
@@ -270,27 +319,31 @@ class _Regression:
     is_linear_gaussian: bool
 
     @classmethod
-    def of(cls, target: Tensor, latents: Tensor, given: Tensor) -> "_Regression":
-        reads = torch.cat([latents, given], -1)
-        ones = torch.ones_like(target[:, None])
-        design = torch.cat([ones, reads], -1)
-        solved = torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution
-        residual = target - (design @ solved)[:, 0]
-        count = target.numel()
-        scale = (residual.square().sum() / (count - design.shape[1])).sqrt()
-        unit = residual / scale
+    def of(
+        cls, draws: Tensor, moments: Tensor, column: int, reads: list[int]
+    ) -> "_Regression":
+        """Regression of a column; the last column of the draws is one."""
+        columns = [*reads, draws.shape[1] - 1]
+        solved = _solve(moments[columns][:, columns], moments[columns, column])
+        residual = draws[:, column] - draws[:, columns] @ solved
+        count = residual.numel()
+        scale = (residual.square().sum() / max(1, count - len(columns))).sqrt()
+        few = slice(0, _TEST_DRAWS)
+        tested = residual[few]
+        unit = (tested - tested.mean()) / tested.std()
+        count = unit.numel()
         kurtosis = float(unit.pow(4).mean() - 3.0)
         is_normal = (
             abs(float(unit.pow(3).mean())) < _STANDARD_ERRORS * (6.0 / count) ** 0.5
             and abs(kurtosis) < _STANDARD_ERRORS * (24.0 / count) ** 0.5
         )
         is_linear = is_normal and not any(
-            _explains(_quadratic(reads), moment)
+            _explains(_quadratic(draws[few, reads]), moment)
             for moment in (unit, unit.square() - 1.0)
         )
         return cls(
-            intercept=solved[0, 0],
-            slopes=solved[1:, 0],
+            intercept=solved[-1],
+            slopes=solved[:-1],
             scale=scale,
             kurtosis=kurtosis,
             is_linear_gaussian=is_linear,
@@ -320,6 +373,12 @@ class _NodeFit:
         )
 
 
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Least-norm solution of the normal equations."""
+    solved: Tensor = torch.linalg.pinv(matrix, rtol=1e-12, hermitian=True) @ right
+    return solved
+
+
 def _quadratic(reads: Tensor) -> Tensor:
     """Squares, products of neighbours, cubes; clipped to the bulk."""
     bulk = reads.clamp(-4.0, 4.0)
@@ -333,8 +392,7 @@ def _explains(features: Tensor, target: Tensor) -> bool:
     if features.shape[1] == 0:
         return False
     design = torch.cat([torch.ones_like(target[:, None]), features], -1)
-    fit = torch.linalg.lstsq(design, target[:, None], driver="gelsd").solution
-    residual = target - (design @ fit)[:, 0]
+    residual = target - design @ _solve(design.T @ design, design.T @ target)
     centred = target - target.mean()
     explained = 1.0 - residual.square().sum() / centred.square().sum()
     freedom = features.shape[1]

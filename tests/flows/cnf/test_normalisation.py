@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flows.cnf.normalisation import Normalisation
+from flows.cnf.normalisation import Normalisation, widen
 from flows.cnf.structure import StateBlock, Structure
 
 from .models import Circuit, gaussian_tree, state_space
@@ -82,3 +82,45 @@ def test_draws_that_are_not_finite_are_refused():
     free[3] = torch.nan
     with pytest.raises(ValueError, match="got 1 of 5 rows"):
         Normalisation(structure).fit(free, torch.zeros(5, 0))
+
+
+def test_widened_circuit_lets_children_of_sharp_nodes_read_what_those_read():
+    structure = Circuit.structure(1)
+    draws = Circuit().sample(20_000, generator=torch.Generator().manual_seed(0))
+    wide = widen(structure, draws.latents, draws.observed)
+    assert wide.reach == structure.reach
+    assert wide.observed_reach == structure.observed_reach
+    position = {name: i for i, name in enumerate(structure.names)}
+    for name in ("z2", "z1", "z0", "z4"):
+        block = wide.blocks[position[name]]
+        assert {position["z5"], position["z3"]} <= set(block.latent_parents)
+        assert 0 in block.observed_columns
+    _, active = _fitted(Circuit(), wide)
+    assert "z3" in active
+
+
+def test_linear_gaussian_models_need_no_widening():
+    for make in (state_space, gaussian_tree):
+        model, structure = make()
+        draws = model.sample(20_000, generator=torch.Generator().manual_seed(0))
+        assert widen(structure, draws.latents, draws.observed) == structure
+
+
+def test_sharp_node_whose_latent_parent_a_child_does_not_read_stays_as_it_is():
+    # u ~ N(0, 1), v ~ N(u, 0.05), w ~ N(v^2, 0.1): w reads v only
+    generator = torch.Generator().manual_seed(0)
+    u, e, d = torch.randn(3, 20_000, generator=generator, dtype=torch.float64)
+    v = u + 0.05 * e
+    free = torch.stack([u, v, v.square() + 0.1 * d], -1)
+    structure = Structure(
+        (
+            StateBlock("u", (0,), 0, (), ()),
+            StateBlock("v", (1,), 0, (0,), ()),
+            StateBlock("w", (2,), 0, (1,), ()),
+        ),
+        0,
+    )
+    assert "v" not in Normalisation(structure).double().fit(free, free[:, :0])
+    wide = widen(structure, free, free[:, :0])
+    assert wide.blocks[2].latent_parents == (0, 1)
+    assert "v" in Normalisation(wide).double().fit(free, free[:, :0])
