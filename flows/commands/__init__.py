@@ -1,0 +1,1 @@
+"""The commands of `daphne-flows`, one per file."""

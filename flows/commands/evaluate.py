@@ -1,0 +1,69 @@
+"""This file is `daphne-flows evaluate`: a flow is measured as a proposal."""
+
+import json
+from pathlib import Path
+
+import click
+
+from daphne_bridge.command_line import guarded, print_json
+
+from ..artifact import Artifact
+from ..command_input import (
+    PATH,
+    json_option,
+    load_graph,
+    load_model,
+    print_table,
+    progress_bar,
+)
+from ..evaluation import Evaluation, EvaluationConfig, evaluate
+from ..folders import write_file
+from ..tables import evaluation_table
+
+__all__ = ["evaluate_command"]
+
+
+@click.command("evaluate")
+@click.argument("artifact", type=PATH)
+@click.argument("graph", type=PATH)
+@click.option("-o", "--output", type=PATH, help="JSON file to write.")
+@click.option("--num-draws", type=click.IntRange(2), default=10_000, show_default=True)
+@click.option("--num-data-sets", type=click.IntRange(1), default=100, show_default=True)
+@click.option(
+    "--num-particles", type=click.IntRange(1), default=1000, show_default=True
+)
+@click.option("--seed", type=int, default=1, show_default=True)
+@json_option
+@guarded
+def evaluate_command(
+    artifact: Path,
+    graph: Path,
+    output: Path | None,
+    num_draws: int,
+    num_data_sets: int,
+    num_particles: int,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Measure the flow of ARTIFACT as a proposal for the model of GRAPH."""
+    checked = load_graph(graph)
+    model = load_model(checked)
+    loaded = Artifact.load(artifact)
+    flow = loaded.flow_for(checked, model.layout)
+    config = EvaluationConfig(num_draws, num_data_sets, num_particles, seed)
+    result: Evaluation | None = None
+    with progress_bar(quiet=as_json) as progress:
+        task = progress.add_task("evaluating", total=1.0, note="")
+        for report in evaluate(model, flow, config, tolerance=loaded.tolerance):
+            progress.update(task, completed=report.rows_done / report.rows_total)
+            result = report.result
+    if result is None:
+        raise AssertionError("an evaluation ends with its result")
+    plain = {"ok": True, "model": checked.digest, **result.to_json()}
+    if output is not None:
+        write_file(output, (json.dumps(plain, indent=1) + "\n").encode())
+    if as_json:
+        print_json(plain)
+    else:
+        print_table(evaluation_table(plain))

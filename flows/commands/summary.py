@@ -1,0 +1,44 @@
+"""This file is `daphne-flows summary`: the tables of a finished run."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from daphne_bridge.command_line import guarded
+
+from ..command_input import (
+    FILE_LIMIT,
+    PATH,
+    print_table,
+)
+from ..errors import FlowsError, Problem
+from ..folders import read_file
+from ..tables import evaluation_table, posterior_table
+
+__all__ = ["summary"]
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@guarded
+def summary(run: Path) -> None:
+    """Print the tables of the finished run in the folder RUN."""
+    shown: tuple[tuple[Path, Callable[[Mapping[str, Any]], Any]], ...] = (
+        (run / "particles" / "summary.json", posterior_table),
+        (run / "evaluation.json", evaluation_table),
+    )
+    for path, table in shown:
+        content = read_file(path, "a file of a finished run", limit=FILE_LIMIT)
+        try:
+            print_table(table(json.loads(content)))
+        except (ValueError, KeyError, TypeError):
+            raise FlowsError(
+                Problem(str(path), "damaged", "what `sample` and `evaluate` write")
+            ) from None
+    click.echo("files")
+    for path in sorted(run.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            click.echo(f"  {path}")

@@ -1,0 +1,230 @@
+"""This file is `daphne-flows train`: a model becomes an artifact."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import (
+    Progress,
+    TaskID,
+)
+
+from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.graph import Graph
+from daphne_bridge.inversion import invert
+
+from ..artifact import MANIFEST, Artifact
+from ..checkpoint import RunKey, load_checkpoint, save_checkpoint, training_folder
+from ..cnf.engines import ENGINES, EngineFactory, choose_engine
+from ..cnf.flow import ConditionalFlow, build_flow
+from ..cnf.structure import build_structure
+from ..command_input import (
+    PATH,
+    json_option,
+    load_config,
+    load_graph,
+    load_model,
+    problem_of,
+    progress_bar,
+)
+from ..errors import FlowsError
+from ..folders import check_folder_place, write_file
+from ..model.density import Model
+from ..training import Fit, Report, fit
+from ..training_config import (
+    TrainingConfig,
+)
+
+__all__ = ["train"]
+
+_CHECKPOINT = "checkpoint.safetensors"
+_LOG = "log.jsonl"
+_CONFIG = "config.toml"
+_SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+
+@click.command()
+@click.argument("graph", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
+@click.option("--config", type=PATH, help="TOML file of training settings.")
+@click.option("--budget", help="Seconds of work instead of the configuration's: 10m.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Continue an interrupted run.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    show_default=True,
+    help="What solves the flow in training.",
+)
+@json_option
+@guarded
+def train(
+    graph: Path,
+    output: Path,
+    config: Path | None,
+    budget: str | None,
+    seed: int,
+    engine: str,
+    *,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train a flow for the model of the document GRAPH.
+
+    Beside OUTPUT the folder OUTPUT.training keeps a checkpoint, a log and the resolved
+    configuration. An interrupted run is continued by --resume.
+    """
+    settings = load_config(config, budget)
+    checked = load_graph(graph)
+    model = load_model(checked)
+    check_folder_place(output, marker=MANIFEST)
+    flow = _new_flow(checked, model, settings, seed)
+    key = RunKey(checked.digest, seed, settings.as_mapping())
+    folder = training_folder(output)
+    state = None
+    if resume and (folder / _CHECKPOINT).exists():
+        state = load_checkpoint(folder / _CHECKPOINT, key)
+    elif resume:
+        click.echo(f"{folder}: no checkpoint, starting anew", err=True)
+    run = fit(model, flow, settings, seed=seed, state=state, engine=_engine(engine))
+    folder.mkdir(exist_ok=True)
+    write_file(folder / _CONFIG, _toml(settings.as_mapping()).encode())
+    last = _train(run, key, folder, resumed=state is not None, quiet=as_json)
+    flow.load_state_dict(run.best_state_dict())
+    metrics = _metrics(run, last)
+    artifact = Artifact.from_flow(
+        flow,
+        checked,
+        model.layout,
+        seed=seed,
+        config=settings.as_mapping(),
+        metrics=metrics,
+    )
+    artifact.save(output)
+    if as_json:
+        print_json({"ok": True, "output": str(output), "metrics": metrics})
+    else:
+        click.echo(
+            f"{output}: J about {metrics['best_j']:.3g} nats after "
+            f"{metrics['iterations']} iterations, {metrics['seconds']:.0f} s"
+        )
+
+
+def _engine(name: str) -> EngineFactory:
+    def say() -> None:
+        click.echo("compiling the training kernel, once on this machine", err=True)
+
+    try:
+        return choose_engine(name, on_compile=say)
+    except ValueError as error:
+        raise FlowsError(problem_of(str(error))) from None
+
+
+def _new_flow(
+    graph: Graph, model: Model, settings: TrainingConfig, seed: int
+) -> ConditionalFlow:
+    structure = build_structure(invert(graph), model.layout, settings.augment)
+    return build_flow(structure, settings.flow, seed=seed)
+
+
+def _train(
+    run: Fit, key: RunKey, folder: Path, *, resumed: bool, quiet: bool
+) -> Report | None:
+    """Run a fit to its end with checkpoints, a log and a progress bar."""
+    log = folder / _LOG
+    first = run.state().values["iteration"]
+    kept = _log_until(log, first) if resumed else ""
+    write_file(log, kept.encode())
+    last: Report | None = None
+    saved = time.monotonic()
+    with (
+        progress_bar(quiet=quiet) as progress,
+        log.open("a", encoding="utf-8") as lines,
+    ):
+        task = progress.add_task("training", total=1.0, note="")
+        try:
+            for report in run:
+                last = report
+                lines.write(json.dumps(_report_json(report)) + "\n")
+                lines.flush()
+                _show_report(progress, task, report)
+                if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                    save_checkpoint(run.state(), key, folder / _CHECKPOINT)
+                    saved = time.monotonic()
+        finally:
+            # Also when interrupted: the state is that of the last report.
+            save_checkpoint(run.state(), key, folder / _CHECKPOINT)
+    return last
+
+
+def _log_until(path: Path, iteration: int) -> str:
+    """Return the lines of a log up to an iteration."""
+    if not path.exists():
+        return ""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["iteration"] > iteration:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line + "\n")
+    return "".join(kept)
+
+
+def _report_json(report: Report) -> dict[str, Any]:
+    plain = asdict(report)
+    certified = report.certified
+    plain["certified"] = None if certified is None else asdict(certified)
+    return json.loads(  # type: ignore[no-any-return]
+        json.dumps(plain)
+        .replace("NaN", "null")
+        .replace("-Infinity", "null")
+        .replace("Infinity", "null")
+    )
+
+
+def _show_report(progress: Progress, task: TaskID, report: Report) -> None:
+    note = f"{report.phase}, {report.iteration} iterations, loss {report.loss:.3g}"
+    if math.isfinite(report.best):
+        note += f", best J {report.best:.3g}"
+    if report.status.startswith("rolled back") or "more solver" in report.status:
+        progress.console.print(f"iteration {report.iteration}: {report.status}")
+    if report.certified is not None:
+        ess = "" if report.ess is None else f", median ESS/N {report.ess:.2f}"
+        progress.console.print(
+            f"iteration {report.iteration}: certified J "
+            f"{report.certified.symmetric.sentence()}{ess}, "
+            f"{report.num_steps} solver steps"
+        )
+    progress.update(task, completed=report.fraction, note=note)
+
+
+def _metrics(run: Fit, last: Report | None) -> dict[str, Any]:
+    values = run.state().values
+    return {
+        "best_j": values["best"],
+        "iterations": values["iteration"],
+        "seconds": values["seconds"],
+        "solver_steps": values["num_steps"],
+        "status": values["status"] or (last.status if last else ""),
+    }
+
+
+def _toml(table: Mapping[str, Any]) -> str:
+    """Return a flat table with one level of sub-tables as TOML."""
+    lines = [
+        f"{key} = {json.dumps(value)}"
+        for key, value in table.items()
+        if not isinstance(value, Mapping)
+    ]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += ["", f"[{key}]", _toml(value).rstrip()]
+    return "\n".join(lines) + "\n"
