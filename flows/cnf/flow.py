@@ -110,7 +110,7 @@ class ConditionalFlow(nn.Module):
     ) -> Float[Tensor, "batch node"]:
         """Conditional log densities, one per node in sampling order, in nats."""
         base, log_det = self.latent_to_base(free, auxiliary, observed, engine=engine)
-        return self._base_log_prob(base) + log_det
+        return self.base_log_prob(base) + log_det
 
     def rsample_and_log_prob(
         self,
@@ -122,7 +122,7 @@ class ConditionalFlow(nn.Module):
         """One draw per row with its log density; carries gradients."""
         base = self.sample_base(observed.shape[0], generator=generator)
         free, auxiliary, log_det = self.base_to_latent(base, observed, engine=engine)
-        log_prob = self._base_log_prob(base).sum(-1) - log_det.sum(-1)
+        log_prob = self.base_log_prob(base).sum(-1) - log_det.sum(-1)
         return FlowDraw(free, auxiliary, log_prob)
 
     def two_way(
@@ -144,8 +144,8 @@ class ConditionalFlow(nn.Module):
         both = given.expand(2, *given.shape)
         solution = engine.solve(self.field, start, both, sign)
         end, log_det = solution.state, solution.log_det
-        log_prob = self._base_log_prob(end[0]) + log_det[0] + affine.log_det
-        drawn = self._base_log_prob(base) - log_det[1] + affine.log_det
+        log_prob = self.base_log_prob(end[0]) + log_det[0] + affine.log_det
+        drawn = self.base_log_prob(base) - log_det[1] + affine.log_det
         latents, nuisances = self._split(affine.from_residual(end[1]))
         return TwoWay(log_prob.sum(-1), FlowDraw(latents, nuisances, drawn.sum(-1)))
 
@@ -237,7 +237,7 @@ class ConditionalFlow(nn.Module):
         )
         return free, auxiliary
 
-    def _base_log_prob(self, base: Tensor) -> Tensor:
+    def base_log_prob(self, base: Tensor) -> Tensor:
         """Standard normal log densities per node."""
         columns = -0.5 * base.square() - _HALF_LOG_TWO_PI
         nodes = columns.new_zeros(*base.shape[:-1], len(self.structure.blocks))
