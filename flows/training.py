@@ -415,7 +415,7 @@ class Fit(Iterator[Report]):
             self._model, averaged, config.certify_draws // 2, generator=generator
         )
         engine = self._make_engine(values["num_steps"])
-        bias = solver_bias(self._model, averaged, sample, engine).difference
+        bias = solver_bias(self._model, averaged, sample, engine)
         values["certifications"] = 1 + max(
             values["certifications"],
             int(self._progress(seconds()) * config.num_certifications)
@@ -428,14 +428,14 @@ class Fit(Iterator[Report]):
             values["best_fraction"] = self._fraction(seconds())
             self._weights.best = self._average.clone()
         allowed = max(config.bias_tolerance, _BIAS_SHARE * abs(value.mean))
-        if not bias <= allowed and values["num_steps"] < config.max_num_steps:
+        if not bias.bulk <= allowed and values["num_steps"] < config.max_num_steps:
             raised = math.ceil(1.25 * values["num_steps"])
             values["num_steps"] = min(raised, config.max_num_steps)
             status += f"; more solver steps: {values['num_steps']}"
         extra: dict[str, Any] = {
             "certified": certified,
             "ess": float(ess.median()),
-            "bias": bias,
+            "bias": bias.difference,
         }
         end = self._end(seconds(), value.mean + 2.0 * value.standard_error)
         if end:

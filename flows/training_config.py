@@ -54,7 +54,7 @@ class TrainingConfig:
         warm_start_learning_rate: Adam's rate there.
         num_steps: Runge-Kutta steps of the training solve.
         max_num_steps: most steps that training may raise this to.
-        bias_tolerance: nats of difference between N and 2N steps that raise N.
+        bias_tolerance: nats between N and 2N steps, in the bulk of rows, that raise N.
         normalisation_draws: joint draws that fit the normalisation.
         report_every: iterations between reports.
         num_certifications: certified estimates of J over the main phase.
