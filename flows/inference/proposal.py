@@ -74,10 +74,23 @@ class Target(Protocol):
     ) -> Float[Tensor, "*batch"]:
         """Return log p(latents, observed)."""
 
+    def sample_latents(
+        self,
+        num: int,
+        /,
+        *,
+        generator: torch.Generator,
+        observed: Float[Tensor, " observed"],
+    ) -> Float[Tensor, "draw latent"]:
+        """Return draws of the latents; the data matter where latents read them."""
+
     def log_prior(
-        self, latents: Float[Tensor, "*batch latent"], /
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, " observed"],
+        /,
     ) -> Float[Tensor, "*batch"]:
-        """Return log p(latents)."""
+        """Return Σ over latents of log p(z_i | parents)."""
 
     def log_likelihood_terms(
         self,
@@ -131,7 +144,10 @@ class Proposal(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PriorProposal:
-    """Draws the latents from the model's prior, whatever was observed.
+    """Draws every latent from its own distribution given its parents.
+
+    That is the prior wherever no latent reads an observed node; where one does, it
+    reads the data.
 
     Attributes:
         model: The model whose prior is drawn from.
@@ -146,24 +162,26 @@ class PriorProposal:
 
     def rsample_and_log_prob(
         self,
-        observed: Float[Tensor, " observed"],  # noqa: ARG002 - the protocol asks
+        observed: Float[Tensor, " observed"],
         num_particles: int,
         *,
         generator: torch.Generator,
     ) -> ProposalDraw:
-        """Return draws from the prior, with log p(latents)."""
-        latents = self.model.sample(num_particles, generator=generator).latents
+        """Return draws of the prior, with their density."""
+        latents = self.model.sample_latents(
+            num_particles, generator=generator, observed=observed
+        )
         auxiliary = latents.new_empty((num_particles, 0))
-        return ProposalDraw(latents, auxiliary, self.model.log_prior(latents))
+        return ProposalDraw(latents, auxiliary, self.model.log_prior(latents, observed))
 
     def log_prob(
         self,
         latents: Float[Tensor, "particle latent"],
         auxiliary: Float[Tensor, "particle auxiliary"],  # noqa: ARG002
-        observed: Float[Tensor, " observed"],  # noqa: ARG002 - the protocol asks
+        observed: Float[Tensor, " observed"],
     ) -> Float[Tensor, " particle"]:
         """Return log p(latents)."""
-        return self.model.log_prior(latents)
+        return self.model.log_prior(latents, observed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

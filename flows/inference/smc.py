@@ -142,7 +142,7 @@ class ObserveSequence:
                 "sequence of observes: one likelihood term per step is needed;"
                 f" expected {self.num_steps}; got {list(terms.shape[1:])}"
             )
-        log_prior = self.target.log_prior(draw.latents)
+        log_prior = self.target.log_prior(draw.latents, self.observed)
         return Step(
             torch.cat([draw.latents, terms], 1), log_prior - draw.log_prob + terms[:, 0]
         )

@@ -73,7 +73,10 @@ class NormalChain:
         noise = torch.randn(shape, dtype=torch.float64, generator=generator)
         return JointDraws(latents, latents + self.noise * noise)
 
-    def log_prior(self, latents):
+    def sample_latents(self, num, *, generator, observed):
+        return self.sample(num, generator=generator).latents
+
+    def log_prior(self, latents, observed=None):
         first = normal_log_prob(latents[..., 0], 0.0, self.initial)
         rest = normal_log_prob(latents[..., 1:], latents[..., :-1], self.transition)
         return first + rest.sum(-1)

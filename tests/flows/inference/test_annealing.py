@@ -166,7 +166,10 @@ class Rate:
         latents = -torch.log1p(-uniform[:, :1])
         return JointDraws(latents, -torch.log1p(-uniform[:, 1:]) / latents)
 
-    def log_prior(self, latents):
+    def sample_latents(self, num, *, generator, observed):
+        return self.sample(num, generator=generator).latents
+
+    def log_prior(self, latents, observed=None):
         z = latents[..., 0]
         return torch.where(z > 0, -z, -math.inf)
 

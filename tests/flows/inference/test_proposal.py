@@ -34,6 +34,29 @@ def test_the_prior_proposal_draws_from_the_prior_with_its_density():
     assert stats.kstest(draw.latents[:, 0].numpy(), stats.norm(0, 2).cdf).pvalue > 1e-4
 
 
+class Autoregression(NormalChain):
+    """A latent that reads the data: z ~ N(x, 0.5)."""
+
+    def sample_latents(self, num, *, generator, observed):
+        noise = torch.randn((num, 1), dtype=torch.float64, generator=generator)
+        return observed + 0.5 * noise
+
+    def log_prior(self, latents, observed):
+        return torch.distributions.Normal(observed, 0.5).log_prob(latents)[..., 0]
+
+
+def test_a_latent_that_reads_the_data_is_drawn_given_the_data():
+    data = torch.tensor([7.0], dtype=torch.float64)
+    proposal = PriorProposal(Autoregression())
+    draw = proposal.rsample_and_log_prob(data, 4000, generator=seeded())
+    law = stats.norm(7.0, 0.5)
+    assert stats.kstest(draw.latents[:, 0].numpy(), law.cdf).pvalue > 1e-4
+    expected = law.logpdf(draw.latents[:, 0].numpy())
+    np.testing.assert_allclose(draw.log_prob.numpy(), expected)
+    again = proposal.log_prob(draw.latents, draw.auxiliary, data)
+    np.testing.assert_allclose(again.numpy(), expected)
+
+
 @pytest.mark.parametrize("auxiliary_dim", [0, 2])
 def test_the_density_of_a_mixture_draw_is_the_density_evaluated_at_it(auxiliary_dim):
     mixture = DefensiveMixture(narrow(auxiliary_dim), PriorProposal(NormalChain()), 0.3)
