@@ -7,7 +7,9 @@
 Figures that are quoted and weights never come from these: they use the adaptive engine.
 """
 
+import os
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -16,6 +18,8 @@ from .engine import Engine, TorchEngine
 __all__ = ["ENGINES", "EngineFactory", "choose_engine"]
 
 ENGINES = ("auto", "fused", "torch")
+
+_MOST_THREADS = 4
 
 EngineFactory = Callable[[int], Engine]
 """Makes an engine of a number of steps."""
@@ -44,5 +48,6 @@ def choose_engine(
         return TorchEngine
     fused = import_module(".fused", __package__)
     fused.warm_up(on_compile)
-    factory: EngineFactory = fused.FusedEngine
-    return factory
+    # Results do not depend on the number of threads.
+    threads = max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))
+    return partial(fused.FusedEngine, num_threads=threads)

@@ -206,9 +206,7 @@ class ConditionalFlow(nn.Module):
     ) -> Float[Tensor, "batch state"]:
         """Residual coordinates, the end at t = 1 of the solve."""
         given = self.normalisation.normalise_observed(observed)
-        return self.normalisation.affine(given).to_residual(
-            self._join(free, auxiliary)
-        )
+        return self.normalisation.affine(given).to_residual(self._join(free, auxiliary))
 
     def sample_base(
         self, num: int, *, generator: torch.Generator | None = None

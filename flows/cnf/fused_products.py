@@ -19,7 +19,8 @@ from typing import Any
 
 import numba
 from llvmlite import binding, ir
-from numba.core import cgutils, types
+from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .fused_tiles import (

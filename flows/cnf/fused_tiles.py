@@ -70,7 +70,7 @@ def has_wide_registers() -> bool:
     return "+avx512f" in target()[1].split(",")
 
 
-class _VectorType(types.Type):  # type: ignore[misc]
+class _VectorType(types.Type):
     def __init__(self) -> None:
         super().__init__(name="Vector16")
 
@@ -78,7 +78,7 @@ class _VectorType(types.Type):  # type: ignore[misc]
 vector = _VectorType()
 
 
-@register_model(_VectorType)  # type: ignore[untyped-decorator]
+@register_model(_VectorType)
 class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, VECTOR)

@@ -118,7 +118,7 @@ def _chain(
     top = net.hidden[i]
     h = net.hidden[i + 1] - top
     c = net.columns[i]
-    levels = net.num_layers - 1 - net.closed[i]
+    levels: int = net.num_layers - 1 - net.closed[i]
     table = time * net.table[net.num_nodes] + net.table[i]
     stride = count * c * LANES
     for p in range(h):

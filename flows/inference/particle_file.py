@@ -15,6 +15,7 @@ import io
 import math
 import os
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,29 +54,29 @@ def save_particles(particles: Particles, path: Path) -> None:
     Raises:
         InferenceError: If a latent's name clashes with an array of the format.
     """
-    arrays = {
-        each.name: np.ascontiguousarray(particles.value(each.name).cpu().numpy())
-        for each in particles.columns
-    }
-    if len(arrays) < len(particles.columns) or any(
-        name in arrays for name in _RESERVED
-    ):
+    latents = [each.name for each in particles.columns]
+    if len(set(latents)) < len(latents) or set(latents) & set(_RESERVED):
         raise InferenceError(
             Problem(
                 str(path),
                 "the names of the latents cannot be used as names of arrays",
                 f"different names, and none of {', '.join(_RESERVED)}",
-                ", ".join(each.name for each in particles.columns),
+                ", ".join(latents),
             )
         )
-    arrays["log_weights"] = particles.log_weights.cpu().numpy()
-    arrays["names"] = np.array([each.name for each in particles.columns], dtype=np.str_)
-    arrays["labels"] = np.array(
-        [each.label for each in particles.columns], dtype=np.str_
-    )
+    labels = [each.label for each in particles.columns]
+
+    def arrays() -> Iterator[tuple[str, _Array]]:
+        # One array at a time: many particles need not fit into memory twice.
+        for name in latents:
+            yield name, np.ascontiguousarray(particles.value(name).cpu().numpy())
+        yield "log_weights", particles.log_weights.cpu().numpy()
+        yield "names", np.array(latents, dtype=np.str_)
+        yield "labels", np.array(labels, dtype=np.str_)
+
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _write_npz(beside, arrays)
+        _write_npz(beside, arrays())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -101,15 +102,13 @@ def load_particles(path: Path) -> Particles:
     return _from_arrays(arrays, path)
 
 
-def _write_npz(path: Path, arrays: dict[str, _Array]) -> None:
+def _write_npz(path: Path, arrays: Iterable[tuple[str, _Array]]) -> None:
     with path.open("xb") as stream:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-            for name, array in arrays.items():
+            for name, array in arrays:
                 member = zipfile.ZipInfo(f"{name}.npy", _ZIP_DATE)
                 with archive.open(member, "w", force_zip64=True) as target:
-                    np.lib.format.write_array(  # type: ignore[no-untyped-call]
-                        target, array, allow_pickle=False
-                    )
+                    np.lib.format.write_array(target, array, allow_pickle=False)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -124,7 +123,7 @@ def _read_npz(path: Path) -> dict[str, _Array]:
                 raise ValueError(f"the array {name} is compressed")
             content = archive.read(member)
             stream = io.BytesIO(content)
-            version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+            version = np.lib.format.read_magic(stream)
             if version != (1, 0):
                 raise ValueError(f"the array {name} has an unknown version")
             shape, is_fortran, dtype = _read_header(stream)
@@ -139,7 +138,7 @@ def _read_npz(path: Path) -> dict[str, _Array]:
 
 def _read_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     header: tuple[tuple[int, ...], bool, np.dtype[Any]]
-    header = np.lib.format.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
+    header = np.lib.format.read_array_header_1_0(stream)
     return header
 
 
