@@ -49,5 +49,5 @@ def choose_engine(
     fused = import_module(".fused", __package__)
     fused.warm_up(on_compile)
     # Results do not depend on the number of threads.
-    threads = max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
     return partial(fused.FusedEngine, num_threads=threads)
