@@ -34,6 +34,7 @@ __all__ = [
     "BigInt",
     "HashMap",
     "Keyword",
+    "ListSeq",
     "Primitive",
     "PrimitiveError",
     "Seq",
@@ -75,6 +76,12 @@ class BigInt(int):
 
 class Seq(tuple):  # type: ignore[type-arg]
     """A sequence that is no vector: `conj` puts in front, `get` finds nothing."""
+
+    __slots__ = ()
+
+
+class ListSeq(Seq):
+    """A sequence made by `list` or `reverse`; equal to any other with its elements."""
 
     __slots__ = ()
 
@@ -588,6 +595,10 @@ def _size(count: int) -> int:
     return count
 
 
+def _same_kind(original: Value, items: Iterable[Value]) -> Seq:
+    return ListSeq(items) if isinstance(original, ListSeq) else Seq(items)
+
+
 def _like(original: Value, items: Iterable[Value]) -> tuple[Value, ...]:
     return Seq(items) if isinstance(original, Seq) else tuple(items)
 
@@ -598,6 +609,8 @@ def _get(collection: Value, key: Value, default: Value = None) -> Value:
             return collection[key] if key in collection else default  # noqa: SIM401
         case Seq():
             return default
+        case str() if not isinstance(collection, Keyword):
+            raise PrimitiveError("characters are not part of the language")
         case tuple():
             inside = (
                 isinstance(key, int)
@@ -670,7 +683,7 @@ def _conj(collection: Value, *items: Value) -> Value:
             return collection
         case Seq():
             _size(len(collection) + len(items))
-            return Seq((*reversed(items), *collection))
+            return _same_kind(collection, (*reversed(items), *collection))
         case tuple():
             _size(len(collection) + len(items))
             return (*collection, *items)
@@ -1148,7 +1161,7 @@ _CORE: dict[str, tuple[int, int | None, Callable[..., Value]]] = {
     "coll?": (1, 1, _is(tuple, HashMap)),
     # collections
     "vector": (0, None, lambda *xs: xs),
-    "list": (0, None, lambda *xs: Seq(xs)),
+    "list": (0, None, lambda *xs: ListSeq(xs)),
     "hash-map": (0, None, _hash_map),
     "array-map": (0, None, _hash_map),
     "get": (2, 3, _get),
@@ -1170,7 +1183,7 @@ _CORE: dict[str, tuple[int, int | None, Callable[..., Value]]] = {
     "nth": (2, 3, _nth),
     "first": (1, 1, _first),
     "second": (1, 1, _second),
-    "rest": (1, 1, lambda c: Seq(_sequence(c)[1:])),
+    "rest": (1, 1, lambda c: _same_kind(c, _sequence(c)[1:])),
     "next": (1, 1, _next),
     "last": (1, 1, _last),
     "butlast": (1, 1, lambda c: Seq(_sequence(c)[:-1])),
@@ -1198,7 +1211,7 @@ _CORE: dict[str, tuple[int, int | None, Callable[..., Value]]] = {
     "repeat": (2, 2, _repeat),
     "subvec": (2, 3, _subvec),
     "vec": (1, 1, lambda c: tuple(_sequence(c))),
-    "reverse": (1, 1, lambda c: Seq(reversed(_sequence(c)))),
+    "reverse": (1, 1, lambda c: ListSeq(reversed(_sequence(c)))),
     "sort": (1, 1, _sort),
     "distinct": (1, 1, _distinct),
     "distinct?": (1, None, lambda *xs: len(_distinct(xs)) == len(xs)),

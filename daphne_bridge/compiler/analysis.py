@@ -36,7 +36,7 @@ from ..primitives import (
     truthy,
 )
 from .desugar import bindings, describe, unroll_limit
-from .distributions import check_parameters, is_distribution
+from .distributions import check_observation, check_parameters, is_distribution
 from .forms import Compound, Form, Literal, Span, Symbol, head_name, symbols
 from .partial_evaluation import NUMERIC, forced, partial_evaluation
 from .reader import Source
@@ -53,9 +53,10 @@ from .terms import (
     UserFunction,
     hash_map,
     is_constant,
-    known,
     sequence,
+    settled,
     size,
+    written,
 )
 
 __all__ = ["Analysis", "Limits", "Variable", "analyse"]
@@ -164,7 +165,7 @@ def analyse(
         forms[-1].span,
         analyser.count,
         analyser.not_finite,
-        not _loses_functions(forms[-1], analyser.functions),
+        not _loses_functions(forms[-1], analyser.functions, result),
     )
 
 
@@ -183,11 +184,18 @@ def _reserved(forms: tuple[Form, ...]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _loses_functions(form: Form, functions: Mapping[str, UserFunction]) -> bool:
+def _loses_functions(
+    form: Form, functions: Mapping[str, UserFunction], result: Any
+) -> bool:
     """Return whether Daphne writes no functions after this last form.
 
     It carries them from part to part of a form, and loses them where there is none.
     """
+    is_let = head_name(form) == "let"
+    while head_name(form) == "let" and isinstance(form, Compound):
+        form = form.items[-1]
+    if is_let and isinstance(result, (tuple, HashMap)) and not result:
+        return True
     if not isinstance(form, Compound):
         return False
     if form.kind != "list":
@@ -224,6 +232,7 @@ class _Analyser:
     steps: int = 0
     total_size: int = 0
     not_finite: Span | None = None
+    written: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     state: _State = field(init=False)
 
     def __post_init__(self) -> None:
@@ -384,7 +393,8 @@ class _Analyser:
         is_late = state.is_simplified and not is_constant(value)
         if isinstance(value, NodeTerm):
             self.label(value, name)
-        return name, state.scope.enter(name, Binding(value, is_late))
+        bound = Binding(written(value, self.written), is_late)
+        return name, state.scope.enter(name, bound)
 
     def label(self, node: NodeTerm, name: str) -> None:
         """Call a variable by the program's name, unless it has one."""
@@ -404,7 +414,16 @@ class _Analyser:
         else:
             function = yield self.value(head)
         values = yield self.values(tuple(arguments))
-        if isinstance(function, FunctionTerm) and function.function is None:
+        is_core = isinstance(function, FunctionTerm) and function.function is None
+        if is_core and not self.state.is_simplified:
+            if not values:
+                raise self.error(
+                    form,
+                    f"{function.name} is called without arguments",
+                    "arguments, or a constant such as [] or 0",
+                )
+            values = tuple(written(v, self.written) for v in values)
+        if is_core:
             self._refuse_late_names(function.name, form, values)
         return (yield self.call(function, values, form))
 
@@ -554,6 +573,7 @@ class _Analyser:
         """Return the value of `(let [name form ...] body ...)`."""
         if len(form.items) < 2:
             raise self.error(form, "let has no binding vector", "(let [name form] ...)")
+        self._require_body(form, 2)
         pairs = bindings(form.items[1], self.source)
         state = self.state
         before = state.is_simplified
@@ -576,6 +596,13 @@ class _Analyser:
         is_closed = value is not UNKNOWN and is_constant(value) and len(bodies) == 1
         is_nested = before or len(pairs) > 1
         return forced(result) if is_closed and is_nested else result
+
+    def _require_body(self, form: Compound, start: int) -> None:
+        """Refuse a `let` or `foreach` that has a binding vector only."""
+        if len(form.items) == start:
+            raise self.error(
+                form, f"{head_name(form)} has no body", "a form after the names"
+            )
 
     def _label_parts(self, name: str, bound: Form, value: Any) -> None:
         """Call the variables made by a written vector or a foreach by its name."""
@@ -662,6 +689,13 @@ class _Analyser:
         self._check_distribution(distribution, form.items[-2], "observe")
         observation = yield self._simplified(form.items[-1])
         self._check_observation(observation, form.items[-1])
+        try:
+            check_observation(distribution, observation)
+        except PrimitiveError as problem:
+            expected = f"a value that ({distribution.head} ...) can take"
+            raise self.error(
+                form.items[-1], str(problem), expected, _described(observation)
+            ) from None
         variable = Variable(
             self.fresh(site or "observe"),
             "",
@@ -794,6 +828,7 @@ class _Analyser:
             )
         turns = yield self._turns(form.items[1], "foreach")
         pairs = bindings(form.items[2], self.source, "foreach")
+        self._require_body(form, 3)
         if turns == 0:
             return ()
         collections = yield self.values(tuple(bound for _, bound in pairs))
@@ -821,7 +856,7 @@ class _Analyser:
         return self.state.scope.enter(name, Binding(value, not is_constant(value)))
 
     def _turns(self, form: Form, what: str) -> Recursive[int]:
-        value = known((yield self.value(form)))
+        value = settled((yield self.value(form)))
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.error(
                 form,
@@ -1110,7 +1145,7 @@ def _decided(condition: Any) -> Any:
     if isinstance(condition, CallTerm) and isinstance(condition.elements, tuple):
         is_nil = condition.head in ("next", "seq", "not-empty")
         return bool(condition.elements) if is_nil else True
-    return known(condition)
+    return settled(condition)
 
 
 def _shown(value: Any) -> str:

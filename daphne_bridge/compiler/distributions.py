@@ -12,7 +12,7 @@ from ..families import FAMILIES
 from ..primitives import PrimitiveError, is_number
 from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm, is_constant
 
-__all__ = ["check_parameters", "is_distribution"]
+__all__ = ["check_observation", "check_parameters", "is_distribution"]
 
 
 def is_distribution(value: Any) -> bool:
@@ -42,6 +42,30 @@ def check_parameters(name: str, arguments: tuple[Any, ...]) -> None:
     ):
         rule(f"the {parameter} of {name}", argument)
     _check_together(name, arguments)
+
+
+def check_observation(distribution: CallTerm, value: Any) -> None:
+    """Check that a distribution draws values of this kind; ranges are not checked.
+
+    Raises:
+        PrimitiveError: A number is observed where vectors are drawn, or the like.
+    """
+    family = FAMILIES.get(distribution.head)
+    if family is None or family.support == "category":
+        return
+    is_vector = isinstance(value, (tuple, SequenceTerm))
+    if not is_constant(value) and not is_vector:
+        return
+    if family.event != "scalar":
+        if not is_vector:
+            raise PrimitiveError(f"{family.name} draws a {family.event}")
+        return
+    is_logic = isinstance(value, bool)
+    if family.support in ("boolean", "zero or one"):
+        if not is_logic and not (is_number(value) and value in (0, 1)):
+            raise PrimitiveError(f"{family.name} draws one of two values")
+    elif not is_number(value):
+        raise PrimitiveError(f"{family.name} draws a number")
 
 
 Rule = Callable[[str, Any], None]

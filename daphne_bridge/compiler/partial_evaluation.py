@@ -22,6 +22,7 @@ from .terms import (
     SequenceTerm,
     is_constant,
     known,
+    settled,
 )
 
 __all__ = ["NUMERIC", "forced", "partial_evaluation"]
@@ -49,7 +50,7 @@ def partial_evaluation(name: str, arguments: tuple[Any, ...]) -> Any:
     if any(x is UNKNOWN for x in values):
         _check_kinds(name, arguments)
         if primitive.folds:
-            return symbolic_simplify(name, arguments)
+            return _settle(name, symbolic_simplify(name, arguments), arguments)
         return CallTerm(primitive.name, arguments)
     if primitive.folds:
         return primitive.apply(*values)
@@ -57,6 +58,18 @@ def partial_evaluation(name: str, arguments: tuple[Any, ...]) -> Any:
         return CallTerm(primitive.name, arguments, known=primitive.apply(*values))
     _check_kinds(name, arguments)
     return CallTerm(primitive.name, arguments)
+
+
+def _settle(name: str, result: Any, arguments: tuple[Any, ...]) -> Any:
+    """Return `result`; a call that remains remembers its value if that is certain."""
+    if not isinstance(result, CallTerm) or result.settled is not UNKNOWN:
+        return result
+    values = tuple(map(settled, arguments))
+    if any(x is UNKNOWN for x in values):
+        return result
+    value = PRIMITIVES[name].apply(*values)
+    items = value if isinstance(value, tuple) else result.elements
+    return CallTerm(result.head, result.arguments, elements=items, settled=value)
 
 
 def forced(value: Any) -> Any:

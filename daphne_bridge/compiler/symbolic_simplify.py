@@ -2,10 +2,11 @@
 
 `(get [a b] 1)` is `b` although `a` and `b` are random. The functions are those of
 Daphne's simplifier; what it keeps as a call is kept here too, so that the documents
-agree, but a call may remember what it stands for (`CallTerm.known`, `.elements`), which
-Daphne forgets:
+agree, but a call may remember what it stands for (`CallTerm.settled`, `.elements`),
+which Daphne forgets:
 
-- a `get` that finds nil or false stays a call, with that value known;
+- a `get` that finds nil or false stays a call, with that value settled;
+- what reads a list that a name stands for stays a call, with its value settled;
 - `list`, `cons`, `reverse`, `take`, ... stay calls, with their elements known;
 - a lookup by a random index stays a call, with its default if it has one.
 
@@ -71,12 +72,12 @@ def symbolic_simplify(name: str, arguments: tuple[Any, ...]) -> Any:
         result = _simplify(name, arguments)
         if result is not UNKNOWN:
             if result is None or result is False:
-                return CallTerm(name, arguments, known=result)
+                return CallTerm(name, arguments, settled=result)
             return result
     if name == "count" and (items := elements(arguments[0])) is not None:
-        return CallTerm(name, arguments, known=len(items))
+        return CallTerm(name, arguments, settled=len(items))
     if name == "empty?" and (items := elements(arguments[0])) is not None:
-        return CallTerm(name, arguments, known=not items)
+        return CallTerm(name, arguments, settled=not items)
     if name in _REMEMBERED:
         return CallTerm(name, arguments, elements=_remembered(name, arguments))
     return CallTerm(name, arguments)
@@ -110,7 +111,7 @@ def _simplify(name: str, arguments: tuple[Any, ...]) -> Any:
     if isinstance(first, (MapTerm, HashMap)):
         return _on_map(name, first, rest)
     items = first.items if isinstance(first, SequenceTerm) else first
-    if not isinstance(items, tuple):
+    if not isinstance(items, tuple) or _is_list(first):
         return UNKNOWN
     is_vector = (
         first.is_vector
@@ -133,6 +134,10 @@ def _simplify(name: str, arguments: tuple[Any, ...]) -> Any:
     if isinstance(result, tuple):
         return sequence(tuple(result), is_vector=name in _VECTORS)
     return result
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, SequenceTerm) and value.is_list
 
 
 def _on_map(name: str, mapping: MapTerm | HashMap, rest: list[Any]) -> Any:

@@ -15,7 +15,7 @@ document. `size` counts what would be written.
 from typing import Any, Final
 
 from ..families import FAMILIES
-from ..primitives import HashMap, Seq, Value
+from ..primitives import HashMap, ListSeq, Seq, Value
 from .forms import Compound, Span, Symbol
 
 __all__ = [
@@ -32,7 +32,9 @@ __all__ = [
     "is_constant",
     "known",
     "sequence",
+    "settled",
     "size",
+    "written",
 ]
 
 
@@ -72,10 +74,19 @@ class CallTerm(Term):
         arguments: Its arguments.
         known: Its value if a core function may use it; Daphne writes the call.
         elements: The sequence it stands for, if that is known (`list`, `cons`).
+        settled: Its value if that is certain; it decides conditions and counts, but
+            the document keeps the call, as Daphne's does.
         is_distribution: Whether it is a distribution or selects one.
     """
 
-    __slots__ = ("arguments", "elements", "head", "is_distribution", "known")
+    __slots__ = (
+        "arguments",
+        "elements",
+        "head",
+        "is_distribution",
+        "known",
+        "settled",
+    )
 
     def __init__(
         self,
@@ -83,10 +94,12 @@ class CallTerm(Term):
         arguments: tuple[Any, ...],
         known: Any = UNKNOWN,
         elements: Any = UNKNOWN,
+        settled: Any = UNKNOWN,
     ) -> None:
         self.head = head
         self.arguments = arguments
         self.known = known
+        self.settled = known if settled is UNKNOWN else settled
         self.elements = elements
         self.size = 2 + sum(map(size, arguments))
         self.is_distribution = head in FAMILIES or _selects(head, arguments)
@@ -113,16 +126,27 @@ class SequenceTerm(Term):
         items: The elements.
         is_vector: Whether it is a vector.
         is_opaque: Whether some element has no known value.
+        is_list: Whether Daphne takes it for a call, which no function looks into.
+        settled: The constant it stands for, if that is certain.
     """
 
-    __slots__ = ("is_opaque", "is_vector", "items")
+    __slots__ = ("is_list", "is_opaque", "is_vector", "items", "settled")
 
     def __init__(
-        self, items: tuple[Any, ...], *, is_vector: bool, is_opaque: bool, size: int
+        self,
+        items: tuple[Any, ...],
+        *,
+        is_vector: bool,
+        is_opaque: bool,
+        size: int,
+        is_list: bool = False,
+        settled: Any = UNKNOWN,
     ) -> None:
         self.items = items
         self.is_vector = is_vector
         self.is_opaque = is_opaque
+        self.is_list = is_list
+        self.settled = settled
         self.size = size
 
 
@@ -200,6 +224,67 @@ def known(value: Any) -> Any:
         case Term():
             return UNKNOWN
     return value
+
+
+def settled(value: Any) -> Any:
+    """Return the plain value that is certain for `value`, or UNKNOWN."""
+    if isinstance(value, (CallTerm, SequenceTerm)):
+        return value.settled if value.settled is not UNKNOWN else known(value)
+    return known(value)
+
+
+def written(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+    """Return a constant as it is once it stands in the program's text.
+
+    Daphne writes the value of a name into every place of it. There a sequence looks
+    like a call, so that core functions do not compute with it any more; collection
+    functions look into one made by `rest` or `concat`, not into one made by `list`.
+
+    Args:
+        value: A constant.
+        done: What was returned before, by identity.
+    """
+    if not isinstance(value, (tuple, HashMap)) or not value:
+        return value
+    work = [value]
+    while work:
+        item = work[-1]
+        if id(item) in done:
+            work.pop()
+            continue
+        parts = (
+            [x for pair in item.pairs() for x in pair]
+            if isinstance(item, HashMap)
+            else item
+        )
+        inner = [x for x in parts if isinstance(x, (tuple, HashMap)) and x]
+        missing = [x for x in inner if id(x) not in done]
+        if missing:
+            work.extend(missing)
+            continue
+        work.pop()
+        done[id(item)] = (item, _written_one(item, inner, done))
+    return done[id(value)][1]
+
+
+def _written_one(item: Any, inner: list[Any], done: dict[int, tuple[Any, Any]]) -> Any:
+    is_seq = isinstance(item, Seq)
+    if not is_seq and not any(isinstance(done[id(x)][1], Term) for x in inner):
+        return item
+
+    def part(value: Any) -> Any:
+        return done[id(value)][1] if id(value) in done else value
+
+    if isinstance(item, HashMap):
+        return MapTerm(HashMap((k, part(v)) for k, v in item.pairs()))
+    return SequenceTerm(
+        tuple(map(part, item)),
+        is_vector=not is_seq,
+        is_opaque=True,
+        size=_constant_size(item),
+        is_list=isinstance(item, ListSeq),
+        settled=item,
+    )
 
 
 def _is_opaque(value: Any) -> bool:
