@@ -7,6 +7,7 @@ from daphne_bridge import __version__
 
 from .commands.evaluate import evaluate_command
 from .commands.sample import sample
+from .commands.smc import smc
 from .commands.summary import summary
 from .commands.train import train
 
@@ -32,5 +33,6 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(sample)
+main.add_command(smc)
 main.add_command(evaluate_command)
 main.add_command(summary)

@@ -1,9 +1,15 @@
 """This file is `daphne-flows sample`: data become weighted particles."""
 
-import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
 
@@ -17,16 +23,42 @@ from ..command_input import (
     print_table,
     progress_bar,
 )
-from ..flow_proposal import FlowProposal
-from ..folders import check_folder_place, write_file
+from ..errors import FlowsError, Problem
+from ..exchange import (
+    FORMATS,
+    check_formats,
+    posterior_json,
+    predictive_cautions,
+    save_posterior,
+    save_summary,
+)
+from ..flow_proposal import KINDS, proposal_of
+from ..folders import check_folder_place
 from ..inference.diagnostics import summarize
-from ..inference.importance import importance_sample
+from ..inference.importance import ImportanceReport, importance_sample
+from ..inference.parallel import Sampler, parallel_importance_sample
 from ..inference.particle_file import save_particles
-from ..inference.particles import Particles
-from ..inference.proposal import PriorProposal, Proposal
+from ..inference.particle_store import ParticleStore
+from ..inference.particles import Particles, latent_columns
+from ..inference.resampling import resampled_draws
+from ..model.density import Model
+from ..observations_file import load_observations
 from ..tables import posterior_table
 
 __all__ = ["sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What decides the draws of a data set."""
+
+    artifact: Path
+    graph: Path
+    kind: str
+    mixture_weight: float
+    num_particles: int
+    target_ess: float | None
+    num_workers: int
 
 
 @click.command()
@@ -40,16 +72,59 @@ __all__ = ["sample"]
     help="Other data than the document's; may be repeated.",
 )
 @click.option(
-    "--num-particles", type=click.IntRange(1), default=10_000, show_default=True
+    "--observations",
+    "data_sets",
+    type=PATH,
+    help="CSV or JSON file with one data set in each row.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--num-particles",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="For each data set; with --target-ess the most.",
+)
+@click.option(
+    "--target-ess",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop drawing when the effective sample size is reached.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--proposal",
     "kind",
-    type=click.Choice(["flow", "prior"]),
+    type=click.Choice(KINDS),
     default="flow",
     show_default=True,
     help="What particles are drawn from.",
+)
+@click.option(
+    "--mixture-weight",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of the prior in the mixture.",
+)
+@click.option(
+    "--draws",
+    "num_draws",
+    type=click.IntRange(1),
+    help="Also write that many equally weighted draws.",
+)
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(FORMATS),
+    multiple=True,
+    help="Also write the particles in this format; may be repeated.",
+)
+@click.option(
+    "--workers",
+    "num_workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that draw.",
 )
 @json_option
 @guarded
@@ -58,62 +133,128 @@ def sample(
     graph: Path,
     output: Path,
     observe: tuple[str, ...],
+    data_sets: Path | None,
     num_particles: int,
+    target_ess: float | None,
     seed: int,
     kind: str,
+    mixture_weight: float,
+    num_draws: int | None,
+    formats: tuple[str, ...],
+    num_workers: int,
     *,
     as_json: bool,
 ) -> None:
     """Draw weighted particles of the posterior given the data of GRAPH.
 
     OUTPUT/particles.npz holds values by name and log weights, OUTPUT/summary.json what
-    they say.
+    they say. With --observations the files of row 1 are OUTPUT/particles-1.npz and so
+    on, and the summary holds one entry for each row.
     """
     checked = load_graph(graph)
     model = load_model(checked)
-    values = observations(observe)
-    data = model.observation(values)
-    loaded = Artifact.load(artifact)
-    flow = loaded.flow_for(checked, model.layout)
-    check_folder_place(output, marker="summary.json")
-    proposal: Proposal = (
-        PriorProposal(model) if kind == "prior" else FlowProposal(flow, model)
+    check_formats(formats)
+    if observe and data_sets is not None:
+        raise FlowsError(
+            Problem("--observe", "stands beside --observations", "one of both")
+        )
+    rows = (
+        [observations(observe)] if data_sets is None else load_observations(data_sets)
     )
-    parts = []
-    with progress_bar(quiet=as_json) as progress:
-        task = progress.add_task("sampling", total=num_particles, note="")
-        for report in importance_sample(
-            model, proposal, data, num_particles, seed=seed
-        ):
-            parts.append(report.particles)
-            totals = report.totals
-            progress.update(
-                task,
-                completed=totals.num_particles,
-                note=f"ESS/N {totals.ess_fraction:.3f}",
-            )
-    particles = Particles.merge(parts)
-    summary = {
-        **summarize(particles).to_json(),
-        "ok": True,
-        "model_name": graph.parent.name if graph.name == "graph.json" else graph.stem,
-        "model": checked.digest,
-        "artifact": str(artifact),
-        "graph": str(graph),
-        "proposal": kind,
-        "seed": seed,
-        "observed": dict(
-            zip(
-                (n for v in model.layout.observed for n in v.column_names),
-                data.tolist(),
-                strict=True,
-            )
-        ),
-    }
+    data = [model.observation(row) for row in rows]
+    Artifact.load(artifact).flow_for(checked, model.layout)
+    check_folder_place(output, marker="summary.json")
     output.mkdir(exist_ok=True)
-    save_particles(particles, output / "particles.npz")
-    write_file(output / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    plan = _Plan(
+        artifact, graph, kind, mixture_weight, num_particles, target_ess, num_workers
+    )
+    summaries: list[dict[str, Any]] = []
+    with progress_bar(quiet=as_json) as progress:
+        task = progress.add_task("sampling", total=num_particles * len(data), note="")
+        for number, observed in enumerate(data):
+
+            def show(report: ImportanceReport, *, before: int = number) -> None:
+                done = before * num_particles + report.totals.num_particles
+                note = f"ESS/N {report.totals.ess_fraction:.3f}"
+                progress.update(task, completed=done, note=note)
+
+            own_seed = seed + number
+            particles = _drawn(plan, model, observed, own_seed, output, show)
+            summary = posterior_json(
+                summarize(particles),
+                model,
+                observed,
+                graph=graph,
+                artifact=artifact,
+                proposal=kind,
+                seed=own_seed,
+                cautions=predictive_cautions(model, observed, own_seed),
+            )
+            name = "particles" if data_sets is None else f"particles-{number + 1}"
+            save_posterior(
+                output, particles, summary, model=model, formats=formats, name=name
+            )
+            if num_draws is not None:
+                _save_draws(output / f"{name}-draws.npz", particles, num_draws, seed)
+            summaries.append(summary)
+    whole = summaries[0] if data_sets is None else {"ok": True, "data_sets": summaries}
+    save_summary(output / "summary.json", whole)
     if as_json:
-        print_json(summary)
+        print_json(whole)
     else:
-        print_table(posterior_table(summary))
+        for summary in summaries:
+            print_table(posterior_table(summary))
+
+
+def _drawn(
+    plan: _Plan,
+    model: Model,
+    observed: Float[Tensor, " observed"],
+    seed: int,
+    folder: Path,
+    show: Callable[[ImportanceReport], None],
+) -> Particles:
+    """Return the particles of one data set."""
+    store = ParticleStore(plan.num_particles, latent_columns(model.layout), folder)
+    for report in _reports(plan, model, observed, seed):
+        store.add(report.particles)
+        show(report)
+        if plan.target_ess is not None and report.totals.ess >= plan.target_ess:
+            break
+    return store.particles()
+
+
+def _reports(
+    plan: _Plan, model: Model, observed: Float[Tensor, " observed"], seed: int
+) -> Iterator[ImportanceReport]:
+    make = partial(_sampler, plan, observed.tolist())
+    if plan.num_workers == 1:
+        sampler = make()
+        return importance_sample(
+            sampler.target,
+            sampler.proposal,
+            sampler.observed,
+            plan.num_particles,
+            seed=seed,
+        )
+    return parallel_importance_sample(
+        make, model.layout, plan.num_particles, seed=seed, num_workers=plan.num_workers
+    )
+
+
+def _sampler(plan: _Plan, observed: list[float]) -> Sampler:
+    """Return what draws, made anew from the files: a worker has nothing else."""
+    graph = load_graph(plan.graph)
+    model = load_model(graph)
+    flow = Artifact.load(plan.artifact).flow_for(graph, model.layout)
+    proposal = proposal_of(plan.kind, flow, model, mixture_weight=plan.mixture_weight)
+    data = torch.tensor(observed, dtype=model.dtype, device=model.device)
+    return Sampler(model, proposal, data)
+
+
+def _save_draws(path: Path, particles: Particles, num_draws: int, seed: int) -> None:
+    """Write equally weighted draws in the format of particles, log weights 0."""
+    generator = torch.Generator().manual_seed(seed)
+    latents = resampled_draws(particles, num_draws, generator=generator)
+    weights = torch.zeros(num_draws, dtype=torch.float64)
+    save_particles(Particles(latents, weights, particles.columns), path)

@@ -64,6 +64,8 @@ LOG_EVIDENCE_ERROR_LIMIT = 0.25
 # Prior draws so far from an observation, in their own spread, explain nothing.
 PREDICTIVE_DISTANCE_LIMIT = 5.0
 
+_MOST_AT_ONCE = 2**23
+
 _MIN_TAIL = 5
 _GRID_SIZE = 30
 _PRIOR_OBSERVATIONS = 10
@@ -425,16 +427,21 @@ def summarize(particles: Particles) -> Summary:
 
 def _latent_summaries(particles: Particles) -> tuple[LatentSummary, ...]:
     names = [each.name for each in particles.columns for _ in each.element_labels]
-    rows = zip(
-        names,
-        particles.element_labels,
-        particles.mean().tolist(),
-        particles.mean_standard_error().tolist(),
-        particles.sd().tolist(),
-        *particles.quantiles([0.05, 0.95]).tolist(),
-        strict=True,
-    )
-    return tuple(LatentSummary(*row) for row in rows)
+    figures: list[tuple[float, ...]] = []
+    # A few columns at a time: many particles need not fit into memory twice.
+    width = max(1, _MOST_AT_ONCE // particles.num_particles)
+    for start in range(0, len(names), width):
+        block = particles.latents[:, start : start + width]
+        part = Particles(block, particles.log_weights, ())
+        figures += zip(
+            part.mean().tolist(),
+            part.mean_standard_error().tolist(),
+            part.sd().tolist(),
+            *part.quantiles([0.05, 0.95]).tolist(),
+            strict=True,
+        )
+    rows = zip(names, particles.element_labels, figures, strict=True)
+    return tuple(LatentSummary(name, label, *row) for name, label, row in rows)
 
 
 def _pareto_shape(excess: Float[Tensor, " tail"]) -> float:

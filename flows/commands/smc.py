@@ -1,0 +1,186 @@
+"""This file is `daphne-flows smc`: data become particles in many small steps."""
+
+from pathlib import Path
+
+import click
+
+from daphne_bridge.command_line import guarded, print_json
+
+from ..artifact import Artifact
+from ..command_input import (
+    PATH,
+    json_option,
+    load_graph,
+    load_model,
+    observations,
+    print_table,
+    progress_bar,
+)
+from ..exchange import (
+    posterior_json,
+    predictive_cautions,
+    save_posterior,
+    save_summary,
+)
+from ..flow_proposal import KINDS, FlowProposal, proposal_of
+from ..folders import check_folder_place
+from ..inference.annealing import BaseSpace, FreeSpace, Space, annealed_smc
+from ..inference.moves import Hamiltonian, Move, RandomWalk
+from ..inference.resampling import SCHEMES
+from ..inference.smc import ObserveSequence, SmcResult, sequential_smc, summarize_smc
+from ..tables import posterior_table
+
+__all__ = ["smc"]
+
+
+@click.command()
+@click.argument("artifact", type=PATH)
+@click.argument("graph", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder to write.")
+@click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Other data than the document's; may be repeated.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["annealed", "sequential"]),
+    default="annealed",
+    show_default=True,
+    help="Temper the weights, or let the observes enter one by one.",
+)
+@click.option(
+    "--proposal",
+    "kind",
+    type=click.Choice(KINDS),
+    default="flow",
+    show_default=True,
+    help="Where the particles start.",
+)
+@click.option(
+    "--mixture-weight",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of the prior in the mixture.",
+)
+@click.option(
+    "--num-particles", type=click.IntRange(2), default=1000, show_default=True
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--scheme",
+    type=click.Choice(sorted(SCHEMES)),
+    default="systematic",
+    show_default=True,
+    help="How ancestors are drawn.",
+)
+@click.option(
+    "--ess-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Resample when ESS / N falls below.",
+)
+@click.option(
+    "--move",
+    type=click.Choice(["hmc", "random-walk"]),
+    default="hmc",
+    show_default=True,
+    help="How annealed particles move.",
+)
+@click.option("--num-moves", type=click.IntRange(0), default=3, show_default=True)
+@click.option("--leaps", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--step",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Share of the conditional ESS that each temperature keeps.",
+)
+@json_option
+@guarded
+def smc(
+    artifact: Path,
+    graph: Path,
+    output: Path,
+    observe: tuple[str, ...],
+    method: str,
+    kind: str,
+    mixture_weight: float,
+    num_particles: int,
+    seed: int,
+    scheme: str,
+    ess_threshold: float,
+    move: str,
+    num_moves: int,
+    leaps: int,
+    step: float,
+    *,
+    as_json: bool,
+) -> None:
+    """Carry particles to the posterior given the data of GRAPH, step by step.
+
+    It answers where importance sampling cannot: data far from all that the flow was
+    trained on. From the flow, annealed particles move in its base space; from another
+    proposal, on the real line. OUTPUT holds what `sample` writes.
+    """
+    checked = load_graph(graph)
+    model = load_model(checked)
+    data = model.observation(observations(observe))
+    flow = Artifact.load(artifact).flow_for(checked, model.layout)
+    check_folder_place(output, marker="summary.json")
+    proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
+    result: SmcResult | None = None
+    with progress_bar(quiet=as_json) as progress:
+        task = progress.add_task("smc", total=1.0, note="")
+        if method == "sequential":
+            for report in sequential_smc(
+                ObserveSequence(model, proposal, data),
+                num_particles,
+                seed=seed,
+                ess_threshold=ess_threshold,
+                scheme=scheme,
+            ):
+                result = report.result
+                note = f"ESS {report.ess:.0f}"
+                progress.update(task, completed=report.progress, note=note)
+        else:
+            space: Space = (
+                BaseSpace(model, proposal.differentiable(data), data)
+                if isinstance(proposal, FlowProposal)
+                else FreeSpace(model, proposal, data)
+            )
+            kernel: Move = Hamiltonian(leaps) if move == "hmc" else RandomWalk()
+            for at in annealed_smc(
+                space,
+                num_particles,
+                seed=seed,
+                move=kernel,
+                num_moves=num_moves,
+                cess_fraction=step,
+                ess_threshold=ess_threshold,
+                scheme=scheme,
+            ):
+                result = at.result
+                note = f"temperature {at.temperature:.3g}, {at.acceptance:.0%} accepted"
+                progress.update(task, completed=at.temperature, note=note)
+    if result is None:
+        raise AssertionError("the last report of a run carries its result")
+    summary = posterior_json(
+        summarize_smc(result),
+        model,
+        data,
+        graph=graph,
+        artifact=artifact,
+        proposal=f"{kind}, {method} SMC",
+        seed=seed,
+        cautions=predictive_cautions(model, data, seed),
+    )
+    save_posterior(output, result.particles, summary, model=model)
+    save_summary(output / "summary.json", summary)
+    if as_json:
+        print_json(summary)
+    else:
+        print_table(posterior_table(summary))

@@ -1,0 +1,72 @@
+"""This file gathers batches of particles in bounded memory.
+
+A few particles are kept in memory; the latents of many in a file without a name, mapped
+into memory, which the operating system writes out and forgets when it must. Log weights
+always stay in memory: 8 bytes for each particle.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .particles import LatentColumns, Particles
+
+__all__ = ["ParticleStore"]
+
+_MOST_IN_MEMORY = 2**23
+
+
+class ParticleStore:
+    """Room for a known number of particles, filled batch by batch.
+
+    Args:
+        num_particles: The most that will be added.
+        columns: Which columns belong to which latent.
+        folder: Where a file may be made for as long as the store lives.
+        most_in_memory: The largest number of values kept in memory.
+    """
+
+    def __init__(
+        self,
+        num_particles: int,
+        columns: tuple[LatentColumns, ...],
+        folder: Path,
+        *,
+        most_in_memory: int = _MOST_IN_MEMORY,
+    ) -> None:
+        width = columns[-1].stop if columns else 0
+        self._columns = columns
+        self._num = 0
+        self._weights = torch.empty(num_particles, dtype=torch.float64)
+        if num_particles * width <= most_in_memory:
+            self._latents = torch.empty((num_particles, width), dtype=torch.float64)
+        else:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                self._latents = torch.from_numpy(
+                    np.memmap(file, np.float64, "w+", shape=(num_particles, width))
+                )
+
+    def add(self, batch: Particles) -> None:
+        """Add the particles of a batch.
+
+        Raises:
+            ValueError: If there is no room, or the latents are others.
+        """
+        stop = self._num + batch.num_particles
+        if batch.columns != self._columns or stop > self._weights.shape[0]:
+            raise ValueError(
+                "particle store: the batch does not fit; expected at most"
+                f" {self._weights.shape[0] - self._num} particles of the same latents;"
+                f" got {batch.num_particles}"
+            )
+        self._latents[self._num : stop] = batch.latents
+        self._weights[self._num : stop] = batch.log_weights
+        self._num = stop
+
+    def particles(self) -> Particles:
+        """Return what was added so far, without a copy."""
+        return Particles(
+            self._latents[: self._num], self._weights[: self._num], self._columns
+        )

@@ -1,0 +1,98 @@
+"""Tests of daphne-flows sample against the exact answer; files read by others."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from flows.inference.particle_file import load_particles
+
+from .pair import bad, check_answer, good
+
+
+def sampled(run, out, *options):
+    said = good(
+        "sample", run / "artifact", run / "graph.json", "-o", out, "--json", *options
+    )
+    return json.loads(said)
+
+
+@pytest.mark.parametrize("kind", ["flow", "prior", "mixture"])
+def test_every_proposal_gives_the_exact_answer(run, tmp_path, kind):
+    said = sampled(run, tmp_path / "p", "--proposal", kind, "--num-particles", 4000)
+    check_answer(said)
+    assert said["proposal"] == kind
+
+
+def test_several_data_sets_have_their_own_answers(run, tmp_path):
+    (tmp_path / "d.csv").write_text("observe3,observe4\n0.5,1.5\n2,3\n")
+    out = tmp_path / "p"
+    options = ("--observations", tmp_path / "d.csv", "--num-particles", 3000)
+    said = sampled(run, out, *options)
+    check_answer(said["data_sets"][0])
+    check_answer(said["data_sets"][1], 2.0, 3.0)
+    assert load_particles(out / "particles-2.npz").num_particles == 3000
+
+
+def test_drawing_stops_when_the_target_is_reached(run, tmp_path):
+    said = sampled(
+        run, tmp_path / "p", "--target-ess", 5000, "--num-particles", 10_000_000
+    )
+    assert said["ess"] >= 5000
+    assert said["num_particles"] == 10_000
+
+
+def test_two_workers_draw_what_one_draws(run, tmp_path):
+    one = sampled(run, tmp_path / "a", "--num-particles", 20_000)
+    two = sampled(run, tmp_path / "b", "--num-particles", 20_000, "--workers", 2)
+    assert one == two
+    names = [tmp_path / each / "particles.npz" for each in "ab"]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_csv_json_and_draws_hold_the_particles(run, tmp_path):
+    out = tmp_path / "p"
+    sampled(
+        run, out, "--num-particles", 500, "--format", "csv", "--format", "json",
+        "--draws", 700,
+    )  # fmt: skip
+    arrays = np.load(out / "particles.npz")
+    with (out / "particles.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for name, key in (("sample1", "sample1"), ("log_weights", "log_weight")):
+        found = [float(row[key]) for row in rows]
+        np.testing.assert_array_equal(found, arrays[name])
+    content = json.loads((out / "particles.json").read_text())
+    np.testing.assert_array_equal(content["latents"]["sample2"], arrays["sample2"])
+    np.testing.assert_array_equal(content["log_weights"], arrays["log_weights"])
+    draws = np.load(out / "particles-draws.npz")
+    assert draws["sample1"].shape == (700,)
+    assert set(draws["sample1"]) <= set(arrays["sample1"])
+
+
+def test_arviz_reads_what_netcdf_holds(run, tmp_path):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("arviz_base")
+    pytest.importorskip("h5py")
+    out = tmp_path / "p"
+    sampled(run, out, "--num-particles", 500, "--format", "netcdf")
+    arrays = np.load(out / "particles.npz")
+    with xarray.open_datatree(out / "particles.nc", engine="h5netcdf") as tree:
+        found = tree["posterior"]["sample1"].values
+        np.testing.assert_array_equal(found, arrays["sample1"][None])
+        weights = tree["sample_stats"]["log_weight"].values
+        np.testing.assert_array_equal(weights, arrays["log_weights"][None])
+        assert float(tree["observed_data"]["observe3"]) == 0.5
+        assert tree["prior"]["sample1"].shape == (1, 500)
+
+
+def test_wrong_data_sets_are_refused(run, tmp_path):
+    (tmp_path / "d.csv").write_text("nobody\n1\n")
+    arguments = ("sample", run / "artifact", run / "graph.json", "-o", tmp_path / "p")
+    both = ("--observe", "observe3=1")
+    said = bad(*arguments, "--observations", tmp_path / "d.csv")
+    assert "no node is called nobody" in said
+    said = bad(*arguments, "--observations", tmp_path / "d.csv", *both)
+    assert "one of both" in said
+    assert [each.name for each in tmp_path.iterdir()] == ["d.csv"]

@@ -1,0 +1,45 @@
+"""Tests of flows.inference.particle_store."""
+
+import pytest
+import torch
+
+from flows.inference.diagnostics import summarize
+from flows.inference.importance import importance_sample
+from flows.inference.particle_store import ParticleStore
+from flows.inference.particles import Particles, latent_columns
+from flows.inference.proposal import PriorProposal
+
+from .targets import NormalChain
+
+MODEL = NormalChain(num_steps=3)
+DATA = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+
+
+def batches():
+    reports = importance_sample(
+        MODEL, PriorProposal(MODEL), DATA, 1000, seed=0, batch_size=400
+    )
+    return [report.particles for report in reports]
+
+
+@pytest.mark.parametrize("most_in_memory", [0, 10**6])
+def test_stored_particles_are_the_merged_batches(tmp_path, most_in_memory):
+    store = ParticleStore(
+        1500, latent_columns(MODEL.layout), tmp_path, most_in_memory=most_in_memory
+    )
+    for batch in batches():
+        store.add(batch)
+    merged = Particles.merge(batches())
+    particles = store.particles()
+    assert torch.equal(particles.latents, merged.latents)
+    assert torch.equal(particles.log_weights, merged.log_weights)
+    assert summarize(particles) == summarize(merged)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_too_many_is_refused(tmp_path):
+    store = ParticleStore(700, latent_columns(MODEL.layout), tmp_path)
+    first, second, _ = batches()
+    store.add(first)
+    with pytest.raises(ValueError, match="at most 300 particles"):
+        store.add(second)
