@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CompileError, Problem
-from .analysis import Analysis, Limits, analyse
+from .analysis import analyse
 from .data import constants, parse_data
 from .desugar import desugar
 from .edn import show_edn
 from .emission import document, form_json
 from .factor_graph import factor_graph_json
+from .meaning import Analysis, Limits
 from .reader import Source, read
 
 __all__ = [

@@ -19,9 +19,9 @@ from math import isfinite
 from typing import Any
 
 from ..primitives import HashMap, Keyword, Seq, Value, format_double
-from .analysis import Analysis, Variable
 from .desugar import desugar
 from .forms import Form, Literal, Span, Symbol, head_name
+from .meaning import Analysis, Variable
 from .reader import Source
 from .recursion import Recursive, run
 from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm, UserFunction

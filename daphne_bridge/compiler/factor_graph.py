@@ -15,8 +15,8 @@ References:
 from itertools import count
 from typing import Any
 
-from .analysis import Analysis, Variable
 from .emission import Emission, free_nodes
+from .meaning import Analysis, Variable
 from .reader import Source
 from .recursion import Recursive, run
 from .terms import (

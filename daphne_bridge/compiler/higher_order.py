@@ -1,0 +1,192 @@
+"""This file unrolls the functions that call functions: map, reduce, filter, ...
+
+The collections have known lengths; the functions are the language's or the program's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..primitives import (
+    HashMap,
+    Keyword,
+    truthy,
+)
+from .analyser import Analyser, HigherOrder
+from .description import described
+from .evaluation import call_function, decided
+from .forms import Compound, head_name
+from .partial_evaluation import partial_evaluation
+from .recursion import Recursive
+from .symbolic_simplify import elements
+from .terms import UNKNOWN, FunctionTerm, MapTerm, sequence
+
+__all__ = ["HIGHER_ORDER"]
+
+
+def map_(analyser: Analyser, values: tuple[Any, ...], form: Compound) -> Recursive[Any]:
+    """Return `(map f collection ...)` as a sequence."""
+    return sequence((yield _mapped(analyser, values, form)), is_vector=False)
+
+
+def mapv(analyser: Analyser, values: tuple[Any, ...], form: Compound) -> Recursive[Any]:
+    """Return `(mapv f collection ...)` as a vector."""
+    return sequence((yield _mapped(analyser, values, form)))
+
+
+def map_indexed(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return `(map-indexed f collection)` as a sequence."""
+    if len(values) != 2:
+        raise _wrong_count(analyser, form, "(map-indexed f collection)")
+    indices = tuple(range(len(_known_elements(analyser, values[1], form))))
+    rows = yield _mapped(analyser, (values[0], indices, values[1]), form)
+    return sequence(rows, is_vector=False)
+
+
+def _mapped(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[tuple[Any, ...]]:
+    if len(values) < 2:
+        raise _wrong_count(analyser, form, "(map f collection ...)")
+    function = _function(analyser, values[0], form)
+    columns = [_known_elements(analyser, c, form) for c in values[1:]]
+    results = []
+    for row in zip(*columns, strict=False):
+        analyser.count_steps(form)
+        results.append((yield call_function(analyser, function, row, form)))
+    return tuple(results)
+
+
+def reduce_(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return `(reduce f collection)` or `(reduce f start collection)`."""
+    if not 2 <= len(values) <= 3:
+        raise _wrong_count(analyser, form, "(reduce f start collection)")
+    function = _function(analyser, values[0], form)
+    items = _known_elements(analyser, values[-1], form)
+    if len(values) == 3:
+        items = (values[1], *items)
+    if not items:
+        return (yield call_function(analyser, function, (), form))
+    result = items[0]
+    for item in items[1:]:
+        analyser.count_steps(form)
+        result = yield call_function(analyser, function, (result, item), form)
+    return result
+
+
+def apply_(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return `(apply f argument ... collection)`."""
+    if len(values) < 2:
+        raise _wrong_count(analyser, form, "(apply f argument ... collection)")
+    function = _function(analyser, values[0], form)
+    rest = _known_elements(analyser, values[-1], form)
+    return (yield call_function(analyser, function, (*values[1:-1], *rest), form))
+
+
+def filter_(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return the elements that `filter`, `filterv` or `remove` keeps."""
+    head = _called(form, values)
+    if len(values) != 2:
+        raise _wrong_count(analyser, form, f"({head} f collection)")
+    items = _known_elements(analyser, values[1], form)
+    kept = []
+    for item, verdict in zip(
+        items, (yield _verdicts(analyser, values, form)), strict=True
+    ):
+        if truthy(verdict) != (head == "remove"):
+            kept.append(item)
+    return sequence(tuple(kept), is_vector=head == "filterv")
+
+
+def every(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return whether all elements pass; random tests are joined by `and`."""
+    if len(values) != 2:
+        raise _wrong_count(analyser, form, "(every? f collection)")
+    tests = yield _mapped(analyser, values, form)
+    return partial_evaluation("and", (True, *tests)) if tests else True
+
+
+def some(analyser: Analyser, values: tuple[Any, ...], form: Compound) -> Recursive[Any]:
+    """Return the first test that is true; random tests are joined by `or`."""
+    if len(values) != 2:
+        raise _wrong_count(analyser, form, "(some f collection)")
+    tests = yield _mapped(analyser, values, form)
+    return partial_evaluation("or", tests) if tests else None
+
+
+def _verdicts(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[list[Any]]:
+    verdicts = [decided(v) for v in (yield _mapped(analyser, values, form))]
+    if any(v is UNKNOWN for v in verdicts):
+        raise analyser.error(
+            form,
+            "a random test decides how many elements there are",
+            "a test that is known at compile time",
+        )
+    return verdicts
+
+
+def _function(analyser: Analyser, value: Any, form: Compound) -> Any:
+    is_callable = isinstance(value, (FunctionTerm, Keyword, HashMap, MapTerm))
+    if not is_callable:
+        raise analyser.error(
+            form,
+            "the first argument is no function",
+            "a function",
+            described(value),
+        )
+    return value
+
+
+def _known_elements(analyser: Analyser, value: Any, form: Compound) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, (HashMap, MapTerm)):
+        entries = value if isinstance(value, HashMap) else value.entries
+        return tuple(sequence(pair) for pair in entries.pairs())
+    items = elements(value)
+    if items is None:
+        raise analyser.error(
+            form,
+            f"{head_name(form)} needs a collection of known length",
+            "a vector or sequence",
+            described(value),
+        )
+    return items
+
+
+def _wrong_count(analyser: Analyser, form: Compound, shape: str) -> Exception:
+    return analyser.error(
+        form, f"{head_name(form)} has the wrong number of arguments", shape
+    )
+
+
+def _called(form: Compound, values: tuple[Any, ...]) -> str:
+    """Return the name of the higher-order function that a form calls."""
+    del values
+    return head_name(form) or "filter"
+
+
+HIGHER_ORDER: Mapping[str, HigherOrder] = {
+    "map": map_,
+    "mapv": mapv,
+    "map-indexed": map_indexed,
+    "reduce": reduce_,
+    "apply": apply_,
+    "filter": filter_,
+    "filterv": filter_,
+    "remove": filter_,
+    "every?": every,
+    "some": some,
+}
+"""The functions by name."""

@@ -1,0 +1,142 @@
+"""This file evaluates the forms that make random variables: sample and observe."""
+
+from typing import Any
+
+from ..primitives import Keyword, PrimitiveError
+from .analyser import Analyser
+from .description import described
+from .desugar import describe
+from .distributions import check_observation, is_distribution
+from .evaluation import evaluate
+from .forms import Compound, Form, Literal, Symbol, head_name
+from .meaning import Variable
+from .recursion import Recursive
+from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm
+
+__all__ = ["observe", "sample"]
+
+
+def sample(analyser: Analyser, form: Compound) -> Recursive[Any]:
+    """Return a new latent: `(sample d)` or `(sample name d)`."""
+    if not 2 <= len(form.items) <= 3:
+        raise analyser.error(
+            form,
+            "sample has the wrong number of parts",
+            "(sample distribution) or (sample name distribution)",
+            f"{len(form.items) - 1} parts",
+        )
+    site = _site_name(analyser, form, 3)
+    distribution = yield _simplified(analyser, form.items[-1])
+    _check_distribution(analyser, distribution, form.items[-1], "sample")
+    name = analyser.fresh(site or "sample")
+    return analyser.add(Variable(name, "", distribution, form.span, site=site))
+
+
+def observe(analyser: Analyser, form: Compound) -> Recursive[Any]:
+    """Return a new observed variable: `(observe d y)` or `(observe name d y)`."""
+    if not 3 <= len(form.items) <= 4:
+        raise analyser.error(
+            form,
+            "observe has the wrong number of parts",
+            "(observe distribution value) or (observe name distribution value)",
+            f"{len(form.items) - 1} parts",
+        )
+    site = _site_name(analyser, form, 4)
+    distribution = yield _simplified(analyser, form.items[-2])
+    _check_distribution(analyser, distribution, form.items[-2], "observe")
+    observation = yield _simplified(analyser, form.items[-1])
+    _check_observation(analyser, observation, form.items[-1])
+    try:
+        check_observation(distribution, observation)
+    except PrimitiveError as problem:
+        expected = f"a value that ({distribution.head} ...) can take"
+        raise analyser.error(
+            form.items[-1], str(problem), expected, described(observation)
+        ) from None
+    variable = Variable(
+        analyser.fresh(site or "observe"),
+        "",
+        distribution,
+        form.span,
+        analyser.place.guard,
+        is_observed=True,
+        observation=observation,
+        site=site,
+    )
+    analyser.check_size(variable.guard, form.span)
+    analyser.check_size(observation, form.span)
+    return analyser.add(variable)
+
+
+def _simplified(analyser: Analyser, form: Form) -> Recursive[Any]:
+    place = analyser.place
+    before, place.is_simplified = place.is_simplified, True
+    value = yield evaluate(analyser, form)
+    place.is_simplified = before
+    return value
+
+
+def _site_name(analyser: Analyser, form: Compound, length: int) -> str:
+    """Return the name that a site gives its variable; empty if it gives none."""
+    if len(form.items) < length:
+        return ""
+    given = form.items[1]
+    value: Any = given.value if isinstance(given, Literal) else None
+    if isinstance(given, Symbol):
+        binding = analyser.place.scope.look_up(given.name)
+        if binding is None or not isinstance(binding.value, str):
+            return given.name
+        value = binding.value
+    if isinstance(value, Keyword):
+        return f":{str.__str__(value)}"
+    if isinstance(value, str) and value:
+        return value
+    raise analyser.error(
+        given,
+        f"{head_name(form)} has a name that is none",
+        "a string, symbol or keyword",
+        describe(given),
+    )
+
+
+def _check_distribution(analyser: Analyser, value: Any, form: Form, head: str) -> None:
+    if is_distribution(value):
+        return
+    raise analyser.error(
+        form,
+        f"{head} needs a distribution",
+        "a call such as (normal 0 1)",
+        described(value),
+    )
+
+
+def _check_observation(analyser: Analyser, value: Any, form: Form) -> None:
+    work = [value]
+    while work:
+        item = work.pop()
+        if isinstance(item, NodeTerm):
+            raise analyser.error(
+                form,
+                "an observed value is known before the program runs",
+                "a constant",
+                f"a value that depends on the random variable {item.name}",
+            )
+        if isinstance(item, FunctionTerm) or is_distribution(item):
+            raise analyser.error(
+                form,
+                "an observed value is a value",
+                "a constant",
+                described(item),
+            )
+        work.extend(_parts(item))
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    match value:
+        case CallTerm():
+            return value.arguments
+        case SequenceTerm():
+            return value.items
+        case MapTerm():
+            return tuple(x for pair in value.entries.pairs() for x in pair)
+    return ()
