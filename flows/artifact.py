@@ -9,13 +9,16 @@ An artifact is a folder of three files.
 - `golden.json`: a few base points and observations with the end points and log
   densities that this flow gave, so that any reader can test itself.
 
-Loading checks checksum, version, digests and golden values. An artifact belongs to a
+Loading checks checksum, version, digests and golden values. Whoever wrote it is not
+trusted: sizes are compared with the files that are there before anything is made of
+that size, files must be plain and inside the folder. An artifact belongs to a
 *model*: `flow_for` accepts every graph with the model's digest, whatever its names,
 numbering and data, and returns the flow in that graph's own columns.
 """
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,9 +34,10 @@ from jsonschema import Draft202012Validator
 from safetensors import SafetensorError
 from torch import Tensor
 
-from daphne_bridge.expression import show
+from daphne_bridge.expression import Call, Constant, show
 from daphne_bridge.graph import Graph, Node
 
+from .artifact_checks import check_claims, check_weight_counts
 from .cnf.engine import AdaptiveEngine
 from .cnf.flow import ConditionalFlow
 from .cnf.structure import InverseLike, StateBlock, Structure, build_structure
@@ -53,7 +57,8 @@ _NUM_GOLDEN = 4
 _GOLDEN_SEED = 20200826
 _GOLDEN_TOLERANCE = 1e-6
 _MANIFEST_LIMIT = 256 * 2**20
-_WEIGHTS_LIMIT = 8 * 2**30
+_LIMITS = {WEIGHTS: 8 * 2**30, GOLDEN: 2**30}
+_MOST_GOLDEN = 1000
 _LINK_WIDTH = 200
 
 
@@ -107,7 +112,10 @@ class Artifact:
                 "nodes": [_node_entry(graph, node) for node in graph.nodes],
             },
             "layout": {
-                "latents": [_variable_entry(v) for v in layout.latents],
+                "latents": [
+                    {**_variable_entry(v), **_support_entry(graph.node(v.name))}
+                    for v in layout.latents
+                ],
                 "observed": [_variable_entry(v) for v in layout.observed],
             },
             "inverse": _inverse_entry(flow.structure, layout),
@@ -174,14 +182,18 @@ class Artifact:
         """
         manifest = _load_manifest(path)
         weights = _checked_bytes(path, WEIGHTS, manifest)
-        golden = json.loads(_checked_bytes(path, GOLDEN, manifest))
+        try:
+            golden = json.loads(_checked_bytes(path, GOLDEN, manifest))
+        except (ValueError, RecursionError):
+            raise ArtifactError(Problem(str(path / GOLDEN), "not JSON")) from None
         try:
             tensors = safetensors.torch.load(weights)
-        except (SafetensorError, ValueError, KeyError) as error:
+        except (SafetensorError, ValueError, KeyError, OverflowError) as error:
             raise ArtifactError(
-                Problem(str(path / WEIGHTS), f"not a safetensors file: {error}")
+                Problem(str(path / WEIGHTS), f"not a safetensors file: {error}"[:200])
             ) from None
         artifact = cls(manifest, tensors, golden, str(path))
+        check_claims(manifest, tensors, str(path / MANIFEST), str(path / WEIGHTS))
         artifact.check_golden()
         return artifact
 
@@ -190,7 +202,15 @@ class Artifact:
         """The columns in which the flow was trained."""
         parts = (
             tuple(
-                Variable(**{**entry, "shape": tuple(entry["shape"])})
+                Variable(
+                    name=entry["name"],
+                    label=entry["label"],
+                    shape=tuple(entry["shape"]),
+                    start=entry["start"],
+                    stop=entry["stop"],
+                    free_start=entry["free_start"],
+                    free_stop=entry["free_stop"],
+                )
                 for entry in self.manifest["layout"][part]
             )
             for part in ("latents", "observed")
@@ -267,10 +287,13 @@ class Artifact:
             observed = _matrix(self.golden["observed"], flow.structure.observed_dim)
             latents = _matrix(self.golden["free"], flow.structure.free_dim)
             log_prob = torch.tensor(self.golden["log_prob"], dtype=torch.float64)
-        except (KeyError, TypeError, ValueError, RuntimeError):
+            rows = {len(base), len(observed), len(latents), *log_prob.shape}
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError):
+            rows = set()
+        if len(rows) != 1 or not 0 < rows.pop() <= _MOST_GOLDEN:
             raise ArtifactError(
                 Problem(where, "damaged", "base, observed, free and log_prob")
-            ) from None
+            )
         found = _golden_values_of(flow, base, observed)
         allowed = _GOLDEN_TOLERANCE * (
             1.0 + latents.abs().amax() + log_prob.abs().amax()
@@ -302,9 +325,10 @@ class Artifact:
     ) -> ConditionalFlow:
         shape = dict(self.manifest["architecture"])
         del shape["auxiliary"]
-        flow = ConditionalFlow(
-            structure, FieldConfig(**shape), engine=AdaptiveEngine(self.tolerance)
-        )
+        config = FieldConfig(**shape)
+        weights = str(Path(self.source) / WEIGHTS)
+        check_weight_counts(structure, config, tensors, weights)
+        flow = ConditionalFlow(structure, config, engine=AdaptiveEngine(self.tolerance))
         expected = {n: tuple(t.shape) for n, t in flow.state_dict().items()}
         got = {n: tuple(t.shape) for n, t in tensors.items()}
         if expected != got:
@@ -313,8 +337,8 @@ class Artifact:
             )
             raise ArtifactError(
                 Problem(
-                    str(Path(self.source) / WEIGHTS),
-                    f"the tensor {name} does not fit the architecture",
+                    weights,
+                    f"the tensor {name[:60]} does not fit the architecture",
                     f"shape {expected.get(name)}",
                     f"{got.get(name)}",
                 )
@@ -379,6 +403,20 @@ def _inverse_entry(structure: Structure, layout: Layout) -> dict[str, Any]:
         for block in structure.blocks
     }
     return {"latents": list(structure.names), "parents": parents}
+
+
+def _support_entry(node: Node) -> dict[str, Any]:
+    """Return where a latent has mass; nothing if that depends on other nodes."""
+    supports = {family.support for family in node.families}
+    if len(supports) != 1:
+        return {}
+    entry: dict[str, Any] = {"support": supports.pop()}
+    if entry["support"] != "interval":
+        return entry
+    match node.distribution:
+        case Call(arguments=(Constant(value=low), Constant(value=high))):
+            return {**entry, "bounds": [float(low), float(high)]}
+    return entry
 
 
 def first_difference(nodes: Sequence[Mapping[str, Any]], graph: Graph) -> str:
@@ -505,7 +543,9 @@ def _load_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         what = "this is a file" if path.exists() else "no such folder"
         raise ArtifactError(Problem(str(path), what, "an artifact, a folder"))
-    content = read_file(place, "the manifest of an artifact", limit=_MANIFEST_LIMIT)
+    content = _read_inside(
+        path, MANIFEST, "the manifest of an artifact", _MANIFEST_LIMIT
+    )
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError):
@@ -528,7 +568,7 @@ def _load_manifest(path: Path) -> dict[str, Any]:
     problem = next(iter(_validator().iter_errors(manifest)), None)
     if problem is not None:
         raise ArtifactError(
-            Problem(f"{place}: {problem.json_path}", problem.message[:120])
+            Problem(f"{place}: {problem.json_path}"[:300], problem.message[:120])
         )
     if manifest["checksum"] != _checksum(manifest):
         raise ArtifactError(
@@ -542,23 +582,35 @@ def _load_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def _read_inside(path: Path, name: str, what: str, limit: int) -> bytes:
+    """Return the content of a file that a folder holds itself."""
+    place = path / name
+    real = Path(os.path.realpath(place))
+    if place.is_symlink() and real.parent != Path(os.path.realpath(path)):
+        raise ArtifactError(
+            Problem(str(place), "this link leads out of the artifact", "a file")
+        )
+    return read_file(place, what, limit=limit)
+
+
 def _checked_bytes(path: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
     """Return the content of a file whose length and digest the manifest states."""
     entry = manifest["files"][name]
     place = path / name
-    content = read_file(place, f"{name} of the artifact", limit=_WEIGHTS_LIMIT)
-    if len(content) != entry["bytes"]:
-        raise ArtifactError(
-            Problem(
-                str(place), "cut short", f"{entry['bytes']} bytes", f"{len(content)}"
-            )
-            if len(content) < entry["bytes"]
-            else Problem(
-                str(place), "too long", f"{entry['bytes']} bytes", f"{len(content)}"
-            )
-        )
+    if place.is_file():
+        _check_length(place, place.stat().st_size, entry["bytes"])
+    content = _read_inside(path, name, f"{name} of the artifact", _LIMITS[name])
+    _check_length(place, len(content), entry["bytes"])
     if _file_entry(content) != entry:
         raise ArtifactError(
             Problem(str(place), "changed after it was written: the digest differs")
         )
     return content
+
+
+def _check_length(place: Path, length: int, stated: int) -> None:
+    if length != stated:
+        what = "cut short" if length < stated else "too long"
+        raise ArtifactError(
+            Problem(str(place), what, f"{stated} bytes"[:80], f"{length}")
+        )

@@ -7,6 +7,7 @@ content or the new one, and at most a hidden sibling that the next call removes.
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,15 +36,22 @@ def read_file(path: Path, what: str, *, limit: int) -> bytes:
         limit: Most bytes to read.
 
     Raises:
-        ArtifactError: If there is no such file, or it is larger than `limit`.
+        ArtifactError: If there is no such file, if it is a folder, a device or a pipe,
+            or if it is larger than `limit`.
     """
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise ArtifactError(
-                Problem(str(path), f"{what} is too large", f"{limit} bytes", f"{size}")
-            )
-        return path.read_bytes()
+        # Opening a pipe would wait for its writer, reading a device might never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ArtifactError(Problem(str(path), "this is no plain file", what))
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise ArtifactError(
+                    Problem(
+                        str(path), f"{what} is too large", f"{limit} bytes", f"{size}"
+                    )
+                )
+            return file.read(limit + 1)
     except FileNotFoundError:
         raise ArtifactError(Problem(str(path), "no such file", what)) from None
     except OSError as error:

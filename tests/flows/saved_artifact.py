@@ -1,0 +1,55 @@
+"""This file makes a small artifact with random weights for tests, and rewrites it."""
+
+import hashlib
+import json
+
+import torch
+
+from daphne_bridge.document import document_from_json
+from daphne_bridge.graph import Graph
+from daphne_bridge.inversion import invert
+from flows.artifact import Artifact
+from flows.cnf.flow import build_flow
+from flows.cnf.structure import build_structure
+from flows.cnf.vector_field import FieldConfig
+from flows.model.density import Model
+
+from .conftest import pair_document
+
+__all__ = ["rewrite", "save_pair"]
+
+
+def save_pair(path):
+    """Write the artifact of the pair model; return its graph and model."""
+    graph = Graph.from_document(document_from_json(pair_document(), "pair.json"))
+    model = Model.from_graph(graph)
+    structure = build_structure(invert(graph), model.layout, auxiliary=1)
+    flow = build_flow(structure, FieldConfig(layers=3, hidden=4), seed=3)
+    draws = model.sample(500, generator=torch.Generator().manual_seed(1))
+    flow.normalisation.fit(model.unconstrain(draws.latents)[0], draws.observed)
+    artifact = Artifact.from_flow(
+        flow, graph, model.layout, seed=3, config={"a": {"b": 1}}, metrics={"j": 0.125}
+    )
+    artifact.save(path)
+    return graph, model
+
+
+def rewrite(folder, change, contents=()):
+    """Change the manifest, and other files, and make digests and checksum right again.
+
+    Args:
+        folder: The artifact.
+        change: Edits the manifest in place.
+        contents: Pairs of a file's name and its new bytes.
+    """
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for name, content in contents:
+        (folder / name).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        manifest["files"][name] = {"bytes": len(content), "digest": f"sha256:{digest}"}
+    change(manifest)
+    blank = {**manifest, "checksum": ""}
+    text = json.dumps(blank, sort_keys=True, separators=(",", ":"))
+    manifest["checksum"] = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(manifest))
