@@ -5,7 +5,7 @@
 #       DAPHNE=path/to/checkout  let the original Daphne compile
 #       OBSERVE="x0=-9.7 x1=0.8" other data than the program's
 #       CONFIG=train.toml        other training settings;  SEED=1
-#   make test | test-fast | check | format | bench | golden | clean
+#   make test | test-fast | clojure-test | check | format | bench | golden | clean
 #
 # Everything a run makes stands in runs/PROGRAM; only what is out of date is made again.
 
@@ -28,7 +28,7 @@ FLOWS := $(BIN)/daphne-flows
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: demo run install test test-fast test-slow check format bench clean always
+.PHONY: demo run install test test-fast test-slow clojure-test check format bench figures clean always
 
 demo:
 	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit
@@ -109,6 +109,10 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# Says so and succeeds where Clojure is missing.
+clojure-test: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -rs tests/flows/test_clojure_reader.py
+
 format: $(INSTALLED)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -117,6 +121,14 @@ bench: $(INSTALLED)
 	@for script in tests/bench/bench_*.py; do \
 	    name=$$(basename $$script .py); echo "== $$name"; \
 	    $(BIN)/python -m tests.bench.$$name || exit 1; done
+
+# The paper's figures into runs/figures; FAST=1 for minutes, LATENTS_FROM=patches.
+figures: $(INSTALLED)
+	@$(BIN)/python -c 'import matplotlib, sklearn' 2>/dev/null \
+	    || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
+	    --constraint .constraints.txt --editable '.[figures,digits]'
+	@$(BIN)/python -m flows.experiments $(if $(FAST),--fast) \
+	    $(if $(LATENTS_FROM),--latents-from '$(LATENTS_FROM)')
 
 clean:
 	rm -rf runs .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,128 @@
+(ns daphne-flows.artifact
+  "This namespace reads an artifact folder and checks it from end to end.
+
+  Checked are the manifest's form, version and checksum, length and digest of the other
+  two files, every tensor's shape, and that the flow gives its golden values."
+  (:require [clojure.data.json :as json]
+            [clojure.java.io :as io]
+            [daphne-flows.flow :as flow]
+            [daphne-flows.manifest-text :as manifest-text]
+            [daphne-flows.problem :refer [fail shown]]
+            [daphne-flows.safetensors :as safetensors]
+            [daphne-flows.structure :as structure])
+  (:import (java.io File)
+           (java.nio.file Files)))
+
+(set! *warn-on-reflection* true)
+
+(def format-version 1)
+
+(def ^:private most-bytes (* 1024 1024 1024))
+(def ^:private golden-tolerance 1e-5)
+(def ^:private step-counts [16 32 64 128 256 512 1024])
+
+(defn- read-bytes ^bytes [^File file expected]
+  (when-not (.isFile file)
+    (fail (str file) "no such file" "a file of an artifact" nil))
+  (let [length (.length file)]
+    (when (> length most-bytes)
+      (fail (str file) "too large" (str most-bytes " bytes") (str length)))
+    (when (and expected (not= length expected))
+      (fail (str file) (if (< length expected) "cut short" "too long")
+            (str expected " bytes") (str length))))
+  (Files/readAllBytes (.toPath file)))
+
+(defn- parse-json [^bytes content where]
+  (try (json/read-str (String. content "UTF-8"))
+       (catch Exception _ (fail where "not JSON; cut short or damaged"))
+       (catch StackOverflowError _ (fail where "nested too deep"))))
+
+(defn- load-manifest [folder]
+  (let [file (io/file folder "manifest.json")
+        where (str file)
+        content (read-bytes file nil)
+        manifest (parse-json content where)]
+    (when-not (and (map? manifest) (= "daphne-flows artifact" (manifest "format")))
+      (fail where "this is no manifest of an artifact"))
+    (when-not (= format-version (manifest "version"))
+      (fail where "this version of the format cannot be read" (str format-version)
+            (shown (manifest "version"))))
+    (manifest-text/check (String. content "UTF-8") (manifest "checksum") where)
+    (when-not (and (= "standard normal" (manifest "base"))
+                   (= "standard normal" (manifest "auxiliary_reference"))
+                   (= "shift and scale, then affine along the inverse"
+                      (manifest "normalisation")))
+      (fail where "another base density or normalisation than this reader knows"))
+    manifest))
+
+(defn- checked-bytes [folder manifest name]
+  (let [file (io/file folder name)
+        {:strs [bytes digest]} (get-in manifest ["files" name])
+        content (read-bytes file bytes)]
+    (when-not (= digest (manifest-text/sha256 content))
+      (fail (str file) "changed after it was written: the digest differs"))
+    content))
+
+(defn- distance
+  "Largest absolute difference; NaN counts as infinite."
+  [found expected]
+  (reduce (fn [most [a b]]
+            (let [d (Math/abs (- (double a) (double b)))]
+              (if (Double/isNaN d) ##Inf (max most d))))
+          0.0 (map vector found expected)))
+
+(defn- golden-error
+  "Largest relative difference from the golden values with this many steps."
+  [flow {:strs [base observed free auxiliary log_prob_per_node]} num-steps]
+  (apply max
+         (map (fn [base observed & expected]
+                (let [expected (apply concat expected)
+                      {:keys [free auxiliary log-density]}
+                      (flow/base-to-latent flow (double-array base)
+                                           (double-array observed) num-steps)]
+                  (/ (distance (concat free auxiliary log-density) expected)
+                     (+ 1.0 (distance expected (repeat 0.0))))))
+              base observed free auxiliary log_prob_per_node)))
+
+(defn- golden-steps
+  "The smallest number of steps that gives the golden values."
+  [{:keys [blocks state-dim free-dim observed-dim] :as flow} golden where]
+  (let [widths {"base" state-dim, "observed" observed-dim, "free" free-dim
+                "auxiliary" (- state-dim free-dim), "log_prob_per_node" (count blocks)}]
+    (when-not (and (map? golden)
+                   (<= 1 (count (golden "base")) 1000)
+                   (every? (fn [[name width]]
+                             (let [rows (golden name)]
+                               (and (vector? rows)
+                                    (= (count rows) (count (golden "base")))
+                                    (every? #(and (vector? %) (= width (count %))
+                                                  (every? number? %))
+                                            rows))))
+                           widths))
+      (fail where "damaged" (pr-str (sort (keys widths))) nil))
+    (or (first (filter #(<= (golden-error flow golden %) golden-tolerance) step-counts))
+        (fail where "the flow does not give its golden values"
+              (str "a relative difference up to " golden-tolerance)
+              (str (golden-error flow golden (peek step-counts)))))))
+
+(defn load-artifact
+  "The checked artifact in a folder.
+
+  {:manifest ... :flow ... :num-steps n}, n the smallest number of Runge-Kutta steps
+  among 16, 32, ... 1024 that gives the golden values to a relative 1e-5."
+  [folder]
+  (let [manifest (load-manifest folder)
+        where #(str (io/file folder %))
+        structure (try (structure/structure manifest (where "manifest.json"))
+                       (catch ClassCastException _
+                         (fail (where "manifest.json") "not the form of a manifest"))
+                       (catch NullPointerException _
+                         (fail (where "manifest.json") "not the form of a manifest")))
+        tensors (safetensors/parse (checked-bytes folder manifest "weights.safetensors")
+                                   (where "weights.safetensors"))
+        flow (flow/flow structure tensors (where "weights.safetensors"))
+        golden (parse-json (checked-bytes folder manifest "golden.json")
+                           (where "golden.json"))]
+    {:manifest manifest
+     :flow flow
+     :num-steps (golden-steps flow golden (where "golden.json"))}))

@@ -1,0 +1,178 @@
+(ns daphne-flows.flow
+  "This namespace is the conditional flow: log densities of latents, and draws.
+
+  Latents are in free coordinates, z; with v = (z - shift) / scale and likewise for the
+  observed values x, the residual coordinates are
+
+      r_i = (v_i - offset_i - C_i x - B_i v) / residual_scale_i,
+
+  and the vector field moves a standard normal base point at t = 0 to r at t = 1. Per
+  node, log q = log N(base) + log|det d base / d r| + log|det dr / dz|."
+  (:require [daphne-flows.packing :as packing]
+            [daphne-flows.problem :refer [fail]]
+            [daphne-flows.solver :as solver]
+            [daphne-flows.structure :as structure]
+            [daphne-flows.vector-field :as field]))
+
+(set! *warn-on-reflection* true)
+
+(def ^:private half-log-two-pi (* 0.5 (Math/log (* 2.0 Math/PI))))
+
+(defn- numbers ^doubles [tensors name length where]
+  (let [{:keys [shape values]} (tensors (str "normalisation." name))]
+    (when (not= shape [length])
+      (fail where (str "the tensor normalisation." name " does not fit the layout")
+            (str "shape [" length "]") (str (or shape "none"))))
+    values))
+
+(defn- normalisation [{:keys [state-dim observed-dim] :as structure} tensors where]
+  (let [ones (repeat state-dim 1)
+        state (fn [name] (numbers tensors name state-dim where))
+        observed (fn [name] (numbers tensors name observed-dim where))
+        shift (state "shift") ; its length is checked before runs are listed
+        reads (structure/affine-runs structure)
+        observed-reads (structure/affine-observed-runs structure)]
+    {:shift shift
+     :scale (state "scale")
+     :offset (state "offset")
+     :residual-scale (state "residual_scale")
+     :observed-shift (observed "observed_shift")
+     :observed-scale (observed "observed_scale")
+     :coefficients (numbers tensors "coefficients" (packing/size ones reads) where)
+     :packing (packing/packing ones reads)
+     :observed-coefficients (numbers tensors "observed_coefficients"
+                                     (packing/size ones observed-reads) where)
+     :observed-packing (packing/packing ones observed-reads)}))
+
+(defn flow
+  "The flow of a structure and the tensors of `weights.safetensors`."
+  [structure tensors where]
+  (let [normalisation (normalisation structure tensors where)
+        network (field/vector-field structure tensors where)
+        known (+ 13 (:layers structure))]
+    (when (not= known (count tensors))
+      (fail where "tensors that do not belong to the flow" (str known " tensors")
+            (str (count tensors))))
+    (assoc structure :normalisation normalisation :network network)))
+
+(defn- per-node
+  "Sums of a state's columns over the columns of each node."
+  ^doubles [{:keys [blocks]} ^doubles columns]
+  (double-array
+   (map (fn [{:keys [start size]}]
+          (let [start (long start), stop (+ start (long size))]
+            (loop [i start sum 0.0]
+              (if (< i stop) (recur (inc i) (+ sum (aget columns i))) sum))))
+        blocks)))
+
+(defn- base-log-density [flow ^doubles base]
+  (per-node flow (amap base i _ (- (* -0.5 (aget base i) (aget base i))
+                                   (double half-log-two-pi)))))
+
+(defn- affine-log-det
+  "log|det dr/dz| per node."
+  [{:keys [normalisation] :as flow}]
+  (let [^doubles scale (:scale normalisation)
+        ^doubles residual-scale (:residual-scale normalisation)]
+    (per-node flow (amap scale i _ (- (+ (Math/log (aget scale i))
+                                         (Math/log (aget residual-scale i))))))))
+
+(defn- given
+  "What the observed values determine: the affine layer's centre, the field's term."
+  [{:keys [normalisation network]} ^doubles observed]
+  (let [^doubles shift (:observed-shift normalisation)
+        ^doubles scale (:observed-scale normalisation)
+        normalised (amap observed i _ (/ (- (aget observed i) (aget shift i))
+                                         (aget scale i)))]
+    {:centre (packing/add-product! (:observed-packing normalisation)
+                                   (:observed-coefficients normalisation)
+                                   normalised
+                                   (aclone ^doubles (:offset normalisation)))
+     :term (field/observed-term network normalised)}))
+
+(defn- to-residual
+  ^doubles [{:keys [normalisation]} ^doubles centre ^doubles state]
+  (let [^doubles shift (:shift normalisation)
+        ^doubles scale (:scale normalisation)
+        ^doubles residual-scale (:residual-scale normalisation)
+        ^doubles scaled (amap state i _ (/ (- (aget state i) (aget shift i))
+                                           (aget scale i)))
+        ^doubles predicted (packing/add-product! (:packing normalisation)
+                                                 (:coefficients normalisation)
+                                                 scaled (aclone centre))]
+    (amap scaled i _ (/ (- (aget scaled i) (aget predicted i))
+                        (aget residual-scale i)))))
+
+(defn- from-residual
+  "Undoes `to-residual`: column after column, as each reads earlier ones only."
+  ^doubles [{:keys [normalisation]} ^doubles centre ^doubles residual]
+  (let [^doubles shift (:shift normalisation)
+        ^doubles scale (:scale normalisation)
+        ^doubles residual-scale (:residual-scale normalisation)
+        ^doubles coefficients (:coefficients normalisation)
+        ^ints parts (:parts (:packing normalisation))
+        end (alength parts)
+        ^doubles scaled (amap residual i _ (+ (* (aget residual i)
+                                                 (aget residual-scale i))
+                                              (aget centre i)))]
+    ;; The parts stand row by row, so a row's columns are final when it is reached.
+    (loop [p 0]
+      (when (< p end)
+        (let [row (aget parts p)
+              start (aget parts (+ p 2))
+              column (aget parts (+ p 4))]
+          (dotimes [c (aget parts (+ p 5))]
+            (aset scaled row (+ (aget scaled row)
+                                (* (aget coefficients (+ start c))
+                                   (aget scaled (+ column c))))))
+          (recur (+ p 6)))))
+    (amap scaled i _ (+ (* (aget scaled i) (aget scale i)) (aget shift i)))))
+
+(defn- join
+  "The state of free columns and auxiliary columns."
+  ^doubles [{:keys [blocks state-dim]} ^doubles free ^doubles auxiliary]
+  (let [state (double-array state-dim)]
+    (reduce (fn [used {:keys [start free-start free-size] auxiliary-of :auxiliary}]
+              (System/arraycopy free (int free-start) state (int start) (int free-size))
+              (System/arraycopy auxiliary (int used) state (int (+ start free-size))
+                                (int auxiliary-of))
+              (+ used auxiliary-of))
+            0 blocks)
+    state))
+
+(defn- split
+  "Undoes `join`: {:free doubles :auxiliary doubles}."
+  [{:keys [blocks state-dim free-dim]} ^doubles state]
+  (let [free (double-array free-dim)
+        auxiliary (double-array (- state-dim free-dim))]
+    (reduce (fn [used {:keys [start free-start free-size] auxiliary-of :auxiliary}]
+              (System/arraycopy state (int start) free (int free-start) (int free-size))
+              (System/arraycopy state (int (+ start free-size)) auxiliary (int used)
+                                (int auxiliary-of))
+              (+ used auxiliary-of))
+            0 blocks)
+    {:free free :auxiliary auxiliary}))
+
+(defn- sum-arrays ^doubles [^doubles a ^doubles b]
+  (amap a i _ (+ (aget a i) (aget b i))))
+
+(defn base-to-latent
+  "The latents of a base point, with log q per node in sampling order.
+
+  {:free doubles :auxiliary doubles :log-density doubles}"
+  [flow ^doubles base ^doubles observed num-steps]
+  (let [{:keys [centre term]} (given flow observed)
+        {:keys [end ^doubles log-det]} (solver/solve (:network flow) base term 1
+                                                     num-steps)
+        density (sum-arrays (base-log-density flow base) (affine-log-det flow))]
+    (assoc (split flow (from-residual flow centre end))
+           :log-density (amap density i _ (- (aget density i) (aget log-det i))))))
+
+(defn log-density
+  "log q(free, auxiliary | observed) per node in sampling order, in nats."
+  ^doubles [flow free auxiliary observed num-steps]
+  (let [{:keys [centre term]} (given flow observed)
+        start (to-residual flow centre (join flow free auxiliary))
+        {:keys [end log-det]} (solver/solve (:network flow) start term -1 num-steps)]
+    (sum-arrays (sum-arrays (base-log-density flow end) log-det)
+                (affine-log-det flow))))

@@ -1,0 +1,124 @@
+(ns daphne-flows.structure
+  "This namespace turns a manifest into the blocks of a flow's state.
+
+  The state is cut into blocks, one per latent in sampling order. A block holds the free
+  columns of its latent, then its auxiliary columns. Block i reads the blocks of its
+  latent parents, sorted by position, then itself, and the columns of its observed
+  parents, in increasing order."
+  (:require [daphne-flows.problem :refer [fail shown]]))
+
+(set! *warn-on-reflection* true)
+
+(def ^:private most-columns 10000000)
+
+(defn- tiled
+  "Throws unless the variables' columns follow each other without gaps; their number."
+  [variables start-key stop-key where]
+  (let [end (reduce (fn [end {start start-key stop stop-key}]
+                      (if (and (nat-int? start) (nat-int? stop) (= start end)
+                               (<= start stop most-columns))
+                        stop
+                        (fail where "columns do not follow each other"
+                              (str "a variable that starts at " end)
+                              (shown [start stop]))))
+                    0 variables)]
+    end))
+
+(defn- hidden-size
+  "Hidden units of a block; 0 stands for as many as it has state columns."
+  [hidden {:keys [size free-size]}]
+  (if (zero? hidden)
+    size
+    (max hidden (+ size (if (> free-size 1) (quot hidden 2) 0)))))
+
+(defn- block
+  [latents observed position entry-parents start name auxiliary where]
+  (let [{:strs [free_start free_stop label shape]} (latents name)
+        parents (distinct (entry-parents name))
+        unknown (first (remove #(or (position %) (observed %)) parents))
+        before (sort (keep position parents))]
+    (when unknown
+      (fail where "unknown parent" "a latent or an observed node" (shown unknown)))
+    (when-not (every? #(< % (position name)) before)
+      (fail where (str "a parent of " name " does not come before it")))
+    (when-not (< free_start free_stop)
+      (fail where (str name " has no free column")))
+    {:name name
+     :label label
+     :shape shape
+     :free-start free_start
+     :free-size (- free_stop free_start)
+     :auxiliary auxiliary
+     :size (+ (- free_stop free_start) auxiliary)
+     :start start
+     :parents (vec before)
+     :observed (->> (keep observed parents)
+                    (map (fn [{:strs [start stop]}] [start (- stop start)]))
+                    sort
+                    vec)}))
+
+(defn structure
+  "The blocks, {:blocks :observed :state-dim :free-dim :observed-dim :residual ...}."
+  [manifest where]
+  (let [{:strs [latents observed]} (manifest "layout")
+        order (get-in manifest ["inverse" "latents"])
+        parents (get-in manifest ["inverse" "parents"])
+        {:strs [auxiliary layers hidden residual]} (manifest "architecture")
+        free-dim (tiled latents "free_start" "free_stop" (str where ": $.layout.latents"))
+        observed-dim (tiled observed "start" "stop" (str where ": $.layout.observed"))
+        by-name #(into {} (map (juxt (fn [v] (v "name")) identity)) %)
+        latents-by-name (by-name latents)
+        position (zipmap order (range))]
+    (when-not (and (= (set order) (set (keys latents-by-name)))
+                   (= (count order) (count latents) (count auxiliary)))
+      (fail where "inverse, layout and architecture have other latents"))
+    (when-not (and (int? layers) (<= 2 layers 64) (int? hidden) (<= 0 hidden 4096)
+                   (boolean? residual) (every? #(and (nat-int? %) (<= % 1000)) auxiliary))
+      (fail (str where ": $.architecture") "not a shape of a vector field"))
+    (let [blocks (reduce
+                  (fn [blocks [name auxiliary]]
+                    (let [{:keys [start size]} (peek blocks)]
+                      (conj blocks
+                            (block latents-by-name (by-name observed) position parents
+                                   (if start (+ start size) 0) name auxiliary
+                                   (str where ": $.inverse")))))
+                  [] (map vector order auxiliary))]
+      {:blocks (first (reduce (fn [[blocks start] block]
+                                (let [units (hidden-size hidden block)]
+                                  [(conj blocks (assoc block
+                                                       :hidden units
+                                                       :hidden-start start))
+                                   (+ start units)]))
+                              [[] 0] blocks))
+       :latents latents
+       :observed observed
+       :free-dim free-dim
+       :observed-dim observed-dim
+       :state-dim (reduce + (map :size blocks))
+       :layers layers
+       :residual residual})))
+
+(defn state-runs
+  "The column blocks of each row block in a layer whose blocks stand at `start`, with
+  `size`: those of the parents, then its own."
+  [{:keys [blocks]} start size]
+  (for [block blocks]
+    (vec (for [other (conj (mapv blocks (:parents block)) block)]
+           [[(start other) (size other)]]))))
+
+(defn affine-runs
+  "Per state column, the runs that its affine layer reads: the free columns of the
+  parents, then earlier free columns of the same block; none for auxiliary columns."
+  [{:keys [blocks]}]
+  (for [{:keys [start size free-size parents]} blocks
+        k (range size)]
+    [(if (< k free-size)
+       (conj (mapv (fn [j] [(:start (blocks j)) (:free-size (blocks j))]) parents)
+             [start k])
+       [])]))
+
+(defn affine-observed-runs
+  "Per state column, the runs of observed columns that its affine layer reads."
+  [{:keys [blocks]}]
+  (for [{:keys [size observed]} blocks, _ (range size)]
+    [observed]))
