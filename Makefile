@@ -4,7 +4,8 @@
 #   make run PROGRAM=state_space the same for clj-programs/state_space.daphne
 #       DAPHNE=path/to/checkout  let the original Daphne compile
 #       OBSERVE="x0=-9.7 x1=0.8" other data than the program's
-#       CONFIG=train.toml        other training settings;  SEED=1
+#       CONFIG=train.toml        other training settings;  SEED=1;  BUDGET=10m
+#       EVALUATE="--num-data-sets 1000"   other evaluation settings
 #   make test | test-fast | clojure-test | check | format | bench | golden | clean
 #
 # Everything a run makes stands in runs/PROGRAM; only what is out of date is made again.
@@ -18,6 +19,8 @@ RUN ?= runs/$(PROGRAM)
 DAPHNE ?=
 OBSERVE ?=
 CONFIG ?=
+BUDGET ?=
+EVALUATE ?=
 SEED ?= 0
 NUM_PARTICLES ?= 10000
 T ?= tests
@@ -31,7 +34,8 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo run install test test-fast test-slow clojure-test check format bench figures clean always
 
 demo:
-	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit
+	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=200s \
+	    EVALUATE='--num-data-sets 20 --num-particles 500'
 
 # --- installation -----------------------------------------------------------------
 
@@ -61,7 +65,8 @@ $(RUN)/.observe: always | $(RUN)
 	    || echo '$(OBSERVE) $(NUM_PARTICLES)' > $@
 
 $(RUN)/.training: always | $(RUN)
-	@echo '$(CONFIG) $(SEED)' | cmp -s - $@ || echo '$(CONFIG) $(SEED)' > $@
+	@echo '$(CONFIG) $(SEED) $(BUDGET)' | cmp -s - $@ \
+	    || echo '$(CONFIG) $(SEED) $(BUDGET)' > $@
 
 $(RUN)/graph.json: $(PROGRAM_FILE) $(RUN)/.compiler $(INSTALLED)
 	@$(BRIDGE) compile $(PROGRAM_FILE) -o $@ $(if $(DAPHNE),--daphne '$(DAPHNE)')
@@ -83,14 +88,19 @@ $(RUN)/artifact/manifest.json: $(RUN)/.model $(RUN)/.training $(CONFIG)
 	if [ $$state -nt $(RUN)/.model ] && [ $$state -nt $(RUN)/.training ] \
 	    $(if $(CONFIG),&& [ $$state -nt $(CONFIG) ]); then resume=--resume; fi; \
 	$(FLOWS) train $(RUN)/graph.json -o $(RUN)/artifact --seed $(SEED) \
-	    $(if $(CONFIG),--config $(CONFIG)) $$resume
+	    $(if $(CONFIG),--config $(CONFIG)) $(if $(BUDGET),--budget $(BUDGET)) $$resume
 
 $(RUN)/particles/summary.json: $(RUN)/artifact/manifest.json $(RUN)/graph.json $(RUN)/.observe
 	@$(FLOWS) sample $(RUN)/artifact $(RUN)/graph.json -o $(RUN)/particles \
-	    --num-particles $(NUM_PARTICLES) $(foreach o,$(OBSERVE),--observe $(o))
+	    --num-particles $(NUM_PARTICLES) $(foreach o,$(OBSERVE),--observe $(o)) \
+	    > /dev/null
 
-$(RUN)/evaluation.json: $(RUN)/artifact/manifest.json
-	@$(FLOWS) evaluate $(RUN)/artifact $(RUN)/graph.json -o $@
+$(RUN)/.evaluate: always | $(RUN)
+	@echo '$(EVALUATE)' | cmp -s - $@ || echo '$(EVALUATE)' > $@
+
+$(RUN)/evaluation.json: $(RUN)/artifact/manifest.json $(RUN)/.evaluate
+	@echo "measuring the flow as a proposal"
+	@$(FLOWS) evaluate $(RUN)/artifact $(RUN)/graph.json -o $@ $(EVALUATE) > /dev/null
 
 # --- the project's own checks --------------------------------------------------------
 
