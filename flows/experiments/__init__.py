@@ -1,0 +1,1 @@
+"""This package makes the figures of the paper: runs, measurements, pictures."""

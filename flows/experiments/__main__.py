@@ -1,0 +1,264 @@
+"""This file is `python -m flows.experiments`: it makes the figures of the paper.
+
+    python -m flows.experiments [--fast] [-o runs/figures] [--only fig3 ...]
+
+Each figure leaves NAME.json with its numbers and NAME.png; `claims.md` sets the numbers
+beside the paper's. A figure's files are written when it is done, so that an interrupted
+call loses one figure at most.
+"""
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from matplotlib.figure import Figure
+
+from daphne_bridge.command_line import guarded
+from daphne_bridge.compiler import compile_program
+from daphne_bridge.document import NodeNames, document_from_json
+from daphne_bridge.elimination_plans import PUBLISHED
+from daphne_bridge.graph import Graph
+from daphne_bridge.inversion import invert
+
+from ..cnf.engines import EngineFactory, choose_engine
+from ..cnf.structure import Structure, build_structure
+from ..folders import read_file, write_file
+from ..model.data_backed import DataBackedModel
+from ..model.density import Model
+from .claims import claims_table
+from .comparison import compare_objectives, compare_structures
+from .deconvolution import deconvolve, inverse_adjacency
+from .figures import (
+    draw_adjacency,
+    draw_deconvolution,
+    draw_evaluations,
+    draw_j_over_iterations,
+    draw_marginals,
+)
+from .marginals import compare_marginals
+from .patches import digit_patches, load_arrays, read_idx, shrink
+from .plan import FAST, FULL, FigurePlan
+
+__all__ = ["main"]
+
+_DPI = 130
+_TEXT_LIMIT = 2**20
+_HELD_OUT = 0.15
+_MOST_HELD_OUT = 400
+
+Drawn = tuple[dict[str, Any], dict[str, Figure]]
+"""Numbers, and pictures by name."""
+
+
+class _Experiments:
+    """The experiments by figure's name, with what they share.
+
+    Args:
+        plan: how long they run.
+        programs: folder of the programs.
+        patches: npz or IDX file of patches; digits if None.
+        note: told what is done.
+    """
+
+    def __init__(
+        self,
+        plan: FigurePlan,
+        programs: Path,
+        patches: Path | None,
+        note: Callable[[str], None],
+    ) -> None:
+        self.plan = plan
+        self.programs = programs
+        self.patches = patches
+        self.note = note
+        self.makers: dict[str, Callable[[], Drawn]] = {
+            "fig3": self.marginals,
+            "fig4": self.structures,
+            "fig6": self.objectives,
+            "fig8": self.adjacency,
+            "fig9": self.deconvolution,
+            "appendix_d": self.state_space,
+        }
+
+    @cached_property
+    def engine(self) -> EngineFactory:
+        """Engine that trains flows with block structure."""
+        return choose_engine(
+            "auto", on_compile=lambda: self.note("compiling the training kernel, once")
+        )
+
+    def graph(self, name: str) -> Graph:
+        """The graph of a program."""
+        path = self.programs / f"{name}.daphne"
+        text = read_file(path, "a program", limit=_TEXT_LIMIT).decode()
+        compilation = compile_program(text, str(path))
+        return Graph.from_document(
+            document_from_json(compilation.document),
+            NodeNames(labels=compilation.labels),
+        )
+
+    def published(self, name: str, auxiliary: int) -> tuple[Model, Structure]:
+        """A model and the structure of its inverse as published."""
+        graph = self.graph(name)
+        model = Model.from_graph(graph)
+        inverse = invert(graph, plans=PUBLISHED)
+        return model, build_structure(inverse, model.layout, auxiliary)
+
+    def marginals(self) -> Drawn:
+        """Figure 3."""
+        graph = self.graph("arithmetic_circuit")
+        model = Model.from_graph(graph)
+        config = self.plan.marginals
+        numbers = compare_marginals(
+            model,
+            build_structure(invert(graph), model.layout, config.augment),
+            config,
+            num_draws=self.plan.marginal_draws,
+            engine=self.engine,
+            note=self.note,
+        )
+        return numbers, {"fig3": draw_marginals(numbers)}
+
+    def structures(self) -> Drawn:
+        """Figures 4 and 5."""
+        model, structure = self.published("arithmetic_circuit", 10)
+        numbers = compare_structures(
+            model,
+            structure,
+            self.plan.structures,
+            engine=self.engine,
+            note=self.note,
+        )
+        iterations, networks = numbers["iterations"], numbers["networks"]
+        return numbers, {
+            "fig4": draw_j_over_iterations(iterations, networks),
+            "fig5": draw_evaluations(iterations, networks),
+        }
+
+    def objectives(self) -> Drawn:
+        """Figure 6."""
+        return self._objectives("arithmetic_circuit", 5, "fig6")
+
+    def state_space(self) -> Drawn:
+        """Appendix D."""
+        return self._objectives("state_space", 2, "appendix_d")
+
+    def adjacency(self) -> Drawn:
+        """Figure 8."""
+        numbers = inverse_adjacency(self.graph("convolution"))
+        return numbers, {"fig8": draw_adjacency(numbers)}
+
+    def deconvolution(self) -> Drawn:
+        """Figure 9."""
+        graph = self.graph("convolution")
+        model = Model.from_graph(graph)
+        where, arrays = self._arrays()
+        count = min((len(array) for array in arrays.values()), default=0)
+        kept_back = min(_MOST_HELD_OUT, max(1, int(_HELD_OUT * count)))
+        training, held_out = (
+            DataBackedModel.from_arrays(
+                model, {name: array[part] for name, array in arrays.items()}, where
+            )
+            for part in (slice(None, -kept_back), slice(-kept_back, None))
+        )
+        numbers = deconvolve(
+            graph,
+            training,
+            held_out,
+            iterations=self.plan.deconvolution_iterations,
+            hidden=self.plan.deconvolution_hidden,
+            engine=self.engine,
+            note=self.note,
+        )
+        numbers["patches"] = where
+        return numbers, {"fig9": draw_deconvolution(numbers)}
+
+    def _arrays(self) -> tuple[str, dict[str, Any]]:
+        if self.patches is None:
+            return "scikit-learn's digits", {"pixel": digit_patches(seed=0)}
+        if self.patches.suffix == ".npz":
+            return str(self.patches), load_arrays(self.patches)
+        return str(self.patches), {"pixel": shrink(read_idx(self.patches), seed=0)}
+
+    def _objectives(self, program: str, auxiliary: int, name: str) -> Drawn:
+        model, structure = self.published(program, auxiliary)
+        numbers = compare_objectives(
+            model,
+            structure,
+            self.plan.objectives,
+            engine=self.engine,
+            note=self.note,
+        )
+        curves = numbers["objectives"]
+        return numbers, {name: draw_j_over_iterations(numbers["iterations"], curves)}
+
+
+_NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d")
+
+
+@click.command()
+@click.option("--fast", is_flag=True, help="Minutes instead of hours.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("runs/figures"),
+    show_default=True,
+)
+@click.option(
+    "--programs",
+    type=click.Path(path_type=Path),
+    default=Path("clj-programs"),
+    show_default=True,
+    help="Folder of the programs.",
+)
+@click.option(
+    "--latents-from",
+    type=click.Path(path_type=Path),
+    help="Patches of figure 9: an npz file, or MNIST's IDX file of images.",
+)
+@click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Figures.")
+@guarded
+def main(
+    output: Path,
+    programs: Path,
+    latents_from: Path | None,
+    only: tuple[str, ...],
+    *,
+    fast: bool,
+) -> None:
+    """Make the figures of the paper; fig4 makes figure 5 too."""
+    torch.set_num_threads(1)
+    output.mkdir(parents=True, exist_ok=True)
+    experiments = _Experiments(
+        FAST if fast else FULL,
+        programs,
+        latents_from,
+        lambda text: click.echo(text, err=True),
+    )
+    for name in only or _NAMES:
+        click.echo(name, err=True)
+        numbers, pictures = experiments.makers[name]()
+        numbers = {"is_fast": fast, **numbers}
+        write_file(output / f"{name}.json", json.dumps(numbers, indent=1).encode())
+        for picture, figure in pictures.items():
+            buffer = BytesIO()
+            figure.savefig(buffer, format="png", dpi=_DPI)
+            write_file(output / f"{picture}.png", buffer.getvalue())
+    results = {
+        name: json.loads((output / f"{name}.json").read_text())
+        for name in _NAMES
+        if (output / f"{name}.json").exists()
+    }
+    table = claims_table(results)
+    write_file(output / "claims.md", table.encode())
+    click.echo(table, nl=False)
+
+
+if __name__ == "__main__":
+    main()

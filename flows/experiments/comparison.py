@@ -1,0 +1,287 @@
+r"""This file trains networks and objectives side by side and measures them alike.
+
+For each run and at a few iterations: J by an adaptive float64 solve with the exact
+divergence, on the same draws for all runs, and the evaluations that the paper's solver
+(Dormand-Prince at 1e-5, Hutchinson's divergence) needs in each direction.
+
+`structures`: faithful, full, random and FFJORD networks of the arithmetic circuit.
+`objectives`: forward, reverse and symmetric KL with the faithful network.
+"""
+
+import copy
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cnf.baselines import (
+    BASELINES,
+    GatedField,
+    build_baseline,
+    published_parameter_count,
+)
+from ..cnf.engine import AdaptiveEngine, Engine
+from ..cnf.engines import EngineFactory
+from ..cnf.flow import ConditionalFlow, build_flow
+from ..cnf.paper_engine import AdjointEngine, ExactTraceEngine
+from ..cnf.structure import Structure
+from ..cnf.vector_field import FieldConfig
+from ..losses import (
+    SymmetricEstimate,
+    draw_batch,
+    estimate_symmetric,
+    forward_kl,
+    reverse_kl,
+    symmetric,
+    symmetric_parts,
+)
+from ..model.density import Model
+from .published_training import (
+    Loss,
+    PublishedConfig,
+    scales_from_model,
+    train_as_published,
+)
+
+__all__ = [
+    "OBJECTIVES",
+    "ComparisonConfig",
+    "Measurement",
+    "band",
+    "compare_objectives",
+    "compare_structures",
+    "measure",
+    "objective_loss",
+]
+
+OBJECTIVES = {"forward": forward_kl, "reverse": reverse_kl, "symmetric": symmetric}
+
+_SCALE_DRAWS = 10_000
+_BATCH = 100
+_EVALUATION_ROWS = 100
+_TOLERANCE = 1e-5
+_MEASURE_SEED = 1_000_003
+_CLIQUES = FieldConfig(layers=4, hidden=0)
+_FUSED_STEPS = 10
+
+Note = Callable[[str], None]
+"""Told in words what is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonConfig:
+    """How long and how often.
+
+    Args:
+        iterations: of training.
+        checkpoints: measurements over them, apart from the one before training.
+        num_seeds: repetitions.
+        num_draws: joint draws of a measurement.
+        baseline_steps: equal steps that train networks without blocks; 0 for the
+            paper's adaptive solver with the adjoint, about 20 times slower.
+    """
+
+    iterations: int
+    checkpoints: int
+    num_seeds: int
+    num_draws: int
+    baseline_steps: int
+
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """Iterations after which a run is measured."""
+        parts = range(self.checkpoints + 1)
+        return tuple(self.iterations * k // self.checkpoints for k in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A flow at one moment.
+
+    Args:
+        j: with its two directions.
+        to_latent: evaluations of the paper's solver to draw; -1 where it gave up.
+        to_base: and to score.
+    """
+
+    j: SymmetricEstimate
+    to_latent: int
+    to_base: int
+
+
+def compare_structures(
+    model: Model,
+    structure: Structure,
+    config: ComparisonConfig,
+    *,
+    engine: EngineFactory,
+    note: Note,
+) -> dict[str, Any]:
+    """Return J and solver evaluations over training, per network.
+
+    The faithful network trains on the fast engine with the full cliques.
+
+    Args:
+        model: the target.
+        structure: of the faithful network.
+        config: how long.
+        engine: makes the engine of the faithful network.
+        note: told what is done.
+    """
+    results: dict[str, Any] = {"iterations": list(config.measured), "networks": {}}
+    for name in BASELINES:
+        runs = []
+        for seed in range(config.num_seeds):
+            flow, trainer, exact = _network(name, structure, config, engine, seed)
+            loss = objective_loss("symmetric", model, flow, trainer)
+            runs.append(list(_run(model, flow, loss, exact, config, seed)))
+            last = runs[-1][-1]
+            note(f"{name}, seed {seed}: J {last.j.symmetric.sentence()}")
+        results["networks"][name] = {
+            "parameters": flow.field.num_parameters(),
+            "multiply_adds": _multiply_adds(flow),
+            **_curves(runs),
+        }
+    results["published_faithful_parameters"] = published_parameter_count(structure)
+    return results
+
+
+def compare_objectives(
+    model: Model,
+    structure: Structure,
+    config: ComparisonConfig,
+    *,
+    engine: EngineFactory,
+    note: Note,
+) -> dict[str, Any]:
+    """Return J over training, per objective, with the faithful network."""
+    results: dict[str, Any] = {"iterations": list(config.measured), "objectives": {}}
+    for name in OBJECTIVES:
+        runs = []
+        for seed in range(config.num_seeds):
+            flow, trainer, exact = _network("faithful", structure, config, engine, seed)
+            loss = objective_loss(name, model, flow, trainer)
+            runs.append(list(_run(model, flow, loss, exact, config, seed)))
+            last = runs[-1][-1]
+            note(f"{name} KL, seed {seed}: J {last.j.symmetric.sentence()}")
+        results["objectives"][name] = _curves(runs)
+    return results
+
+
+def objective_loss(
+    name: str, model: Model, flow: ConditionalFlow, engine: Engine
+) -> Loss:
+    """Return the mean loss of fresh batches of 100 rows per direction."""
+    objective = OBJECTIVES[name]
+
+    def loss(generator: torch.Generator) -> Tensor:
+        batch = draw_batch(model, flow, _BATCH, generator=generator)
+        return objective(model, flow, batch, engine=engine).mean()
+
+    return loss
+
+
+def measure(
+    model: Model, flow: ConditionalFlow, exact: Engine, num_draws: int
+) -> Measurement:
+    """Return J and solver evaluations of a flow; the same draws each time.
+
+    Args:
+        model: the target.
+        flow: it is copied, not changed.
+        exact: an engine for quoted figures.
+        num_draws: joint draws.
+    """
+    generator = torch.Generator().manual_seed(_MEASURE_SEED)
+    precise = copy.deepcopy(flow).double()
+    paper = AdjointEngine(torch.Generator().manual_seed(_MEASURE_SEED), _TOLERANCE)
+    with torch.no_grad():
+        batch = draw_batch(model, precise, num_draws, generator=generator)
+        j = estimate_symmetric(*symmetric_parts(model, precise, batch, engine=exact))
+        few = batch.rows(0, _EVALUATION_ROWS)
+        try:
+            flow.base_to_latent(
+                few.base.to(torch.float32),
+                few.observed.to(torch.float32),
+                engine=paper,
+            )
+            flow.log_prob(
+                few.free.to(torch.float32),
+                few.auxiliary.to(torch.float32),
+                few.observed.to(torch.float32),
+                engine=paper,
+            )
+        except AssertionError:  # the solver gave up: too many steps
+            return Measurement(j, -1, -1)
+    return Measurement(j, paper.counts.to_latent, paper.counts.to_base)
+
+
+def band(values: Sequence[float]) -> dict[str, float]:
+    """Return the median with the 16 % and 84 % quantiles of repetitions."""
+    column = torch.tensor(list(values), dtype=torch.float64)
+    low, high = torch.quantile(column, column.new_tensor([0.16, 0.84])).tolist()
+    return {"median": statistics.median(values), "low": low, "high": high}
+
+
+def _network(
+    name: str,
+    structure: Structure,
+    config: ComparisonConfig,
+    engine: EngineFactory,
+    seed: int,
+) -> tuple[ConditionalFlow, Engine, Engine]:
+    """Return a new flow, the engine that trains it, and one for figures."""
+    exact: Engine = ExactTraceEngine(_TOLERANCE)
+    if name == "faithful":
+        flow = build_flow(structure, _CLIQUES, seed=seed)
+        return flow, engine(_FUSED_STEPS), AdaptiveEngine(_TOLERANCE)
+    trainer = AdjointEngine(
+        torch.Generator().manual_seed(seed),
+        _TOLERANCE,
+        num_steps=config.baseline_steps,
+    )
+    return build_baseline(name, structure, engine=exact, seed=seed), trainer, exact
+
+
+def _run(
+    model: Model,
+    flow: ConditionalFlow,
+    loss: Loss,
+    exact: Engine,
+    config: ComparisonConfig,
+    seed: int,
+) -> Iterator[Measurement]:
+    """Train and measure."""
+    scales_from_model(flow, model, _SCALE_DRAWS, seed=seed)
+    yield measure(model, flow, exact, config.num_draws)
+    due = set(config.measured)
+    settings = PublishedConfig(config.iterations)
+    for step in train_as_published(flow, loss, settings, seed=seed):
+        if step.iteration in due:
+            yield measure(model, flow, exact, config.num_draws)
+
+
+def _curves(runs: Sequence[Sequence[Measurement]]) -> dict[str, Any]:
+    moments = list(zip(*runs, strict=True))
+    return {
+        "j": [band([m.j.symmetric.mean for m in moment]) for moment in moments],
+        "j_standard_error": [
+            max(m.j.symmetric.standard_error for m in moment) for moment in moments
+        ],
+        "not_finite": [
+            sum(m.j.symmetric.num_non_finite for m in moment) for moment in moments
+        ],
+        "to_latent": [band([m.to_latent for m in moment]) for moment in moments],
+        "to_base": [band([m.to_base for m in moment]) for moment in moments],
+    }
+
+
+def _multiply_adds(flow: ConditionalFlow) -> int:
+    field = flow.field
+    if isinstance(field, GatedField):
+        return field.multiply_adds()
+    weights = sum(packing.size for packing in field.packings)
+    return weights + field.observed_packing.size

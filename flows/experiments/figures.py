@@ -1,0 +1,115 @@
+"""This file draws the figures from their numbers.
+
+Each function takes the dictionary that stands in the figure's JSON file and returns a
+matplotlib figure; nothing is computed here but places on paper.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = [
+    "draw_adjacency",
+    "draw_deconvolution",
+    "draw_evaluations",
+    "draw_j_over_iterations",
+    "draw_marginals",
+]
+
+_GREY = "gray"
+
+
+def draw_marginals(numbers: Mapping[str, Any]) -> Figure:
+    """Histograms of the model's and the flow's draws, per latent (figure 3)."""
+    latents = numbers["latents"]
+    columns = min(3, len(latents))
+    rows = -(-len(latents) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (name, latent) in zip(axes, latents.items(), strict=False):
+        ax.stairs(latent["model"], latent["edges"], fill=True, alpha=0.4, label="model")
+        ax.stairs(latent["flow"], latent["edges"], color="black", label="flow")
+        ax.set_title(f"{name}: KS {latent['ks']:.3f}")
+    for ax in axes[len(latents) :]:
+        ax.set_axis_off()
+    axes[0].legend()
+    return figure
+
+
+def draw_j_over_iterations(
+    iterations: Sequence[int], curves: Mapping[str, Mapping[str, Any]]
+) -> Figure:
+    """Median of J with the band of the seeds, per curve (figures 4, 6 and D)."""
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    ax = figure.subplots()
+    for name, curve in curves.items():
+        _draw_band(ax, iterations, curve["j"], name)
+    ax.set_yscale("log")
+    ax.set_ylabel("J, symmetric KL (nats)")
+    ax.set_xlabel("iteration")
+    ax.legend()
+    return figure
+
+
+def draw_evaluations(
+    iterations: Sequence[int], networks: Mapping[str, Mapping[str, Any]]
+) -> Figure:
+    """Solver evaluations in each direction over training (figure 5)."""
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for ax, key, title in (
+        (left, "to_latent", "base to latents"),
+        (right, "to_base", "latents to base"),
+    ):
+        for name, network in networks.items():
+            _draw_band(ax, iterations, network[key], name)
+        ax.set_title(title)
+        ax.set_xlabel("iteration")
+    left.set_ylabel("solver evaluations")
+    left.legend()
+    return figure
+
+
+def draw_adjacency(numbers: Mapping[str, Any]) -> Figure:
+    """The inverse's edges: a row per latent, columns its parents (figure 8)."""
+    figure = Figure(figsize=(7.0, 5.5), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(numbers["adjacency"], cmap="Greys", interpolation="nearest")
+    ax.axvline(len(numbers["rows"]) - 0.5, color="tab:red", linewidth=0.8)
+    ax.set_ylabel("latents, in sampling order")
+    ax.set_xlabel("parents: latents, then observed")
+    ax.set_title(
+        f"{numbers['edges']} of {numbers['edges_of_a_full_acyclic_inverse']} edges"
+    )
+    return figure
+
+
+def draw_deconvolution(numbers: Mapping[str, Any]) -> Figure:
+    """Per patch: input, filter, output, samples, reconstructions (figure 9)."""
+    examples = numbers["examples"]
+    rows = len(examples["inputs"])
+    samples = len(examples["samples"][0])
+    figure = Figure(figsize=(1.0 * (3 + 2 * samples), 1.05 * rows))
+    axes = figure.subplots(rows, 3 + 2 * samples, squeeze=False)
+    for row in range(rows):
+        images = [examples[key][row] for key in ("inputs", "filters", "outputs")]
+        images += examples["samples"][row] + examples["reconstructions"][row]
+        names = ["input", "filter", "output"]
+        names += [f"sample {n + 1}" for n in range(samples)]
+        names += [f"conv {n + 1}" for n in range(samples)]
+        for ax, image, name in zip(axes[row], images, names, strict=True):
+            ax.imshow(image, cmap=_GREY)
+            ax.set_axis_off()
+            if row == 0:
+                ax.set_title(name, fontsize=8)
+    return figure
+
+
+def _draw_band(
+    ax: Axes, iterations: Sequence[int], bands: Sequence[Mapping[str, float]], name: str
+) -> None:
+    (line,) = ax.plot(iterations, [b["median"] for b in bands], label=name)
+    low, high = ([b[key] for b in bands] for key in ("low", "high"))
+    ax.fill_between(iterations, low, high, alpha=0.25, color=line.get_color())

@@ -1,0 +1,157 @@
+"""This file makes image patches for the deconvolution: digits, MNIST files, npz files.
+
+- `digit_patches`: scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged to
+  9x9 by linear interpolation (extra ``digits``).
+- `read_idx`: an IDX file of images, the format of MNIST, gzipped or not; `shrink` makes
+  9x9 patches of its images by averaging.
+- `save_patches`, `load_arrays`: npz files as ``--latents-from`` reads them.
+
+Grey values are integers. A uniform draw of one grey step is added, as a flow cannot fit
+the density of a number that never varies, and all pixels together are then brought to
+mean 0 and standard deviation 1, the scale of the program's own prior.
+
+References:
+    LeCun, Cortes, Burges, "The MNIST database of handwritten digits" (IDX format).
+    Theis, van den Oord, Bethge, "A note on the evaluation of generative models", ICLR
+    2016 (uniform noise for integer data).
+"""
+
+import gzip
+import io
+import math
+import zipfile
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+
+from ..errors import ArtifactError, Problem
+from ..folders import read_file, write_file
+
+__all__ = [
+    "digit_patches",
+    "load_arrays",
+    "read_idx",
+    "save_patches",
+    "shrink",
+    "standardise",
+]
+
+SIZE = 9
+_LIMIT = 2**31
+_IDX_BYTES = 8
+_GREY_STEP = 1.0
+
+
+def digit_patches(*, seed: int) -> Float[np.ndarray, "image row column"]:
+    """Return scikit-learn's digits as 9x9 patches, standardised.
+
+    Raises:
+        ArtifactError: If scikit-learn is not installed.
+    """
+    if find_spec("sklearn") is None:
+        raise ArtifactError(
+            Problem(
+                "digits",
+                "scikit-learn is not installed",
+                "pip install 'daphne-bridge[digits]', or a file of patches",
+            )
+        )
+    datasets: Any = import_module("sklearn.datasets")
+    images = torch.from_numpy(np.asarray(datasets.load_digits().images))
+    enlarged = torch.nn.functional.interpolate(
+        images[:, None], size=(SIZE, SIZE), mode="bilinear", align_corners=True
+    )
+    return standardise(enlarged[:, 0].numpy(), step=_GREY_STEP, seed=seed)
+
+
+def shrink(
+    images: Shaped[np.ndarray, "image row column"], *, seed: int
+) -> Float[np.ndarray, "image row column"]:
+    """Return images of integers as 9x9 patches of averages, standardised."""
+    whole = torch.from_numpy(images.astype(np.float64))
+    small = torch.nn.functional.adaptive_avg_pool2d(whole[:, None], SIZE)
+    return standardise(small[:, 0].numpy(), step=_GREY_STEP, seed=seed)
+
+
+def standardise(
+    images: Float[np.ndarray, "image row column"], *, step: float, seed: int
+) -> Float[np.ndarray, "image row column"]:
+    """Return images with noise of a grey step, at mean 0 and standard deviation 1."""
+    noise = np.random.default_rng(seed).uniform(0.0, step, images.shape)
+    noisy = images + noise
+    return np.asarray((noisy - noisy.mean()) / noisy.std(), dtype=np.float64)
+
+
+def read_idx(path: Path) -> Shaped[np.ndarray, "image row column"]:
+    """Return the images of an IDX file of bytes.
+
+    Raises:
+        ArtifactError: If the file is none, or cut off.
+    """
+    content = read_file(path, "an IDX file of images", limit=_LIMIT)
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError) as error:
+            raise ArtifactError(Problem(str(path), f"not gzip: {error}")) from None
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _IDX_BYTES:
+        raise ArtifactError(
+            Problem(
+                str(path),
+                "not an IDX file of bytes",
+                "it to begin with 00 00 08",
+                content[:3].hex(" "),
+            )
+        )
+    rank = content[3]
+    if rank != 3:
+        raise ArtifactError(
+            Problem(str(path), "not images", "3 dimensions", f"{rank} dimensions")
+        )
+    start = 4 + 4 * rank
+    if len(content) < start:
+        raise ArtifactError(Problem(str(path), "the header is cut off"))
+    shape = tuple(np.frombuffer(content[4:start], dtype=">u4").tolist())
+    size = math.prod(shape)
+    if len(content) - start != size or not size:
+        raise ArtifactError(
+            Problem(
+                str(path),
+                "the file is cut off, too long or empty",
+                f"{size} bytes of images",
+                f"{len(content) - start}",
+            )
+        )
+    return np.frombuffer(content[start:], dtype=np.uint8).reshape(shape)
+
+
+def save_patches(
+    path: Path, patches: Float[np.ndarray, "image row column"], name: str = "pixel"
+) -> None:
+    """Write patches as an npz file for the latents of a name."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: patches})  # type: ignore[arg-type]
+    write_file(path, buffer.getvalue())
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file by name; nothing in it is run.
+
+    Raises:
+        ArtifactError: If it is no npz file of plain arrays.
+    """
+    content = read_file(path, "an npz file", limit=_LIMIT)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise ArtifactError(
+                    Problem(str(path), "one array without a name", "an npz file")
+                )
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactError(Problem(str(path), f"not an npz file: {error}")) from None

@@ -1,0 +1,29 @@
+"""Tests of flows.experiments.claims."""
+
+from flows.experiments.claims import claims_table
+
+
+def test_only_figures_that_were_made_have_rows():
+    assert claims_table({}).splitlines() == [
+        "| claim | paper | here |",
+        "|---|---|---|",
+    ]
+
+
+def test_numbers_stand_beside_the_paper():
+    table = claims_table(
+        {
+            "fig9": {
+                "mean_squared_error_over_variance": 1.0123,
+                "its_standard_error": 0.021,
+                "iterations": 7,
+            },
+            "fig6": {
+                "iterations": [0, 50],
+                "objectives": {"forward": {"j": [{"median": 9.0}, {"median": 4.25}]}},
+            },
+        }
+    )
+    assert "1 for the exact posterior | 1.012 ± 0.021 after 7 iterations |" in table
+    assert "after 50 iterations" in table
+    assert "forward 4.25" in table

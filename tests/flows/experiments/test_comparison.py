@@ -1,0 +1,91 @@
+"""Tests of flows.experiments.comparison."""
+
+import pytest
+import torch
+
+from daphne_bridge.elimination_plans import PUBLISHED
+from daphne_bridge.inversion import invert
+from flows.cnf.baselines import BASELINES
+from flows.cnf.engine import AdaptiveEngine, TorchEngine
+from flows.cnf.flow import build_flow
+from flows.cnf.structure import build_structure
+from flows.cnf.vector_field import FieldConfig
+from flows.experiments.comparison import (
+    OBJECTIVES,
+    ComparisonConfig,
+    band,
+    compare_objectives,
+    compare_structures,
+    measure,
+)
+from flows.model.density import Model
+from tests.flows.cnf.models import gaussian_tree
+
+from .programs import program
+
+SHORT = ComparisonConfig(
+    iterations=2, checkpoints=1, num_seeds=2, num_draws=10, baseline_steps=2
+)
+
+
+@pytest.fixture(scope="module")
+def circuit():
+    graph = program("arithmetic_circuit")
+    model = Model.from_graph(graph)
+    return model, build_structure(invert(graph, plans=PUBLISHED), model.layout, 1)
+
+
+def test_the_band_is_the_median_with_the_outer_quantiles():
+    found = band([float(n) for n in range(101)][::-1])
+    assert found == pytest.approx({"median": 50.0, "low": 16.0, "high": 84.0})
+
+
+def test_runs_are_measured_at_equal_distances():
+    config = ComparisonConfig(100, 4, 1, 10, 2)
+    assert config.measured == (0, 25, 50, 75, 100)
+
+
+def test_all_networks_are_trained_and_measured_alike(circuit):
+    notes = []
+    numbers = compare_structures(*circuit, SHORT, engine=TorchEngine, note=notes.append)
+    assert numbers["iterations"] == [0, 2]
+    assert tuple(numbers["networks"]) == BASELINES
+    for network in numbers["networks"].values():
+        assert len(network["j"]) == len(network["to_base"]) == 2
+        assert network["j"][0]["low"] <= network["j"][0]["high"]
+        assert network["not_finite"] == [0, 0]
+        assert all(moment["median"] > 0 for moment in network["to_latent"])
+    assert len(notes) == len(BASELINES) * 2
+    # two of the twelve edges' ends are 2 x 2 blocks: counted by hand
+    full = numbers["networks"]["full"]
+    assert full["multiply_adds"] == 12 * (12 + 2 + 1) + 3 * 12 * 12
+    faithful = numbers["networks"]["faithful"]
+    assert faithful["multiply_adds"] == 4 * (9 + 6) * 4 + 3 * 2
+
+
+def test_all_objectives_are_compared_from_equal_starts(circuit):
+    numbers = compare_objectives(
+        *circuit, SHORT, engine=TorchEngine, note=lambda _: None
+    )
+    curves = numbers["objectives"]
+    assert set(curves) == set(OBJECTIVES)
+    starts = {curve["j"][0]["median"] for curve in curves.values()}
+    ends = {curve["j"][1]["median"] for curve in curves.values()}
+    assert len(starts) == 1
+    assert len(ends) == 3
+
+
+def test_a_measurement_is_the_exact_divergence_of_a_gaussian_flow():
+    model, structure = gaussian_tree()
+    flow = build_flow(structure, FieldConfig(layers=2, hidden=0)).double()
+    generator = torch.Generator().manual_seed(0)
+    draws = model.sample(50_000, generator=generator)
+    flow.normalisation.fit(draws.latents, draws.observed)
+    with torch.no_grad():
+        for parameter in flow.field.parameters():
+            parameter.zero_()
+    # without a field the affine layer alone is the posterior, and J is 0
+    found = measure(model, flow.float(), AdaptiveEngine(1e-6), 500)
+    assert abs(found.j.symmetric.mean) < 5 * found.j.symmetric.standard_error + 1e-3
+    assert found.to_latent > 0
+    assert found.to_base > 0

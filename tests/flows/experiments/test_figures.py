@@ -1,0 +1,47 @@
+"""Tests of flows.experiments.figures."""
+
+import pytest
+
+pytest.importorskip("matplotlib")
+figures = pytest.importorskip("flows.experiments.figures")
+
+
+def bands(*medians):
+    return [{"median": m, "low": m / 2, "high": 2 * m} for m in medians]
+
+
+def test_curves_show_the_numbers_they_were_given():
+    curves = {"a": {"j": bands(8.0, 4.0)}, "b": {"j": bands(2.0, 1.0)}}
+    figure = figures.draw_j_over_iterations([0, 10], curves)
+    (ax,) = figure.axes
+    assert [line.get_label() for line in ax.lines] == ["a", "b"]
+    assert ax.lines[1].get_xydata().tolist() == [[0.0, 2.0], [10.0, 1.0]]
+
+
+def test_evaluations_are_drawn_per_direction():
+    networks = {"full": {"to_latent": bands(20, 26), "to_base": bands(14, 32)}}
+    figure = figures.draw_evaluations([0, 10], networks)
+    left, right = figure.axes
+    assert left.lines[0].get_ydata().tolist() == [20, 26]
+    assert right.lines[0].get_ydata().tolist() == [14, 32]
+
+
+def test_every_latent_has_a_panel_with_its_statistic():
+    latent = {"ks": 0.0123, "edges": [0.0, 1.0, 2.0], "model": [1, 2], "flow": [2, 1]}
+    numbers = {"latents": {f"z{i}": latent for i in range(4)}}
+    figure = figures.draw_marginals(numbers)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[:4] == [f"z{i}: KS 0.012" for i in range(4)]
+
+
+def test_a_patch_has_one_row_of_images():
+    examples = {
+        "inputs": [[[0.0]]],
+        "filters": [[[1.0]]],
+        "outputs": [[[2.0]]],
+        "samples": [[[[3.0]], [[4.0]]]],
+        "reconstructions": [[[[5.0]], [[6.0]]]],
+    }
+    figure = figures.draw_deconvolution({"examples": examples})
+    shown = [float(ax.images[0].get_array()[0, 0]) for ax in figure.axes]
+    assert shown == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
