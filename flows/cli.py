@@ -5,6 +5,7 @@ import torch
 
 from daphne_bridge import __version__
 
+from .commands.diagnose import diagnose_command
 from .commands.evaluate import evaluate_command
 from .commands.sample import sample
 from .commands.smc import smc
@@ -33,6 +34,7 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(sample)
+main.add_command(diagnose_command)
 main.add_command(smc)
 main.add_command(evaluate_command)
 main.add_command(summary)

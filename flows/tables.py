@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["evaluation_table", "posterior_table"]
+__all__ = ["diagnosis_table", "evaluation_table", "posterior_table"]
 
 
 def _number(value: float | None, digits: int = 4) -> str:
@@ -112,4 +112,42 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> RenderableType:
         f"{evaluation['multiply_adds']} multiply-adds each",
     )
     table.add_row("parameters", str(evaluation["num_parameters"]), "")
+    return table
+
+
+def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
+    """Return the figures of `diagnose` as a table.
+
+    Args:
+        diagnosis: What `diagnosis.json` holds.
+    """
+    config = diagnosis["config"]
+    table = Table(title="where the flow is wrong", title_justify="left")
+    for heading in ("figure", "value"):
+        table.add_column(heading)
+    ess = sorted(diagnosis["ess_fractions"])
+    table.add_row(
+        "data sets", f"{config['num_data_sets']}, N = {config['num_particles']}"
+    )
+    table.add_row("ESS / N, median", _number(ess[len(ess) // 2], 3))
+    table.add_row("ESS / N, worst", _number(ess[0], 3))
+    high = sum(k is not None and k > 0.7 for k in diagnosis["k_hats"])
+    table.add_row("Pareto k-hat above 0.7", f"{high} data sets")
+    latents = diagnosis["latents"]
+    worst = max(latents, key=lambda latent: latent["ks"])
+    table.add_row("KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})")
+    wrong = [latent["name"] for latent in latents if not latent["is_calibrated"]]
+    table.add_row(
+        "calibration ranks",
+        "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
+    )
+    weak = sorted(
+        diagnosis["nodes"], key=lambda node: node["variance"] or 0.0, reverse=True
+    )
+    table.add_row(
+        "variance of log weights",
+        f"{_number(diagnosis['log_weight_variance'], 3)} nats²",
+    )
+    for node in weak[:5]:
+        table.add_row(f"  of it {node['name']}", _number(node["variance"], 3))
     return table

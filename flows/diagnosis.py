@@ -1,0 +1,302 @@
+r"""This file finds out where a trained flow is wrong, over data that its model draws.
+
+For every prior-predictive data set x, with truth z, the flow draws N particles:
+
+- ESS / N and Pareto k-hat of their weights;
+- simulation-based calibration: the rank of the truth among the flow's own draws is
+  uniform if q(z | x) is the posterior; expected coverage is the share of truths inside
+  the central intervals of the draws, from the same ranks;
+- weakness of a node. In sampling order let c_i collect what enters when latent i is
+  drawn: the log densities of all nodes whose last latent is i, minus log q(z_i | ...).
+  Then log w = Σ c_i, so Var(log w) = Σ Cov(c_i, log w), within one data set. The mean
+  of Cov(c_i, log w) over data sets is what node i costs, in squared nats; it may be
+  negative where one node makes up for another. The log-determinant of free coordinates
+  is shared out by adding the nodes one by one.
+
+Marginals: per latent the Kolmogorov-Smirnov statistic between truths and one draw each.
+
+References:
+    Talts, Betancourt, Simpson, Vehtari, Gelman (2018), Validating Bayesian inference
+    algorithms with simulation-based calibration, https://arxiv.org/abs/1804.06788
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .cnf.flow import ConditionalFlow
+from .inference.diagnostics import (
+    RankHistogram,
+    ks_statistic,
+    pareto_k_hat,
+    rank_histogram,
+    sbc_ranks,
+)
+from .inference.weights import WeightTotals
+from .losses import draw_batch
+from .model.density import Model
+
+__all__ = ["Diagnosis", "DiagnosisConfig", "DiagnosisProgress", "diagnose"]
+
+COVERAGE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_SBC_DRAWS = 99
+_LEVEL = 0.99
+_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisConfig:
+    """How much is drawn.
+
+    Attributes:
+        num_data_sets: Prior-predictive data sets.
+        num_particles: Particles for each, 100 or more.
+        seed: Of every draw.
+    """
+
+    num_data_sets: int = 1000
+    num_particles: int = 100
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LatentDiagnosis:
+    """What was found about one number among the latents.
+
+    Attributes:
+        name: Label, with the position in a vector.
+        ks: Kolmogorov-Smirnov statistic of its marginal.
+        ranks: Calibration ranks in bins, with their band.
+        coverage: Share of truths inside the central intervals.
+    """
+
+    name: str
+    ks: float
+    ranks: RankHistogram
+    coverage: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWeakness:
+    """What one latent's conditional costs.
+
+    Attributes:
+        name: Label of the latent.
+        variance: Its part of the variance of log weights, in squared nats.
+    """
+
+    name: str
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything that was found.
+
+    Attributes:
+        ess_fractions: ESS / N of every data set.
+        k_hats: Pareto k-hat of every data set.
+        latents: One entry per number among the latents.
+        log_weight_variance: Mean variance of log weights within a data set.
+        nodes: Parts of this variance, in sampling order.
+        coverage_levels: Masses of the central intervals.
+        config: How much was drawn.
+    """
+
+    ess_fractions: tuple[float, ...]
+    k_hats: tuple[float, ...]
+    latents: tuple[LatentDiagnosis, ...]
+    log_weight_variance: float
+    nodes: tuple[NodeWeakness, ...]
+    coverage_levels: tuple[float, ...]
+    config: DiagnosisConfig
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the ranks of every latent stay inside the joint 99 % band."""
+        return all(latent.ranks.is_uniform for latent in self.latents)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; null stands for what is not finite."""
+        plain: dict[str, Any] = _finite(asdict(self))
+        plain["is_calibrated"] = self.is_calibrated
+        for entry, latent in zip(plain["latents"], self.latents, strict=True):
+            entry["is_calibrated"] = latent.ranks.is_uniform
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisProgress:
+    """How far a diagnosis is.
+
+    Attributes:
+        fraction: Share of the way, from 0 to 1.
+        result: The diagnosis, with the last report only.
+    """
+
+    fraction: float
+    result: Diagnosis | None = None
+
+
+def diagnose(
+    model: Model, flow: ConditionalFlow, config: DiagnosisConfig
+) -> Iterator[DiagnosisProgress]:
+    """Yield progress, and the diagnosis with the last report.
+
+    Args:
+        model: The target, float64.
+        flow: In the model's columns, float64.
+        config: How much to draw.
+
+    Raises:
+        ValueError: If too little is drawn to say anything.
+    """
+    if config.num_particles <= _SBC_DRAWS or config.num_data_sets < 2:
+        raise ValueError(
+            f"diagnosis: expected more than {_SBC_DRAWS} particles and 1 data set;"
+            f" got {config.num_particles} and {config.num_data_sets}"
+        )
+    return _diagnose(model, flow, config)
+
+
+@torch.no_grad()
+def _diagnose(
+    model: Model, flow: ConditionalFlow, config: DiagnosisConfig
+) -> Iterator[DiagnosisProgress]:
+    generator = torch.Generator().manual_seed(config.seed)
+    terms_of = _Contributions(model, flow)
+    num = config.num_particles
+    ess: list[float] = []
+    k_hats: list[float] = []
+    ranks, truths, firsts, costs, totals = [], [], [], [], []
+    sets = max(1, _ROWS // num)
+    for start in range(0, config.num_data_sets, sets):
+        count = min(sets, config.num_data_sets - start)
+        batch = draw_batch(model, flow, count, generator=generator)
+        observed = batch.observed.repeat_interleave(num, 0)
+        base = flow.sample_base(count * num, generator=generator)
+        latents, parts = terms_of(base, observed)
+        parts = parts.reshape(count, num, -1)
+        latents = latents.reshape(count, num, -1)
+        truth = model.constrain(batch.free)[0]
+        log_weights = parts.sum(2)
+        for row in range(count):
+            weights = log_weights[row]
+            ess.append(WeightTotals.from_log_weights(weights).ess_fraction)
+            k_hats.append(pareto_k_hat(weights))
+            draws = latents[row, :_SBC_DRAWS]
+            ranks.append(sbc_ranks(truth[row], draws, generator=generator))
+            possible = parts[row][weights > -math.inf]
+            if possible.shape[0] > 1:
+                sums = possible.sum(1)
+                gap = (sums - sums.mean()) / (possible.shape[0] - 1)
+                costs.append(gap @ (possible - possible.mean(0)))
+                totals.append(sums.var())
+        truths.append(truth)
+        firsts.append(latents[:, -1])
+        yield DiagnosisProgress((start + count) / config.num_data_sets)
+    names = [n for variable in model.layout.latents for n in variable.column_names]
+    statistics = ks_statistic(torch.cat(truths), torch.cat(firsts)).tolist()
+    nodes = torch.stack(costs).mean(0).tolist() if costs else [math.nan] * len(names)
+    labels = {v.name: v.label for v in model.layout.latents}
+    result = Diagnosis(
+        tuple(ess),
+        tuple(k_hats),
+        _latents(names, statistics, torch.stack(ranks)),
+        float(torch.stack(totals).mean()) if totals else math.nan,
+        tuple(
+            NodeWeakness(labels[block.name], value)
+            for block, value in zip(flow.structure.blocks, nodes, strict=True)
+        ),
+        COVERAGE_LEVELS,
+        config,
+    )
+    yield DiagnosisProgress(1.0, result)
+
+
+class _Contributions:
+    """Splits log weights into the parts of the latents in sampling order."""
+
+    def __init__(self, model: Model, flow: ConditionalFlow) -> None:
+        self._model = model
+        self._flow = flow
+        blocks = flow.structure.blocks
+        place = {block.name: i for i, block in enumerate(blocks)}
+        graph = model.graph
+
+        def last(name: str) -> int:
+            scope = [*graph.node(name).parents, name]
+            return max((place[each] for each in scope if each in place), default=0)
+
+        self._prior = torch.tensor([last(v.name) for v in model.layout.latents])
+        self._likelihood = torch.tensor([last(v.name) for v in model.layout.observed])
+        variables = {v.name: v for v in model.layout.latents}
+        self._variables = [variables[block.name] for block in blocks]
+        self._auxiliary = [block.auxiliary for block in blocks]
+
+    def __call__(
+        self, base: Float[Tensor, "row base"], observed: Float[Tensor, "row observed"]
+    ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row node"]]:
+        """Return latents, and the parts of their log weights."""
+        flow, model = self._flow, self._model
+        free, auxiliary, log_det = flow.base_to_latent(base, observed)
+        latents, total = model.constrain(free)
+        parts = log_det - flow.base_log_prob(base)
+        parts.index_add_(1, self._prior, model.log_prior_terms(latents, observed))
+        parts.index_add_(
+            1, self._likelihood, model.log_likelihood_terms(latents, observed)
+        )
+        column = 0
+        for i, count in enumerate(self._auxiliary):
+            own = auxiliary[:, column : column + count]
+            parts[:, i] -= (0.5 * own.square() + 0.5 * math.log(2.0 * math.pi)).sum(1)
+            column += count
+        so_far = torch.zeros_like(free)
+        before = torch.zeros_like(total)
+        for i, variable in enumerate(self._variables):
+            columns = slice(variable.free_start, variable.free_stop)
+            so_far[:, columns] = free[:, columns]
+            is_last = i == len(self._variables) - 1
+            reached = total if is_last else model.constrain(so_far)[1]
+            parts[:, i] += reached - before
+            before = reached
+        return latents, parts
+
+
+def _latents(
+    names: list[str], statistics: list[float], ranks: Int[Tensor, "data_set latent"]
+) -> tuple[LatentDiagnosis, ...]:
+    num_sets = ranks.shape[0]
+    bins = next(b for b in (20, 10, 5, 4, 2, 1) if num_sets >= 10 * b or b == 1)
+    # How far a truth lies from the middle of its draws, as a mass between 0 and 1.
+    distance = ((ranks + 0.5) / (_SBC_DRAWS + 1) * 2.0 - 1.0).abs()
+    return tuple(
+        LatentDiagnosis(
+            name,
+            statistic,
+            rank_histogram(
+                ranks[:, i],
+                _SBC_DRAWS,
+                num_bins=bins,
+                level=_LEVEL,
+                num_histograms=len(names),
+            ),
+            tuple(float((distance[:, i] < p).double().mean()) for p in COVERAGE_LEVELS),
+        )
+        for i, (name, statistic) in enumerate(zip(names, statistics, strict=True))
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
