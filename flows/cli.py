@@ -7,7 +7,9 @@ from daphne_bridge import __version__
 
 from .commands.diagnose import diagnose_command
 from .commands.evaluate import evaluate_command
+from .commands.inspect import inspect_command
 from .commands.sample import sample
+from .commands.serve import serve
 from .commands.smc import smc
 from .commands.summary import summary
 from .commands.train import train
@@ -34,7 +36,9 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(sample)
-main.add_command(diagnose_command)
 main.add_command(smc)
+main.add_command(diagnose_command)
 main.add_command(evaluate_command)
 main.add_command(summary)
+main.add_command(inspect_command)
+main.add_command(serve)

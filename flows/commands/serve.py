@@ -1,0 +1,52 @@
+"""This file is `daphne-flows serve`: requests on standard input, draws on output."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from daphne_bridge.command_line import guarded
+
+from ..artifact import Artifact
+from ..command_input import PATH, load_graph, load_model
+from ..errors import FlowsError, Problem
+from ..flow_proposal import FlowProposal
+from ..serving import Server, request_lines
+
+__all__ = ["serve"]
+
+
+@click.command()
+@click.argument("artifact", type=PATH)
+@click.argument("graph", type=PATH)
+@click.option("--stdio", is_flag=True, help="Read requests from standard input.")
+@click.option(
+    "--max-particles",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Most draws of one request.",
+)
+@guarded
+def serve(artifact: Path, graph: Path, max_particles: int, *, stdio: bool) -> None:
+    """Answer lines of JSON with draws from ARTIFACT, a flow of the model GRAPH.
+
+    \b
+    {"observe": {"x0": -9.7}, "num_particles": 100, "seed": 1}
+    {"latents": {"sample1": [...]}, "log_q": [...], "log_joint": [...],
+     "log_weights": [...]}
+
+    GRAPH gives supports, names and the target density; data that a request leaves out
+    is GRAPH's. One answer per line; {"error": {where, what, expected, got}} for a line
+    that cannot be answered. Ends with the input.
+    """  # noqa: D301 - the command line library reads \\b as a character
+    if not stdio:
+        raise FlowsError(Problem("serve", "no way to listen", "--stdio"))
+    checked = load_graph(graph)
+    model = load_model(checked)
+    flow = Artifact.load(artifact).flow_for(checked, model.layout)
+    server = Server(FlowProposal(flow, model), max_particles)
+    output = sys.stdout.buffer
+    for line in request_lines(sys.stdin.buffer):
+        output.write(server.answer(line).encode() + b"\n")
+        output.flush()
