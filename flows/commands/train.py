@@ -35,7 +35,7 @@ from ..command_input import (
 from ..errors import FlowsError
 from ..folders import check_folder_place, write_file
 from ..model.density import Model
-from ..training import Fit, Report, fit
+from ..training import Fit, Report, fit, prepare_structure
 from ..training_config import (
     TrainingConfig,
 )
@@ -129,7 +129,12 @@ def _engine(name: str) -> EngineFactory:
 def _new_flow(
     graph: Graph, model: Model, settings: TrainingConfig, seed: int
 ) -> ConditionalFlow:
-    structure = build_structure(invert(graph), model.layout, settings.augment)
+    structure = prepare_structure(
+        model,
+        build_structure(invert(graph), model.layout, settings.augment),
+        num_draws=settings.normalisation_draws,
+        seed=seed,
+    )
     return build_flow(structure, settings.flow, seed=seed)
 
 
