@@ -4,7 +4,8 @@ Daphne's JSON writes symbols, keywords and node names alike as plain text, leave
 functions inside `observe` uninlined, and has calls, sequences and argument lists all
 as arrays. The reader resolves a bare name in this order: local name, node, constant of
 the language, and, where a call takes data (`get`, `hash-map`, `=` ...), keyword. User
-functions, `let`, `loop` and `foreach` are inlined; `if` with a constant condition is
+functions, `let`, `loop`, `foreach`, and `reduce`, `map`, `apply`, `filter` over a
+collection of known length are inlined; `if` with a constant condition is
 decided before its branches are read, so that recursion over known data ends. What
 remains unknown is reported with its JSON path; nothing is guessed.
 
@@ -19,7 +20,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import Problem
-from .expression import Call, Constant, Expression, ExpressionTable, is_false
+from .expression import (
+    Call,
+    Constant,
+    EvaluationError,
+    Expression,
+    ExpressionTable,
+    evaluate,
+    free_names,
+    is_false,
+)
 from .families import FAMILIES
 from .primitives import PRIMITIVES, Keyword
 
@@ -53,6 +63,9 @@ _TAKES_KEYWORDS = frozenset(
         "append",
     ]
 )
+
+_RANDOM = object()
+"""Says that a value depends on a node, or has none."""
 
 Path = tuple[Any, ...]
 """Where a term stands, linked: `(path of what contains it, key)`, or `()`."""
@@ -472,6 +485,115 @@ class TermReader:
             items.append(body)
         return self._table.call("vector", items)
 
+    def _map(self, term: list[Any], scope: Scope, path: Path) -> _Step:
+        """Read `["map" or "mapv", function, collection, ...]`."""
+        if len(term) < 3:
+            raise self._refuse(path, f"malformed {term[0]}", '["map", f, values]')
+        function = self._function_argument(term, scope, path)
+        columns = []
+        for index in range(2, len(term)):
+            collection = yield term[index], scope, (path, index)
+            columns.append(self._elements(collection, term[0], (path, index)))
+        results = []
+        for row in zip(*columns, strict=False):
+            results.append((yield self._called(function, row, scope, path)))
+        return self._table.call("vector", results)
+
+    def _reduce(self, term: list[Any], scope: Scope, path: Path) -> _Step:
+        """Read `["reduce", function, collection]`, or with a start before it."""
+        if len(term) not in (3, 4):
+            raise self._refuse(path, "malformed reduce", '["reduce", f, values]')
+        function = self._function_argument(term, scope, path)
+        items: tuple[Expression, ...] = ()
+        if len(term) == 4:
+            items = ((yield term[2], scope, (path, 2)),)
+        last = len(term) - 1
+        collection = yield term[last], scope, (path, last)
+        items += self._elements(collection, "reduce", (path, last))
+        if not items:
+            return (yield [function], scope, path)
+        result = items[0]
+        for item in items[1:]:
+            result = yield self._called(function, (result, item), scope, path)
+        return result
+
+    def _apply(self, term: list[Any], scope: Scope, path: Path) -> _Step:
+        """Read `["apply", function, argument, ..., collection]`."""
+        if len(term) < 3:
+            raise self._refuse(path, "malformed apply", '["apply", f, values]')
+        function = self._function_argument(term, scope, path)
+        arguments: list[Expression] = []
+        for index in range(2, len(term)):
+            arguments.append((yield term[index], scope, (path, index)))
+        place = (path, len(term) - 1)
+        arguments += self._elements(arguments.pop(), "apply", place)
+        return (yield self._called(function, tuple(arguments), scope, path))
+
+    def _filter(self, term: list[Any], scope: Scope, path: Path) -> _Step:
+        """Read `["filter", "filterv" or "remove", test, collection]`."""
+        if len(term) != 3:
+            raise self._refuse(path, f"malformed {term[0]}", '["filter", f, values]')
+        function = self._function_argument(term, scope, path)
+        collection = yield term[2], scope, (path, 2)
+        kept = []
+        for item in self._elements(collection, term[0], (path, 2)):
+            verdict = yield self._called(function, (item,), scope, path)
+            value = self._value(verdict)
+            if value is _RANDOM:
+                raise self._refuse(
+                    path,
+                    f"a random test decides which elements {term[0]} keeps",
+                    "a test of known values",
+                )
+            if is_false(value) == (term[0] == "remove"):
+                kept.append(item)
+        return self._table.call("vector", kept)
+
+    def _function_argument(self, term: list[Any], scope: Scope, path: Path) -> str:
+        name = self._function_name(term[1], scope)
+        if name is None:
+            raise self._refuse(
+                (path, 1),
+                f"{term[0]} has no function",
+                "the name of a primitive or of a function of the document",
+                _brief(term[1]),
+            )
+        return name
+
+    def _called(
+        self, function: str, values: tuple[Expression, ...], scope: Scope, path: Path
+    ) -> tuple[Any, Scope, Path]:
+        """Return the request for a call of `function` on expressions."""
+        names = [f"item {index}" for index in range(len(values))]
+        local = dict(zip(names, values, strict=True))
+        return [function, *names], {**scope, **local}, path
+
+    def _elements(
+        self, collection: Expression, head: str, path: Path
+    ) -> tuple[Expression, ...]:
+        """Return the elements of a collection whose length is known."""
+        if isinstance(collection, Call) and collection.head in ("vector", "list"):
+            return collection.arguments
+        value = self._value(collection)
+        if value is None:
+            return ()
+        if not isinstance(value, tuple):
+            raise self._refuse(
+                path, f"{head} needs a collection of known length", "a vector"
+            )
+        return tuple(map(self._table.constant, value))
+
+    def _value(self, expression: Expression) -> Any:
+        """Return what an expression without nodes is, else `_RANDOM`."""
+        if isinstance(expression, Constant):
+            return expression.value
+        if free_names(expression):
+            return _RANDOM
+        try:
+            return evaluate(expression, {})
+        except EvaluationError:
+            return _RANDOM
+
     def _sample(
         self,
         term: list[Any],
@@ -490,6 +612,13 @@ class TermReader:
         "if": _if,
         "loop": _loop,
         "foreach": _foreach,
+        "map": _map,
+        "mapv": _map,
+        "reduce": _reduce,
+        "apply": _apply,
+        "filter": _filter,
+        "filterv": _filter,
+        "remove": _filter,
         "sample": _sample,
         "observe": _sample,
         "sample*": _sample,

@@ -1,0 +1,67 @@
+"""Tests of daphne_bridge.link_functions: functions that call functions."""
+
+import pytest
+
+from daphne_bridge.errors import GraphError
+from daphne_bridge.expression import show
+from daphne_bridge.graph import Graph
+
+from .documents import make_document
+
+X = ["sample*", ["normal", 0, 1]]
+
+
+def mean_of(term, functions=None):
+    """Return how the mean of `y` reads where `x` and `z` are latents."""
+    links = {"x": X, "z": X, "y": ["sample*", ["normal", term, 1]]}
+    graph = Graph.from_document(make_document(links, functions=functions))
+    return show(graph.node("y").distribution.arguments[0])
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [
+        (["reduce", "+", ["vector", "x", 2, "z"]], "(+ (+ x 2) z)"),
+        (["reduce", "+", "x", ["vector", "z"]], "(+ x z)"),
+        (["reduce", "+", ["vector", "x"]], "x"),
+        (["reduce", "+", ["x", "z"]], "(+ x z)"),
+        (["reduce", "max", ["range", 4]], "3"),
+        (["first", ["map", "exp", ["vector", "x", "z"]]], "(exp x)"),
+        (["get", ["mapv", "*", ["vector", "x", 1], ["vector", "z", 2]], 0], "(* x z)"),
+        (["apply", "+", 1, ["vector", "x", "z"]], "(+ 1 x z)"),
+        (["reduce", "+", ["filter", "even?", ["vector", 1, 2, 4]]], "6"),
+        (
+            ["reduce", "+", "x", ["remove", "even?", ["vector", 1, 2, 3]]],
+            "(+ (+ x 1) 3)",
+        ),
+        (["reduce", "+", "x", ["filter", "pos?", ["vector"]]], "x"),
+    ],
+)
+def test_functions_that_call_primitives_are_unrolled(term, expected):
+    assert mean_of(term) == expected
+
+
+def test_functions_of_the_document_are_called():
+    functions = {
+        "square": ["fn", ["a"], ["*", "a", "a"]],
+        "sum": ["fn", ["f", "v"], ["reduce", "+", ["map", "f", "v"]]],
+    }
+    term = ["sum", "square", ["vector", "x", 3]]
+    assert mean_of(term, functions) == "(+ (* x x) 9)"
+
+
+@pytest.mark.parametrize(
+    ("term", "what"),
+    [
+        (["reduce", "+", "x"], "reduce needs a collection of known length"),
+        (["map", "exp"], "malformed map"),
+        (["map", 3, ["vector", 1]], "map has no function"),
+        (["first", ["filter", "pos?", ["vector", "x"]]], "a random test decides"),
+    ],
+)
+def test_what_cannot_be_unrolled_is_refused_with_its_path(term, what):
+    with pytest.raises(GraphError) as caught:
+        mean_of(term)
+    (problem,) = caught.value.problems
+    assert what in problem.what
+    assert "$[1].P.y[1][1]" in problem.where
