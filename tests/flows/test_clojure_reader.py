@@ -28,6 +28,8 @@ from flows.model.density import Model
 
 from .conftest import pair_document
 from .model.programs import graph_of
+from .saved_artifact import rewrite
+from .test_artifact_checks import CLAIMS, same
 
 CLJ = Path(__file__).parents[2] / "clj-programs"
 JARS = [
@@ -160,10 +162,16 @@ def write_damaged(good, bad):
     ):
         text = json.dumps({**manifest, **change})
         (copy(name) / "manifest.json").write_text(text)
-    weights = bytearray((good / "weights.safetensors").read_bytes())
-    weights[:8] = struct.pack("<Q", 2**62)
-    (copy("header") / "weights.safetensors").write_bytes(bytes(weights))
     (copy("deep") / "manifest.json").write_text("[" * 200_000)
+    # From here on checksum and digests are right.
+    weights = (good / "weights.safetensors").read_bytes()
+    lying = struct.pack("<Q", 2**62) + weights[8:]
+    rewrite(copy("header"), same, [("weights.safetensors", lying)])
+    golden = json.loads((good / "golden.json").read_text())
+    golden["free"][0][0] += 0.01
+    rewrite(copy("golden"), same, [("golden.json", json.dumps(golden).encode())])
+    for claim in CLAIMS:
+        rewrite(copy(claim.__name__), claim)
 
 
 def test_the_clojure_reader_agrees_with_torch(tmp_path):

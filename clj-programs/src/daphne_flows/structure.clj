@@ -24,6 +24,14 @@
                     0 variables)]
     end))
 
+(defn- shapes-fit
+  "Throws unless every variable has as many columns as its shape has entries."
+  [variables where]
+  (doseq [{:strs [name shape start stop]} variables]
+    (when-not (and (every? nat-int? shape) (== (reduce *' shape) (- stop start)))
+      (fail where (str "shape and columns of " name " disagree")
+            (str (- stop start) " columns") (shown shape)))))
+
 (defn- hidden-size
   "Hidden units of a block; 0 stands for as many as it has state columns."
   [hidden {:keys [size free-size]}]
@@ -34,11 +42,13 @@
 (defn- block
   [latents observed position entry-parents start name auxiliary where]
   (let [{:strs [free_start free_stop label shape]} (latents name)
-        parents (distinct (entry-parents name))
+        parents (entry-parents name)
         unknown (first (remove #(or (position %) (observed %)) parents))
         before (sort (keep position parents))]
     (when unknown
       (fail where "unknown parent" "a latent or an observed node" (shown unknown)))
+    (when-not (or (empty? parents) (apply distinct? parents))
+      (fail where (str "a parent of " name " stands twice")))
     (when-not (every? #(< % (position name)) before)
       (fail where (str "a parent of " name " does not come before it")))
     (when-not (< free_start free_stop)
@@ -66,6 +76,8 @@
         {:strs [auxiliary layers hidden residual]} (manifest "architecture")
         free-dim (tiled latents "free_start" "free_stop" (str where ": $.layout.latents"))
         observed-dim (tiled observed "start" "stop" (str where ": $.layout.observed"))
+        _ (tiled latents "start" "stop" (str where ": $.layout.latents"))
+        _ (shapes-fit (concat latents observed) (str where ": $.layout"))
         by-name #(into {} (map (juxt (fn [v] (v "name")) identity)) %)
         latents-by-name (by-name latents)
         position (zipmap order (range))]
