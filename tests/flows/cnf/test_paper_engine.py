@@ -6,8 +6,10 @@ import torch
 from flows.cnf.baselines import build_baseline_field
 from flows.cnf.engine import AdaptiveEngine, TorchEngine
 from flows.cnf.paper_engine import AdjointEngine, ExactTraceEngine
+from flows.cnf.structure import StateBlock, Structure
+from flows.cnf.vector_field import FieldConfig
 
-from .random_structures import CASES, case, random_structure
+from .random_structures import CASES, case, random_field, random_structure
 
 
 def rows(structure, num, seed=7):
@@ -90,6 +92,16 @@ def test_the_noisy_divergence_is_unbiased():
     error = total.std(1) / many**0.5
     assert (error > 0).all()
     assert ((total.mean(1) - exact.log_det.sum(-1)[:, 0]).abs() < 5 * error).all()
+
+
+def test_with_a_single_column_the_noise_drops_out():
+    structure = Structure((StateBlock("a", (0,), 0, (), (0,)),), 1)
+    field = random_field(structure, 1, FieldConfig(hidden=4, last_layer_scale=1.0))
+    start, observed, sign = rows(structure, 5)
+    noisy = adjoint(num_steps=10).solve(field, start, observed, sign)
+    exact = AdaptiveEngine(1e-9).solve(field, start, observed, sign)
+    assert exact.log_det.abs().max() > 0.1
+    torch.testing.assert_close(noisy.log_det, exact.log_det, rtol=1e-3, atol=1e-3)
 
 
 def test_the_adjoint_gives_the_gradients_of_backpropagation_at_equal_noise():

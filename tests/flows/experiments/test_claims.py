@@ -27,3 +27,9 @@ def test_numbers_stand_beside_the_paper():
     assert "1 for the exact posterior | 1.012 ± 0.021 after 7 iterations |" in table
     assert "after 50 iterations" in table
     assert "forward 4.25" in table
+
+
+def test_the_fast_version_says_so():
+    fig6 = {"iterations": [1], "objectives": {}, "is_fast": True}
+    assert claims_table({"fig6": fig6}).startswith("Fast version")
+    assert "Fast" not in claims_table({"fig6": {**fig6, "is_fast": False}})

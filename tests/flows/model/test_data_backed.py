@@ -53,9 +53,9 @@ def test_latents_of_the_table_come_row_by_row_and_the_others_from_the_program(mo
 
 def test_rows_that_are_asked_for_come_in_their_order(model):
     backed = DataBackedModel.from_arrays(model, arrays(), "t.npz")
-    rows = torch.tensor([1, 0, 1])
+    rows = torch.tensor([1, 0, 0])
     draws = backed.sample_at(rows, generator=torch.Generator().manual_seed(0))
-    assert draws.latents[:, columns(model)["a"]].tolist() == [5.0, -5.0, 5.0]
+    assert draws.latents[:, columns(model)["a"]].tolist() == [5.0, -5.0, -5.0]
 
 
 def test_everything_that_needs_a_density_is_refused_with_the_reason(model):
