@@ -8,6 +8,7 @@ from daphne_bridge import __version__
 from .commands.diagnose import diagnose_command
 from .commands.evaluate import evaluate_command
 from .commands.inspect import inspect_command
+from .commands.report import report
 from .commands.sample import sample
 from .commands.serve import serve
 from .commands.smc import smc
@@ -36,6 +37,7 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(sample)
+main.add_command(report)
 main.add_command(smc)
 main.add_command(diagnose_command)
 main.add_command(evaluate_command)

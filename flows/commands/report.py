@@ -1,0 +1,46 @@
+"""This file is `daphne-flows report`: a finished run as one page to look at."""
+
+from pathlib import Path
+
+import click
+
+from daphne_bridge.command_line import guarded
+
+from ..command_input import FILE_LIMIT, PATH, load_graph, load_model
+from ..errors import FlowsError, Problem
+from ..folders import read_file, write_file
+from ..plots import check_plots
+from ..report import RunFolder, report_page
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option(
+    "-o", "--output", type=PATH, help="File to write; RUN/report.html by default."
+)
+@click.option("--program", type=PATH, help="Program to show in the page.")
+@guarded
+def report(run: Path, output: Path | None, program: Path | None) -> None:
+    """Write the finished run in the folder RUN as one HTML page.
+
+    The page needs no network; it shows what is there and says how to make the rest.
+    """
+    check_plots()
+    graph = load_graph(run / "graph.json")
+    text = None
+    if program is not None:
+        try:
+            text = read_file(program, "a program", limit=FILE_LIMIT).decode()
+        except UnicodeDecodeError:
+            raise FlowsError(Problem(str(program), "not a text file")) from None
+    path = output if output is not None else run / "report.html"
+    try:
+        page = report_page(RunFolder(run, graph, load_model(graph), text))
+    except (KeyError, TypeError) as error:
+        raise FlowsError(
+            Problem(str(run), f"a file of the run is damaged: {error}")
+        ) from None
+    write_file(path, page.encode())
+    click.echo(str(path))

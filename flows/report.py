@@ -1,0 +1,330 @@
+"""This file lays a finished run out as one HTML page that needs no network.
+
+All pictures are inside the page. What a run does not hold is named with the command
+that makes it.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from daphne_bridge.drawing import show_graph
+from daphne_bridge.graph import Graph
+from daphne_bridge.inverse_document import load_inverse
+from daphne_bridge.inverse_drawing import inverse_to_svg
+
+from .errors import FlowsError, Problem
+from .folders import read_file
+from .graph_picture import graph_picture
+from .inference.particle_file import load_particles
+from .model.density import Model
+from .plots import (
+    coverage_plot,
+    curves_plot,
+    marginals_plot,
+    pairs_plot,
+    ranks_plot,
+    values_plot,
+    weakness_plot,
+    weights_plot,
+)
+
+__all__ = ["RunFolder", "report_page"]
+
+_LIMIT = 2**30
+_MOST_DRAWN = 80
+_MOST_PLOTTED = 50_000
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
+  margin: 0 auto; padding: 0 16px 48px; max-width: 860px; }
+h1 { font-size: 1.6em; margin: 24px 0 4px; overflow-wrap: anywhere; }
+h2 { font-size: 1.2em; margin: 32px 0 8px; border-bottom: 1px solid #ddd; }
+h3 { font-size: 1em; margin: 20px 0 4px; }
+img { height: auto; display: block; margin: 8px 0; }
+@media (min-width: 860px) { img { max-width: 100%; } }
+pre, .wide { overflow-x: auto; }
+pre { background: #f5f5f5; padding: 10px; font-size: 13px; line-height: 1.4; }
+table { border-collapse: collapse; font-size: 14px; }
+td, th { padding: 3px 10px 3px 0; text-align: right; white-space: nowrap; }
+td:first-child, th:first-child { text-align: left; }
+tr + tr { border-top: 1px solid #eee; }
+.caution { background: #fdf0e6; border-left: 4px solid #c2571a; padding: 8px 12px;
+  margin: 8px 0; }
+.absent { color: #777; }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A finished run.
+
+    Attributes:
+        path: The folder.
+        graph: Of its document.
+        model: Of the graph.
+        program: Text of the program, if it is at hand.
+    """
+
+    path: Path
+    graph: Graph
+    model: Model
+    program: str | None
+
+
+def report_page(run: RunFolder) -> str:
+    """Return the page.
+
+    Raises:
+        FlowsError: If a file of the run is damaged.
+    """
+    title = escape(run.path.resolve().name)
+    sections = [
+        _model_section(run),
+        _training_section(run),
+        _posterior_section(run),
+        _quality_section(run),
+        _diagnosis_section(run),
+        _files_section(run),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{title}</h1>\n<p>{len(run.graph.latents)} latent and "
+        f"{len(run.graph.observed)} observed nodes</p>\n"
+        + "\n".join(sections)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _picture(svg: str, alt: str) -> str:
+    content = base64.b64encode(svg.encode()).decode()
+    return (
+        f'<div class="wide"><img alt="{escape(alt, quote=True)}" '
+        f'src="data:image/svg+xml;base64,{content}"></div>'
+    )
+
+
+def _absent(what: str, command: str) -> str:
+    return (
+        f'<p class="absent">{escape(what)}: not there. '
+        f"<code>{escape(command)}</code> makes it.</p>"
+    )
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    head = "".join(f"<th>{escape(each)}</th>" for each in heading)
+    body = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(str(each))}</td>" for each in row) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>\n{body}</table></div>'
+
+
+def _json(path: Path) -> Any:
+    """Return the JSON value of a file, None if it is not there."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(read_file(path, "a JSON file", limit=_LIMIT))
+    except ValueError:
+        raise FlowsError(
+            Problem(str(path), "damaged", "what the command wrote")
+        ) from None
+
+
+def _model_section(run: RunFolder) -> str:
+    graph = run.graph
+    labels = {node.name: node.label for node in graph.nodes}
+    parts = ["<h2>Model</h2>"]
+    if run.program is not None:
+        parts.append(f"<h3>Program</h3><pre>{escape(run.program)}</pre>")
+    parts.append(f"<h3>Graph</h3><pre>{escape(show_graph(graph))}</pre>")
+    if len(graph.nodes) <= _MOST_DRAWN:
+        names = [node.name for node in graph.nodes]
+        parents = {node.name: node.parents for node in graph.nodes}
+        svg = graph_picture(names, parents, graph.observed, labels, "model")
+        parts.append(_picture(svg, "graph of the model; observed nodes are shaded"))
+    path = run.path / "inverse.json"
+    parts.append("<h3>Inverse</h3>")
+    if not path.is_file():
+        command = f"daphne-bridge invert {run.path}/graph.json -o {path}"
+        return "\n".join([*parts, _absent("inverse", command)])
+    inverse = load_inverse(path)
+    names = [*inverse.observed, *inverse.latents]
+    if len(names) <= _MOST_DRAWN:
+        above: dict[str, tuple[str, ...]] = dict.fromkeys(inverse.observed, ())
+        above |= {name: tuple(inverse.parents[name]) for name in inverse.latents}
+        svg = graph_picture(names, above, inverse.observed, labels, "inverse")
+        parts.append(_picture(svg, "inverse: data above, latents in sampling order"))
+    parts.append(_picture(inverse_to_svg(inverse), "adjacency of the inverse"))
+    return "\n".join(parts)
+
+
+def _training_section(run: RunFolder) -> str:
+    path = run.path / "artifact.training" / "log.jsonl"
+    if not path.is_file():
+        command = f"daphne-flows train {run.path}/graph.json -o {run.path}/artifact"
+        return "<h2>Training</h2>" + _absent("training log", command)
+    reports = []
+    for line in read_file(path, "a training log", limit=_LIMIT).splitlines():
+        try:
+            reports.append(json.loads(line))
+        except ValueError:
+            # The last line of a training that goes on may be half there.
+            continue
+    return "<h2>Training</h2>" + _picture(curves_plot(reports), "training curves")
+
+
+def _posterior_section(run: RunFolder) -> str:
+    folder = run.path / "particles"
+    summary = _json(folder / "summary.json")
+    if summary is None or "data_sets" in summary:
+        command = (
+            f"daphne-flows sample {run.path}/artifact {run.path}/graph.json -o {folder}"
+        )
+        return "<h2>Posterior</h2>" + _absent("particles of one data set", command)
+    parts = ["<h2>Posterior</h2>"]
+    parts += [
+        f'<p class="caution">{escape(c["what"])}: {escape(c["meaning"])}. '
+        f"{escape(c['remedy'])}.</p>"
+        for c in summary["cautions"]
+    ]
+    parts.append(
+        _table(
+            ("latent", "mean", "± MC", "sd", "5 %", "95 %"),
+            (
+                (
+                    latent["label"],
+                    _number(latent["mean"], 5),
+                    _number(latent["mean_standard_error"], 2),
+                    *(
+                        _number(latent[key])
+                        for key in ("sd", "quantile_05", "quantile_95")
+                    ),
+                )
+                for latent in summary["latents"]
+            ),
+        )
+    )
+    given = ", ".join(f"{k} = {_number(v)}" for k, v in summary["observed"].items())
+    error = _number(summary["log_evidence_standard_error"], 2)
+    figures = (
+        ("log evidence", f"{_number(summary['log_evidence'], 6)} ± {error} nats"),
+        ("ESS / N", f"{_number(summary['ess_fraction'])}"),
+        ("particles", f"{summary['num_particles']} from the {summary['proposal']}"),
+        ("Pareto k-hat", _number(summary["k_hat"], 3)),
+    )
+    parts.append(_table(("figure", "value"), figures))
+    parts.append(f"<p>Given {escape(given)}.</p>")
+    if summary["latents"]:
+        parts.append(_particle_pictures(run, folder / "particles.npz"))
+    return "\n".join(parts)
+
+
+def _particle_pictures(run: RunFolder, path: Path) -> str:
+    particles = load_particles(path)
+    rows = slice(0, _MOST_PLOTTED)
+    weights = particles.normalized_weights[rows].numpy()
+    names = particles.element_labels
+    columns = [column.numpy() for column in particles.latents[rows].T]
+    generator = torch.Generator().manual_seed(0)
+    prior = run.model.sample(5000, generator=generator).latents
+    others = [column.numpy() for column in prior.T]
+    log_weights = particles.log_weights[rows].tolist()
+    return (
+        "<h3>Marginals</h3>"
+        + _picture(
+            marginals_plot(names, columns, weights, others),
+            "posterior marginals; the prior in grey",
+        )
+        + "<h3>Pairs</h3>"
+        + _picture(pairs_plot(names, columns, weights), "pairs of latents")
+        + "<h3>Weights</h3>"
+        + _picture(weights_plot(log_weights), "histogram of log weights")
+    )
+
+
+def _quality_section(run: RunFolder) -> str:
+    evaluation = _json(run.path / "evaluation.json")
+    if evaluation is None:
+        command = (
+            f"daphne-flows evaluate {run.path}/artifact {run.path}/graph.json "
+            f"-o {run.path}/evaluation.json"
+        )
+        return "<h2>The flow as a proposal</h2>" + _absent("evaluation", command)
+    j = evaluation["j"]["symmetric"]
+    rows = [
+        (
+            "J, symmetric KL",
+            f"{_number(j['mean'])} ± {_number(j['standard_error'], 2)} nats",
+        ),
+        ("ESS / N, median", _number(evaluation["ess_median"])),
+        ("ESS / N, 10 % quantile", _number(evaluation["ess_quantile_10"])),
+        ("ESS / N, 5 % quantile", _number(evaluation["ess_quantile_05"])),
+        ("parameters", str(evaluation["num_parameters"])),
+    ]
+    marginals = [(each["name"], _number(each["ks"])) for each in evaluation["latents"]]
+    return (
+        "<h2>The flow as a proposal</h2>"
+        + _table(("figure", "value"), rows)
+        + "<h3>Marginals: Kolmogorov-Smirnov statistics</h3>"
+        + _table(("latent", "KS"), marginals)
+    )
+
+
+def _diagnosis_section(run: RunFolder) -> str:
+    diagnosis = _json(run.path / "diagnosis" / "diagnosis.json")
+    if diagnosis is None:
+        command = (
+            f"daphne-flows diagnose {run.path}/artifact {run.path}/graph.json "
+            f"-o {run.path}/diagnosis"
+        )
+        return "<h2>Calibration</h2>" + _absent("diagnosis", command)
+    verdict = "inside" if diagnosis["is_calibrated"] else "outside"
+    config: Mapping[str, Any] = diagnosis["config"]
+    return (
+        "<h2>Calibration</h2>"
+        f"<p>{config['num_data_sets']} simulated data sets; the ranks are {verdict} "
+        "the joint 99 % band.</p>"
+        + _picture(ranks_plot(diagnosis), "calibration ranks with their band")
+        + _picture(coverage_plot(diagnosis), "expected coverage")
+        + "<h3>What each node costs</h3>"
+        + _picture(weakness_plot(diagnosis), "variance of log weights by node")
+        + "<h3>ESS and k-hat over data sets</h3>"
+        + _picture(values_plot(diagnosis["ess_fractions"], "ESS / N"), "ESS / N")
+        + _picture(values_plot(diagnosis["k_hats"], "Pareto k-hat"), "Pareto k-hat")
+    )
+
+
+def _files_section(run: RunFolder) -> str:
+    manifest = _json(run.path / "artifact" / "manifest.json") or {}
+    versions = manifest.get("libraries", {})
+    files = [
+        (str(path.relative_to(run.path)), f"{path.stat().st_size} bytes")
+        for path in sorted(run.path.rglob("*"))
+        if path.is_file()
+        and path.suffix != ".html"
+        and not any(part.startswith(".") for part in path.relative_to(run.path).parts)
+    ]
+    return (
+        "<h2>Files and versions</h2>"
+        + _table(("file", "size"), files)
+        + "<h3>Versions that trained the flow</h3>"
+        + _table(("library", "version"), sorted(versions.items()))
+        + f"<p>Model <code>{escape(run.graph.digest[:23])}…</code></p>"
+    )

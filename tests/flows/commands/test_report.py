@@ -1,0 +1,123 @@
+"""Tests of daphne-flows report: the page is whole and needs no network."""
+
+import base64
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from daphne_bridge.inverse_document import dump_inverse
+from daphne_bridge.inversion import invert
+from flows.command_input import load_graph
+
+from .pair import bad, good
+
+pytest.importorskip("matplotlib")
+
+CHROMIUM = shutil.which("chromium")
+
+
+class Page(HTMLParser):
+    """Collects tags, and checks that they are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open = []
+        self.tags = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory):
+    """A run with everything that a page can show."""
+    folder = tmp_path_factory.mktemp("report") / "pair"
+    shutil.copytree(run, folder)
+    graph, artifact = folder / "graph.json", folder / "artifact"
+    dump_inverse(invert(load_graph(graph)), folder / "inverse.json")
+    good("sample", artifact, graph, "-o", folder / "particles")
+    good(
+        "evaluate", artifact, graph, "-o", folder / "evaluation.json",
+        "--num-draws", 200, "--num-data-sets", 4, "--num-particles", 100,
+    )  # fmt: skip
+    good(
+        "diagnose", artifact, graph, "-o", folder / "diagnosis",
+        "--num-data-sets", 60,
+    )  # fmt: skip
+    return folder
+
+
+def test_the_page_shows_everything_and_loads_nothing(whole, tmp_path):
+    program = tmp_path / "p.daphne"
+    program.write_text("(let [a <script>alert(1)</script>] a)")
+    good("report", whole, "--program", program)
+    text = (whole / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert not [tag for tag, _ in page.tags if tag in ("script", "iframe")]
+    assert "&lt;script&gt;alert" in text
+    links = [a.get("src") or a.get("href") for t, a in page.tags if t != "meta"]
+    assert all(each.startswith("data:") for each in links if each)
+    pictures = [a for tag, a in page.tags if tag == "img"]
+    assert len(pictures) == 12
+    for each in pictures:
+        assert each["alt"]
+        svg = base64.b64decode(each["src"].partition("base64,")[2])
+        assert ElementTree.fromstring(svg).tag.endswith("svg")
+        assert not re.search(rb"href=\"(?!#)", svg)
+    for part in ("Posterior", "log evidence", "Pareto k-hat", "Calibration", "torch"):
+        assert part in text
+    assert "not there" not in text
+
+
+def test_what_is_missing_is_named_with_its_command(run, tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    shutil.copy(run / "graph.json", folder)
+    good("report", folder)
+    text = (folder / "report.html").read_text()
+    for command in ("train", "sample", "evaluate", "diagnose"):
+        assert f"daphne-flows {command}" in text
+    (folder / "evaluation.json").write_text("{}")
+    assert "damaged" in bad("report", folder)
+    (folder / "evaluation.json").write_text("{oops")
+    assert "damaged" in bad("report", folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_shows_the_page_at_phone_width_without_complaint(whole, tmp_path):
+    good("report", whole, "-o", tmp_path / "page.html")
+    probe = (
+        "<script>addEventListener('load', () => {"
+        "const bad = [...document.images].filter(i => !i.naturalWidth).length;"
+        "document.title = `${bad} ${document.documentElement.scrollWidth}"
+        " ${innerWidth}`; });</script></body>"
+    )
+    page = tmp_path / "page.html"
+    page.write_text(page.read_text().replace("</body>", probe))
+    said = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", f"--user-data-dir={tmp_path / 'chrome'}",
+            "--enable-logging=stderr", "--window-size=500,900",
+            "--virtual-time-budget=4000", "--dump-dom", page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    title = re.search(r"<title>(.*?)</title>", said.stdout)[1]
+    num_bad, width, inner = map(int, title.split())
+    assert num_bad == 0
+    assert width <= inner
+    assert "CONSOLE" not in said.stderr
