@@ -88,7 +88,7 @@ def test_inverse_with_other_latents_is_refused():
 
 def test_unknown_parent_is_refused():
     inverse = Inv(("b", "a"), {"b": ("q",), "a": ()})
-    with pytest.raises(ValueError, match="unknown parent of b; .*; got q"):
+    with pytest.raises(ValueError, match=r"unknown parent of b; .*; got q"):
         build_structure(inverse, LAYOUT)
 
 
