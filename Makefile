@@ -34,7 +34,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo run install test test-fast test-slow clojure-test check format bench figures clean always
 
 demo:
-	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=200s \
+	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s \
 	    EVALUATE='--num-data-sets 20 --num-particles 500'
 
 # --- installation -----------------------------------------------------------------

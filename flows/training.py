@@ -64,6 +64,7 @@ _MAX_ROLLBACKS = 20
 _ESS_DATA_SETS = 24
 _ESS_PARTICLES = 200
 _BIAS_SHARE = 0.02
+_STEP_RAISE = 1.25
 _STEP_COUNTS = 3
 
 
@@ -253,9 +254,27 @@ class Fit(Iterator[Report]):
                 break
         values["rollbacks"] = 0
         mean = total / max(count, 1)
+        bias, note = self._watched_solver(batches[-1])
         if self._is_certification_due(seconds()):
-            return self._certified(seconds, "certified", mean, rate)
-        return self._report(seconds, "ok", mean, rate)
+            return self._certified(seconds, f"certified{note}", mean, rate)
+        return self._report(seconds, f"ok{note}", mean, rate, bias=bias)
+
+    def _watched_solver(self, batch: Batch) -> tuple[float | None, str]:
+        """Raises the solver's steps as soon as training leans on their error.
+
+        Returns the bias of the weights being trained, and a note if N was raised.
+        """
+        values, config = self._values, self._config
+        if values["phase"] != "training":
+            return None, ""
+        engine = self._make_engine(values["num_steps"])
+        bias = solver_bias(self._model, self._flow, batch, engine)
+        is_small = bias.bulk <= config.bias_tolerance
+        if is_small or values["num_steps"] >= config.max_num_steps:
+            return bias.difference, ""
+        raised = math.ceil(_STEP_RAISE * values["num_steps"])
+        values["num_steps"] = min(raised, config.max_num_steps)
+        return bias.difference, f"; more solver steps: {values['num_steps']}"
 
     def _advance_phase(self, seconds: float) -> None:
         """Leaves the warm start when its share of the budget is used."""
@@ -429,7 +448,7 @@ class Fit(Iterator[Report]):
             self._weights.best = self._average.clone()
         allowed = max(config.bias_tolerance, _BIAS_SHARE * abs(value.mean))
         if not bias.bulk <= allowed and values["num_steps"] < config.max_num_steps:
-            raised = math.ceil(1.25 * values["num_steps"])
+            raised = math.ceil(_STEP_RAISE * values["num_steps"])
             values["num_steps"] = min(raised, config.max_num_steps)
             status += f"; more solver steps: {values['num_steps']}"
         extra: dict[str, Any] = {
