@@ -45,7 +45,18 @@ def loads(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise JsonError(error.msg, error.lineno, error.colno) from None
     except RecursionError:
+        pass
+    except JsonError:
+        raise
+    except ValueError as error:
+        # A whole number of more digits than Python converts.
+        raise JsonError(str(error).split(";")[0]) from None
+    try:
         return _loads_deep(text)
+    except JsonError:
+        raise
+    except ValueError as error:
+        raise JsonError(str(error).split(";")[0]) from None
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:

@@ -145,10 +145,13 @@ def document_from_json(data: Any, source: str = "<document>") -> GraphDocument:
     Raises:
         DocumentError: If the value does not have the shape of a graph document.
     """
-    problems = [
-        Problem(f"{source}: {violation.json_path}", _short(violation.message))
-        for violation in _validator().iter_errors(data)
-    ]
+    try:
+        problems = [
+            Problem(f"{source}: {violation.json_path}", _short(violation.message))
+            for violation in _validator().iter_errors(data)
+        ]
+    except RecursionError:
+        problems = [Problem(source, "nested too deeply in the wrong place")]
     if problems:
         raise DocumentError(
             *problems[:20],
@@ -171,7 +174,7 @@ def _kind(data: Any) -> str:
         return f"an object with the keys {_short(', '.join(map(repr, data)), 60)}"
     if isinstance(data, list):
         return f"an array of {len(data)}"
-    return _short(repr(data), 60)
+    return f"a {type(data).__name__}"
 
 
 def read_text(path: Path, what: str) -> str:
@@ -208,6 +211,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         DocumentError: If the folder does not exist or cannot be written.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        # Renaming over a device or a link would destroy it.
+        raise DocumentError(
+            Problem(str(path), "this is no plain file", "a new or plain file")
+        )
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

@@ -40,8 +40,10 @@ from .training_config import (
 )
 
 __all__ = [
+    "COUNT",
     "FILE_LIMIT",
     "PATH",
+    "SEED",
     "json_option",
     "load_config",
     "load_graph",
@@ -58,6 +60,12 @@ FILE_LIMIT = 2**30
 
 PATH = click.Path(path_type=Path)
 """Type of an argument that names a file or folder."""
+
+SEED = click.IntRange(0, 2**62)
+"""Type of a seed, as the random generators take it."""
+
+COUNT = click.IntRange(1, 1_000_000_000)
+"""Type of a number of draws."""
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print machine-readable results."

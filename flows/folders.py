@@ -9,12 +9,19 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import ArtifactError, Problem
 
-__all__ = ["check_folder_place", "read_file", "write_file", "write_folder"]
+__all__ = [
+    "check_folder_place",
+    "folder_for",
+    "read_file",
+    "write_file",
+    "write_folder",
+]
 
 
 def _fail(path: Path, error: OSError) -> ArtifactError:
@@ -66,6 +73,11 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         ArtifactError: If the place cannot be written.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        # Renaming over a device or a link would destroy it.
+        raise ArtifactError(
+            Problem(str(path), "this is no plain file", "a new or plain file")
+        )
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -81,6 +93,25 @@ def write_file(path: Path, content: bytes) -> None:
         raise _fail(path, error) from None
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """Make a folder for files to come; without any, it is gone after an error.
+
+    Raises:
+        ArtifactError: If it cannot be made.
+    """
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _fail(path, error) from None
+    try:
+        yield
+    except BaseException:
+        if not any(path.iterdir()):
+            path.rmdir()
+        raise
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], *, marker: str) -> None:

@@ -65,31 +65,31 @@ class TrainingConfig:
     """
 
     flow: FieldConfig = field(default_factory=FieldConfig)
-    augment: int = _number(2, 0)
+    augment: int = _number(2, 0, 100)
     objective: str = "symmetric"
-    budget_seconds: float = _number(240.0, 0)
-    max_iterations: int = _number(0, 0)
-    batch_size: int = _number(128, 1)
-    final_batch_size: int = _number(256, 1)
+    budget_seconds: float = _number(240.0, 0, 1e8)
+    max_iterations: int = _number(0, 0, 1_000_000_000)
+    batch_size: int = _number(128, 1, 1_000_000)
+    final_batch_size: int = _number(256, 1, 1_000_000)
     final_batch_fraction: float = _number(0.3, 0, 1)
-    learning_rate: float = _number(1e-2, 0)
-    final_learning_rate: float = _number(1e-4, 0)
-    gradient_clip: float = _number(10.0, 0)
+    learning_rate: float = _number(1e-2, 0, 10)
+    final_learning_rate: float = _number(1e-4, 0, 10)
+    gradient_clip: float = _number(10.0, 0, 1e9)
     average: float = _number(0.998, 0, 1)
     warm_start_fraction: float = _number(0.1, 0, 1)
-    warm_start_seconds: float = _number(30.0, 0)
-    warm_start_batch_size: int = _number(512, 1)
-    warm_start_learning_rate: float = _number(1e-2, 0)
-    num_steps: int = _number(12, 1)
-    max_num_steps: int = _number(30, 1)
-    bias_tolerance: float = _number(5e-3, 0)
-    normalisation_draws: int = _number(40_000, 2)
-    report_every: int = _number(25, 1)
-    num_certifications: int = _number(8, 1)
-    certify_draws: int = _number(1000, 2)
-    tolerance: float = _number(1e-6, 0)
-    converged_nats: float = _number(5e-3, 0)
-    patience: float = _number(1.0, 0)
+    warm_start_seconds: float = _number(30.0, 0, 1e8)
+    warm_start_batch_size: int = _number(512, 1, 1_000_000)
+    warm_start_learning_rate: float = _number(1e-2, 0, 10)
+    num_steps: int = _number(12, 1, 1000)
+    max_num_steps: int = _number(30, 1, 1000)
+    bias_tolerance: float = _number(5e-3, 0, 1e3)
+    normalisation_draws: int = _number(40_000, 2, 10_000_000)
+    report_every: int = _number(25, 1, 1_000_000)
+    num_certifications: int = _number(8, 1, 10_000)
+    certify_draws: int = _number(1000, 2, 10_000_000)
+    tolerance: float = _number(1e-6, 1e-12, 1e-2)
+    converged_nats: float = _number(5e-3, 0, 1e6)
+    patience: float = _number(1.0, 0, 1e6)
 
     def as_mapping(self) -> dict[str, Any]:
         """Plain values, as `training_config_from` reads them."""
@@ -132,7 +132,7 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     return config
 
 
-_FLOW_BOUNDS = {"layers": (2, 64), "hidden": (0, 4096), "last_layer_scale": (0, 1e6)}
+_FLOW_BOUNDS = {"layers": (2, 64), "hidden": (0, 1024), "last_layer_scale": (0, 1e6)}
 
 
 def _checked(

@@ -11,6 +11,7 @@ from daphne_bridge.command_line import guarded, print_json
 from ..artifact import Artifact
 from ..command_input import (
     PATH,
+    SEED,
     json_option,
     load_graph,
     load_model,
@@ -35,7 +36,7 @@ __all__ = ["diagnose_command"]
 @click.option(
     "--num-particles", type=click.IntRange(100), default=100, show_default=True
 )
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 @json_option
 @guarded
 def diagnose_command(

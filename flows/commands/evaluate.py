@@ -10,6 +10,7 @@ from daphne_bridge.command_line import guarded, print_json
 from ..artifact import Artifact
 from ..command_input import (
     PATH,
+    SEED,
     json_option,
     load_graph,
     load_model,
@@ -32,7 +33,7 @@ __all__ = ["evaluate_command"]
 @click.option(
     "--num-particles", type=click.IntRange(1), default=1000, show_default=True
 )
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 @json_option
 @guarded
 def evaluate_command(

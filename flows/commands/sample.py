@@ -15,7 +15,9 @@ from daphne_bridge.command_line import guarded, print_json
 
 from ..artifact import Artifact
 from ..command_input import (
+    COUNT,
     PATH,
+    SEED,
     json_option,
     load_graph,
     load_model,
@@ -33,7 +35,7 @@ from ..exchange import (
     save_summary,
 )
 from ..flow_proposal import KINDS, proposal_of
-from ..folders import check_folder_place
+from ..folders import check_folder_place, folder_for
 from ..inference.diagnostics import summarize
 from ..inference.importance import ImportanceReport, importance_sample
 from ..inference.parallel import Sampler, parallel_importance_sample
@@ -79,7 +81,7 @@ class _Plan:
 )
 @click.option(
     "--num-particles",
-    type=click.IntRange(1),
+    type=COUNT,
     default=10_000,
     show_default=True,
     help="For each data set; with --target-ess the most.",
@@ -89,7 +91,7 @@ class _Plan:
     type=click.FloatRange(0, min_open=True),
     help="Stop drawing when the effective sample size is reached.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option(
     "--proposal",
     "kind",
@@ -108,7 +110,7 @@ class _Plan:
 @click.option(
     "--draws",
     "num_draws",
-    type=click.IntRange(1),
+    type=COUNT,
     help="Also write that many equally weighted draws.",
 )
 @click.option(
@@ -164,12 +166,11 @@ def sample(
     data = [model.observation(row) for row in rows]
     Artifact.load(artifact).flow_for(checked, model.layout)
     check_folder_place(output, marker="summary.json")
-    output.mkdir(exist_ok=True)
     plan = _Plan(
         artifact, graph, kind, mixture_weight, num_particles, target_ess, num_workers
     )
     summaries: list[dict[str, Any]] = []
-    with progress_bar(quiet=as_json) as progress:
+    with folder_for(output), progress_bar(quiet=as_json) as progress:
         task = progress.add_task("sampling", total=num_particles * len(data), note="")
         for number, observed in enumerate(data):
 

@@ -9,6 +9,7 @@ from daphne_bridge.command_line import guarded, print_json
 from ..artifact import Artifact
 from ..command_input import (
     PATH,
+    SEED,
     json_option,
     load_graph,
     load_model,
@@ -68,7 +69,7 @@ __all__ = ["smc"]
 @click.option(
     "--num-particles", type=click.IntRange(2), default=1000, show_default=True
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option(
     "--scheme",
     type=click.Choice(sorted(SCHEMES)),

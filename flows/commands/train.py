@@ -25,6 +25,7 @@ from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.structure import build_structure
 from ..command_input import (
     PATH,
+    SEED,
     json_option,
     load_config,
     load_graph,
@@ -53,7 +54,7 @@ _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 @click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
 @click.option("--config", type=PATH, help="TOML file of training settings.")
 @click.option("--budget", help="Seconds of work instead of the configuration's: 10m.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
     "--engine",
