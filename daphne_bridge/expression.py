@@ -29,8 +29,6 @@ __all__ = [
     "evaluate",
     "free_names",
     "is_false",
-    "is_literal",
-    "literal_value",
     "postorder",
     "show",
     "show_value",
@@ -239,24 +237,6 @@ def free_names(*roots: Expression) -> tuple[str, ...]:
     """Return the nodes that `roots` refer to, in order of first mention."""
     names = {e.name: None for e in postorder(roots) if isinstance(e, Reference)}
     return tuple(names)
-
-
-def is_literal(expression: Expression) -> bool:
-    """Return whether the expression is data: constants in vectors and maps."""
-    return all(
-        isinstance(e, Constant)
-        or (isinstance(e, Call) and e.head in ("vector", "hash-map"))
-        for e in postorder([expression])
-    )
-
-
-def literal_value(expression: Expression) -> Value:
-    """Return the value of a literal expression.
-
-    Raises:
-        EvaluationError: If the expression refers to a node.
-    """
-    return evaluate(expression, {})
 
 
 def evaluate(expression: Expression, environment: Mapping[str, Value]) -> Value:
