@@ -17,7 +17,7 @@ References:
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -149,6 +149,7 @@ class _CountingEngine:
     inner: AdaptiveEngine
     to_latent: int = 0
     to_base: int = 0
+    is_exact: ClassVar[bool] = True
 
     def solve(
         self,

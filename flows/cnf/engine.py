@@ -4,13 +4,13 @@ An engine takes a vector field and rows with their directions, and returns their
 with one log-determinant per node. All engines agree on the field (`vector_field.py`)
 and on the direction convention (`solve.py`); they differ in steps, speed and gradients.
 
-- ``torch``: fixed Runge-Kutta steps, differentiable, any device.
-- ``adaptive``: error-controlled steps in float64, no gradients; for weights and for
+- `TorchEngine`: fixed Runge-Kutta steps, differentiable, any device.
+- `AdaptiveEngine`: error-controlled steps in float64, no gradients; for weights and for
   every figure that is quoted.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,11 @@ __all__ = ["AdaptiveEngine", "Engine", "TorchEngine"]
 
 class Engine(Protocol):
     """Solves the flow for rows that run either way."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether log-determinants are free of noise."""
+        ...
 
     def solve(
         self,
@@ -52,6 +57,7 @@ class TorchEngine:
     """Equal Runge-Kutta steps of order 4, differentiable."""
 
     num_steps: int
+    is_exact: ClassVar[bool] = True
 
     def solve(
         self,
@@ -81,6 +87,7 @@ class AdaptiveEngine:
 
     tolerance: float = 1e-6
     rows: int = 4096
+    is_exact: ClassVar[bool] = True
 
     def solve(
         self,

@@ -2,9 +2,13 @@
 
 - ``fused``: the kernel of `fused.py`; float32 on the CPU, needs Numba.
 - ``torch``: the readable reference, on any device and in any precision.
+- ``adaptive``: error-controlled steps at 1e-5 with the exact divergence and the adjoint
+  method; slow, and free of the bias of equal steps.
+- ``paper``: the paper's configuration, ``adaptive`` with Hutchinson's noisy divergence.
 - ``auto``: fused where it can be used, else torch.
 
-Figures that are quoted and weights never come from these: they use the adaptive engine.
+``adaptive`` and ``paper`` choose their steps themselves, whatever they are made with.
+Figures that are quoted and weights never come from these: they use `AdaptiveEngine`.
 """
 
 import os
@@ -14,10 +18,11 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from .engine import Engine, TorchEngine
+from .paper_engine import AdjointEngine
 
 __all__ = ["ENGINES", "EngineFactory", "choose_engine"]
 
-ENGINES = ("auto", "fused", "torch")
+ENGINES = ("auto", "fused", "torch", "adaptive", "paper")
 
 _MOST_THREADS = 4
 
@@ -44,6 +49,9 @@ def choose_engine(
     has_numba = find_spec("numba") is not None
     if name == "fused" and not has_numba:
         raise ValueError("engine: fused needs Numba; expected it installed; got none")
+    if name in ("adaptive", "paper"):
+        adjoint = AdjointEngine(is_exact=name == "adaptive")
+        return lambda _: adjoint
     if name == "torch" or not has_numba:
         return TorchEngine
     fused = import_module(".fused", __package__)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -83,6 +83,7 @@ class FusedEngine:
 
     num_steps: int
     num_threads: int = 1
+    is_exact: ClassVar[bool] = True
 
     def solve(
         self,

@@ -8,7 +8,8 @@ adjoint method for gradients, Hutchinson's estimate of the divergence,
 
     div f ≈ eᵀ (∂f/∂z) e,   E[e] = 0, Cov[e] = I, one e of signs per row and solve.
 
-It is unbiased, but its noise is nats: it serves training, never a quoted figure.
+It is unbiased, but its noise is nats: it serves training, never a quoted figure. The
+same solver and gradients with the exact divergence are one switch away (`is_exact`).
 
 `ExactTraceEngine`: the same solver in float64 with the trace by as many backward passes
 as the state has columns.
@@ -21,8 +22,9 @@ References:
     Chen, Rubanova, Bettencourt, Duvenaud, "Neural ODEs", NeurIPS 2018.
 """
 
+import zlib
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
 from .baselines import GatedField
+from .divergence import divergence_per_node
 from .solve import Solution
 from .vector_field import VectorField, evaluate_field
 
@@ -58,16 +61,21 @@ class AdjointEngine:
     """The paper's solver.
 
     Args:
-        generator: source of the noise of the divergence.
+        generator: source of the noise of the divergence. Without one the noise is a
+            function of the rows: equal rows meet equal noise, and a continued run
+            needs no state of the noise.
         tolerance: relative and absolute.
         num_steps: 0 for adaptive steps; else so many equal steps of order 4 with
             gradients through them, many times cheaper at equal noise.
+        is_exact: whether the divergence is exact instead: by its blocks, or for a
+            network without blocks by one backward pass per column.
         counts: of the last solve in each direction.
     """
 
-    generator: torch.Generator
+    generator: torch.Generator | None = None
     tolerance: float = 1e-5
     num_steps: int = 0
+    is_exact: bool = False
     counts: SolverCounts = field(default_factory=SolverCounts)
 
     def solve(
@@ -77,7 +85,10 @@ class AdjointEngine:
         observed: Float[Tensor, "direction batch observed"],
         sign: Float[Tensor, " direction"],
     ) -> Solution:
-        """Ends and log-determinants, with gradients; each direction on its own."""
+        """Ends and log-determinants, with gradients; each direction on its own.
+
+        All is nan if the solver gives up.
+        """
         self.counts.backward = 0
         parts = [
             self._direction(field, rows, given, float(way))
@@ -100,15 +111,34 @@ class AdjointEngine:
     def _direction(
         self, field: VectorField, start: Tensor, observed: Tensor, sign: float
     ) -> tuple[Tensor, Tensor, int]:
-        draws = torch.randint(0, 2, start.shape, generator=self.generator)
-        noise = 2.0 * draws.to(start) - 1.0
-        dynamics = _NoisyDynamics(field, observed, sign, noise, self.counts)
+        noise = None if self.is_exact else self._noise(start)
+        dynamics = _Dynamics(field, observed, sign, noise, self.counts)
         states = (start, start.new_zeros(start.shape[0], _num_nodes(field)))
         ends = start.new_tensor([0.0, 1.0])
+        try:
+            state, log_det = self._path(field, dynamics, states, ends)
+        except AssertionError:  # torchdiffeq: step size underflow, or too many steps
+            state, log_det = (torch.full_like(part, torch.nan) for part in states)
+        dynamics.is_forward = False
+        if sign > 0:
+            self.counts.to_latent = dynamics.count
+        else:
+            self.counts.to_base = dynamics.count
+        return state, log_det, dynamics.count
+
+    def _path(
+        self,
+        field: VectorField,
+        dynamics: "_Dynamics",
+        states: tuple[Tensor, Tensor],
+        ends: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        options: dict[str, Any]
         if self.num_steps:
-            options: dict[str, Any] = {"step_size": 1.0 / self.num_steps}
+            options = {"step_size": 1.0 / self.num_steps}
             path = odeint(dynamics, states, ends, method="rk4", options=options)
         else:
+            options = {"max_num_steps": _MAX_STEPS}
             path = odeint_adjoint(
                 dynamics,
                 states,
@@ -117,25 +147,28 @@ class AdjointEngine:
                 atol=self.tolerance,
                 method="dopri5",
                 adjoint_params=tuple(p for p in field.parameters() if p.requires_grad),
-                options={"max_num_steps": _MAX_STEPS},
+                options=options,
             )
-        dynamics.is_forward = False
-        if sign > 0:
-            self.counts.to_latent = dynamics.count
-        else:
-            self.counts.to_base = dynamics.count
-        return path[0][-1], path[1][-1], dynamics.count
+        return path[0][-1], path[1][-1]
+
+    def _noise(self, start: Tensor) -> Tensor:
+        generator = self.generator
+        if generator is None:
+            content = start.detach().cpu().numpy().tobytes()
+            generator = torch.Generator().manual_seed(zlib.crc32(content))
+        draws = torch.randint(0, 2, start.shape, generator=generator)
+        return 2.0 * draws.to(start) - 1.0
 
 
-class _NoisyDynamics(nn.Module):
-    """Velocity and estimated divergence per node; counts its evaluations."""
+class _Dynamics(nn.Module):
+    """Velocity and divergence per node; counts its evaluations."""
 
     def __init__(
         self,
         field: VectorField,
         observed: Tensor,
         sign: float,
-        noise: Tensor,
+        noise: Tensor | None,
         counts: SolverCounts,
     ) -> None:
         super().__init__()
@@ -156,14 +189,20 @@ class _NoisyDynamics(nn.Module):
         else:
             self.counts.backward += 1
         state = states[0]
+        if self.noise is None and not isinstance(self.field, GatedField):
+            return _with_blocks(self.field, progress, state, self.observed, self.sign)
         with torch.enable_grad():
             if not state.requires_grad:
                 state = state.detach().requires_grad_()
             change = _velocity(self.field, progress, state, self.observed, self.sign)
-            (pulled,) = torch.autograd.grad(
-                change, state, self.noise, create_graph=True
-            )
-            divergence = _per_node(self.field, pulled * self.noise)
+            if self.noise is None:
+                columns = _diagonal(change, state, create_graph=True)
+            else:
+                (pulled,) = torch.autograd.grad(
+                    change, state, self.noise, create_graph=True
+                )
+                columns = pulled * self.noise
+            divergence = _per_node(self.field, columns)
         return change, divergence
 
 
@@ -178,6 +217,7 @@ class ExactTraceEngine:
 
     tolerance: float = 1e-6
     rows: int = 256
+    is_exact: ClassVar[bool] = True
 
     def solve(
         self,
@@ -271,12 +311,26 @@ def _velocity(
     return evaluate_field(dense, state, dense.observed_term(observed), gates)[0]
 
 
-def _diagonal(velocity: Tensor, state: Tensor) -> Tensor:
+def _with_blocks(
+    field: VectorField, progress: Tensor, state: Tensor, observed: Tensor, sign: float
+) -> tuple[Tensor, Tensor]:
+    """The velocity along the solve, with its divergence per node by blocks."""
+    time = progress if sign > 0 else 1.0 - progress
+    dense = field.dense()
+    gates = dense.gates(time[None], time.new_tensor([sign]))
+    term = dense.observed_term(observed)
+    change, values = evaluate_field(dense, state, term, gates)
+    return change, divergence_per_node(dense, values, gates)
+
+
+def _diagonal(velocity: Tensor, state: Tensor, *, create_graph: bool = False) -> Tensor:
     """Diagonal of each row's Jacobian, by one backward pass per column."""
     width = state.shape[1]
     basis = torch.eye(width, dtype=state.dtype, device=state.device)
     outputs = basis[:, None, :].expand(width, *state.shape)
-    (rows,) = torch.autograd.grad(velocity, state, outputs, is_grads_batched=True)
+    (rows,) = torch.autograd.grad(
+        velocity, state, outputs, is_grads_batched=True, create_graph=create_graph
+    )
     return rows.diagonal(dim1=0, dim2=2)
 
 

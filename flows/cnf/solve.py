@@ -1,4 +1,4 @@
-r"""This file solves the flow's differential equation; only it knows the ODE solver.
+r"""This file solves the flow's differential equation, in equal or in adaptive steps.
 
 The state z runs from the base, t = 0, to the latents, t = 1, under dz/dt = f(z, t; x).
 Per node i the log-determinant obeys d log|det_i|/dt = tr d f_i / d z_i. Rows may run

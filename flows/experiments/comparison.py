@@ -202,20 +202,17 @@ def measure(
         batch = draw_batch(model, precise, num_draws, generator=generator)
         j = estimate_symmetric(*symmetric_parts(model, precise, batch, engine=exact))
         few = batch.rows(0, _EVALUATION_ROWS)
-        try:
-            flow.base_to_latent(
-                few.base.to(torch.float32),
-                few.observed.to(torch.float32),
-                engine=paper,
-            )
-            flow.log_prob(
-                few.free.to(torch.float32),
-                few.auxiliary.to(torch.float32),
-                few.observed.to(torch.float32),
-                engine=paper,
-            )
-        except AssertionError:  # the solver gave up: too many steps
-            return Measurement(j, -1, -1)
+        drawn = flow.base_to_latent(
+            few.base.to(torch.float32), few.observed.to(torch.float32), engine=paper
+        )[0]
+        scored = flow.log_prob(
+            few.free.to(torch.float32),
+            few.auxiliary.to(torch.float32),
+            few.observed.to(torch.float32),
+            engine=paper,
+        )
+    if bool(drawn.isnan().any() or scored.isnan().any()):  # the solver gave up
+        return Measurement(j, -1, -1)
     return Measurement(j, paper.counts.to_latent, paper.counts.to_base)
 
 
