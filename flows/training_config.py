@@ -9,9 +9,20 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
 from .cnf.vector_field import FieldConfig
+from .model.layout import Layout
 
-__all__ = ["ConfigurationError", "TrainingConfig", "training_config_from"]
+__all__ = [
+    "MOST_NUISANCES",
+    "ConfigurationError",
+    "TrainingConfig",
+    "nuisances",
+    "training_config_from",
+]
 
+MOST_NUISANCES = 1000
+"""Nuisance columns of a latent at most."""
+
+_DEFAULT_AUGMENT = 2
 _OBJECTIVES = ("symmetric", "forward", "reverse")
 
 
@@ -37,7 +48,8 @@ class TrainingConfig:
 
     Args:
         flow: shape of the vector field.
-        augment: nuisance columns per latent.
+        augment: nuisance columns per latent: a number, or a table of numbers by name of
+            a latent, with `default` for the others; see `nuisances`.
         objective: symmetric, forward or reverse.
         budget_seconds: seconds of work; 0 means no limit.
         max_iterations: iterations; 0 means no limit.
@@ -65,7 +77,7 @@ class TrainingConfig:
     """
 
     flow: FieldConfig = field(default_factory=FieldConfig)
-    augment: int = _number(2, 0, 100)
+    augment: int | Mapping[str, int] = _number(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
     objective: str = "symmetric"
     budget_seconds: float = _number(240.0, 0, 1e8)
     max_iterations: int = _number(0, 0, 1_000_000_000)
@@ -109,7 +121,9 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     problems: list[str] = []
     table = mapping.get("flow", {})
     top = {key: value for key, value in mapping.items() if key != "flow"}
-    values = _checked(TrainingConfig, top, where, problems)
+    values = _checked(TrainingConfig, _without_augment(top), where, problems)
+    if isinstance(top.get("augment"), Mapping):
+        values["augment"] = _checked_augment(top["augment"], where, problems)
     if isinstance(table, Mapping):
         flow = _checked(FieldConfig, table, f"{where}, flow", problems)
     else:
@@ -124,12 +138,77 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     if problems:
         raise ConfigurationError(*problems)
     config = TrainingConfig(flow=FieldConfig(**flow), **values)
+    if config.num_steps > config.max_num_steps:
+        raise ConfigurationError(
+            f"{where}, num_steps: more steps than are allowed; expected at most "
+            f"max_num_steps = {config.max_num_steps}; got {config.num_steps}"
+        )
     if config.budget_seconds == 0 and config.max_iterations == 0:
         raise ConfigurationError(
             f"{where}: no end; expected budget_seconds or max_iterations above 0; got "
             "neither"
         )
     return config
+
+
+def nuisances(augment: int | Mapping[str, int], layout: Layout) -> dict[str, int]:
+    """Nuisance columns by the document's name of each latent.
+
+    Args:
+        augment: `TrainingConfig.augment`. A table names a latent as the program or the
+            document does, or several by their common name.
+        layout: of the model.
+
+    Raises:
+        ConfigurationError: if a name is of no latent, or two entries name the same one.
+    """
+    if isinstance(augment, int):
+        return {v.name: augment for v in layout.latents}
+    chosen: dict[str, int] = {}
+    problems: list[str] = []
+    for key, count in augment.items():
+        if key == "default":
+            continue
+        found = [v.name for v in layout.latents_named(key)]
+        if not found:
+            known = ", ".join(v.label for v in layout.latents[:6])
+            problems.append(
+                f"augment, {key}: no latent of this name; expected default or one of "
+                f"{known}; got {key!r}"
+            )
+        problems.extend(
+            f"augment, {key}: this latent has two entries; expected one; got {name}"
+            for name in found
+            if name in chosen
+        )
+        chosen.update(dict.fromkeys(found, count))
+    if problems:
+        raise ConfigurationError(*problems)
+    default = augment.get("default", _DEFAULT_AUGMENT)
+    return {v.name: chosen.get(v.name, default) for v in layout.latents}
+
+
+def _without_augment(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries but a table of nuisances, which is checked on its own."""
+    return {
+        key: value
+        for key, value in table.items()
+        if key != "augment" or not isinstance(value, Mapping)
+    }
+
+
+def _checked_augment(
+    table: Mapping[str, Any], where: str, problems: list[str]
+) -> dict[str, int]:
+    (known,) = (f for f in fields(TrainingConfig) if f.name == "augment")
+    values = {"default": _DEFAULT_AUGMENT}
+    for key, value in table.items():
+        problem = _problem(known, value)
+        if problem:
+            problems.append(f"{where}, augment, {key}: {problem}; got {value!r}")
+        else:
+            values[key] = value
+    return values
 
 
 _FLOW_BOUNDS = {"layers": (2, 64), "hidden": (0, 1024), "last_layer_scale": (0, 1e6)}

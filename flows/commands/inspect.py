@@ -167,11 +167,15 @@ def _inverse_table(found: Mapping[str, Any], labels: Mapping[str, str]) -> Table
     table = Table(title="inverse, in sampling order", title_justify="left")
     table.add_column("latent")
     table.add_column("reads")
-    for name in found["inverse"]["latents"]:
+    table.add_column("nuisances", justify="right")
+    for name, nuisances in zip(
+        found["inverse"]["latents"], found["architecture"]["auxiliary"], strict=True
+    ):
         parents = found["inverse"]["parents"][name]
         table.add_row(
             Text(labels.get(name, name)),
             Text(_cut(", ".join(labels.get(p, p) for p in parents))),
+            str(nuisances),
         )
     return table
 

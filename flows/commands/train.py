@@ -2,17 +2,15 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.progress import (
-    Progress,
-    TaskID,
-)
+from rich.progress import Progress, TaskID
 
 from daphne_bridge.command_line import guarded, print_json
 from daphne_bridge.graph import Graph
@@ -38,7 +36,10 @@ from ..folders import check_folder_place, write_file
 from ..model.density import Model
 from ..training import Fit, Report, fit, prepare_structure
 from ..training_config import (
+    MOST_NUISANCES,
+    ConfigurationError,
     TrainingConfig,
+    nuisances,
 )
 
 __all__ = ["train"]
@@ -54,6 +55,11 @@ _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 @click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
 @click.option("--config", type=PATH, help="TOML file of training settings.")
 @click.option("--budget", help="Seconds of work instead of the configuration's: 10m.")
+@click.option(
+    "--augment",
+    type=click.IntRange(0, MOST_NUISANCES),
+    help="Nuisance columns per latent instead of the configuration's.",
+)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
@@ -70,6 +76,7 @@ def train(
     output: Path,
     config: Path | None,
     budget: str | None,
+    augment: int | None,
     seed: int,
     engine: str,
     *,
@@ -82,6 +89,8 @@ def train(
     configuration. An interrupted run is continued by --resume.
     """
     settings = load_config(config, budget)
+    if augment is not None:
+        settings = replace(settings, augment=augment)
     checked = load_graph(graph)
     model = load_model(checked)
     check_folder_place(output, marker=MANIFEST)
@@ -130,9 +139,13 @@ def _engine(name: str) -> EngineFactory:
 def _new_flow(
     graph: Graph, model: Model, settings: TrainingConfig, seed: int
 ) -> ConditionalFlow:
+    try:
+        auxiliary = nuisances(settings.augment, model.layout)
+    except ConfigurationError as error:
+        raise FlowsError(*(problem_of(text) for text in error.problems)) from None
     structure = prepare_structure(
         model,
-        build_structure(invert(graph), model.layout, settings.augment),
+        build_structure(invert(graph), model.layout, auxiliary),
         num_draws=settings.normalisation_draws,
         seed=seed,
     )
@@ -226,7 +239,7 @@ def _metrics(run: Fit, last: Report | None) -> dict[str, Any]:
 def _toml(table: Mapping[str, Any]) -> str:
     """Return a flat table with one level of sub-tables as TOML."""
     lines = [
-        f"{key} = {json.dumps(value)}"
+        f"{_toml_key(key)} = {json.dumps(value)}"
         for key, value in table.items()
         if not isinstance(value, Mapping)
     ]
@@ -234,3 +247,7 @@ def _toml(table: Mapping[str, Any]) -> str:
         if isinstance(value, Mapping):
             lines += ["", f"[{key}]", _toml(value).rstrip()]
     return "\n".join(lines) + "\n"
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

@@ -30,6 +30,7 @@ from ..cnf.structure import Structure, build_structure
 from ..folders import read_file, write_file
 from ..model.data_backed import DataBackedModel
 from ..model.density import Model
+from ..training_config import nuisances
 from .claims import claims_table
 from .comparison import compare_objectives, compare_structures
 from .deconvolution import deconvolve, inverse_adjacency
@@ -116,7 +117,9 @@ class _Experiments:
         config = self.plan.marginals
         numbers = compare_marginals(
             model,
-            build_structure(invert(graph), model.layout, config.augment),
+            build_structure(
+                invert(graph), model.layout, nuisances(config.augment, model.layout)
+            ),
             config,
             num_draws=self.plan.marginal_draws,
             engine=self.engine,

@@ -75,7 +75,7 @@ class DataBackedModel:
         chosen: list[Variable] = []
         parts: list[Tensor] = []
         for key, array in arrays.items():
-            variables = _named(model.layout, key)
+            variables = model.layout.latents_named(key)
             problem = _problem(model, variables, array)
             if problem is None:
                 chosen.extend(variables)
@@ -153,15 +153,6 @@ class DataBackedModel:
                 "the forward objective, which needs draws only",
             )
         )
-
-
-def _named(layout: Layout, key: str) -> tuple[Variable, ...]:
-    """Return the latents of a name, or of a common name."""
-    for attribute in ("name", "label"):
-        exact = tuple(v for v in layout.latents if getattr(v, attribute) == key)
-        if exact:
-            return exact
-    return tuple(v for v in layout.latents if v.label.startswith(f"{key}["))
 
 
 def _problem(

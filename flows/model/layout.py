@@ -106,6 +106,19 @@ class Layout:
         """
         return self._by_name[name]
 
+    def latents_named(self, key: str) -> tuple[Variable, ...]:
+        """Return the latents that a user calls by a name; none if there is none.
+
+        Args:
+            key: The document's name, the program's, or the common name `pixel` of
+                `pixel[0]`, `pixel[1]`, ...
+        """
+        for attribute in ("name", "label"):
+            exact = tuple(v for v in self.latents if getattr(v, attribute) == key)
+            if exact:
+                return exact
+        return tuple(v for v in self.latents if v.label.startswith(f"{key}["))
+
 
 def _end(stops: Iterable[int]) -> int:
     return max(stops, default=0)

@@ -1,11 +1,12 @@
 """Tests of flows.commands.train."""
 
 import json
+import tomllib
 
 import pytest
 
 from ..conftest import pair_document
-from .pair import CONFIG, good
+from .pair import CONFIG, bad, good
 
 
 @pytest.fixture
@@ -38,3 +39,39 @@ def test_every_engine_trains_to_an_artifact(folder, engine):
         assert sizes == [None] * len(sizes)
     else:
         assert min(sizes) > 0.8
+
+
+def test_nuisances_are_given_per_latent_and_shown_by_inspect(folder):
+    table = "\n[augment]\ndefault = 1\nsample2 = 3\n"
+    (folder / "train.toml").write_text(CONFIG + table)
+    train(folder)
+    found = json.loads(good("inspect", folder / "artifact", "--json"))
+    counts = dict(
+        zip(
+            found["inverse"]["latents"], found["architecture"]["auxiliary"], strict=True
+        )
+    )
+    assert counts == {"sample1": 1, "sample2": 3}
+    assert found["architecture"]["auxiliary_columns"] == 4
+    assert "nuisances" in good("inspect", folder / "artifact")
+    written = (folder / "artifact.training" / "config.toml").read_text()
+    assert tomllib.loads(written)["augment"] == {"default": 1, "sample2": 3}
+    good(
+        "sample", folder / "artifact", folder / "graph.json", "-o", folder / "p",
+        "--num-particles", 100,
+    )  # fmt: skip
+
+
+def test_augment_on_the_command_line_replaces_the_configurations(folder):
+    (folder / "train.toml").write_text("augment = 5\n" + CONFIG)
+    train(folder, "--augment", 0)
+    manifest = json.loads((folder / "artifact" / "manifest.json").read_text())
+    assert manifest["architecture"]["auxiliary"] == [0, 0]
+    assert manifest["training"]["config"]["augment"] == 0
+
+
+def test_nuisances_of_no_latent_are_refused_before_any_file(folder):
+    (folder / "train.toml").write_text(CONFIG + "\n[augment]\nz9 = 3\n")
+    said = train(folder, caller=bad)
+    assert "augment, z9: no latent of this name" in said
+    assert not (folder / "artifact.training").exists()
