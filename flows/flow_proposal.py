@@ -10,9 +10,13 @@ the solver that the artifact declares.
 
 The flow pushes forward a base e ~ N(0, I): `from_base` is that map with the density
 at its end, which lets annealed SMC move particles in the base.
+
+Given an ancestral set of the latents, `rsample_remaining` draws the others from their
+conditional density, which is the sum of their nodes' terms.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .cnf.engine import Engine, TorchEngine
-from .cnf.flow import ConditionalFlow
+from .cnf.flow import ConditionalFlow, RemainingDraw
 from .errors import InferenceError, Problem
 from .inference.proposal import (
     DefensiveMixture,
@@ -30,7 +34,7 @@ from .inference.proposal import (
 )
 from .model.density import Model
 
-__all__ = ["KINDS", "FlowProposal", "proposal_of"]
+__all__ = ["KINDS", "ConditionalDraw", "FlowProposal", "proposal_of"]
 
 KINDS = ("flow", "prior", "mixture")
 """What particles can be drawn from."""
@@ -38,6 +42,26 @@ KINDS = ("flow", "prior", "mixture")
 _PILOT_DRAWS = 200
 _NUM_STEPS = (8, 16, 32, 64)
 _MOST_BIAS = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionalDraw:
+    """Given latents with draws of the remaining ones.
+
+    Attributes:
+        latents: Natural values, the given ones as they were given.
+        auxiliary: Nuisances of all latents.
+        nodes: Names of the latents in the flow's sampling order.
+        log_prob_per_node: Per node the log density given its ancestors and the data,
+            relative to N(0, I) of its nuisances; of given nodes too.
+        log_prob: Sum over the remaining nodes: the log density of the draw.
+    """
+
+    latents: Float[Tensor, "particle latent"]
+    auxiliary: Float[Tensor, "particle auxiliary"]
+    nodes: tuple[str, ...]
+    log_prob_per_node: Float[Tensor, "particle node"]
+    log_prob: Float[Tensor, " particle"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +124,93 @@ class FlowProposal:
         rows = observed.expand(latents.shape[0], -1)
         log_prob = self.flow.log_prob(free, auxiliary, rows, engine=self.engine)
         return log_prob - log_det - _standard_normal(auxiliary)
+
+    def rsample_remaining(
+        self,
+        given: Mapping[str, Float[Tensor, "particle value"]],
+        observed: Float[Tensor, " observed"],
+        *,
+        generator: torch.Generator,
+        auxiliary: Float[Tensor, "particle auxiliary"] | None = None,
+    ) -> ConditionalDraw:
+        """Return draws of the remaining latents given values of some.
+
+        Args:
+            given: Values by the document's name of a latent, one row per particle;
+                with each latent its ancestors in the inverse.
+            observed: Observed values.
+            generator: Source of the draws.
+            auxiliary: Nuisances, of which those of given latents are used; drawn from
+                N(0, I), their target, if None.
+
+        Raises:
+            ValueError: If nothing is given, or an ancestor in the inverse is not.
+            ModelError: If a value is outside its support.
+            InferenceError: If the support of a given latent depends on a latent that is
+                not given.
+        """
+        structure = self.flow.structure
+        nodes = structure.ancestral(given)
+        if not nodes:
+            raise ValueError("given latents: none; expected one at least; got none")
+        num = len(next(iter(given.values())))
+        latents, free = self._placed(given, num)
+        shape = (num, structure.auxiliary_dim)
+        if auxiliary is None:
+            auxiliary = torch.randn(shape, generator=generator, dtype=free.dtype)
+        rows = observed.expand(num, -1)
+        drawn = self.flow.rsample_remaining(
+            free, auxiliary, rows, given, generator=generator, engine=self.engine
+        )
+        natural, _ = self.model.constrain(drawn.free)
+        is_given = ~torch.isnan(latents)
+        terms = drawn.log_prob_per_node - self._reference(drawn)
+        remaining = [i for i in range(len(structure.blocks)) if i not in nodes]
+        return ConditionalDraw(
+            torch.where(is_given, latents, natural),
+            drawn.auxiliary,
+            structure.names,
+            terms,
+            terms[:, remaining].sum(-1),
+        )
+
+    def _placed(
+        self, given: Mapping[str, Tensor], num: int
+    ) -> tuple[Float[Tensor, "particle latent"], Float[Tensor, "particle free"]]:
+        """Values in the model's columns and in free coordinates, nan where not given.
+
+        Raises:
+            InferenceError: If a given value has no free coordinate.
+        """
+        layout = self.model.layout
+        like = self.flow.normalisation.shift
+        latents = like.new_full((num, layout.latent_dim), torch.nan)
+        variables = [layout.variable(name) for name in given]
+        for variable in variables:
+            values = given[variable.name].reshape(num, variable.size)
+            latents[:, variable.start : variable.stop] = values
+        free, _ = self.model.unconstrain(latents)
+        for variable in variables:
+            columns = free[:, variable.free_start : variable.free_stop]
+            if not bool(torch.isfinite(columns).all()):
+                raise InferenceError(
+                    Problem(
+                        "given latents",
+                        f"{variable.label} has no free coordinate",
+                        "a value inside its support, which given latents decide",
+                    )
+                )
+        return latents, free
+
+    def _reference(self, draw: RemainingDraw) -> Float[Tensor, "particle node"]:
+        """Per node log|det dz/du| + log N(y), in sampling order."""
+        place = {v.name: i for i, v in enumerate(self.model.layout.latents)}
+        structure = self.flow.structure
+        order = [place[name] for name in structure.names]
+        terms = self.model.constrain_terms(draw.free)[:, order]
+        counts = [block.auxiliary for block in structure.blocks]
+        normal = [_standard_normal(y) for y in draw.auxiliary.split(counts, -1)]
+        return terms + torch.stack(normal, -1)
 
     def differentiable(self, observed: Float[Tensor, " observed"]) -> "FlowProposal":
         """Return the proposal with fixed steps, which carry gradients.

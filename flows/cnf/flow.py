@@ -11,8 +11,13 @@ splits into one conditional log density per node,
     log q(z, y | x) = sum_i log q(z_i, y_i | ancestors of i in the inverse, x).
 
 All latents are in free coordinates, that is on the real line. Densities are in nats.
+
+The base of a set A of nodes that holds their ancestors depends on z_A, y_A alone. With
+e_A from there and the rest of e fresh, T draws the remaining latents from
+q(z_R, y_R | z_A, y_A, x), whose log density is the sum of their nodes' terms.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import cast
 
@@ -25,7 +30,7 @@ from .normalisation import Normalisation
 from .structure import Structure
 from .vector_field import FieldConfig, VectorField, evaluate_field
 
-__all__ = ["ConditionalFlow", "FlowDraw", "TwoWay", "build_flow"]
+__all__ = ["ConditionalFlow", "FlowDraw", "RemainingDraw", "TwoWay", "build_flow"]
 
 _HALF_LOG_TWO_PI = 0.9189385332046727
 
@@ -43,6 +48,22 @@ class FlowDraw:
     free: Float[Tensor, "batch free"]
     auxiliary: Float[Tensor, "batch auxiliary"]
     log_prob: Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class RemainingDraw:
+    """Given latents with draws of the remaining ones.
+
+    Args:
+        free: latents in free coordinates, the given ones as they were given.
+        auxiliary: nuisance columns, likewise.
+        log_prob_per_node: conditional log densities given the ancestors of each node,
+            in sampling order, in nats; of given nodes too.
+    """
+
+    free: Float[Tensor, "batch free"]
+    auxiliary: Float[Tensor, "batch auxiliary"]
+    log_prob_per_node: Float[Tensor, "batch node"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +145,47 @@ class ConditionalFlow(nn.Module):
         free, auxiliary, log_det = self.base_to_latent(base, observed, engine=engine)
         log_prob = self.base_log_prob(base).sum(-1) - log_det.sum(-1)
         return FlowDraw(free, auxiliary, log_prob)
+
+    def rsample_remaining(
+        self,
+        free: Float[Tensor, "batch free"],
+        auxiliary: Float[Tensor, "batch auxiliary"],
+        observed: Float[Tensor, "batch observed"],
+        given: Collection[str],
+        *,
+        generator: torch.Generator | None = None,
+        engine: Engine | None = None,
+    ) -> RemainingDraw:
+        """Draws of all other latents given some, with per-node log densities.
+
+        Args:
+            free: values of the given latents; other columns are not looked at.
+            auxiliary: their nuisance columns; other columns are not looked at.
+            observed: observed values.
+            given: names of latents; with each its ancestors in the inverse.
+            generator: source of the draws.
+            engine: how the flow is solved.
+
+        Raises:
+            ValueError: if the given latents lack an ancestor.
+        """
+        engine = engine if engine is not None else self.engine
+        positions = self.structure.ancestral(given)
+        node = cast("Tensor", self.node)
+        is_given = torch.isin(node, torch.tensor(positions, device=node.device))
+        normalised = self.normalisation.normalise_observed(observed)
+        affine = self.normalisation.affine(normalised)
+        state = torch.where(is_given, self._join(free, auxiliary), affine.shift)
+        start = torch.where(is_given, affine.to_residual(state), 0.0)
+        sign = start.new_tensor([1.0])
+        solved = engine.solve(self.field, start[None], normalised[None], -sign)
+        fresh = self.sample_base(start.shape[0], generator=generator)
+        base = torch.where(is_given, solved.state[0], fresh)
+        solution = engine.solve(self.field, base[None], normalised[None], sign)
+        drawn = affine.from_residual(solution.state[0])
+        terms = self.base_log_prob(base) - solution.log_det[0] + affine.log_det
+        latents, nuisances = self._split(torch.where(is_given, state, drawn))
+        return RemainingDraw(latents, nuisances, terms)
 
     def two_way(
         self,

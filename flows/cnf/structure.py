@@ -21,7 +21,7 @@ References:
     section 3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -206,6 +206,30 @@ class Structure:
             frozenset(c for j in reach for c in self.blocks[j].observed_columns)
             for reach in self.reach
         )
+
+    def ancestral(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Positions of a set of nodes that holds the ancestors of each of its members.
+
+        Raises:
+            ValueError: if a name is of no node, or an ancestor is missing.
+        """
+        wanted = set(names)
+        unknown = sorted(wanted.difference(self.names))
+        if unknown:
+            raise ValueError(
+                f"given latents: no latent of this name; expected some of "
+                f"{', '.join(self.names[:6])}; got {unknown[0]}"
+            )
+        chosen = tuple(i for i, name in enumerate(self.names) if name in wanted)
+        for position in chosen:
+            missing = sorted(self.reach[position].difference(chosen))
+            if missing:
+                raise ValueError(
+                    f"given latents: {self.names[position]} is given without what it "
+                    f"depends on in the inverse; expected {self.names[missing[0]]} "
+                    f"too; got {', '.join(self.names[i] for i in chosen)}"
+                )
+        return chosen
 
     def packing(self, rows: Sequence[int], columns: Sequence[int]) -> "Packing":
         """Packing of a layer whose block i maps ``columns`` sizes to ``rows[i]``."""

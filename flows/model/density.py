@@ -45,6 +45,9 @@ __all__ = ["Capabilities", "Draws", "Model", "capabilities"]
 _SHOWN = 80
 
 
+_REAL = ("real", "real vector")
+
+
 @dataclass(frozen=True, slots=True)
 class Draws:
     """Joint draws of a model.
@@ -284,6 +287,23 @@ class Model:
         value, log_det = self._run(self._constrain_plan, [rows], count, free)
         wide = value.expand(value.shape[0], count).t()
         return wide.reshape(*batch, -1), log_det.reshape(batch)
+
+    def constrain_terms(
+        self, free: Float[Tensor, "*batch free"]
+    ) -> Float[Tensor, "*batch node"]:
+        """Return the summands of `constrain`'s log|det dz/df|, one column per latent.
+
+        Raises:
+            ModelError: If a latent is discrete.
+        """
+        self._refuse_discrete()
+        rows, batch = _columns(free, self.layout.free_dim, "free")
+        count = math.prod(batch)
+        terms = free.new_zeros(count, len(self._latents))
+        if self._curved and count:
+            found = self._run(self._constrain_terms_plan, [rows], count, free)[0]
+            terms[:, list(self._curved)] = found.expand(found.shape[0], count).t()
+        return terms.reshape(*batch, -1)
 
     def unconstrain(
         self, latents: Float[Tensor, "*batch latent"]
@@ -528,6 +548,11 @@ class Model:
         )
 
     @cached_property
+    def _constrain_terms_plan(self) -> Plan:
+        free, definitions, log_dets = self._coordinates("constrain")
+        return Plan(self._dag, [free], [log_dets], definitions)
+
+    @cached_property
     def _unconstrain_plan(self) -> Plan:
         free, definitions, log_dets = self._coordinates("unconstrain")
         return Plan(
@@ -555,7 +580,7 @@ class Model:
             ends = (own, entry.slots)
             given, wanted = ends if direction == "constrain" else ends[::-1]
             supports = _supports(entry)
-            if len(supports) == 1 and supports[0][0] in ("real", "real vector"):
+            if len(supports) == 1 and supports[0][0] in _REAL:
                 definitions.update(zip(wanted, given, strict=True))
                 continue
             parts: list[tuple[int, ...]] = []
@@ -599,9 +624,18 @@ class Model:
     # -------------------------------------------------------------- running
 
     @cached_property
+    def _curved(self) -> tuple[int, ...]:
+        """Positions of the latents whose map has a log|det|."""
+        return tuple(
+            position
+            for position, entry in enumerate(self._latents)
+            if len(found := _supports(entry)) > 1 or found[0][0] not in _REAL
+        )
+
+    @cached_property
     def _all_real(self) -> bool:
         return all(
-            support in ("real", "real vector")
+            support in _REAL
             for entry in self._latents
             for support, _ in _supports(entry)
         )

@@ -193,3 +193,41 @@ def test_adaptive_engine_wants_float64():
     rows = torch.zeros(1, 6)
     with pytest.raises(ValueError, match=r"expected a float64 flow .*; got torch.f"):
         flow.log_prob(rows, rows[:, :0], rows[:, :2], engine=AdaptiveEngine())
+
+
+@pytest.mark.parametrize(("auxiliary", "vectors"), [(0, True), (2, False)])
+def test_remaining_latents_given_a_joint_draw_are_that_draw(auxiliary, vectors):
+    flow = _random_flow(3, auxiliary=auxiliary, vectors=vectors)
+    structure = flow.structure
+    observed = torch.randn(6, 3, generator=torch.Generator().manual_seed(4)).double()
+    draw = flow.rsample_and_log_prob(
+        observed, generator=torch.Generator().manual_seed(5)
+    )
+    whole = flow.log_prob_per_node(draw.free, draw.auxiliary, observed)
+    given = sorted(structure.reach[3] | structure.reach[1])
+    assert 0 < len(given) < len(structure.blocks)
+    names = [structure.names[i] for i in given]
+    hidden = torch.ones(structure.state_dim, dtype=torch.bool)
+    node = torch.tensor(structure.state_node)
+    hidden[torch.isin(node, torch.tensor(given))] = False
+    hidden = hidden[torch.argsort(torch.tensor(structure.state_order))]
+    joined = torch.cat([draw.free, draw.auxiliary], -1)
+    joined = joined.masked_fill(hidden, torch.nan)  # values that may not be looked at
+    free, nuisances = joined.split([structure.free_dim, structure.auxiliary_dim], -1)
+    found = flow.rsample_remaining(
+        free, nuisances, observed, names, generator=torch.Generator().manual_seed(5)
+    )
+    torch.testing.assert_close(found.free, draw.free, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.auxiliary, draw.auxiliary, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.log_prob_per_node, whole, rtol=0, atol=1e-6)
+    same = ~hidden[: structure.free_dim]
+    assert torch.equal(found.free[:, same], draw.free[:, same])
+
+
+def test_given_latents_without_their_ancestors_are_refused():
+    structure = Circuit.structure(0)
+    assert structure.ancestral(["z3", "z5"]) == (0, 1)
+    with pytest.raises(ValueError, match="z3 is given without .* expected z5 too"):
+        structure.ancestral(["z1", "z2", "z3"])
+    with pytest.raises(ValueError, match="no latent of this name.* got x9"):
+        structure.ancestral(["z5", "x9"])
