@@ -209,7 +209,7 @@ class FlowProposal:
         order = [place[name] for name in structure.names]
         terms = self.model.constrain_terms(draw.free)[:, order]
         counts = [block.auxiliary for block in structure.blocks]
-        normal = [_standard_normal(y) for y in draw.auxiliary.split(counts, -1)]
+        normal = [_standard_normal(y) for y in torch.split(draw.auxiliary, counts, -1)]
         return terms + torch.stack(normal, -1)
 
     def differentiable(self, observed: Float[Tensor, " observed"]) -> "FlowProposal":

@@ -227,7 +227,7 @@ def test_remaining_latents_given_a_joint_draw_are_that_draw(auxiliary, vectors):
 def test_given_latents_without_their_ancestors_are_refused():
     structure = Circuit.structure(0)
     assert structure.ancestral(["z3", "z5"]) == (0, 1)
-    with pytest.raises(ValueError, match="z3 is given without .* expected z5 too"):
+    with pytest.raises(ValueError, match=r"z3 is given without .* expected z5 too"):
         structure.ancestral(["z1", "z2", "z3"])
-    with pytest.raises(ValueError, match="no latent of this name.* got x9"):
+    with pytest.raises(ValueError, match=r"no latent of this name.* got x9"):
         structure.ancestral(["z5", "x9"])
