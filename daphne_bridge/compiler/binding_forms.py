@@ -23,6 +23,8 @@ from .symbolic_simplify import elements
 from .terms import (
     UNKNOWN,
     CallTerm,
+    LetTerm,
+    LocalTerm,
     MapTerm,
     NodeTerm,
     SequenceTerm,
@@ -31,7 +33,7 @@ from .terms import (
     settled,
 )
 
-__all__ = ["foreach", "let", "loop"]
+__all__ = ["element", "foreach", "let", "loop", "turns_of"]
 
 
 def let(analyser: Analyser, form: Compound) -> Recursive[Any]:
@@ -54,12 +56,13 @@ def let(analyser: Analyser, form: Compound) -> Recursive[Any]:
         entered.append(analyser.bind(name.name, value))
         place.is_simplified = True
     place.is_simplified = True
-    bodies = form.items[2:]
-    result = yield evaluate_body(analyser, bodies)
+    bodies = yield evaluate_all(analyser, form.items[2:])
+    result = bodies[-1]
     place.is_simplified = before
     place.scope.leave(reversed(entered))
-    is_closed = value is not UNKNOWN and is_constant(value) and len(bodies) == 1
-    is_nested = before or len(pairs) > 1
+    innermost = bodies[-2] if len(bodies) > 1 else value
+    is_closed = innermost is not UNKNOWN and is_constant(innermost)
+    is_nested = before or len(pairs) + len(bodies) > 2
     return forced(result) if is_closed and is_nested else result
 
 
@@ -96,7 +99,7 @@ def loop(analyser: Analyser, form: Compound) -> Recursive[Any]:
             f"{len(form.items) - 1} parts",
         )
     _, count_form, start, head, *rest = form.items
-    turns = yield _turns(analyser, count_form, "loop")
+    turns = yield turns_of(analyser, count_form, "loop")
     arguments = yield evaluate_all(analyser, tuple(rest))
     (accumulator,) = yield evaluate_all(analyser, (start,))
     function = (
@@ -118,7 +121,7 @@ def foreach(analyser: Analyser, form: Compound) -> Recursive[Any]:
         raise analyser.error(
             form, "foreach has no binding vector", "(foreach count [...] body ...)"
         )
-    turns = yield _turns(analyser, form.items[1], "foreach")
+    turns = yield turns_of(analyser, form.items[1], "foreach")
     pairs = bindings(form.items[2], analyser.source, "foreach")
     _require_body(analyser, form, 3)
     if turns == 0:
@@ -133,7 +136,7 @@ def foreach(analyser: Analyser, form: Compound) -> Recursive[Any]:
         entered = []
         value: Any = UNKNOWN
         for (name, bound), collection in zip(pairs, collections, strict=True):
-            value = _element(analyser, collection, turn, turns, bound)
+            value = element(analyser, collection, turn, turns, bound)
             entered.append((name.name, _enter_quietly(analyser, name.name, value)))
         result = yield evaluate_body(analyser, bodies)
         place.scope.leave(reversed(entered))
@@ -149,7 +152,8 @@ def _enter_quietly(analyser: Analyser, name: str, value: Any) -> Binding | None:
     return analyser.place.scope.enter(name, Binding(value, not is_constant(value)))
 
 
-def _turns(analyser: Analyser, form: Form, what: str) -> Recursive[int]:
+def turns_of(analyser: Analyser, form: Form, what: str) -> Recursive[int]:
+    """Return how often a loop or foreach with the count `form` runs."""
     value = settled((yield evaluate(analyser, form)))
     if not isinstance(value, int) or isinstance(value, bool):
         raise analyser.error(
@@ -165,9 +169,10 @@ def _turns(analyser: Analyser, form: Form, what: str) -> Recursive[int]:
     return int(value)
 
 
-def _element(
+def element(
     analyser: Analyser, collection: Any, index: int, turns: int, form: Form
 ) -> Any:
+    """Return the element of a collection that a turn of a foreach takes."""
     items = elements(collection)
     if items is not None:
         if index < len(items):
@@ -178,7 +183,9 @@ def _element(
             f"at least {turns}",
             str(len(items)),
         )
-    if isinstance(collection, (MapTerm, HashMap, NodeTerm, CallTerm)):
+    if isinstance(
+        collection, (MapTerm, HashMap, NodeTerm, CallTerm, LetTerm, LocalTerm)
+    ):
         if is_distribution(collection):
             raise analyser.error(
                 form, "foreach goes over a collection", "a vector", "a distribution"

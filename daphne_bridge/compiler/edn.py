@@ -45,6 +45,8 @@ def _pieces(kind: str, item: Any) -> list[tuple[str, Any]]:
         return _joined("#{", "}", [[("value", x)] for x in item], " ")
     if kind == "data":
         return _joined("[", "]", [[("data", x)] for x in item], " ")
+    if kind == "bindings":
+        return _joined("[", "]", [[("value", x)] for x in item], " ")
     if item[:1] == ["vector"]:
         return _joined("[", "]", [[("value", x)] for x in item[1:]], " ")
     if item[:1] == ["hash-map"] and len(item) % 2:
@@ -57,7 +59,10 @@ def _pieces(kind: str, item: Any) -> list[tuple[str, Any]]:
         names = ("text", "[" + " ".join(map(str, item[1])) + "]")
         rest = [[("value", x)] for x in item[2:]]
         return _joined("(", ")", [[("text", "fn")], [names], *rest], " ")
-    return _joined(ends[0], ends[1], [[("value", x)] for x in item], " ")
+    rows: list[list[tuple[str, Any]]] = [[("value", x)] for x in item]
+    if item[:1] == ["let"] and len(item) > 1 and isinstance(item[1], (list, tuple)):
+        rows[1] = [("bindings", item[1])]
+    return _joined(ends[0], ends[1], rows, " ")
 
 
 def _inner_kind(key: str) -> str:

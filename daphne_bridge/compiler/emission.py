@@ -24,7 +24,16 @@ from .forms import Form, Literal, Span, Symbol, head_name
 from .meaning import Analysis, Variable
 from .reader import Source
 from .recursion import Recursive, run
-from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm, UserFunction
+from .terms import (
+    CallTerm,
+    FunctionTerm,
+    LetTerm,
+    LocalTerm,
+    MapTerm,
+    NodeTerm,
+    SequenceTerm,
+    UserFunction,
+)
 
 __all__ = ["Emission", "document", "form_json", "free_nodes"]
 
@@ -48,7 +57,7 @@ def document(analysis: Analysis, source: Source) -> list[Json]:
     observations: dict[str, Json] = {}
     for variable in analysis.variables:
         links[variable.name] = emission.link_function(variable)
-        for parent in free_nodes(variable.distribution):
+        for parent in free_nodes(written_parts(variable)[0]):
             children.setdefault(parent, []).append(variable.name)
         if variable.is_observed:
             observations[variable.name] = emission.write(
@@ -80,6 +89,11 @@ def free_nodes(value: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def written_parts(variable: Variable) -> tuple[Any, Any]:
+    """Return a variable's distribution and observation as the document writes them."""
+    return variable.kept or (variable.distribution, variable.observation)
+
+
 def _term_parts(item: Any) -> tuple[Any, ...]:
     match item:
         case CallTerm():
@@ -88,6 +102,8 @@ def _term_parts(item: Any) -> tuple[Any, ...]:
             return item.items
         case MapTerm():
             return tuple(x for pair in item.entries.pairs() for x in pair)
+        case LetTerm():
+            return (item.value, item.body)
     return ()
 
 
@@ -101,11 +117,11 @@ class Emission:
 
     def link_function(self, variable: Variable) -> Json:
         """Return the link function of a variable."""
-        distribution = self.write(variable.distribution, variable.span)
+        given, observed = written_parts(variable)
+        distribution = self.write(given, variable.span)
         if not variable.is_observed:
             return ["sample*", distribution]
-        observation = self.write(variable.observation, variable.span)
-        link = ["observe*", distribution, observation]
+        link = ["observe*", distribution, self.write(observed, variable.span)]
         if variable.guard is True:
             return link
         return ["if", self.write(variable.guard, variable.span), link, 1]
@@ -129,6 +145,10 @@ class Emission:
             return self._written[key][1]
         written: list[Json]
         match value:
+            case LetTerm():
+                bound = yield self._write(value.value, span, is_data=is_data)
+                body = yield self._write(value.body, span, is_data=is_data)
+                return ["let", [value.name, bound], body]
             case CallTerm():
                 written = [value.head]
                 parts: tuple[Any, ...] = value.arguments
@@ -165,7 +185,7 @@ class Emission:
 
     def _atom(self, value: Any, span: Span) -> Json:
         match value:
-            case NodeTerm():
+            case NodeTerm() | LocalTerm():
                 return value.name
             case FunctionTerm():
                 raise self._source.compile_error(

@@ -39,6 +39,8 @@ class Variable:
         is_observed: Whether it has a value.
         observation: That value.
         site: The name that its site gives; empty if it gives none.
+        kept: The distribution and the observation of an observe as the document writes
+            them, where that is not by their values (`kept_lets`).
     """
 
     name: str
@@ -49,6 +51,7 @@ class Variable:
     is_observed: bool = False
     observation: Any = None
     site: str = ""
+    kept: tuple[Any, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

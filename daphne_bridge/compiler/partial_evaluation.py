@@ -38,6 +38,10 @@ NUMERIC = frozenset(
 """The functions all of whose arguments are numbers."""
 
 
+_SIMPLIFIED_ONLY = frozenset({"put", "append"})
+"""Daphne's own functions: it simplifies calls of them, and computes none."""
+
+
 def partial_evaluation(name: str, arguments: tuple[Any, ...]) -> Any:
     """Return the value of a call of the primitive `name`: a constant or a term.
 
@@ -53,6 +57,8 @@ def partial_evaluation(name: str, arguments: tuple[Any, ...]) -> Any:
             return _settle(name, symbolic_simplify(name, arguments), arguments)
         return CallTerm(primitive.name, arguments)
     if primitive.folds:
+        if name in _SIMPLIFIED_ONLY and not all(map(is_constant, arguments)):
+            return symbolic_simplify(name, arguments)
         return primitive.apply(*values)
     if primitive.visible:
         return CallTerm(primitive.name, arguments, known=primitive.apply(*values))

@@ -9,6 +9,7 @@ from .desugar import describe
 from .distributions import check_observation, is_distribution
 from .evaluation import evaluate
 from .forms import Compound, Form, Literal, Symbol, head_name
+from .kept_lets import with_lets
 from .meaning import Variable
 from .recursion import Recursive
 from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm
@@ -53,6 +54,12 @@ def observe(analyser: Analyser, form: Compound) -> Recursive[Any]:
         raise analyser.error(
             form.items[-1], str(problem), expected, described(observation)
         ) from None
+    kept = tuple(
+        with_lets(analyser, part, value)
+        for part, value in zip(
+            form.items[-2:], (distribution, observation), strict=True
+        )
+    )
     variable = Variable(
         analyser.fresh(site or "observe"),
         "",
@@ -62,6 +69,7 @@ def observe(analyser: Analyser, form: Compound) -> Recursive[Any]:
         is_observed=True,
         observation=observation,
         site=site,
+        kept=(kept[0], kept[1]),
     )
     analyser.check_size(variable.guard, form.span)
     analyser.check_size(observation, form.span)

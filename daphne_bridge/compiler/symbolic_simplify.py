@@ -25,6 +25,7 @@ from .terms import (
     extended,
     hash_map,
     is_constant,
+    is_key,
     sequence,
 )
 
@@ -144,13 +145,20 @@ def _on_map(name: str, mapping: MapTerm | HashMap, rest: list[Any]) -> Any:
     entries = mapping.entries if isinstance(mapping, MapTerm) else mapping
     if name == "count":
         return len(entries)
-    if name not in ("get", "put") or not all(map(is_constant, rest[:1])):
+    if name not in ("get", "put") or not all(map(is_key, rest[:1])):
         return UNKNOWN
     if name == "get":
+        if rest[0] not in entries and not _is_settled_key(entries, rest[0]):
+            return UNKNOWN
         return entries.get(rest[0], rest[1] if len(rest) == 2 else None)
     if len(rest) == 2:
         return hash_map([*entries.pairs(), (rest[0], rest[1])])
     return UNKNOWN
+
+
+def _is_settled_key(entries: HashMap, key: Any) -> bool:
+    """Return whether it is certain that a key which `entries` lacks is not in it."""
+    return all(map(is_constant, (key, *entries)))
 
 
 def _at(name: str, shape: tuple[Any, ...], rest: list[Any], *, is_vector: bool) -> Any:
@@ -158,7 +166,7 @@ def _at(name: str, shape: tuple[Any, ...], rest: list[Any], *, is_vector: bool) 
     if not all(map(is_constant, rest[:index_count])):
         return UNKNOWN
     if not is_vector and name != "nth":
-        return UNKNOWN
+        return rest[1] if name == "get" and len(rest) == 2 else UNKNOWN
     result = PRIMITIVES[name].apply(shape, *rest)
     return sequence(result) if name in ("subvec", "put") else result
 

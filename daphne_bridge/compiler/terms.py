@@ -6,7 +6,8 @@ one part that is not known before the program runs:
 - `NodeTerm`, a random variable;
 - `CallTerm`, a call that remains in the link functions, distributions included;
 - `SequenceTerm` and `MapTerm`, collections of known shape with such parts;
-- `FunctionTerm`, a function, which can be called and passed on but not stored.
+- `FunctionTerm`, a function, which can be called and passed on but not stored;
+- `LetTerm` and `LocalTerm`, a let that stays in an observe and a name that it binds.
 
 Terms share their parts: they are a directed acyclic graph, written out only in the
 document. `size` counts what would be written.
@@ -22,6 +23,8 @@ __all__ = [
     "UNKNOWN",
     "CallTerm",
     "FunctionTerm",
+    "LetTerm",
+    "LocalTerm",
     "MapTerm",
     "NodeTerm",
     "SequenceTerm",
@@ -30,6 +33,7 @@ __all__ = [
     "extended",
     "hash_map",
     "is_constant",
+    "is_key",
     "known",
     "sequence",
     "settled",
@@ -151,7 +155,7 @@ class SequenceTerm(Term):
 
 
 class MapTerm(Term):
-    """A map with constant keys and parts that are not constant.
+    """A map with parts that are not constant; its keys are constants or variables.
 
     Attributes:
         entries: The map, on compile-time values.
@@ -203,6 +207,28 @@ class FunctionTerm(Term):
         self.size = 1
 
 
+class LocalTerm(Term):
+    """A name that a let in the document binds."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.size = 1
+
+
+class LetTerm(Term):
+    """A let that stays in the document: `body` with `name` standing for `value`."""
+
+    __slots__ = ("body", "name", "value")
+
+    def __init__(self, name: str, value: Any, body: Any) -> None:
+        self.name = name
+        self.value = value
+        self.body = body
+        self.size = 4 + size(value) + size(body)
+
+
 def is_constant(value: Any) -> bool:
     """Return whether `value` is a plain value all through."""
     return not isinstance(value, Term)
@@ -219,8 +245,9 @@ def known(value: Any) -> Any:
             items = tuple(map(known, value.items))
             return items if value.is_vector else Seq(items)
         case MapTerm():
-            pairs = [(k, known(v)) for k, v in value.entries.pairs()]
-            return UNKNOWN if any(v is UNKNOWN for _, v in pairs) else HashMap(pairs)
+            pairs = [(known(k), known(v)) for k, v in value.entries.pairs()]
+            is_open = any(x is UNKNOWN for pair in pairs for x in pair)
+            return UNKNOWN if is_open else HashMap(pairs)
         case Term():
             return UNKNOWN
     return value
@@ -324,11 +351,17 @@ def extended(collection: SequenceTerm, added: tuple[Any, ...]) -> SequenceTerm:
 
 
 def hash_map(pairs: list[tuple[Any, Any]]) -> Any:
-    """Return the map of `pairs`; a call to `hash-map` if a key is not constant."""
-    if not all(is_constant(k) for k, _ in pairs):
+    """Return the map of `pairs`; a call to `hash-map` if a key is computed."""
+    if not all(is_key(k) for k, _ in pairs):
         return CallTerm("hash-map", tuple(x for pair in pairs for x in pair))
     entries = HashMap(pairs)
-    return MapTerm(entries) if any(not is_constant(v) for _, v in pairs) else entries
+    is_random = any(isinstance(x, Term) for pair in pairs for x in pair)
+    return MapTerm(entries) if is_random else entries
+
+
+def is_key(value: Any) -> bool:
+    """Return whether a map finds `value`: a constant, or a random variable as such."""
+    return is_constant(value) or isinstance(value, NodeTerm)
 
 
 def size(value: Any) -> int:

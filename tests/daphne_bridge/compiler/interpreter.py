@@ -240,6 +240,9 @@ def _evaluate(term: Any, values: dict[str, Any]) -> Any:
         return [_evaluate(x, values) for x in rest]
     if head == "if":
         return _evaluate(rest[1] if _evaluate(rest[0], values) else rest[2], values)
+    if head == "let":
+        (name, bound), body = rest
+        return _evaluate(body, values | {name: _evaluate(bound, values)})
     if head == "and":
         return all(_evaluate(x, values) for x in rest)
     if head == "or":

@@ -99,6 +99,13 @@ def test_edn_tells_names_strings_and_vectors_apart():
     assert text.endswith(':Y {observe1 2}} ["x" sample0 nil true {a 1}]]')
 
 
+def test_edn_writes_the_names_of_a_let_as_a_vector():
+    program = "(let [x (sample (normal 0 1))] (observe (normal (let [m x] m) 1) 2))"
+    text = show_edn(compile_program(program, "p").document)
+    assert "(observe* (normal (let [m sample0] m) 1) 2)" in text
+    assert show_edn(desugar_program("(let [a 1] a)", "p")) == "((let [a 1] a))"
+
+
 def test_tables_and_objects_bind_names():
     assert parse_data("x,y\n1,a\n2,b\n", "t.csv") == {"x": [1, 2], "y": ["a", "b"]}
     assert parse_data("x\n1\n2.5\n", "t.csv") == {"x": [1, 2.5]}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daphne_bridge.compiler import compile_program
+from daphne_bridge.compiler import compile_program, factor_graph
 from daphne_bridge.errors import CompileError
 
 
@@ -52,6 +52,10 @@ NODE = "(let [x (sample (normal 0 1))] "
         ("(apply max [x 1])", ["max", "sample0", 1]),
         ("(-> x (- 1) (* 2))", ["*", ["-", "sample0", 1], 2]),
         ("(:b {:a 1 :b x})", "sample0"),
+        ("(put {} x 1)", ["hash-map", "sample0", 1]),
+        ("(get (put {:b 2} x 1) x)", 1),
+        ("(get {:b 2} x)", ["get", ["hash-map", "b", 2], "sample0"]),
+        ("(get {x 2} :b)", ["get", ["hash-map", "sample0", 2], "b"]),
         ("(every? pos? [1 2])", True),
         ("(normal x PI)", ["normal", "sample0", 3.141592653589793]),
     ],
@@ -193,3 +197,41 @@ def test_a_wrong_program_is_refused_where_it_is_wrong(text, where, what):
     found_where, found_what = refused(text)
     assert found_where == where
     assert what in found_what
+
+
+@pytest.mark.parametrize(
+    ("distribution", "expected"),
+    [
+        ("(let [m x] m)", ["let", ["m", "sample0"], "m"]),
+        ("(let [m 2] (* m x))", ["let", ["m", 2], ["*", 2, "sample0"]]),
+        ("(let [m 2] (* m m))", 4),
+        ("(let [m {:a x}] (get m :b 1))", 1),
+        ("(let [m x] 5 m)", ["let", ["m", "sample0"], ["let", ["dontcare0", 5], "m"]]),
+        ("(first (let [m x] [m]))", ["first", ["let", ["m", "sample0"], "VECTOR"]]),
+        ("(loop 2 x +)", ["let", ["acc0", ["+", 0, "sample0"]], "ACC"]),
+        ("(f (let [m x] m))", ["+", "sample0", 1]),
+    ],
+)
+def test_the_lets_of_an_observe_stay_in_its_link_function(distribution, expected):
+    functions = "(defn f [y] (+ y 1))\n"
+    program = f"{functions}{NODE} (observe (normal {distribution} 1) 3))"
+    (link,) = [p for p in compiled(program).document[1]["P"].values() if len(p) == 3]
+    texts = {"VECTOR": ["vector", "m"]}
+    texts["ACC"] = ["let", ["acc1", ["+", 1, "acc0"]], "acc1"]
+    assert link[1][1] == _filled(expected, texts)
+
+
+def _filled(value, texts):
+    if isinstance(value, list):
+        return [_filled(item, texts) for item in value]
+    return texts.get(value, value)
+
+
+def test_the_variables_of_a_kept_let_are_parents():
+    program = f"{NODE} (observe (normal (let [m x] 0) 1) 3))"
+    assert compiled(program).document[1]["A"] == {"sample0": ["observe1"]}
+
+
+def test_the_factor_graph_has_values_for_the_lets_of_an_observe():
+    program = f"{NODE} (observe (normal (let [m (* 2 x)] (+ m 1)) 1) 3))"
+    assert "let" not in str(factor_graph(program, "p")["psi"])
