@@ -60,11 +60,12 @@ def _as_sets(part: Any) -> Any:
 
 def _differ(a: Any, b: Any, path: str, local: dict[str, str]) -> str:
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        found = (_differ(a[k], b[k], f"{path}.{k}", local) for k in a)
+        found = (_differ(a[k], b[k], f"{path}.{k}", {}) for k in a)
         return next((text for text in found if text), "")
     if isinstance(a, list) and isinstance(b, list):
         a, b = _normal(a), _normal(b)
         if len(a) == len(b):
+            local = local | _let_names(a, b)
             pairs = enumerate(zip(a, b, strict=True))
             found = (_differ(x, y, f"{path}[{i}]", local) for i, (x, y) in pairs)
             return next((text for text in found if text), "")
@@ -73,14 +74,19 @@ def _differ(a: Any, b: Any, path: str, local: dict[str, str]) -> str:
             return ""
     elif isinstance(a, str) and isinstance(b, str):
         mine, theirs = _GENERATED.fullmatch(a), _GENERATED.fullmatch(b)
-        if mine and theirs and mine[1] == theirs[1]:
-            if local.setdefault(a, b) == b:
-                return ""
-        elif a == b:
+        is_generated = mine and theirs and mine[1] == theirs[1]
+        if a == b or (is_generated and local.get(a) == b):
             return ""
     elif type(a) is type(b) and a == b:
         return ""
     return f"{path}: {json.dumps(a)[:200]} and {json.dumps(b)[:200]}"
+
+
+def _let_names(a: list[Any], b: list[Any]) -> dict[str, str]:
+    """Return the name that a let of each side binds, ours to theirs."""
+    if len(a) != 3 or a[0] != "let" or b[0] != "let":
+        return {}
+    return {a[1][0]: b[1][0]}
 
 
 def _normal(items: list[Any]) -> list[Any]:
