@@ -59,10 +59,11 @@ def _pieces(kind: str, item: Any) -> list[tuple[str, Any]]:
         names = ("text", "[" + " ".join(map(str, item[1])) + "]")
         rest = [[("value", x)] for x in item[2:]]
         return _joined("(", ")", [[("text", "fn")], [names], *rest], " ")
-    rows: list[list[tuple[str, Any]]] = [[("value", x)] for x in item]
     if item[:1] == ["let"] and len(item) > 1 and isinstance(item[1], (list, tuple)):
-        rows[1] = [("bindings", item[1])]
-    return _joined(ends[0], ends[1], rows, " ")
+        bound = ("bindings", item[1])
+        bodies = [[("value", x)] for x in item[2:]]
+        return _joined("(", ")", [[("text", "let")], [bound], *bodies], " ")
+    return _joined(ends[0], ends[1], [[("value", x)] for x in item], " ")
 
 
 def _inner_kind(key: str) -> str:
