@@ -30,13 +30,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .cnf.flow import ConditionalFlow
-from .inference.diagnostics import (
+from .inference.calibration import (
     RankHistogram,
     ks_statistic,
-    pareto_k_hat,
     rank_histogram,
     sbc_ranks,
 )
+from .inference.diagnostics import pareto_k_hat
 from .inference.weights import WeightTotals
 from .losses import draw_batch
 from .model.density import Model

@@ -27,7 +27,7 @@ from .cnf.engine import AdaptiveEngine, Engine
 from .cnf.flow import ConditionalFlow
 from .cnf.solve import Solution
 from .cnf.vector_field import VectorField
-from .inference.diagnostics import (
+from .inference.calibration import (
     RankHistogram,
     ks_statistic,
     rank_histogram,

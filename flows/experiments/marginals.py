@@ -15,7 +15,7 @@ from ..cnf.engine import AdaptiveEngine
 from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.structure import Structure
-from ..inference.diagnostics import ks_statistic
+from ..inference.calibration import ks_statistic
 from ..losses import draw_batch
 from ..model.density import Model
 from ..training import fit

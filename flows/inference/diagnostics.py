@@ -11,18 +11,11 @@ profile posterior of Zhang and Stephens: with θ = -k/σ, exceedances x_1 ≤ ..
 θ is averaged over a grid, θ_j = 1/x_M + (1 - √(m / (j - ½))) / (3 x_{⌊M/4 + ½⌋}),
 with weights ∝ exp ℓ(θ_j), and k(θ) is shrunk to ½ as by 10 more exceedances.
 
-Simulation-based calibration. If the truth is drawn from the prior, the data given the
-truth, and L draws from the posterior given the data, then the rank of the truth among
-the draws is uniform on {0, ..., L}. Ranks counted in bins must stay inside a binomial
-band that holds for all bins at once (Bonferroni).
-
 References:
     Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling,
     JMLR 25(72), https://jmlr.org/papers/v25/19-556.html
     Zhang and Stephens (2009), A new and efficient estimation method for the generalized
     Pareto distribution, Technometrics 51(3).
-    Talts, Betancourt, Simpson, Vehtari, Gelman (2018), Validating Bayesian inference
-    algorithms with simulation-based calibration, https://arxiv.org/abs/1804.06788
 """
 
 import math
@@ -30,8 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from jaxtyping import Float, Int
-from scipy import stats
+from jaxtyping import Float
 from torch import Tensor
 
 from .particles import Particles
@@ -41,18 +33,14 @@ __all__ = [
     "Caution",
     "LatentSummary",
     "LogEvidence",
-    "RankHistogram",
     "Summary",
     "cautions",
     "ess",
     "ess_fraction",
     "evidence_cautions",
-    "ks_statistic",
     "log_evidence",
     "pareto_k_hat",
     "prior_predictive_cautions",
-    "rank_histogram",
-    "sbc_ranks",
     "summarize",
 ]
 
@@ -164,30 +152,6 @@ class Summary:
         return _finite_or_null(plain)
 
 
-@dataclass(frozen=True, slots=True)
-class RankHistogram:
-    """Ranks of the truth, counted in bins, with the band that they must stay in.
-
-    Attributes:
-        counts: Number of ranks in each bin.
-        low: Smallest count inside the band.
-        high: Largest count inside the band.
-        level: Probability that all bins are inside if the ranks are uniform, or more.
-        p_value: Of the chi-squared test of uniformity.
-    """
-
-    counts: tuple[int, ...]
-    low: int
-    high: int
-    level: float
-    p_value: float
-
-    @property
-    def is_uniform(self) -> bool:
-        """Return whether every bin is inside the band."""
-        return all(self.low <= count <= self.high for count in self.counts)
-
-
 def ess(log_weights: Float[Tensor, " particle"]) -> float:
     """Return (Σw)² / Σw², between 1 and N; 0 if every weight is 0."""
     return WeightTotals.from_log_weights(log_weights).ess
@@ -236,84 +200,6 @@ def pareto_k_hat(log_weights: Float[Tensor, " particle"]) -> float:
     if excess.shape[0] < _MIN_TAIL:
         return math.inf
     return _pareto_shape(excess)
-
-
-def ks_statistic(
-    first: Float[Tensor, "draw column"], second: Float[Tensor, "other_draw column"]
-) -> Float[Tensor, " column"]:
-    """Return sup |F - G| of the two empirical distribution functions, per column."""
-    a = first.T.contiguous().sort(1).values
-    b = second.T.contiguous().sort(1).values
-    points = torch.cat([a, b], dim=1)
-    below_a = torch.searchsorted(a, points, right=True).double() / a.shape[1]
-    below_b = torch.searchsorted(b, points, right=True).double() / b.shape[1]
-    return (below_a - below_b).abs().amax(1)
-
-
-def sbc_ranks(
-    truth: Float[Tensor, " latent"],
-    draws: Float[Tensor, "draw latent"],
-    *,
-    generator: torch.Generator,
-) -> Int[Tensor, " latent"]:
-    """Return the rank of the truth among posterior draws, per latent.
-
-    A tie with the truth is broken by a fair choice among the possible ranks.
-
-    Args:
-        truth: The values that the data were simulated from.
-        draws: Equally weighted posterior draws given those data.
-        generator: Breaks ties.
-    """
-    num_below = (draws < truth).sum(0)
-    num_equal = (draws == truth).sum(0)
-    uniform = torch.rand(
-        truth.shape, dtype=torch.float64, generator=generator, device=truth.device
-    )
-    return num_below + (uniform * (num_equal + 1)).long().clamp(max=num_equal)
-
-
-def rank_histogram(
-    ranks: Int[Tensor, " data_set"],
-    num_draws: int,
-    *,
-    num_bins: int = 20,
-    level: float = 0.99,
-    num_histograms: int = 1,
-) -> RankHistogram:
-    """Return the ranks of one latent in bins, with the band for uniform ranks.
-
-    Args:
-        ranks: Ranks between 0 and `num_draws`, one per data set.
-        num_draws: Number of posterior draws that the truth was ranked among.
-        num_bins: Number of bins; must divide `num_draws + 1`.
-        level: Probability that all bins of all histograms stay inside the band.
-        num_histograms: Number of histograms judged together: one per latent, say.
-
-    Raises:
-        ValueError: If the bins are not equally wide, or a rank is out of range.
-    """
-    if (num_draws + 1) % num_bins:
-        raise ValueError(
-            f"rank histogram: {num_bins} bins do not share out {num_draws + 1} ranks"
-            " evenly; expected a divisor"
-        )
-    if bool(((ranks < 0) | (ranks > num_draws)).any()):
-        raise ValueError(
-            f"rank histogram: a rank is out of range; expected 0 to {num_draws};"
-            f" got {int(ranks.min())} to {int(ranks.max())}"
-        )
-    width = (num_draws + 1) // num_bins
-    counts = torch.bincount(ranks // width, minlength=num_bins).tolist()
-    outside = (1.0 - level) / (num_bins * num_histograms)
-    law = stats.binom(ranks.shape[0], 1.0 / num_bins)
-    return RankHistogram(
-        tuple(counts),
-        int(law.ppf(outside / 2.0)),
-        int(law.isf(outside / 2.0)),
-        level,
-        float(stats.chisquare(counts).pvalue),
-    )
 
 
 def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:

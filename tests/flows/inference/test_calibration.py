@@ -1,0 +1,85 @@
+"""Tests of flows.inference.calibration."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from flows.inference.calibration import ks_statistic, rank_histogram, sbc_ranks
+
+from .targets import NormalChain, seeded
+
+
+def test_the_ks_statistic_agrees_with_scipy():
+    first = torch.randn((300, 3), dtype=torch.float64, generator=seeded())
+    second = torch.randn((170, 3), dtype=torch.float64, generator=seeded(1)).round(
+        decimals=1
+    )
+    expected = [
+        stats.ks_2samp(first[:, i].numpy(), second[:, i].numpy()).statistic
+        for i in range(3)
+    ]
+    np.testing.assert_allclose(ks_statistic(first, second).numpy(), expected)
+
+
+def test_ranks_count_the_draws_below_the_truth():
+    truth = torch.tensor([0.5, -9.0, 9.0], dtype=torch.float64)
+    draws = torch.tensor(
+        [[0.1, 0.0, 0.0], [0.7, 0.0, 0.0], [0.2, 0.0, 0.0]], dtype=torch.float64
+    )
+    assert sbc_ranks(truth, draws, generator=seeded()).tolist() == [2, 0, 3]
+
+
+def test_ties_with_the_truth_are_broken_evenly():
+    truth = torch.zeros(6000, dtype=torch.float64)
+    draws = torch.zeros((2, 6000), dtype=torch.float64)
+    counts = sbc_ranks(truth, draws, generator=seeded()).bincount()
+    assert counts.shape == (3,)
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+
+
+def calibration_ranks(scale, num_data_sets=1000, num_draws=99):
+    """Ranks under the exact posterior of the one-step chain, its sd times `scale`."""
+    model = NormalChain()
+    generator = seeded(8)
+    joint = model.sample(num_data_sets, generator=generator)
+    ranks = []
+    for truth, data in zip(joint.latents, joint.observed, strict=True):
+        mean, covariance, _ = model.posterior(data)
+        noise = torch.randn((num_draws, 1), dtype=torch.float64, generator=generator)
+        draws = torch.from_numpy(mean) + scale * math.sqrt(covariance[0, 0]) * noise
+        ranks.append(sbc_ranks(truth, draws, generator=generator))
+    return torch.cat(ranks)
+
+
+def test_ranks_under_the_exact_posterior_are_uniform():
+    histogram = rank_histogram(calibration_ranks(1.0), 99)
+    assert histogram.is_uniform
+    assert sum(histogram.counts) == 1000
+    assert histogram.p_value > 0.01
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.4])
+def test_ranks_under_a_posterior_of_wrong_width_are_not_uniform(scale):
+    histogram = rank_histogram(calibration_ranks(scale), 99)
+    assert not histogram.is_uniform
+    assert histogram.p_value < 1e-4
+
+
+def test_uniform_ranks_leave_the_band_as_seldom_as_it_says():
+    """A 90 % band over 600 histograms of uniform ranks: at most 10 % + 5 errors."""
+    generator = seeded(9)
+    num_outside = 0
+    for _ in range(600):
+        ranks = torch.randint(0, 20, (400,), generator=generator)
+        num_outside += not rank_histogram(ranks, 19, num_bins=10, level=0.9).is_uniform
+    assert 0.02 < num_outside / 600 < 0.1 + 5 * math.sqrt(0.09 / 600)
+
+
+def test_ranks_that_no_bins_share_out_are_refused():
+    with pytest.raises(ValueError, match="expected a divisor"):
+        rank_histogram(torch.zeros(5, dtype=torch.int64), 100)
+    with pytest.raises(ValueError, match="out of range"):
+        rank_histogram(torch.tensor([100]), 99)
