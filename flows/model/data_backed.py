@@ -26,7 +26,6 @@ from torch import Tensor
 from ..errors import ModelError, Problem
 from .density import Draws, Model
 from .layout import Layout, Variable
-from .schedule import Plan
 
 __all__ = ["DataBackedModel"]
 
@@ -47,10 +46,7 @@ class DataBackedModel:
     ) -> None:
         self.model = model
         self.table = table
-        columns = [c for v in latents for c in range(v.start, v.stop)]
-        slots = tuple(model._latent_slots[c] for c in columns)
-        outputs = [model._latent_slots, model._observed_slots]
-        self._plan = Plan(model._dag, [slots], outputs, model._draws)
+        self._latents = latents
 
     @classmethod
     def from_arrays(
@@ -112,16 +108,10 @@ class DataBackedModel:
 
     def sample_at(self, rows: Tensor, *, generator: torch.Generator) -> Draws:
         """Return one joint draw for each of these rows of the table."""
-        given = self.table[rows]
-        with torch.no_grad():
-            columns = self._plan.run(
-                [given.t().contiguous()],
-                num_rows=len(rows),
-                like=given,
-                generator=generator,
-            )
-        latents, observed = (c.expand(c.shape[0], len(rows)).t() for c in columns)
-        return Draws(latents.contiguous(), observed.contiguous())
+        parts = self.table[rows].split([v.size for v in self._latents], 1)
+        names = (v.name for v in self._latents)
+        given = dict(zip(names, parts, strict=True))
+        return self.model.sample_given(given, generator=generator)
 
     def unconstrain(
         self, latents: Float[Tensor, "*batch latent"]

@@ -145,6 +145,7 @@ class Model:
         )
         self._latent_slots = tuple(s for e in self._latents for s in e.slots)
         self._observed_slots = tuple(s for e in self._observed for s in e.slots)
+        self._plans_given: dict[tuple[str, ...], Plan] = {}
         self._terms = {
             entry.node.name: self._term(entry, sources=None) for entry in lowered
         }
@@ -380,11 +381,51 @@ class Model:
             (latents,) = self._drawn(plan, num, generator, dtype)
         else:
             given, _ = _columns(observed, self.layout.observed_dim, "observed")
-            plan = self._sample_given_plan
+            plan = self._plan_given(self.layout.observed)
             source = given.to(self.device, dtype)
-            (latents,) = self._drawn(plan, num, generator, dtype, [source])
+            latents, _ = self._drawn(plan, num, generator, dtype, [source])
         self._refuse_nan("latent", latents, self.layout.latents)
         return latents
+
+    def sample_given(
+        self,
+        values: Mapping[str, Float[Tensor, "num column"]],
+        *,
+        generator: Generator,
+    ) -> Draws:
+        """Return joint draws in which some nodes have given values, one draw per row.
+
+        Every other node is drawn given its parents. If the ancestors of the given nodes
+        are given as well, these are draws of p(others | given); otherwise the given
+        values act as constants, since nothing flows back to their ancestors.
+
+        Args:
+            values: Rows of values by document's or program's own name of a node.
+            generator: Source of randomness, on the model's device.
+
+        Raises:
+            ValueError: If no node is given, or the shapes do not fit.
+            GraphError: If a name is not known.
+            ModelError: If a distribution has a parameter without meaning at some draw.
+        """
+        variables = tuple(
+            self.layout.variable(self.graph.resolve(name)) for name in values
+        )
+        rows = list(values.values())
+        shapes = [tuple(part.shape) for part in rows]
+        num = shapes[0][0] if shapes and shapes[0] else 0
+        expected = [(num, variable.size) for variable in variables]
+        if not shapes or shapes != expected:
+            raise ValueError(
+                f"given values: expected rows of shapes {expected}, as many of each"
+                f" node; got {shapes}"
+            )
+        source = torch.cat(rows, 1).to(self.device).t().contiguous()
+        plan = self._plan_given(variables)
+        latents, observed = self._drawn(plan, num, generator, source.dtype, [source])
+        self._refuse_nan("latent", latents, self.layout.latents)
+        self._refuse_nan("observed", observed, self.layout.observed)
+        return Draws(latents, observed)
 
     def _drawn(
         self,
@@ -505,10 +546,14 @@ class Model:
     def _sample_latents_plan(self) -> Plan:
         return Plan(self._dag, [], [self._latent_slots], self._draws)
 
-    @cached_property
-    def _sample_given_plan(self) -> Plan:
-        given = [self._observed_slots]
-        return Plan(self._dag, given, [self._latent_slots], self._draws)
+    def _plan_given(self, variables: tuple[Variable, ...]) -> Plan:
+        """Return what draws all other nodes; made once for each set of given ones."""
+        names = tuple(variable.name for variable in variables)
+        if names not in self._plans_given:
+            slots = tuple(s for name in names for s in self._lowered[name].slots)
+            outputs = [self._latent_slots, self._observed_slots]
+            self._plans_given[names] = Plan(self._dag, [slots], outputs, self._draws)
+        return self._plans_given[names]
 
     @cached_property
     def _draws(self) -> Mapping[int, Definition]:

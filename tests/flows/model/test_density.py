@@ -272,6 +272,43 @@ def test_latents_that_read_data_are_drawn_and_scored_given_it():
     assert (free[:, 1].abs() < 10).all()
 
 
+def test_given_values_stay_and_the_others_are_drawn_given_their_parents():
+    """A chain a -> b -> y: given b, y follows it and a is a prior draw."""
+    graph = graph_of(
+        """
+        (let [a (sample (normal 3 2))
+              b (sample (normal (* 2 a) 1))]
+          (observe (normal b 0.5) 1.0)
+          a)"""
+    )
+    model = Model.from_graph(graph)
+    num = 20_000
+    b = torch.linspace(-5, 5, num, dtype=torch.float64).unsqueeze(1)
+    draws = model.sample_given({"b": b}, generator=_generator())
+    assert torch.equal(draws.latents[:, 1:], b)
+    # Means and deviations within five standard errors.
+    for values, mean, sd in (
+        (draws.latents[:, 0], 3.0, 2.0),
+        (draws.observed[:, 0] - b[:, 0], 0.0, 0.5),
+    ):
+        assert abs(float(values.mean()) - mean) < 5 * sd / num**0.5
+        assert abs(float(values.std()) - sd) < 5 * sd / (2 * num) ** 0.5
+    assert abs(float(torch.corrcoef(torch.cat([draws.latents, b], 1).T)[0, 1])) < 0.04
+    both = {"sample0": torch.ones_like(b), "b": b}
+    assert torch.equal(
+        model.sample_given(both, generator=_generator()).latents,
+        torch.cat(list(both.values()), 1),
+    )
+
+
+@pytest.mark.parametrize("shapes", [{}, {"a": (3,)}, {"a": (3, 2)}, {"a": (0, 0)}])
+def test_given_values_of_the_wrong_shape_are_refused(shapes):
+    model = Model.from_graph(graph_of("(let [a (sample (normal 3 2))] a)"))
+    values = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    with pytest.raises(ValueError, match="given values"):
+        model.sample_given(values, generator=_generator())
+
+
 def test_discrete_latents_have_no_free_coordinates():
     _, model = _model("mixture")
     with pytest.raises(ModelError, match=r"discrete latents.*got k"):
