@@ -42,13 +42,18 @@ from .training_config import (
 __all__ = [
     "COUNT",
     "FILE_LIMIT",
+    "MOST_HELD",
+    "OPEN_SHARE",
     "PATH",
     "SEED",
+    "Real",
+    "Whole",
     "json_option",
     "load_config",
     "load_graph",
     "load_model",
     "observations",
+    "observe_option",
     "print_table",
     "problem_of",
     "progress_bar",
@@ -61,14 +66,54 @@ FILE_LIMIT = 2**30
 PATH = click.Path(path_type=Path)
 """Type of an argument that names a file or folder."""
 
-SEED = click.IntRange(0, 2**62)
+
+class Whole(click.IntRange):
+    """A whole number in a range, in digits only."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number; Python's `1_000` is refused."""
+        if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value) is None:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Real(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number; nan, infinity and Python's `1_000` are refused."""
+        number = super().convert(value, param, ctx)
+        if "_" in str(value) or not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+SEED = Whole(0, 2**62)
 """Type of a seed, as the random generators take it."""
 
-COUNT = click.IntRange(1, 1_000_000_000)
+COUNT = Whole(1, 1_000_000_000)
 """Type of a number of draws."""
+
+MOST_HELD = 1_000_000
+"""Most draws of a kind whose results are all held in memory."""
+
+OPEN_SHARE = Real(0, 1, min_open=True, max_open=True)
+"""Type of a share that is neither nothing nor all."""
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print machine-readable results."
+)
+
+
+observe_option = click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Other data than the document's; may be repeated.",
 )
 
 

@@ -9,8 +9,10 @@ from daphne_bridge.command_line import guarded, print_json
 
 from ..artifact import Artifact
 from ..command_input import (
+    MOST_HELD,
     PATH,
     SEED,
+    Whole,
     json_option,
     load_graph,
     load_model,
@@ -18,7 +20,7 @@ from ..command_input import (
     progress_bar,
 )
 from ..evaluation import Evaluation, EvaluationConfig, evaluate
-from ..folders import write_file
+from ..folders import check_file_place, write_file
 from ..tables import evaluation_table
 
 __all__ = ["evaluate_command"]
@@ -28,10 +30,14 @@ __all__ = ["evaluate_command"]
 @click.argument("artifact", type=PATH)
 @click.argument("graph", type=PATH)
 @click.option("-o", "--output", type=PATH, help="JSON file to write.")
-@click.option("--num-draws", type=click.IntRange(2), default=10_000, show_default=True)
-@click.option("--num-data-sets", type=click.IntRange(1), default=100, show_default=True)
 @click.option(
-    "--num-particles", type=click.IntRange(1), default=1000, show_default=True
+    "--num-draws", type=Whole(2, MOST_HELD), default=10_000, show_default=True
+)
+@click.option(
+    "--num-data-sets", type=Whole(1, MOST_HELD), default=100, show_default=True
+)
+@click.option(
+    "--num-particles", type=Whole(1, MOST_HELD), default=1000, show_default=True
 )
 @click.option("--seed", type=SEED, default=1, show_default=True)
 @json_option
@@ -50,6 +56,8 @@ def evaluate_command(
     """Measure the flow of ARTIFACT as a proposal for the model of GRAPH."""
     checked = load_graph(graph)
     model = load_model(checked)
+    if output is not None:
+        check_file_place(output)
     loaded = Artifact.load(artifact)
     flow = loaded.flow_for(checked, model.layout)
     config = EvaluationConfig(num_draws, num_data_sets, num_particles, seed)

@@ -17,8 +17,8 @@ from ..artifact import Artifact
 from ..command_input import (
     COUNT,
     PATH,
-    SEED,
-    json_option,
+    Real,
+    Whole,
     load_graph,
     load_model,
     observations,
@@ -34,8 +34,8 @@ from ..exchange import (
     save_posterior,
     save_summary,
 )
-from ..flow_proposal import KINDS, proposal_of
-from ..folders import check_folder_place, folder_for
+from ..flow_proposal import proposal_of
+from ..folders import new_folder
 from ..inference.diagnostics import summarize
 from ..inference.importance import ImportanceReport, importance_sample
 from ..inference.parallel import Sampler, parallel_importance_sample
@@ -46,6 +46,7 @@ from ..inference.resampling import resampled_draws
 from ..model.density import Model
 from ..observations_file import load_observations
 from ..tables import posterior_table
+from .particle_options import OWN_FILES, SUMMARY, particle_options
 
 __all__ = ["sample"]
 
@@ -64,15 +65,7 @@ class _Plan:
 
 
 @click.command()
-@click.argument("artifact", type=PATH)
-@click.argument("graph", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="Folder to write.")
-@click.option(
-    "--observe",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Other data than the document's; may be repeated.",
-)
+@particle_options
 @click.option(
     "--observations",
     "data_sets",
@@ -88,24 +81,8 @@ class _Plan:
 )
 @click.option(
     "--target-ess",
-    type=click.FloatRange(0, min_open=True),
+    type=Real(0, min_open=True),
     help="Stop drawing when the effective sample size is reached.",
-)
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option(
-    "--proposal",
-    "kind",
-    type=click.Choice(KINDS),
-    default="flow",
-    show_default=True,
-    help="What particles are drawn from.",
-)
-@click.option(
-    "--mixture-weight",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
-    help="Share of the prior in the mixture.",
 )
 @click.option(
     "--draws",
@@ -123,12 +100,11 @@ class _Plan:
 @click.option(
     "--workers",
     "num_workers",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=1,
     show_default=True,
     help="Processes that draw.",
 )
-@json_option
 @guarded
 def sample(
     artifact: Path,
@@ -165,12 +141,14 @@ def sample(
     )
     data = [model.observation(row) for row in rows]
     Artifact.load(artifact).flow_for(checked, model.layout)
-    check_folder_place(output, marker="summary.json")
     plan = _Plan(
         artifact, graph, kind, mixture_weight, num_particles, target_ess, num_workers
     )
     summaries: list[dict[str, Any]] = []
-    with folder_for(output), progress_bar(quiet=as_json) as progress:
+    with (
+        new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
+        progress_bar(quiet=as_json) as progress,
+    ):
         task = progress.add_task("sampling", total=num_particles * len(data), note="")
         for number, observed in enumerate(data):
 
@@ -180,7 +158,7 @@ def sample(
                 progress.update(task, completed=done, note=note)
 
             own_seed = seed + number
-            particles = _drawn(plan, model, observed, own_seed, output, show)
+            particles = _drawn(plan, model, observed, own_seed, folder, show)
             summary = posterior_json(
                 summarize(particles),
                 model,
@@ -193,13 +171,15 @@ def sample(
             )
             name = "particles" if data_sets is None else f"particles-{number + 1}"
             save_posterior(
-                output, particles, summary, model=model, formats=formats, name=name
+                folder, particles, summary, model=model, formats=formats, name=name
             )
             if num_draws is not None:
-                _save_draws(output / f"{name}-draws.npz", particles, num_draws, seed)
+                _save_draws(folder / f"{name}-draws.npz", particles, num_draws, seed)
             summaries.append(summary)
-    whole = summaries[0] if data_sets is None else {"ok": True, "data_sets": summaries}
-    save_summary(output / "summary.json", whole)
+        whole = (
+            summaries[0] if data_sets is None else {"ok": True, "data_sets": summaries}
+        )
+        save_summary(folder / SUMMARY, whole)
     if as_json:
         print_json(whole)
     else:

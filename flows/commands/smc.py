@@ -8,9 +8,9 @@ from daphne_bridge.command_line import guarded, print_json
 
 from ..artifact import Artifact
 from ..command_input import (
-    PATH,
-    SEED,
-    json_option,
+    OPEN_SHARE,
+    Real,
+    Whole,
     load_graph,
     load_model,
     observations,
@@ -23,27 +23,20 @@ from ..exchange import (
     save_posterior,
     save_summary,
 )
-from ..flow_proposal import KINDS, FlowProposal, proposal_of
-from ..folders import check_folder_place
+from ..flow_proposal import FlowProposal, proposal_of
+from ..folders import new_folder
 from ..inference.annealing import BaseSpace, FreeSpace, Space, annealed_smc
 from ..inference.moves import Hamiltonian, Move, RandomWalk
 from ..inference.resampling import SCHEMES
 from ..inference.smc import ObserveSequence, SmcResult, sequential_smc, summarize_smc
 from ..tables import posterior_table
+from .particle_options import OWN_FILES, SUMMARY, particle_options
 
 __all__ = ["smc"]
 
 
 @click.command()
-@click.argument("artifact", type=PATH)
-@click.argument("graph", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="Folder to write.")
-@click.option(
-    "--observe",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Other data than the document's; may be repeated.",
-)
+@particle_options
 @click.option(
     "--method",
     type=click.Choice(["annealed", "sequential"]),
@@ -51,25 +44,7 @@ __all__ = ["smc"]
     show_default=True,
     help="Temper the weights, or let the observes enter one by one.",
 )
-@click.option(
-    "--proposal",
-    "kind",
-    type=click.Choice(KINDS),
-    default="flow",
-    show_default=True,
-    help="Where the particles start.",
-)
-@click.option(
-    "--mixture-weight",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
-    help="Share of the prior in the mixture.",
-)
-@click.option(
-    "--num-particles", type=click.IntRange(2), default=1000, show_default=True
-)
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option("--num-particles", type=Whole(2), default=1000, show_default=True)
 @click.option(
     "--scheme",
     type=click.Choice(sorted(SCHEMES)),
@@ -79,7 +54,7 @@ __all__ = ["smc"]
 )
 @click.option(
     "--ess-threshold",
-    type=click.FloatRange(0, 1),
+    type=Real(0, 1),
     default=0.5,
     show_default=True,
     help="Resample when ESS / N falls below.",
@@ -91,16 +66,15 @@ __all__ = ["smc"]
     show_default=True,
     help="How annealed particles move.",
 )
-@click.option("--num-moves", type=click.IntRange(0), default=3, show_default=True)
-@click.option("--leaps", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--num-moves", type=Whole(0), default=3, show_default=True)
+@click.option("--leaps", type=Whole(1), default=8, show_default=True)
 @click.option(
     "--step",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=OPEN_SHARE,
     default=0.9,
     show_default=True,
     help="Share of the conditional ESS that each temperature keeps.",
 )
-@json_option
 @guarded
 def smc(
     artifact: Path,
@@ -131,10 +105,12 @@ def smc(
     model = load_model(checked)
     data = model.observation(observations(observe))
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
-    check_folder_place(output, marker="summary.json")
     proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
     result: SmcResult | None = None
-    with progress_bar(quiet=as_json) as progress:
+    with (
+        new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
+        progress_bar(quiet=as_json) as progress,
+    ):
         task = progress.add_task("smc", total=1.0, note="")
         if method == "sequential":
             for report in sequential_smc(
@@ -167,20 +143,20 @@ def smc(
                 result = at.result
                 note = f"temperature {at.temperature:.3g}, {at.acceptance:.0%} accepted"
                 progress.update(task, completed=at.temperature, note=note)
-    if result is None:
-        raise AssertionError("the last report of a run carries its result")
-    summary = posterior_json(
-        summarize_smc(result),
-        model,
-        data,
-        graph=graph,
-        artifact=artifact,
-        proposal=f"{kind}, {method} SMC",
-        seed=seed,
-        cautions=predictive_cautions(model, data, seed),
-    )
-    save_posterior(output, result.particles, summary, model=model)
-    save_summary(output / "summary.json", summary)
+        if result is None:
+            raise AssertionError("the last report of a run carries its result")
+        summary = posterior_json(
+            summarize_smc(result),
+            model,
+            data,
+            graph=graph,
+            artifact=artifact,
+            proposal=f"{kind}, {method} SMC",
+            seed=seed,
+            cautions=predictive_cautions(model, data, seed),
+        )
+        save_posterior(folder, result.particles, summary, model=model)
+        save_summary(folder / SUMMARY, summary)
     if as_json:
         print_json(summary)
     else:
