@@ -7,6 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .evaluation import PROPOSAL_FIGURES
+
 __all__ = ["diagnosis_table", "evaluation_table", "posterior_table"]
 
 
@@ -88,12 +90,9 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> RenderableType:
         "J, median of means", f"{_number(symmetric['median_of_means'])} nats", draws
     )
     sets = f"{config['num_data_sets']} data sets, N = {config['num_particles']}"
-    for key, name in (
-        ("ess_median", "ESS / N, median"),
-        ("ess_quantile_10", "ESS / N, 10 % quantile"),
-        ("ess_quantile_05", "ESS / N, 5 % quantile"),
-    ):
-        table.add_row(name, _number(evaluation[key], 3), sets)
+    for key, name in PROPOSAL_FIGURES:
+        flow, prior = (_number(evaluation[of][key], 3) for of in ("flow", "prior"))
+        table.add_row(name, f"{flow}; of the prior {prior}", sets)
     latents = evaluation["latents"]
     worst = max(latents, key=lambda latent: latent["ks"])
     table.add_row(
@@ -141,6 +140,13 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
         "calibration ranks",
         "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
     )
+    wrong = [
+        latent["name"] for latent in latents if not latent["is_weighted_calibrated"]
+    ]
+    table.add_row(
+        "  of weighted draws",
+        "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
+    )
     weak = sorted(
         diagnosis["nodes"], key=lambda node: node["variance"] or 0.0, reverse=True
     )
@@ -150,4 +156,17 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
     )
     for node in weak[:5]:
         table.add_row(f"  of it {node['name']}", _number(node["variance"], 3))
+    predictive = diagnosis["predictive"]
+    for number in [] if predictive is None else _least_predicted(predictive):
+        table.add_row(
+            f"new data below {number['name']} = {_number(number['observed'])}",
+            f"{number['level']:.1%} of {predictive['num_draws']}",
+        )
     return table
+
+
+def _least_predicted(predictive: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the few numbers that lie furthest out in what is predicted of them."""
+    return sorted(predictive["numbers"], key=lambda n: min(n["level"], 1 - n["level"]))[
+        :5
+    ]

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from daphne_bridge.document import document_from_json
 from daphne_bridge.graph import Graph
@@ -45,7 +47,9 @@ def measured(request):
     config = EvaluationConfig(
         num_draws=4000, num_data_sets=200, num_particles=400, seed=3
     )
-    reports = list(evaluate(model, flow, config))
+    # A clock that ticks once at every look: 1 s for each batch and each data set.
+    clock = iter(range(10**6)).__next__
+    reports = list(evaluate(model, flow, config, clock=clock))
     return request.param, reports
 
 
@@ -59,7 +63,34 @@ def test_j_is_the_known_divergence(measured):
 def test_ess_is_that_of_a_shifted_normal(measured):
     shift, reports = measured
     expected = math.exp(-(shift**2))
-    assert reports[-1].result.ess_median == pytest.approx(expected, rel=0.05)
+    assert reports[-1].result.flow.ess_median == pytest.approx(expected, rel=0.05)
+
+
+def test_the_prior_is_measured_on_the_same_data(measured):
+    _, reports = measured
+    model, _ = exact_flow(Graph.from_document(document_from_json(pair_document())), 0.0)
+    # log w = log p(x | z): ESS / N = (E w)² / E w², closed forms of one normal vector.
+    generator = torch.Generator().manual_seed(5)
+    prior = np.array([[4.0, 8.0], [8.0, 17.0]])
+    noise = np.diag([1.0, 0.25])
+    mean = np.array([1.0, 2.0])
+    # w² is a normal density of half the variance, times 1 / (4π sd sd).
+    scale = 4.0 * math.pi * math.sqrt(1.0 * 0.25)
+    first = stats.multivariate_normal(mean, prior + noise)
+    second = stats.multivariate_normal(mean, prior + 0.5 * noise)
+    data = model.sample(4000, generator=generator).observed.numpy()
+    exact = np.median(first.pdf(data) ** 2 / (second.pdf(data) / scale))
+    found = reports[-1].result.prior.ess_median
+    assert found == pytest.approx(exact, rel=0.15)
+
+
+def test_speed_is_the_ess_of_all_data_sets_over_the_time_they_took(measured):
+    shift, reports = measured
+    result = reports[-1].result
+    # 10 data sets in each of 20 batches; every data set by itself for the prior.
+    mean = result.flow.ess_per_cpu_second * 20 / (200 * 400)
+    assert mean == pytest.approx(math.exp(-(shift**2)), rel=0.05)
+    assert 0 < result.prior.ess_per_cpu_second < 400
 
 
 def test_calibration_finds_the_shifted_latent_and_no_other(measured):
