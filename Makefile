@@ -5,7 +5,8 @@
 #       DAPHNE=path/to/checkout  let the original Daphne compile
 #       OBSERVE="x0=-9.7 x1=0.8" other data than the program's
 #       CONFIG=train.toml        other training settings;  SEED=1;  BUDGET=10m
-#       EVALUATE="--num-data-sets 1000"   other evaluation settings
+#       EVALUATE="--num-data-sets 1000"   other settings of evaluate
+#       DIAGNOSE="--num-data-sets 200"    other settings of diagnose
 #   make test | test-fast | clojure-test | check | format | bench | golden | clean
 #
 # Everything a run makes stands in runs/PROGRAM; only what is out of date is made again.
@@ -21,6 +22,7 @@ OBSERVE ?=
 CONFIG ?=
 BUDGET ?=
 EVALUATE ?=
+DIAGNOSE ?=
 SEED ?= 0
 NUM_PARTICLES ?= 10000
 T ?= tests
@@ -35,7 +37,8 @@ INSTALLED := $(VENV)/.installed
 
 demo:
 	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s \
-	    EVALUATE='--num-data-sets 20 --num-particles 500'
+	    EVALUATE='--num-data-sets 20 --num-particles 500' \
+	    DIAGNOSE='--num-data-sets 200'
 
 # --- installation -----------------------------------------------------------------
 
@@ -50,8 +53,9 @@ $(INSTALLED): pyproject.toml .constraints.txt
 
 # --- one run: program -> graph -> inverse -> artifact -> particles -------------------
 
-run: $(RUN)/particles/summary.json $(RUN)/evaluation.json $(RUN)/inverse.json
+run: $(RUN)/report.html
 	@$(FLOWS) summary $(RUN)
+	@echo "report: $<"
 
 $(RUN):
 	@mkdir -p $@
@@ -70,6 +74,7 @@ $(RUN)/.training: always | $(RUN)
 
 $(RUN)/graph.json: $(PROGRAM_FILE) $(RUN)/.compiler $(INSTALLED)
 	@$(BRIDGE) compile $(PROGRAM_FILE) -o $@ $(if $(DAPHNE),--daphne '$(DAPHNE)')
+	@cp $(PROGRAM_FILE) $(RUN)/program.daphne
 
 # The model's digest leaves out names and data, so that new data alone trains nothing.
 $(RUN)/.checked: $(RUN)/graph.json
@@ -101,6 +106,18 @@ $(RUN)/.evaluate: always | $(RUN)
 $(RUN)/evaluation.json: $(RUN)/artifact/manifest.json $(RUN)/.evaluate
 	@echo "measuring the flow as a proposal"
 	@$(FLOWS) evaluate $(RUN)/artifact $(RUN)/graph.json -o $@ $(EVALUATE) > /dev/null
+
+$(RUN)/.diagnose: always | $(RUN)
+	@echo '$(DIAGNOSE)' | cmp -s - $@ || echo '$(DIAGNOSE)' > $@
+
+$(RUN)/diagnosis/diagnosis.json: $(RUN)/artifact/manifest.json $(RUN)/.diagnose
+	@echo "looking where the flow is wrong"
+	@$(FLOWS) diagnose $(RUN)/artifact $(RUN)/graph.json -o $(RUN)/diagnosis \
+	    $(DIAGNOSE) > /dev/null
+
+$(RUN)/report.html: $(RUN)/particles/summary.json $(RUN)/evaluation.json \
+    $(RUN)/inverse.json $(RUN)/diagnosis/diagnosis.json
+	@$(FLOWS) report $(RUN) > /dev/null
 
 # --- the project's own checks --------------------------------------------------------
 

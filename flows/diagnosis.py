@@ -6,6 +6,9 @@ For every prior-predictive data set x, with truth z, the flow draws N particles:
 - simulation-based calibration: the rank of the truth among the flow's own draws is
   uniform if q(z | x) is the posterior; expected coverage is the share of truths inside
   the central intervals of the draws, from the same ranks;
+- the same of the weighted draws, which are what inference answers with: the level of
+  the truth among them is uniform if draws, densities and weights fit together, however
+  good the flow is (`inference.calibration`);
 - weakness of a node. In sampling order let c_i collect what enters when latent i is
   drawn: the log densities of all nodes whose last latent is i, minus log q(z_i | ...).
   Then log w = Σ c_i, so Var(log w) = Σ Cov(c_i, log w), within one data set. The mean
@@ -13,7 +16,8 @@ For every prior-predictive data set x, with truth z, the flow draws N particles:
   negative where one node makes up for another. The log-determinant of free coordinates
   is shared out by adding the nodes one by one.
 
-Marginals: per latent the Kolmogorov-Smirnov statistic between truths and one draw each.
+Marginals: per latent the Kolmogorov-Smirnov statistic between truths and one draw each,
+and histograms of both.
 
 References:
     Talts, Betancourt, Simpson, Vehtari, Gelman (2018), Validating Bayesian inference
@@ -35,9 +39,10 @@ from .inference.calibration import (
     ks_statistic,
     rank_histogram,
     sbc_ranks,
+    weighted_levels,
 )
 from .inference.diagnostics import pareto_k_hat
-from .inference.weights import WeightTotals
+from .inference.weights import WeightTotals, check_log_weights
 from .losses import draw_batch
 from .model.density import Model
 
@@ -46,6 +51,7 @@ __all__ = ["Diagnosis", "DiagnosisConfig", "DiagnosisProgress", "diagnose"]
 COVERAGE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _SBC_DRAWS = 99
 _LEVEL = 0.99
+_NUM_MARGINAL_BINS = 40
 _ROWS = 4096
 
 
@@ -65,19 +71,38 @@ class DiagnosisConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Marginal:
+    """Truths and draws of one number among the latents, counted in the same bins.
+
+    Attributes:
+        edges: Ends of the bins.
+        truths: How many truths fall into each bin.
+        draws: How many draws, one for each data set.
+    """
+
+    edges: tuple[float, ...]
+    truths: tuple[int, ...]
+    draws: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LatentDiagnosis:
     """What was found about one number among the latents.
 
     Attributes:
         name: Label, with the position in a vector.
         ks: Kolmogorov-Smirnov statistic of its marginal.
-        ranks: Calibration ranks in bins, with their band.
+        marginal: Histograms of truths and draws.
+        ranks: Calibration ranks of the flow's draws in bins, with their band.
+        weighted_ranks: The same of the weighted draws.
         coverage: Share of truths inside the central intervals.
     """
 
     name: str
     ks: float
+    marginal: Marginal
     ranks: RankHistogram
+    weighted_ranks: RankHistogram
     coverage: tuple[float, ...]
 
 
@@ -118,15 +143,22 @@ class Diagnosis:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether the ranks of every latent stay inside the joint 99 % band."""
+        """Whether the flow's ranks of all latents stay inside the joint 99 % band."""
         return all(latent.ranks.is_uniform for latent in self.latents)
+
+    @property
+    def is_weighted_calibrated(self) -> bool:
+        """Whether the ranks of the weighted draws do."""
+        return all(latent.weighted_ranks.is_uniform for latent in self.latents)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; null stands for what is not finite."""
         plain: dict[str, Any] = _finite(asdict(self))
         plain["is_calibrated"] = self.is_calibrated
+        plain["is_weighted_calibrated"] = self.is_weighted_calibrated
         for entry, latent in zip(plain["latents"], self.latents, strict=True):
             entry["is_calibrated"] = latent.ranks.is_uniform
+            entry["is_weighted_calibrated"] = latent.weighted_ranks.is_uniform
         return plain
 
 
@@ -173,7 +205,7 @@ def _diagnose(
     num = config.num_particles
     ess: list[float] = []
     k_hats: list[float] = []
-    ranks, truths, firsts, costs, totals = [], [], [], [], []
+    ranks, levels, truths, lasts, costs, totals = [], [], [], [], [], []
     sets = max(1, _ROWS // num)
     for start in range(0, config.num_data_sets, sets):
         count = min(sets, config.num_data_sets - start)
@@ -185,12 +217,24 @@ def _diagnose(
         latents = latents.reshape(count, num, -1)
         truth = model.constrain(batch.free)[0]
         log_weights = parts.sum(2)
+        log_prob = flow.log_prob(batch.free, batch.auxiliary, batch.observed)
+        truth_log_weights = batch.log_joint - log_prob
+        check_log_weights(truth_log_weights, "diagnosis")
         for row in range(count):
             weights = log_weights[row]
             ess.append(WeightTotals.from_log_weights(weights).ess_fraction)
             k_hats.append(pareto_k_hat(weights))
             draws = latents[row, :_SBC_DRAWS]
             ranks.append(sbc_ranks(truth[row], draws, generator=generator))
+            levels.append(
+                weighted_levels(
+                    truth[row],
+                    truth_log_weights[row],
+                    latents[row],
+                    weights,
+                    generator=generator,
+                )
+            )
             possible = parts[row][weights > -math.inf]
             if possible.shape[0] > 1:
                 sums = possible.sum(1)
@@ -198,16 +242,21 @@ def _diagnose(
                 costs.append(gap @ (possible - possible.mean(0)))
                 totals.append(sums.var())
         truths.append(truth)
-        firsts.append(latents[:, -1])
+        lasts.append(latents[:, -1])
         yield DiagnosisProgress((start + count) / config.num_data_sets)
     names = [n for variable in model.layout.latents for n in variable.column_names]
-    statistics = ks_statistic(torch.cat(truths), torch.cat(firsts)).tolist()
     nodes = torch.stack(costs).mean(0).tolist() if costs else [math.nan] * len(names)
     labels = {v.name: v.label for v in model.layout.latents}
     result = Diagnosis(
         tuple(ess),
         tuple(k_hats),
-        _latents(names, statistics, torch.stack(ranks)),
+        _latents(
+            names,
+            torch.cat(truths),
+            torch.cat(lasts),
+            torch.stack(ranks),
+            torch.stack(levels),
+        ),
         float(torch.stack(totals).mean()) if totals else math.nan,
         tuple(
             NodeWeakness(labels[block.name], value)
@@ -269,27 +318,52 @@ class _Contributions:
 
 
 def _latents(
-    names: list[str], statistics: list[float], ranks: Int[Tensor, "data_set latent"]
+    names: list[str],
+    truths: Float[Tensor, "data_set latent"],
+    draws: Float[Tensor, "data_set latent"],
+    ranks: Int[Tensor, "data_set latent"],
+    levels: Float[Tensor, "data_set latent"],
 ) -> tuple[LatentDiagnosis, ...]:
     num_sets = ranks.shape[0]
+    statistics = ks_statistic(truths, draws).tolist()
     bins = next(b for b in (20, 10, 5, 4, 2, 1) if num_sets >= 10 * b or b == 1)
     # How far a truth lies from the middle of its draws, as a mass between 0 and 1.
     distance = ((ranks + 0.5) / (_SBC_DRAWS + 1) * 2.0 - 1.0).abs()
+    # Levels counted in bins are ranks among as many draws as there are bins, less one.
+    bin_of = (levels * bins).long().clamp(max=bins - 1)
+
+    def histogram(own: Int[Tensor, " data_set"], num_draws: int) -> RankHistogram:
+        return rank_histogram(
+            own, num_draws, num_bins=bins, level=_LEVEL, num_histograms=len(names)
+        )
+
     return tuple(
         LatentDiagnosis(
             name,
             statistic,
-            rank_histogram(
-                ranks[:, i],
-                _SBC_DRAWS,
-                num_bins=bins,
-                level=_LEVEL,
-                num_histograms=len(names),
-            ),
+            _marginal(truths[:, i], draws[:, i]),
+            histogram(ranks[:, i], _SBC_DRAWS),
+            histogram(bin_of[:, i], bins - 1),
             tuple(float((distance[:, i] < p).double().mean()) for p in COVERAGE_LEVELS),
         )
         for i, (name, statistic) in enumerate(zip(names, statistics, strict=True))
     )
+
+
+def _marginal(
+    truths: Float[Tensor, " data_set"], draws: Float[Tensor, " data_set"]
+) -> Marginal:
+    both = torch.cat([truths, draws])
+    # Tails do not squeeze the picture: what lies outside counts at the ends.
+    levels = torch.tensor([0.005, 0.995], dtype=both.dtype)
+    low, high = torch.quantile(both, levels).tolist()
+    edges = torch.linspace(low, high, _NUM_MARGINAL_BINS + 1, dtype=both.dtype)
+
+    def counts(values: Tensor) -> tuple[int, ...]:
+        places = torch.bucketize(values.contiguous(), edges[1:-1], right=True)
+        return tuple(torch.bincount(places, minlength=_NUM_MARGINAL_BINS).tolist())
+
+    return Marginal(tuple(edges.tolist()), counts(truths), counts(draws))
 
 
 def _finite(value: Any) -> Any:

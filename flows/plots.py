@@ -12,8 +12,10 @@ __all__ = [
     "check_plots",
     "coverage_plot",
     "curves_plot",
+    "ks_plot",
     "marginals_plot",
     "pairs_plot",
+    "predictive_plot",
     "ranks_plot",
     "values_plot",
     "weakness_plot",
@@ -68,18 +70,52 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def ranks_plot(diagnosis: Mapping[str, Any]) -> str:
-    """Return the rank histograms of a diagnosis, with their bands."""
+def ranks_plot(diagnosis: Mapping[str, Any], *, of: str = "ranks") -> str:
+    """Return the rank histograms of a diagnosis, with their bands.
+
+    Args:
+        diagnosis: What `diagnosis.json` holds.
+        of: `ranks`, the flow's own draws, or `weighted_ranks`.
+    """
     latents = diagnosis["latents"]
+    verdict = {"ranks": "is_calibrated", "weighted_ranks": "is_weighted_calibrated"}
     figure, axes = _grid(len(latents))
     for axis, latent in zip(axes, latents, strict=False):
-        ranks = latent["ranks"]
+        ranks = latent[of]
         places = range(len(ranks["counts"]))
         axis.axhspan(ranks["low"], ranks["high"], color="0.88")
-        colour = _COLOUR if latent["is_calibrated"] else _ACCENT
+        colour = _COLOUR if latent[verdict[of]] else _ACCENT
         axis.bar(places, ranks["counts"], color=colour, width=0.9)
         axis.set_title(latent["name"], fontsize=9)
         axis.tick_params(labelsize=7)
+    return _svg(figure)
+
+
+def ks_plot(diagnosis: Mapping[str, Any]) -> str:
+    """Return the marginals of truths and draws, with their KS statistics."""
+    latents = diagnosis["latents"]
+    figure, axes = _grid(len(latents))
+    for axis, latent in zip(axes, latents, strict=False):
+        marginal = latent["marginal"]
+        edges = marginal["edges"]
+        axis.stairs(marginal["truths"], edges, fill=True, color="0.8")
+        axis.stairs(marginal["draws"], edges, color=_COLOUR)
+        axis.set_title(f"{latent['name']}, KS {latent['ks']:.3f}", fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.set_yticks([])
+    return _svg(figure)
+
+
+def predictive_plot(predictive: Mapping[str, Any]) -> str:
+    """Return histograms of new data, with the observed numbers."""
+    numbers = predictive["numbers"]
+    figure, axes = _grid(len(numbers))
+    for axis, number in zip(axes, numbers, strict=False):
+        axis.stairs(number["counts"], number["edges"], fill=True, color=_COLOUR)
+        axis.axvline(number["observed"], color=_ACCENT)
+        axis.set_title(number["name"], fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.set_yticks([])
     return _svg(figure)
 
 

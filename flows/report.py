@@ -20,26 +20,32 @@ from daphne_bridge.inverse_document import load_inverse
 from daphne_bridge.inverse_drawing import inverse_to_svg
 
 from .errors import FlowsError, Problem
+from .evaluation import PROPOSAL_FIGURES
 from .folders import read_file
 from .graph_picture import graph_picture
 from .inference.particle_file import load_particles
+from .inference.particles import Particles
 from .model.density import Model
 from .plots import (
     coverage_plot,
     curves_plot,
+    ks_plot,
     marginals_plot,
     pairs_plot,
+    predictive_plot,
     ranks_plot,
     values_plot,
     weakness_plot,
     weights_plot,
 )
+from .predictive import posterior_predictive
 
 __all__ = ["RunFolder", "report_page"]
 
 _LIMIT = 2**30
 _MOST_DRAWN = 80
 _MOST_PLOTTED = 50_000
+_PREDICTIVE_DRAWS = 5000
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
@@ -232,12 +238,44 @@ def _posterior_section(run: RunFolder) -> str:
     parts.append(_table(("figure", "value"), figures))
     parts.append(f"<p>Given {escape(given)}.</p>")
     if summary["latents"]:
-        parts.append(_particle_pictures(run, folder / "particles.npz"))
+        particles = load_particles(folder / "particles.npz")
+        parts.append(_particle_pictures(run, particles))
+        parts.append(_predictive(run, particles, summary["observed"]))
     return "\n".join(parts)
 
 
-def _particle_pictures(run: RunFolder, path: Path) -> str:
-    particles = load_particles(path)
+def _predictive(
+    run: RunFolder, particles: Particles, observed: Mapping[str, float]
+) -> str:
+    row = torch.tensor(list(observed.values()), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    found = posterior_predictive(
+        run.model, particles, row, _PREDICTIVE_DRAWS, generator=generator
+    )
+    rows = [
+        (
+            number.name,
+            _number(number.observed),
+            _number(number.mean),
+            _number(number.sd),
+            _number(number.quantile_05),
+            _number(number.quantile_95),
+            f"{number.level:.1%}",
+        )
+        for number in found.numbers[:_MOST_DRAWN]
+    ]
+    return (
+        "<h3>Posterior predictive</h3>"
+        "<p>New data drawn given posterior latents, and how much of them lies below "
+        "the data. Close to 0 % or 100 %, the model misses this number.</p>"
+        + _table(("data", "value", "mean", "sd", "5 %", "95 %", "below"), rows)
+        + _picture(
+            predictive_plot(found.to_json()), "new data; a line marks the data at hand"
+        )
+    )
+
+
+def _particle_pictures(run: RunFolder, particles: Particles) -> str:
     rows = slice(0, _MOST_PLOTTED)
     weights = particles.normalized_weights[rows].numpy()
     names = particles.element_labels
@@ -273,15 +311,19 @@ def _quality_section(run: RunFolder) -> str:
             "J, symmetric KL",
             f"{_number(j['mean'])} ± {_number(j['standard_error'], 2)} nats",
         ),
-        ("ESS / N, median", _number(evaluation["ess_median"])),
-        ("ESS / N, 10 % quantile", _number(evaluation["ess_quantile_10"])),
-        ("ESS / N, 5 % quantile", _number(evaluation["ess_quantile_05"])),
         ("parameters", str(evaluation["num_parameters"])),
     ]
+    proposals = [
+        (name, *(_number(evaluation[of][key]) for of in ("flow", "prior")))
+        for key, name in PROPOSAL_FIGURES
+    ]
     marginals = [(each["name"], _number(each["ks"])) for each in evaluation["latents"]]
+    config = evaluation["config"]
     return (
         "<h2>The flow as a proposal</h2>"
         + _table(("figure", "value"), rows)
+        + f"<h3>Against the prior, on the same {config['num_data_sets']} data sets</h3>"
+        + _table(("figure", "flow", "prior"), proposals)
         + "<h3>Marginals: Kolmogorov-Smirnov statistics</h3>"
         + _table(("latent", "KS"), marginals)
     )
@@ -295,13 +337,25 @@ def _diagnosis_section(run: RunFolder) -> str:
             f"-o {run.path}/diagnosis"
         )
         return "<h2>Calibration</h2>" + _absent("diagnosis", command)
-    verdict = "inside" if diagnosis["is_calibrated"] else "outside"
+    own, weighted = (
+        "inside" if diagnosis[key] else "outside"
+        for key in ("is_calibrated", "is_weighted_calibrated")
+    )
     config: Mapping[str, Any] = diagnosis["config"]
     return (
         "<h2>Calibration</h2>"
-        f"<p>{config['num_data_sets']} simulated data sets; the ranks are {verdict} "
-        "the joint 99 % band.</p>"
+        f"<p>{config['num_data_sets']} simulated data sets. The ranks of the flow's "
+        f"own draws are {own} the joint 99 % band, those of the weighted draws, which "
+        f"answers are made of, {weighted}.</p><h3>The flow's own draws</h3>"
         + _picture(ranks_plot(diagnosis), "calibration ranks with their band")
+        + "<h3>Weighted draws</h3>"
+        + _picture(
+            ranks_plot(diagnosis, of="weighted_ranks"),
+            "calibration ranks of weighted draws with their band",
+        )
+        + "<h3>Marginals of truths (grey) and draws, with KS</h3>"
+        + _picture(ks_plot(diagnosis), "marginals of truths and draws with KS")
+        + "<h3>Expected coverage</h3>"
         + _picture(coverage_plot(diagnosis), "expected coverage")
         + "<h3>What each node costs</h3>"
         + _picture(weakness_plot(diagnosis), "variance of log weights by node")

@@ -10,20 +10,36 @@ from daphne_bridge.command_line import guarded, print_json
 
 from ..artifact import Artifact
 from ..command_input import (
+    MOST_HELD,
     PATH,
     SEED,
+    Whole,
     json_option,
     load_graph,
     load_model,
+    observations,
+    observe_option,
     print_table,
     progress_bar,
 )
 from ..diagnosis import Diagnosis, DiagnosisConfig, diagnose
-from ..folders import write_folder
-from ..plots import coverage_plot, ranks_plot, values_plot, weakness_plot
+from ..flow_proposal import FlowProposal
+from ..folders import check_folder_place, write_folder
+from ..inference.importance import batch_generator, importance_particles
+from ..plots import (
+    coverage_plot,
+    ks_plot,
+    predictive_plot,
+    ranks_plot,
+    values_plot,
+    weakness_plot,
+)
+from ..predictive import posterior_predictive
 from ..tables import diagnosis_table
 
 __all__ = ["diagnose_command"]
+
+_PREDICTIVE_DRAWS = 10_000
 
 
 @click.command("diagnose")
@@ -31,11 +47,12 @@ __all__ = ["diagnose_command"]
 @click.argument("graph", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="Folder to write.")
 @click.option(
-    "--num-data-sets", type=click.IntRange(2), default=1000, show_default=True
+    "--num-data-sets", type=Whole(2, MOST_HELD), default=1000, show_default=True
 )
 @click.option(
-    "--num-particles", type=click.IntRange(100), default=100, show_default=True
+    "--num-particles", type=Whole(100, MOST_HELD), default=100, show_default=True
 )
+@observe_option
 @click.option("--seed", type=SEED, default=1, show_default=True)
 @json_option
 @guarded
@@ -45,18 +62,22 @@ def diagnose_command(
     output: Path,
     num_data_sets: int,
     num_particles: int,
+    observe: tuple[str, ...],
     seed: int,
     *,
     as_json: bool,
 ) -> None:
     """Diagnose the flow of ARTIFACT over data that the model of GRAPH draws.
 
-    OUTPUT/diagnosis.json holds ESS and k-hat of every data set, calibration ranks,
-    coverage, KS per marginal and what each node's conditional costs; beside it stand
-    pictures, if matplotlib is installed.
+    OUTPUT/diagnosis.json holds ESS and k-hat of every data set, calibration ranks of
+    the flow's draws and of the weighted ones, coverage, KS per marginal, what each
+    node's conditional costs, and the posterior predictive given the data of GRAPH;
+    beside it stand pictures, if matplotlib is installed.
     """
     checked = load_graph(graph)
     model = load_model(checked)
+    check_folder_place(output, marker="diagnosis.json")
+    data = model.observation(observations(observe))
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None
@@ -67,16 +88,40 @@ def diagnose_command(
             result = report.result
     if result is None:
         raise AssertionError("a diagnosis ends with its result")
-    plain = {"ok": True, "model": checked.digest, **result.to_json()}
+    particles = importance_particles(
+        model, FlowProposal(flow, model), data, _PREDICTIVE_DRAWS, seed=seed
+    )
+    has_weight = particles.totals.ess > 0.0
+    predictive = (
+        posterior_predictive(
+            model,
+            particles,
+            data,
+            _PREDICTIVE_DRAWS,
+            generator=batch_generator(seed, _PREDICTIVE_DRAWS),
+        ).to_json()
+        if has_weight
+        else None
+    )
+    plain = {
+        "ok": True,
+        "model": checked.digest,
+        **result.to_json(),
+        "predictive": predictive,
+    }
     files = {"diagnosis.json": (json.dumps(plain, indent=1) + "\n").encode()}
     if find_spec("matplotlib") is not None:
         files |= {
             "ranks.svg": ranks_plot(plain).encode(),
+            "weighted-ranks.svg": ranks_plot(plain, of="weighted_ranks").encode(),
+            "marginals.svg": ks_plot(plain).encode(),
             "coverage.svg": coverage_plot(plain).encode(),
             "weakness.svg": weakness_plot(plain).encode(),
             "ess.svg": values_plot(plain["ess_fractions"], "ESS / N").encode(),
             "k-hat.svg": values_plot(plain["k_hats"], "Pareto k-hat").encode(),
         }
+        if predictive is not None:
+            files["predictive.svg"] = predictive_plot(predictive).encode()
     write_folder(output, files, marker="diagnosis.json")
     if as_json:
         print_json(plain)

@@ -8,7 +8,7 @@ from daphne_bridge.command_line import guarded
 
 from ..command_input import FILE_LIMIT, PATH, load_graph, load_model
 from ..errors import FlowsError, Problem
-from ..folders import read_file, write_file
+from ..folders import check_file_place, read_file, write_file
 from ..plots import check_plots
 from ..report import RunFolder, report_page
 
@@ -20,7 +20,11 @@ __all__ = ["report"]
 @click.option(
     "-o", "--output", type=PATH, help="File to write; RUN/report.html by default."
 )
-@click.option("--program", type=PATH, help="Program to show in the page.")
+@click.option(
+    "--program",
+    type=PATH,
+    help="Program to show; RUN/program.daphne, if there, by default.",
+)
 @guarded
 def report(run: Path, output: Path | None, program: Path | None) -> None:
     """Write the finished run in the folder RUN as one HTML page.
@@ -28,14 +32,18 @@ def report(run: Path, output: Path | None, program: Path | None) -> None:
     The page needs no network; it shows what is there and says how to make the rest.
     """
     check_plots()
+    path = output if output is not None else run / "report.html"
+    check_file_place(path)
     graph = load_graph(run / "graph.json")
+    kept = run / "program.daphne"
+    if program is None and kept.exists():
+        program = kept
     text = None
     if program is not None:
         try:
             text = read_file(program, "a program", limit=FILE_LIMIT).decode()
         except UnicodeDecodeError:
             raise FlowsError(Problem(str(program), "not a text file")) from None
-    path = output if output is not None else run / "report.html"
     try:
         page = report_page(RunFolder(run, graph, load_model(graph), text))
     except (KeyError, TypeError) as error:

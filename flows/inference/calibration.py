@@ -5,7 +5,20 @@ truth, and L draws from the posterior given the data, then the rank of the truth
 the draws is uniform on {0, ..., L}. Ranks counted in bins must stay inside a binomial
 band that holds for all bins at once (Bonferroni).
 
+Weighted draws. Let z_1..z_N be draws of any proposal q given x, with weights
+w_i = p(z_i, x) / q(z_i | x), and z_0 the truth, weighed the same way. Given x, their
+joint density p(z_0 | x) Π_{j > 0} q(z_j | x) is w_0 Π_{j >= 0} q(z_j | x) / p(x): of
+the set {z_0, ..., z_N} the truth is element i with probability W_i = w_i / Σ w. Hence,
+with U uniform on [0, 1], the level
+
+    u = Σ_{j > 0} W_j [z_j < z_0] + U W_0
+
+is uniform on [0, 1] for every N and every q. It finds weights that are wrong, not
+proposals that are bad: those make it insensitive (W_0 close to 1), never wrong.
+
 References:
+    Andrieu, Doucet, Holenstein (2010), Particle Markov chain Monte Carlo methods,
+    JRSS B 72(3), for the law of one retained particle among others.
     Talts, Betancourt, Simpson, Vehtari, Gelman (2018), Validating Bayesian inference
     algorithms with simulation-based calibration, https://arxiv.org/abs/1804.06788
 """
@@ -17,7 +30,13 @@ from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
-__all__ = ["RankHistogram", "ks_statistic", "rank_histogram", "sbc_ranks"]
+__all__ = [
+    "RankHistogram",
+    "ks_statistic",
+    "rank_histogram",
+    "sbc_ranks",
+    "weighted_levels",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +96,32 @@ def sbc_ranks(
         truth.shape, dtype=torch.float64, generator=generator, device=truth.device
     )
     return num_below + (uniform * (num_equal + 1)).long().clamp(max=num_equal)
+
+
+def weighted_levels(
+    truth: Float[Tensor, " latent"],
+    truth_log_weight: Float[Tensor, ""],
+    draws: Float[Tensor, "draw latent"],
+    log_weights: Float[Tensor, " draw"],
+    *,
+    generator: torch.Generator,
+) -> Float[Tensor, " latent"]:
+    """Return the level of the truth among weighted draws, per latent, from 0 to 1.
+
+    Args:
+        truth: The values that the data were simulated from.
+        truth_log_weight: Its log weight under the proposal of the draws.
+        draws: Draws of the proposal given those data.
+        log_weights: Their log weights.
+        generator: Shares out the weight of the truth, and of ties with it.
+    """
+    weights = torch.cat([log_weights, truth_log_weight.reshape(1)]).softmax(0)
+    below = weights[:-1] @ (draws < truth).double()
+    equal = weights[:-1] @ (draws == truth).double() + weights[-1]
+    uniform = torch.rand(
+        truth.shape, dtype=torch.float64, generator=generator, device=truth.device
+    )
+    return below + uniform * equal
 
 
 def rank_histogram(

@@ -108,9 +108,10 @@ class DataBackedModel:
 
     def sample_at(self, rows: Tensor, *, generator: torch.Generator) -> Draws:
         """Return one joint draw for each of these rows of the table."""
-        parts = self.table[rows].split([v.size for v in self._latents], 1)
-        names = (v.name for v in self._latents)
-        given = dict(zip(names, parts, strict=True))
+        table, given, start = self.table[rows], {}, 0
+        for variable in self._latents:
+            given[variable.name] = table[:, start : start + variable.size]
+            start += variable.size
         return self.model.sample_given(given, generator=generator)
 
     def unconstrain(

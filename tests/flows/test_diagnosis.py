@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flows.cnf.engine import AdaptiveEngine
+from flows.cnf.flow import ConditionalFlow
 from flows.diagnosis import DiagnosisConfig, diagnose
 
 from .test_evaluation import exact_flow
@@ -44,6 +45,38 @@ def test_a_broken_flow_fails_and_the_broken_node_is_named(pair_graph):
     assert last.name == flow.structure.blocks[-1].name
     median = float(torch.tensor(found.ess_fractions).median())
     assert abs(median - math.exp(-(shift**2))) < 0.05
+
+
+def test_weights_answer_rightly_for_a_broken_flow_but_not_with_a_wrong_density(
+    pair_graph, monkeypatch
+):
+    _, found = diagnosis_of(pair_graph, 0.7)
+    assert not found.is_calibrated
+    assert found.is_weighted_calibrated
+    # Draws are moved, what is said of their density is not.
+    to_latent = ConditionalFlow.base_to_latent
+
+    def moved(self, *arguments, **options):
+        free, auxiliary, log_det = to_latent(self, *arguments, **options)
+        return free + 0.7, auxiliary, log_det
+
+    monkeypatch.setattr(ConditionalFlow, "base_to_latent", moved)
+    _, found = diagnosis_of(pair_graph, 0.0)
+    assert not found.is_weighted_calibrated
+
+
+def test_marginals_count_truths_and_draws(pair_graph):
+    _, found = diagnosis_of(pair_graph, 0.0)
+    for latent in found.latents:
+        counts = latent.marginal
+        assert sum(counts.truths) == sum(counts.draws) == 400
+        assert len(counts.edges) == len(counts.truths) + 1
+        # The largest gap of the counts is one of the gaps that KS looks at.
+        gaps = [
+            sum(counts.truths[:i]) - sum(counts.draws[:i])
+            for i in range(len(counts.truths))
+        ]
+        assert max(map(abs, gaps)) / 400 <= latent.ks + 1e-9
 
 
 def test_too_few_draws_are_refused(pair_graph):

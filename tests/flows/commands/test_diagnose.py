@@ -15,11 +15,27 @@ def test_a_diagnosis_is_written_whole(run, tmp_path):
     assert json.loads((out / "diagnosis.json").read_text()) == said
     assert said["is_calibrated"]
     assert len(said["ess_fractions"]) == 60
-    for name in ("ranks", "coverage", "weakness", "ess", "k-hat"):
+    for name in (
+        "ranks", "weighted-ranks", "marginals", "coverage", "weakness", "predictive",
+        "ess", "k-hat",
+    ):  # fmt: skip
         picture = (out / f"{name}.svg").read_text()
         assert picture.startswith("<svg")
-        assert "sample1" in picture or name in ("ess", "k-hat")
+        node = {"predictive": "observe3", "ess": "ESS", "k-hat": "k-hat"}
+        assert node.get(name, "sample1") in picture
     assert "inside the 99 % band" in good(*arguments, "--num-data-sets", 60)
+
+
+def test_new_data_are_predicted_given_other_data(run, tmp_path):
+    arguments = ("diagnose", run / "artifact", run / "graph.json", "-o", tmp_path / "d")
+    options = ("--num-data-sets", 2, "--observe", "observe3=30", "--json")
+    said = json.loads(good(*arguments, *options))
+    first, second = said["predictive"]["numbers"]
+    # b ~ N(2 a, 1), data y = 1.5 of b: a = 30 contradicts it, and y is missed.
+    assert (first["name"], first["observed"]) == ("observe3", 30.0)
+    assert first["level"] > 0.99
+    assert second["level"] < 0.05
+    assert said["predictive"]["num_draws"] == 10_000
 
 
 def test_a_folder_of_something_else_is_left_alone(run, tmp_path):

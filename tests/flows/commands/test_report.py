@@ -69,13 +69,21 @@ def test_the_page_shows_everything_and_loads_nothing(whole, tmp_path):
     links = [a.get("src") or a.get("href") for t, a in page.tags if t != "meta"]
     assert all(each.startswith("data:") for each in links if each)
     pictures = [a for tag, a in page.tags if tag == "img"]
-    assert len(pictures) == 12
+    assert len(pictures) == 15
     for each in pictures:
         assert each["alt"]
         svg = base64.b64decode(each["src"].partition("base64,")[2])
         assert ElementTree.fromstring(svg).tag.endswith("svg")
         assert not re.search(rb"href=\"(?!#)", svg)
-    for part in ("Posterior", "log evidence", "Pareto k-hat", "Calibration", "torch"):
+    for part in (
+        "Posterior predictive",
+        "Weighted draws",
+        "Against the prior",
+        "log evidence",
+        "Pareto k-hat",
+        "Calibration",
+        "torch",
+    ):
         assert part in text
     assert "not there" not in text
 

@@ -7,7 +7,12 @@ import pytest
 import torch
 from scipy import stats
 
-from flows.inference.calibration import ks_statistic, rank_histogram, sbc_ranks
+from flows.inference.calibration import (
+    ks_statistic,
+    rank_histogram,
+    sbc_ranks,
+    weighted_levels,
+)
 
 from .targets import NormalChain, seeded
 
@@ -83,3 +88,57 @@ def test_ranks_that_no_bins_share_out_are_refused():
         rank_histogram(torch.zeros(5, dtype=torch.int64), 100)
     with pytest.raises(ValueError, match="out of range"):
         rank_histogram(torch.tensor([100]), 99)
+
+
+def level_ranks(num_draws, error=0.0, num_data_sets=1000):
+    """Levels of truths among draws of N(0.3, 1.5²), as ranks in 20 bins.
+
+    The posterior of the one-step chain is the target; `error` times the draw is added
+    to its log weights.
+    """
+    model = NormalChain()
+    generator = seeded(11)
+    joint = model.sample(num_data_sets, generator=generator)
+    law = torch.distributions.Normal(torch.tensor(0.3, dtype=torch.float64), 1.5)
+    levels = []
+    for truth, data in zip(joint.latents, joint.observed, strict=True):
+        noise = torch.randn((num_draws, 1), dtype=torch.float64, generator=generator)
+        draws = 0.3 + 1.5 * noise
+        both = torch.cat([draws, truth.unsqueeze(0)])
+        log_weights = model.log_joint(both, data) - law.log_prob(both).sum(1)
+        log_weights += error * both[:, 0]
+        levels.append(
+            weighted_levels(
+                truth, log_weights[-1], draws, log_weights[:-1], generator=generator
+            )
+        )
+    return (torch.cat(levels) * 20).long()
+
+
+@pytest.mark.parametrize("num_draws", [1, 5, 100])
+def test_levels_among_weighted_draws_are_uniform_for_every_number_of_draws(num_draws):
+    histogram = rank_histogram(level_ranks(num_draws), 19)
+    assert histogram.is_uniform
+    assert histogram.p_value > 0.01
+
+
+def test_levels_under_wrong_weights_are_not_uniform():
+    histogram = rank_histogram(level_ranks(100, error=1.0), 19)
+    assert not histogram.is_uniform
+    assert histogram.p_value < 1e-4
+
+
+def test_a_level_counts_the_weight_below_and_shares_out_that_of_the_truth():
+    truth = torch.tensor([0.0, 0.0], dtype=torch.float64)
+    draws = torch.tensor([[-1.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    # Weights 1/2 and 1/4 of the draws, 1/4 of the truth.
+    log_weights = torch.tensor([2.0, 1.0], dtype=torch.float64).log()
+    one = torch.zeros((), dtype=torch.float64)
+    rows = torch.stack(
+        [
+            weighted_levels(truth, one, draws, log_weights, generator=seeded(seed))
+            for seed in range(2000)
+        ]
+    )
+    for found, low, high in ((rows[:, 0], 0.5, 0.75), (rows[:, 1], 0.0, 0.5)):
+        assert stats.kstest(found.numpy(), "uniform", (low, high - low)).pvalue > 1e-3

@@ -1,0 +1,71 @@
+"""Tests of the Makefile: one run from a program to its report."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONFIG = """
+budget_seconds = 0.0
+max_iterations = 40
+report_every = 20
+num_certifications = 1
+certify_draws = 200
+normalisation_draws = 2000
+converged_nats = 0.0
+[flow]
+layers = 2
+hidden = 4
+"""
+FEW = "--num-data-sets 20"
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+def make(target, *settings, dry=False):
+    installed = f"{sys.prefix}/.installed"
+    said = subprocess.run(
+        [
+            "make", "--no-print-directory", "--old-file", installed,
+            *(["--dry-run"] if dry else []), target, f"VENV={sys.prefix}", *settings,
+        ],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    return said.stdout
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_report_and_a_second_run_makes_nothing(tmp_path):
+    (tmp_path / "short.toml").write_text(CONFIG)
+    folder = tmp_path / "run"
+    settings = (
+        f"RUN={folder}", "PROGRAM=normal_mean", f"CONFIG={tmp_path / 'short.toml'}",
+        f"EVALUATE={FEW} --num-draws 200", f"DIAGNOSE={FEW}",
+    )  # fmt: skip
+    said = make("run", *settings)
+    page = folder / "report.html"
+    assert said.splitlines()[-1] == f"report: {page}"
+    text = page.read_text()
+    assert "not there" not in text
+    assert "An unknown mean under a normal prior" in text
+    before = {each: each.stat().st_mtime_ns for each in folder.rglob("*.*")}
+    assert make("run", *settings).splitlines()[-1] == f"report: {page}"
+    assert {each: each.stat().st_mtime_ns for each in folder.rglob("*.*")} == before
+    # Other data: particles and page are made again, the flow is not.
+    make("run", *settings, "OBSERVE=y=1.5")
+    assert "Given y = 1.5." in page.read_text()
+    weights = folder / "artifact" / "weights.safetensors"
+    assert weights.stat().st_mtime_ns == before[weights]
+
+
+def test_the_demo_trains_three_minutes_and_ends_with_its_report():
+    said = make("demo", "RUN=runs/never-made", dry=True)
+    assert "--budget 180s" in said
+    assert said.splitlines()[-1] == 'echo "report: runs/never-made/report.html"'
+    assert not (ROOT / "runs" / "never-made").exists()
