@@ -10,7 +10,7 @@ decided before its branches are read, so that recursion over known data ends. Wh
 remains unknown is reported with its JSON path; nothing is guessed.
 
 Reading uses an explicit stack of generators (a trampoline): terms may be nested to any
-depth. The number of steps is bounded.
+depth. The numbers of steps, of inlined calls and of turns of loops are bounded.
 """
 
 import math
@@ -33,13 +33,16 @@ from .expression import (
 from .families import FAMILIES
 from .primitives import PRIMITIVES, Keyword
 
-__all__ = ["STEP_LIMIT", "ParsedLink", "TermReader", "json_path"]
+__all__ = ["CALL_DEPTH_LIMIT", "UNROLL_LIMIT", "ParsedLink", "TermReader", "json_path"]
 
 STEP_LIMIT = 50_000_000
-"""Most terms read from one document; recursion that does not end stops here."""
+"""Most terms read from one document."""
 
-DEPTH_LIMIT = 1_000_000
-"""Deepest nesting of terms and inlined calls."""
+CALL_DEPTH_LIMIT = 30_000
+"""Most calls of the document's functions inside one another."""
+
+UNROLL_LIMIT = 200_000
+"""Most inlined calls and turns of loops in one document."""
 
 _SHOWN_DEPTH = 24
 """Most keys shown of a JSON path."""
@@ -118,6 +121,7 @@ class TermReader:
     Attributes:
         problems: What was wrong, so far.
         warnings: What was ambiguous, so far.
+        steps: How many terms were read, so far.
     """
 
     def __init__(
@@ -131,11 +135,14 @@ class TermReader:
         self._vertices = frozenset(vertices)
         self._table = table
         self._source = source
-        self._steps = 0
+        self._unrolled = 0
+        self._call_depth = 0
+        self._root: Path = ()
         self._reported: set[tuple[str, str]] = set()
         self._globals: Scope = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.steps = 0
 
     def where(self, *keys: str | int) -> str:
         """Return a place in the document as text."""
@@ -234,6 +241,7 @@ class TermReader:
 
     def _run(self, term: Any, path: Path) -> Expression:
         """Drive the generators; return the expression of `term`."""
+        self._root, self._call_depth = path, 0
         first = self._atom(term, self._globals, path)
         if first is not None:
             return first
@@ -248,10 +256,10 @@ class TermReader:
                 if not stack:
                     return stop.value  # type: ignore[no-any-return]
                 continue
-            self._steps += 1
-            if self._steps > STEP_LIMIT or len(stack) > DEPTH_LIMIT:
+            self.steps += 1
+            if self.steps > STEP_LIMIT:
                 raise self._refuse(
-                    path, "reading this link function does not end", "finite recursion"
+                    path, "the document is too long", f"at most {STEP_LIMIT} terms"
                 )
             answer = self._atom(*request)
             if answer is None:
@@ -372,6 +380,14 @@ class TermReader:
                 f"the function {name} has {_plural(len(arguments), 'argument')}",
                 f"{len(parameters)}",
             )
+        self._unroll(1)
+        if self._call_depth >= CALL_DEPTH_LIMIT:
+            raise self._refuse(
+                self._root,
+                f"the calls of {name} do not end",
+                f"at most {CALL_DEPTH_LIMIT} calls inside one another",
+                "more",
+            )
         inner: dict[str, Expression | str] = {}
         for index, (parameter, argument) in enumerate(
             zip(parameters, arguments, strict=True), start=1
@@ -381,7 +397,21 @@ class TermReader:
                 inner[parameter] = function_name
             else:
                 inner[parameter] = yield argument, scope, (path, index)
-        return (yield body, inner, _linked(0, name, 2))
+        self._call_depth += 1
+        result = yield body, inner, _linked(0, name, 2)
+        self._call_depth -= 1
+        return result
+
+    def _unroll(self, count: int) -> None:
+        """Count inlined calls and turns of loops, and refuse too many."""
+        self._unrolled += count
+        if self._unrolled > UNROLL_LIMIT:
+            raise self._refuse(
+                self._root,
+                "the functions and loops of the document do not end",
+                f"at most {UNROLL_LIMIT} calls and turns",
+                "more",
+            )
 
     def _function_name(self, term: Any, scope: Scope) -> str | None:
         """Return the function that a bare name stands for, if it stands for one."""
@@ -432,7 +462,9 @@ class TermReader:
 
     def _count(self, expression: Expression, what: str, path: Path) -> int:
         if isinstance(expression, Constant) and isinstance(expression.value, int):
-            return int(expression.value)
+            count = int(expression.value)
+            self._unroll(max(count, 0))
+            return count
         raise self._refuse(
             path, f"the count of this {what} is not known", "a whole number"
         )

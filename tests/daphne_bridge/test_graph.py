@@ -210,16 +210,6 @@ def test_an_observe_without_data_and_a_sample_with_data_are_refused():
     assert "a sampled node has an observation" in said
 
 
-def test_recursion_without_end_is_refused_within_the_step_bound(monkeypatch):
-    monkeypatch.setattr("daphne_bridge.link_functions.DEPTH_LIMIT", 10_000)
-    document = make_document(
-        {"sample0": ["sample*", ["normal", ["f", 1], 1]]},
-        functions={"f": ["fn", ["x"], ["f", ["inc", "x"]]]},
-    )
-    with pytest.raises(GraphError, match="does not end"):
-        Graph.from_document(document)
-
-
 def test_deeply_nested_link_functions_are_read():
     term: object = "sample0"
     for _ in range(100_000):

@@ -3,8 +3,9 @@
 import pytest
 
 from daphne_bridge.errors import GraphError
-from daphne_bridge.expression import show
+from daphne_bridge.expression import ExpressionTable, show
 from daphne_bridge.graph import Graph
+from daphne_bridge.link_functions import CALL_DEPTH_LIMIT, UNROLL_LIMIT, TermReader
 
 from .documents import make_document
 
@@ -65,3 +66,30 @@ def test_what_cannot_be_unrolled_is_refused_with_its_path(term, what):
     (problem,) = caught.value.problems
     assert what in problem.what
     assert "$[1].P.y[1][1]" in problem.where
+
+
+FORK = ["f", ["+", "n", 1]]
+ENDLESS = {
+    "one call": ["fn", ["n"], ["+", 1, ["f", "n"]]],
+    "two calls": ["fn", ["n"], ["+", ["f", "n"], ["f", "n"]]],
+    "a random condition": ["fn", ["n"], ["if", ["<", "n", 0], 1, ["f", ["+", "n", 1]]]],
+    "many turns": ["fn", ["n"], ["loop", 1_000_000_000, 0, "+"]],
+    "a tree": ["fn", ["n"], ["if", ["<", 40, "n"], 1, ["+", FORK, FORK]]],
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_recursion_without_end_is_refused_within_the_step_bound(what, monkeypatch):
+    limit = 20_000 if what == "a tree" else UNROLL_LIMIT
+    monkeypatch.setattr("daphne_bridge.link_functions.UNROLL_LIMIT", limit)
+    argument = 0 if what == "a tree" else "x"
+    links = {"y": ["observe*", ["normal", ["f", argument], 1], 1]}
+    table = ExpressionTable()
+    reader = TermReader({"f": ENDLESS[what]}, ["x", "y"], table, "endless.json")
+    assert reader.link("y", links["y"]) is None
+    (problem,) = reader.problems
+    assert problem.where == "endless.json: $[1].P.y[1]"
+    assert "do not end" in problem.what
+    bound = limit if what in ("many turns", "a tree") else CALL_DEPTH_LIMIT
+    assert str(bound) in problem.expected
+    assert reader.steps <= 10 * bound
