@@ -91,6 +91,8 @@ class FusedEngine:
         start: Float[Tensor, "direction batch state"],
         observed: Float[Tensor, "direction batch observed"],
         sign: Float[Tensor, " direction"],
+        *,
+        with_log_det: bool = True,
     ) -> Solution:
         """Ends and per-node log-determinants, with gradients.
 
@@ -99,6 +101,7 @@ class FusedEngine:
             start: residual coordinates where each row starts.
             observed: normalised observed values of each row.
             sign: +1 from base to latents, -1 from latents to base.
+            with_log_det: False to leave the log-determinants at 0, which is faster.
         """
         plan = _PLANS.get(field)
         if plan is None:
@@ -124,6 +127,7 @@ class FusedEngine:
             sign.repeat_interleave(batch),
             self.num_steps,
             num_threads=self.num_threads,
+            with_log_det=with_log_det,
         )
         return Solution(
             end.view(start.shape),
@@ -148,6 +152,7 @@ def solve_fused(
     num_steps: int,
     *,
     num_threads: int = 1,
+    with_log_det: bool = True,
 ) -> tuple[Float[Tensor, "batch state"], Float[Tensor, "batch node"]]:
     """Ends and per-node log|det d end / d start| of equal Runge-Kutta steps.
 
@@ -161,6 +166,7 @@ def solve_fused(
         sign: +1 for rows from base to latents, -1 for rows from latents to base.
         num_steps: number of steps.
         num_threads: threads at most; results do not depend on it.
+        with_log_det: False to leave the log-determinants at 0, which is faster.
 
     Raises:
         ValueError: for another precision or device, or gradients to ``observed``.
@@ -196,6 +202,7 @@ def solve_fused(
         num_steps,
         num_threads,
         int(torch.is_grad_enabled() and any(t.requires_grad for t in inputs)),
+        int(with_log_det),
         state,
         observed,
         sign,
@@ -268,6 +275,7 @@ class _FusedSolve(torch.autograd.Function):
         num_steps: int,
         num_threads: int,
         keep: int,
+        trace: int,
         state: Tensor,
         observed: Tensor,
         sign: Tensor,
@@ -297,11 +305,14 @@ class _FusedSolve(torch.autograd.Function):
             kernels().solve_pack(
                 net, tables, workspace, end, first * width, given,
                 first * plan.observed_columns.size, log_det, first * net.num_nodes,
-                tape, first * width * stages, keep, pack.sign, num_steps, pack.groups,
+                tape, first * width * stages, keep, trace, pack.sign, num_steps,
+                pack.groups,
             )  # fmt: skip
 
         _in_threads(work, plan, len(packs), task)
         ctx.task = task if keep else None
+        ctx.trace = trace
+        ctx.set_materialize_grads(False)
         return (
             torch.from_numpy(from_lanes(packs, end, rows, width)),
             torch.from_numpy(from_lanes(packs, log_det, rows, net.num_nodes)),
@@ -315,8 +326,13 @@ class _FusedSolve(torch.autograd.Function):
         plan, packs, tables = task.plan, task.packs, task.tables
         net = plan.network
         width = int(net.state[-1])
-        state_bar = to_lanes(packs, cotangents[0].numpy())
-        log_det_bar = to_lanes(packs, cotangents[1].numpy())
+        shapes = ((task.num_rows, width), (task.num_rows, net.num_nodes))
+        state_bar, log_det_bar = (
+            to_lanes(packs, (torch.zeros(shape) if bar is None else bar).numpy())
+            for bar, shape in zip(cotangents, shapes, strict=True)
+        )
+        trace = int(ctx.trace and cotangents[1] is not None)
+        learn = int(any(ctx.needs_input_grad[8:]))
         jobs = min(len(packs), _MAX_SUMS)
         sums = [_zero_gradients(tables) for _ in range(max(jobs, 1))]
 
@@ -327,20 +343,23 @@ class _FusedSolve(torch.autograd.Function):
                     net, tables, workspace, sums[job], state_bar, first * width,
                     task.given, first * plan.observed_columns.size, log_det_bar,
                     first * net.num_nodes, task.tape,
-                    first * width * 4 * task.num_steps, pack.sign, task.num_steps,
-                    pack.groups,
+                    first * width * 4 * task.num_steps, trace, learn, pack.sign,
+                    task.num_steps, pack.groups,
                 )  # fmt: skip
 
         _in_threads(work, plan, jobs, task)
+        start = torch.from_numpy(from_lanes(packs, state_bar, task.num_rows, width))
+        if not learn:
+            return (None,) * 5 + (start,) + (None,) * (len(ctx.needs_input_grad) - 6)
         total = sums[0]
         for other in sums[1:]:
             for into, add in zip(total, other, strict=True):
                 into += add
-        scratch = np.empty(int(np.diff(net.hidden).max()), dtype=np.float32)
-        kernels().adjoint_tables(net, tables, total, task.times.numel(), scratch)
-        start = torch.from_numpy(from_lanes(packs, state_bar, task.num_rows, width))
+        if trace:
+            scratch = np.empty(int(np.diff(net.hidden).max()), dtype=np.float32)
+            kernels().adjoint_tables(net, tables, total, task.times.numel(), scratch)
         gradients = _named_gradients(task, total)
-        return (None, None, None, None, start, None, None, *gradients)
+        return (None, None, None, None, None, start, None, None, *gradients)
 
 
 def _in_threads(

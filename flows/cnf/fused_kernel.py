@@ -35,6 +35,7 @@ def solve_pack(
     tape: Floats,
     tape_at: int,
     keep: int,
+    trace: int,
     sign: int,
     num_steps: int,
     groups: int,
@@ -54,6 +55,7 @@ def solve_pack(
         tape: stage inputs, [stage, state feature, group, lane] (one stage if not kept).
         tape_at: offset.
         keep: 1 to keep all stage inputs for the adjoint.
+        trace: 1 to add log-determinants, 0 to leave them alone.
         sign: +1 from base to latents, -1 back.
         num_steps: number of steps.
         groups: number of groups.
@@ -79,7 +81,8 @@ def solve_pack(
                 time = 2 * num_steps - time
             part = step / np.float32(3.0 if stage == 1 or stage == 2 else 6.0)
             _layers(net, tab, work, tape, x_at, time, groups)
-            add_traces(net, tab, work, time, part, log_det, log_det_at, groups)
+            if trace == 1:
+                add_traces(net, tab, work, time, part, log_det, log_det_at, groups)
             for at in range(0, size, LANES):
                 value = load(work.velocity, at) * part
                 if stage > 0:
@@ -194,14 +197,17 @@ def adjoint_pack(
     log_det_at: int,
     tape: Floats,
     tape_at: int,
+    trace: int,
+    learn: int,
     sign: int,
     num_steps: int,
     groups: int,
 ) -> None:
     """Carry cotangents of a pack's end to its start, and add the parameters'.
 
-    ``state_bar`` is overwritten by the cotangents of the start; all else as in
-    `solve_pack`.
+    ``state_bar`` is overwritten by the cotangents of the start. With ``trace`` 0 the
+    log-determinants have no cotangents; with ``learn`` 0 the parameters get none. All
+    else as in `solve_pack`.
     """
     N = groups * LANES
     D = net.state[net.num_nodes]
@@ -211,6 +217,9 @@ def adjoint_pack(
     _base(net, tab, work, given, given_at, groups)
     for at in range(0, H * N, LANES):
         store(work.first_bar, at, splat(0.0))
+    if trace == 0:
+        for at in range(0, (net.num_layers - 1) * H * N, LANES):
+            store(work.slope_bar, at, splat(0.0))
     for back in range(num_steps):
         number = num_steps - 1 - back
         for at in range(0, size, LANES):
@@ -225,21 +234,25 @@ def adjoint_pack(
             # the next stage was entered with state + reach * velocity
             reach = step * np.float32(1.0 if stage == 2 else 0.5)
             _layers(net, tab, work, tape, x_at, time, groups)
-            adjoint_traces(
-                net, tab, work, grad, time, part, log_det_bar, log_det_at, groups
-            )
+            if trace == 1:
+                adjoint_traces(
+                    net, tab, work, grad, learn, time, part, log_det_bar, log_det_at,
+                    groups,
+                )  # fmt: skip
             for at in range(0, size, LANES):
                 bar = load(state_bar, state_at + at) * part
                 if stage < 3:
                     bar = bar + load(work.stage_bar, at) * reach
                 store(work.velocity, at, bar)
-            _adjoint_field(net, tab, work, grad, tape, x_at, time, groups)
+            _adjoint_field(net, tab, work, grad, learn, tape, x_at, time, groups)
             for at in range(0, size, LANES):
                 bar = load(work.velocity, at)
                 store(work.stage_bar, at, bar)
                 store(work.total, at, load(work.total, at) + bar)
         for at in range(0, size, LANES):
             store(state_bar, state_at + at, load(work.total, at))
+    if learn == 0:
+        return
     for i in range(net.num_nodes):
         top = net.hidden[i]
         h = net.hidden[i + 1] - top
@@ -257,6 +270,7 @@ def _adjoint_field(
     tab: Tables,
     work: Workspace,
     grad: Gradients,
+    learn: int,
     x: Floats,
     x_at: int,
     time: int,
@@ -285,8 +299,9 @@ def _adjoint_field(
     for l in range(L - 1, 0, -1):
         before = (l - 1) * H
         _adjoint_layer(
-            net, tab, work, grad, l, work.unit, before * N, work.unit_bar, groups
-        )
+            net, tab, work, grad, learn, l, work.unit, before * N, work.unit_bar,
+            groups,
+        )  # fmt: skip
         for r in range(H):
             f = before + r
             gate = tab.gates[gate_at + f]
@@ -307,7 +322,9 @@ def _adjoint_field(
             store(work.sums, (F + f) * LANES, to_drift)
     for at in range(0, H * N, LANES):
         store(work.first_bar, at, load(work.first_bar, at) + load(work.alpha, at))
-    _adjoint_layer(net, tab, work, grad, 0, x, x_at, work.velocity, groups)
+    _adjoint_layer(net, tab, work, grad, learn, 0, x, x_at, work.velocity, groups)
+    if learn == 0:
+        return
     fold(work.sums, 0, grad.gates, gate_at, F)
     fold(work.sums, F * LANES, grad.drifts, gate_at, F)
 
@@ -318,6 +335,7 @@ def _adjoint_layer(
     tab: Tables,
     work: Workspace,
     grad: Gradients,
+    learn: int,
     l: int,
     x: Floats,
     x_at: int,
@@ -328,7 +346,7 @@ def _adjoint_layer(
     N = groups * LANES
     to_state = l == net.num_layers - 1
     from_state = l == 0
-    for i in range(net.num_nodes):
+    for i in range(net.num_nodes * learn):
         top = net.state[i] if to_state else net.hidden[i]
         end = net.state[i + 1] if to_state else net.hidden[i + 1]
         for block in range(net.rows[i], net.rows[i + 1]):

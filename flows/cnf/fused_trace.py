@@ -154,13 +154,17 @@ def adjoint_traces(
     tab: Tables,
     work: Workspace,
     grad: Gradients,
+    learn: int,
     time: int,
     weight: np.float32,
     log_det_bar: Floats,
     log_det_at: int,
     groups: int,
 ) -> None:
-    """Write the slopes' cotangents, and add those of the trace's weights and tables."""
+    """Write the slopes' cotangents, and add those of the trace's weights and tables.
+
+    With ``learn`` 0 what is added to `Gradients` is without meaning.
+    """
     N = groups * LANES
     H = net.hidden[net.num_nodes]
     M = net.table[net.num_nodes]
@@ -251,10 +255,11 @@ def adjoint_traces(
                             total = total + bar * load(work.raw, here + at)
                             store(work.turn, at, slope * bar)
                         store(work.slope_bar, to, total)
-                outer(
-                    work.acc, weight_acc + (l - 1) * h * h * LANES, work.turn, 0,
-                    work.chain, here - net.chain, stride, h, h, count * c, 1,
-                )  # fmt: skip
+                if learn == 1:
+                    outer(
+                        work.acc, weight_acc + (l - 1) * h * h * LANES, work.turn, 0,
+                        work.chain, here - net.chain, stride, h, h, count * c, 1,
+                    )  # fmt: skip
                 product(
                     work.bar, 0, work.turn, 0, stride, tab.weights, 0,
                     net.diagonal[l], i, i + 1, h, count * c, net.residual,
@@ -272,7 +277,7 @@ def adjoint_traces(
                     store(work.slope_bar, to, total)
         fold(work.acc, close_acc, grad.close, table, h * c)
         fold(work.acc, start_acc, grad.start, table, h * c)
-        for l in range(1, levels + 1):
+        for l in range(1, levels * learn + 1):
             fold(
                 work.acc, weight_acc + (l - 1) * h * h * LANES, grad.weights,
                 net.diagonal[l, 1, i], h * h,
