@@ -203,9 +203,13 @@ class _CountingEngine:
         start: Float[Tensor, "direction batch state"],
         observed: Float[Tensor, "direction batch observed"],
         sign: Float[Tensor, " direction"],
+        *,
+        with_log_det: bool = True,
     ) -> Solution:
         """Return the inner engine's solution."""
-        solution = self.inner.solve(field, start, observed, sign)
+        solution = self.inner.solve(
+            field, start, observed, sign, with_log_det=with_log_det
+        )
         if float(sign.min()) > 0:
             self.to_latent = max(self.to_latent, solution.num_evaluations)
         if float(sign.max()) < 0:

@@ -4,7 +4,7 @@ The recipe has two phases over a budget of seconds of work or of iterations.
 
 1. Warm start: conditional flow matching (`losses.flow_matching`) on the same network,
    where a step needs one evaluation of the field instead of a solve.
-2. The objective (`losses.symmetric` unless told), by Adam with half a cosine of
+2. The objective (`losses.symmetric_path` unless told), by Adam with half a cosine of
    learning rates, clipped gradients, an average of the weights, and larger batches at
    the end.
 
@@ -37,7 +37,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .certification import certify, ess_fractions, solver_bias
+from .certification import SolverBias, certify, ess_fractions, solver_bias
 from .cnf.engine import Engine, TorchEngine
 from .cnf.flow import ConditionalFlow
 from .cnf.normalisation import widen
@@ -51,12 +51,14 @@ from .losses import (
     forward_kl,
     reverse_kl,
     symmetric,
+    symmetric_path,
 )
 from .training_config import TrainingConfig
 
 __all__ = ["Fit", "Report", "TrainingState", "fit", "prepare_structure"]
 
 _OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
+_PATH_OBJECTIVES = {"symmetric": symmetric_path}
 _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
 _RAMP = 0.01
@@ -65,7 +67,6 @@ _ESS_DATA_SETS = 24
 _ESS_PARTICLES = 200
 _BIAS_SHARE = 0.02
 _STEP_RAISE = 1.25
-_STEP_COUNTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,17 +266,22 @@ class Fit(Iterator[Report]):
 
         Returns the bias of the weights being trained, and a note if N was raised.
         """
-        values, config = self._values, self._config
+        values = self._values
         if values["phase"] != "training":
             return None, ""
         engine = self._make_engine(values["num_steps"])
         bias = solver_bias(self._model, self._flow, batch, engine)
-        is_small = bias.bulk <= config.bias_tolerance
-        if is_small or values["num_steps"] >= config.max_num_steps:
-            return bias.difference, ""
+        return bias.difference, self._raised_steps(bias, bias.fine)
+
+    def _raised_steps(self, bias: SolverBias, nats: float) -> str:
+        """Raises the solver's steps if their bias is too large beside the objective."""
+        values, config = self._values, self._config
+        allowed = max(config.bias_tolerance, _BIAS_SHARE * abs(nats))
+        if bias.bulk <= allowed or values["num_steps"] >= config.max_num_steps:
+            return ""
         raised = math.ceil(_STEP_RAISE * values["num_steps"])
         values["num_steps"] = min(raised, config.max_num_steps)
-        return bias.difference, f"; more solver steps: {values['num_steps']}"
+        return f"; more solver steps: {values['num_steps']}"
 
     def _advance_phase(self, seconds: float) -> None:
         """Leaves the warm start when its share of the budget is used."""
@@ -317,11 +323,10 @@ class Fit(Iterator[Report]):
             times = torch.rand(count, generator=self._generator).to(batch.free)
             loss = flow_matching(self._flow, batch, times).mean()
         else:
-            # cycling through step counts leaves no fixed set of stage times to exploit
-            extra = values["iteration"] % _STEP_COUNTS
-            engine = self._make_engine(values["num_steps"] + extra)
-            objective = _OBJECTIVES[self._config.objective]
-            loss = objective(self._model, self._flow, batch, engine=engine).mean()
+            engine = self._make_engine(values["num_steps"])
+            loss = self._objective(engine)(
+                self._model, self._flow, batch, engine=engine
+            ).mean()
         if not torch.isfinite(loss):
             return math.nan
         try:
@@ -335,6 +340,13 @@ class Fit(Iterator[Report]):
         clip = min(1.0, self._config.gradient_clip / max(norm, 1e-30))
         weights.step(rate, clip, values["adam_steps"], self._config.average)
         return float(loss.detach())
+
+    def _objective(self, engine: Engine) -> Callable[..., Tensor]:
+        """The loss whose gradient is followed."""
+        config = self._config
+        if config.gradient == "path" and engine.is_exact:
+            return _PATH_OBJECTIVES.get(config.objective, _OBJECTIVES[config.objective])
+        return _OBJECTIVES[config.objective]
 
     def _rolled_back(
         self, seconds: Callable[[], float], loss: float, rate: float
@@ -453,11 +465,7 @@ class Fit(Iterator[Report]):
             values["best"] = value.mean
             values["best_fraction"] = self._fraction(seconds())
             self._weights.best = self._average.clone()
-        allowed = max(config.bias_tolerance, _BIAS_SHARE * abs(value.mean))
-        if not bias.bulk <= allowed and values["num_steps"] < config.max_num_steps:
-            raised = math.ceil(_STEP_RAISE * values["num_steps"])
-            values["num_steps"] = min(raised, config.max_num_steps)
-            status += f"; more solver steps: {values['num_steps']}"
+        status += self._raised_steps(bias, value.mean)
         extra: dict[str, Any] = {
             "certified": certified,
             "ess": ess,

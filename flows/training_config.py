@@ -24,6 +24,7 @@ MOST_NUISANCES = 1000
 
 _DEFAULT_AUGMENT = 2
 _OBJECTIVES = ("symmetric", "forward", "reverse")
+_GRADIENTS = ("path", "total")
 
 
 class ConfigurationError(ValueError):
@@ -51,6 +52,8 @@ class TrainingConfig:
         augment: nuisance columns per latent: a number, or a table of numbers by name of
             a latent, with `default` for the others; see `nuisances`.
         objective: symmetric, forward or reverse.
+        gradient: path or total, of the symmetric objective (see `losses.py`); the total
+            one is taken where the divergence is noisy.
         budget_seconds: seconds of work; 0 means no limit.
         max_iterations: iterations; 0 means no limit.
         batch_size: rows per direction.
@@ -79,6 +82,7 @@ class TrainingConfig:
     flow: FieldConfig = field(default_factory=FieldConfig)
     augment: int | Mapping[str, int] = _number(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
     objective: str = "symmetric"
+    gradient: str = "path"
     budget_seconds: float = _number(240.0, 0, 1e8)
     max_iterations: int = _number(0, 0, 1_000_000_000)
     batch_size: int = _number(128, 1, 1_000_000)
@@ -129,12 +133,12 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     else:
         flow = {}
         problems.append(f"{where}, flow: not a table; expected a table; got {table!r}")
-    objective = values.get("objective", "symmetric")
-    if objective not in _OBJECTIVES:
-        problems.append(
-            f"{where}, objective: unknown objective; expected one of "
-            f"{', '.join(_OBJECTIVES)}; got {objective!r}"
-        )
+    for key, known in (("objective", _OBJECTIVES), ("gradient", _GRADIENTS)):
+        if values.get(key, known[0]) not in known:
+            problems.append(
+                f"{where}, {key}: unknown {key}; expected one of "
+                f"{', '.join(known)}; got {values[key]!r}"
+            )
     if problems:
         raise ConfigurationError(*problems)
     config = TrainingConfig(flow=FieldConfig(**flow), **values)

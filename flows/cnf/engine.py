@@ -36,6 +36,8 @@ class Engine(Protocol):
         start: Float[Tensor, "direction batch state"],
         observed: Float[Tensor, "direction batch observed"],
         sign: Float[Tensor, " direction"],
+        *,
+        with_log_det: bool = True,
     ) -> Solution:
         """Ends and per-node log-determinants.
 
@@ -44,6 +46,8 @@ class Engine(Protocol):
             start: residual coordinates where each row starts.
             observed: normalised observed values of each row.
             sign: +1 from base to latents, -1 from latents to base.
+            with_log_det: False where only the ends are wanted; log-determinants may
+                then be anything.
         """
         ...
 
@@ -65,11 +69,15 @@ class TorchEngine:
         start: Float[Tensor, "direction batch state"],
         observed: Float[Tensor, "direction batch observed"],
         sign: Float[Tensor, " direction"],
+        *,
+        with_log_det: bool = True,
     ) -> Solution:
         """Ends and per-node log-determinants, with gradients."""
         dense = field.dense()
         term = dense.observed_term(observed)
-        return solve_fixed_step(dense, start, term, sign, self.num_steps)
+        return solve_fixed_step(
+            dense, start, term, sign, self.num_steps, with_log_det=with_log_det
+        )
 
     def with_steps(self, factor: int) -> "TorchEngine":
         """The engine with ``factor`` times the steps."""
@@ -95,6 +103,8 @@ class AdaptiveEngine:
         start: Float[Tensor, "direction batch state"],
         observed: Float[Tensor, "direction batch observed"],
         sign: Float[Tensor, " direction"],
+        *,
+        with_log_det: bool = True,  # noqa: ARG002
     ) -> Solution:
         """Ends and per-node log-determinants, without gradients.
 

@@ -26,11 +26,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .engine import Engine, TorchEngine
-from .normalisation import Normalisation
+from .normalisation import AffineMap, Normalisation
+from .solve import Solution
 from .structure import Structure
 from .vector_field import FieldConfig, VectorField, evaluate_field
 
-__all__ = ["ConditionalFlow", "FlowDraw", "RemainingDraw", "TwoWay", "build_flow"]
+__all__ = [
+    "ConditionalFlow",
+    "Ends",
+    "FlowDraw",
+    "RemainingDraw",
+    "TwoWay",
+    "build_flow",
+]
 
 _HALF_LOG_TWO_PI = 0.9189385332046727
 
@@ -64,6 +72,21 @@ class RemainingDraw:
     free: Float[Tensor, "batch free"]
     auxiliary: Float[Tensor, "batch auxiliary"]
     log_prob_per_node: Float[Tensor, "batch node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where rows of both directions end.
+
+    Args:
+        base: base points of given latents.
+        free: latents of given base points, in free coordinates.
+        auxiliary: their nuisance columns.
+    """
+
+    base: Float[Tensor, "batch state"]
+    free: Float[Tensor, "batch free"]
+    auxiliary: Float[Tensor, "batch auxiliary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,19 +220,51 @@ class ConditionalFlow(nn.Module):
         engine: Engine | None = None,
     ) -> TwoWay:
         """Densities of given latents, and draws from base points, in one solve."""
-        engine = engine if engine is not None else self.engine
-        given = self.normalisation.normalise_observed(observed)
-        affine = self.normalisation.affine(given)
-        residual = affine.to_residual(self._join(free, auxiliary))
-        start = torch.stack([residual, base])
-        sign = start.new_tensor([-1.0, 1.0])
-        both = given.expand(2, *given.shape)
-        solution = engine.solve(self.field, start, both, sign)
+        state = self._join(free, auxiliary)
+        solution, affine = self._solve_both(state, observed, base, engine)
         end, log_det = solution.state, solution.log_det
         log_prob = self.base_log_prob(end[0]) + log_det[0] + affine.log_det
         drawn = self.base_log_prob(base) - log_det[1] + affine.log_det
         latents, nuisances = self._split(affine.from_residual(end[1]))
         return TwoWay(log_prob.sum(-1), FlowDraw(latents, nuisances, drawn.sum(-1)))
+
+    def ends(
+        self,
+        free: Float[Tensor, "batch free"],
+        auxiliary: Float[Tensor, "batch auxiliary"],
+        observed: Float[Tensor, "batch observed"],
+        base: Float[Tensor, "batch state"],
+        *,
+        engine: Engine | None = None,
+    ) -> Ends:
+        """Where `two_way` carries latents and base points, without densities."""
+        state = self._join(free, auxiliary)
+        solution, affine = self._solve_both(
+            state, observed, base, engine, with_log_det=False
+        )
+        end = solution.state
+        return Ends(end[0], *self._split(affine.from_residual(end[1])))
+
+    def _solve_both(
+        self,
+        state: Tensor,
+        observed: Tensor,
+        base: Tensor,
+        engine: Engine | None,
+        *,
+        with_log_det: bool = True,
+    ) -> tuple[Solution, AffineMap]:
+        """One solve from states to the base, and from base points to states."""
+        engine = engine if engine is not None else self.engine
+        given = self.normalisation.normalise_observed(observed)
+        affine = self.normalisation.affine(given)
+        start = torch.stack([affine.to_residual(state), base])
+        sign = start.new_tensor([-1.0, 1.0])
+        both = given.expand(2, *given.shape)
+        solution = engine.solve(
+            self.field, start, both, sign, with_log_det=with_log_det
+        )
+        return solution, affine
 
     def latent_to_base(
         self,

@@ -84,6 +84,8 @@ class AdjointEngine:
         start: Float[Tensor, "direction batch state"],
         observed: Float[Tensor, "direction batch observed"],
         sign: Float[Tensor, " direction"],
+        *,
+        with_log_det: bool = True,  # noqa: ARG002
     ) -> Solution:
         """Ends and log-determinants, with gradients; each direction on its own.
 
@@ -225,6 +227,8 @@ class ExactTraceEngine:
         start: Float[Tensor, "direction batch state"],
         observed: Float[Tensor, "direction batch observed"],
         sign: Float[Tensor, " direction"],
+        *,
+        with_log_det: bool = True,  # noqa: ARG002
     ) -> Solution:
         """Ends and log-determinants; rows that cannot be finished are nan.
 

@@ -55,6 +55,8 @@ def solve_fixed_step(
     observed_term: Float[Tensor, "direction batch hidden"],
     sign: Float[Tensor, " direction"],
     num_steps: int,
+    *,
+    with_log_det: bool = True,
 ) -> Solution:
     """The end after ``num_steps`` equal Runge-Kutta steps, differentiable.
 
@@ -64,13 +66,14 @@ def solve_fixed_step(
         observed_term: `DenseField.observed_term` of the rows.
         sign: +1 for rows from base to latents, -1 for rows from latents to base.
         num_steps: number of steps.
+        with_log_det: False to leave the log-determinants at 0.
     """
     step = 1.0 / num_steps
     gates = stage_gates(field, sign, num_steps)
     grid = gates.split(1)
     state = start
     weights = start.new_tensor([1.0, 2.0, 2.0, 1.0]) * (step / 6.0)
-    log_det = start.new_zeros(())
+    log_det = start.new_zeros(*start.shape[:-1], field.num_nodes)
     for number in range(num_steps):
         stages = [grid[2 * number + offset] for offset in (0, 1, 1, 2)]
         slopes: list[Tensor] = []
@@ -83,12 +86,13 @@ def solve_fixed_step(
         k1, k2, k3, k4 = slopes
         change = torch.add(k1 + k4, k2 + k3, alpha=2.0)
         state = torch.add(state, change, alpha=step / 6.0)
-        divergence = divergence_per_node(
-            field,
-            tuple(torch.cat(layer) for layer in zip(*values, strict=True)),
-            Gates.join(stages),
-        )
-        log_det = log_det + torch.tensordot(weights, divergence, dims=1)
+        if with_log_det:
+            divergence = divergence_per_node(
+                field,
+                tuple(torch.cat(layer) for layer in zip(*values, strict=True)),
+                Gates.join(stages),
+            )
+            log_det = log_det + torch.tensordot(weights, divergence, dims=1)
     return Solution(state[0], log_det, 4 * num_steps)
 
 

@@ -18,6 +18,7 @@ from flows.losses import (
     reverse_kl,
     symmetric,
     symmetric_parts,
+    symmetric_path,
 )
 from tests.flows.cnf.models import Circuit, LinearGaussian
 
@@ -84,6 +85,62 @@ def test_gradient_of_the_reverse_direction_is_that_of_its_closed_form():
     (got,) = torch.autograd.grad(terms.mean(), flow.normalisation.offset)
     # d/d offset of gap / (2 sigma^2) = 2 offset / (2 * 0.5); terms vary with sd about 2
     assert float(got[0]) == pytest.approx(2 * 0.3, abs=0.1)
+
+
+def _gradient(loss, model, flow, batch, engine=None):
+    flow.zero_grad()
+    loss(model, flow, batch, engine=engine).mean().backward()
+    return torch.cat([p.grad.reshape(-1) for p in flow.parameters()])
+
+
+def _curved_flow(auxiliary: int):
+    flow = build_flow(
+        Circuit.structure(auxiliary),
+        FieldConfig(hidden=4, last_layer_scale=0.5),
+        engine=TorchEngine(12),
+        seed=3,
+    ).double()
+    draws = Circuit().sample(2000, generator=torch.Generator().manual_seed(0))
+    flow.normalisation.fit(draws.latents, draws.observed)
+    return flow
+
+
+@pytest.mark.parametrize("auxiliary", [0, 1])
+def test_terms_with_the_path_gradient_are_those_without(auxiliary):
+    model, flow = Circuit(), _curved_flow(auxiliary)
+    batch = draw_batch(model, flow, 64, generator=torch.Generator().manual_seed(1))
+    got = symmetric_path(model, flow, batch)
+    torch.testing.assert_close(got, symmetric(model, flow, batch), rtol=1e-4, atol=1e-3)
+    assert all(p.requires_grad for p in flow.parameters())
+
+
+@pytest.mark.parametrize("auxiliary", [0, 1])
+def test_path_gradient_has_the_mean_of_the_total_gradient(auxiliary):
+    # means over rows along random directions, and of every weight, within 5 errors
+    model, flow = Circuit(), _curved_flow(auxiliary)
+    generator = torch.Generator().manual_seed(2)
+    gaps, sizes = [], []
+    for _ in range(60):
+        batch = draw_batch(model, flow, 200, generator=generator)
+        total = _gradient(symmetric, model, flow, batch)
+        gaps.append(_gradient(symmetric_path, model, flow, batch) - total)
+        sizes.append(total)
+    gap, size = torch.stack(gaps), torch.stack(sizes).mean(0)
+    turned = torch.randn(gap.shape[1], 20, generator=generator, dtype=torch.float64)
+    for values in (gap, gap @ turned):
+        error = values.std(0) / len(values) ** 0.5
+        assert bool((values.mean(0).abs() <= 5 * error + 1e-9).all())
+    # the errors are small beside what they are errors of
+    assert float((gap.std(0) / 60**0.5).norm()) < 0.2 * float(size.norm())
+
+
+def test_path_gradient_is_without_noise_where_the_flow_is_the_posterior():
+    model, flow = _pair(0.0, 0.5, math.sqrt(0.5), auxiliary=1)
+    batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(0))
+    total = _gradient(symmetric, model, flow, batch)
+    path = _gradient(symmetric_path, model, flow, batch)
+    assert float(total.norm()) > 0.1
+    assert float(path.norm()) < 1e-12
 
 
 def test_terms_that_are_not_finite_are_counted_and_said():

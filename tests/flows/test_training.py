@@ -208,6 +208,13 @@ def test_model_that_the_affine_layer_solves_ends_before_training():
     assert report.ess > 0.95
 
 
+@pytest.mark.parametrize("gradient", ["path", "total"])
+def test_both_gradients_find_the_posterior(gradient):
+    config = _config(gradient=gradient, max_iterations=200, certify_draws=400)
+    reports = list(fit(Curved(), _flow(), config, seed=1, clock=lambda: 0.0))
+    assert reports[-1].best < 0.5 * reports[0].certified.symmetric.mean
+
+
 def test_objective_can_be_one_direction():
     losses = {}
     for objective in ("forward", "reverse"):

@@ -78,6 +78,10 @@ def test_nuisances_of_no_latent_or_of_one_twice_are_refused():
         ),
         ({"batch_size": 0}, "batch_size: out of bounds; expected 1 <= value"),
         ({"average": 2.0}, "average: out of bounds; expected 0 <= value <= 1; got 2"),
+        (
+            {"gradient": "score"},
+            "gradient: unknown gradient; expected one of path, tot",
+        ),
         ({"objective": "elbo"}, "objective: unknown objective; expected one of symme"),
         ({"flow": 3}, "flow: not a table; expected a table; got 3"),
         ({"flow": {"residual": 1}}, "residual: wrong type; expected true or false"),
