@@ -252,6 +252,46 @@ def test_equal_inputs_give_equal_bits_whatever_the_threads(large):
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_parts_that_are_left_out_change_nothing_else(case):
+    sizes, hidden, layers, residual, batch = CASES[case]
+    structure, parameters, state, observed, sign, (pull, _) = problem(
+        case, sizes, hidden, layers, batch
+    )
+    plan = make_plan(structure, hidden, layers, residual=residual)
+
+    def gradients(*, learned, with_log_det):
+        single, start = leaves(parameters, torch.float32), state.clone()
+        inputs = [start.requires_grad_(), *all_tensors(single)]
+        for tensor in inputs[1:]:
+            tensor.requires_grad_(learned)
+        end, log_det = solve_fused(
+            plan, single, start, observed, sign, 3, with_log_det=with_log_det
+        )
+        wanted = inputs if learned else inputs[:1]
+        return end, log_det, torch.autograd.grad((pull * end).sum(), wanted)
+
+    end, log_det, every = gradients(learned=True, with_log_det=True)
+    bare, nothing, without = gradients(learned=True, with_log_det=False)
+    assert torch.equal(end, bare)
+    assert not nothing.any()
+    assert log_det.any()
+    for one, other in zip(every, without, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+    _, _, (start,) = gradients(learned=False, with_log_det=True)
+    assert torch.equal(start, every[0])
+
+
+def test_weights_without_gradients_leave_those_of_the_start_alone(large):
+    plan, (_, parameters, state, observed, sign, pulls) = large
+    start = state.clone().requires_grad_()
+    found = solve_fused(plan, parameters, start, observed, sign, 4)
+    loss = sum((pull * out).sum() for pull, out in zip(pulls, found, strict=True))
+    (got,) = torch.autograd.grad(loss, [start])
+    wanted = run_all(plan, parameters, state, observed, sign, pulls)[2]
+    assert torch.equal(got, wanted)
+
+
 def test_a_row_does_not_depend_on_its_batch_mates(large):
     plan, (_, parameters, state, observed, sign, _) = large
     together = solve_fused(plan, parameters, state, observed, sign, 4)
