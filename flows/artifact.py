@@ -88,6 +88,7 @@ class Artifact:
         seed: int,
         config: Mapping[str, Any],
         metrics: Mapping[str, Any],
+        without_density: Sequence[str] = (),
         tolerance: float = 1e-6,
     ) -> "Artifact":
         """Return the artifact of a trained flow.
@@ -99,6 +100,8 @@ class Artifact:
             seed: Of training.
             config: Resolved configuration of training, plain values.
             metrics: What training measured, plain values.
+            without_density: Latents whose values came from a file, by the document's
+                names.
             tolerance: Of the solver that weights use, relative and absolute.
         """
         blocks = flow.structure.blocks
@@ -110,6 +113,11 @@ class Artifact:
                 "digest": graph.digest,
                 "order": list(graph.canonical.order),
                 "nodes": [_node_entry(graph, node) for node in graph.nodes],
+                **(
+                    {"without_density": list(without_density)}
+                    if without_density
+                    else {}
+                ),
             },
             "layout": {
                 "latents": [
@@ -230,17 +238,40 @@ class Artifact:
         """
         return self._build(self._structure(), self.tensors)
 
-    def flow_for(self, graph: Graph, layout: Layout) -> ConditionalFlow:
+    @property
+    def without_density(self) -> tuple[str, ...]:
+        """Latents whose values came from a file when the flow was trained."""
+        return tuple(self.manifest["model"].get("without_density", ()))
+
+    def flow_for(
+        self, graph: Graph, layout: Layout, *, weighted: bool = True
+    ) -> ConditionalFlow:
         """Return the flow in the columns of a graph of the same model, in float64.
 
         Args:
             graph: A graph with this model's digest.
             layout: Of that graph.
+            weighted: Whether its draws are to be weighted, or its densities compared
+                with the model's.
 
         Raises:
             ArtifactError: If the graph is of another model; the message names the
-                first difference.
+                first difference. If a latent has no density, and weights are wanted.
         """
+        if weighted and self.without_density:
+            nodes = self.manifest["model"]["nodes"]
+            labels = {node["name"]: node["label"] for node in nodes}
+            shown = ", ".join(labels[n] for n in self.without_density[:3])
+            raise ArtifactError(
+                Problem(
+                    self.source,
+                    f"latents of this flow have no density ({shown}"
+                    + (", ..." if len(self.without_density) > 3 else "")
+                    + "), as their values came from a file; so its draws have no "
+                    "weights, and J no value",
+                    "`daphne-flows sample --unweighted`",
+                )
+            )
         if graph.digest != self.manifest["model"]["digest"]:
             raise ArtifactError(
                 Problem(

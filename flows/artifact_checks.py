@@ -50,6 +50,14 @@ def check_claims(
                 )
             )
     layout = manifest["layout"]
+    strange = {*manifest["model"].get("without_density", ())}.difference(
+        variable["name"] for variable in layout["latents"]
+    )
+    if strange:
+        place = f"{manifest_place}: $.model.without_density"
+        raise ArtifactError(
+            Problem(place, "no latent of this name", "", min(strange)[:60])
+        )
     where = f"{manifest_place}: $.layout"
     _check_columns(layout["latents"], f"{where}.latents", "start", "stop", shape=True)
     _check_columns(layout["observed"], f"{where}.observed", "start", "stop", shape=True)

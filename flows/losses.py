@@ -24,6 +24,9 @@ z' = T(e') for e' of N, and inside brackets the weights held fixed,
 so both brackets, and all noise, vanish where q is exact. It takes one solve to the ends
 and one back, and no derivative of a log-determinant by the weights.
 
+Of a model that has draws but no density only F is left, without the constant entropy of
+its draws: E_p [log N(y) - log q(z,y|x)].
+
 Every loss has the signature (model, flow, batch, *, engine) -> terms, and returns one
 term per row; a mean of terms is the estimate. Terms are not clipped: `Estimate` counts
 those that are not finite and leaves them out of its mean, and says so.
@@ -83,6 +86,11 @@ class JointDraws(Protocol):
 class TargetModel(Protocol):
     """What the losses need of a model."""
 
+    @property
+    def has_density(self) -> bool:
+        """Whether `log_joint_free` can be computed; else only draws are there."""
+        ...
+
     def sample(self, num: int, *, generator: torch.Generator) -> JointDraws:
         """Joint draws."""
         ...
@@ -104,7 +112,8 @@ class Batch:
         free: latents of joint draws, in free coordinates.
         auxiliary: standard normal nuisance columns.
         observed: observed values of the same draws, used in both directions.
-        log_joint: log p(free, observed) + log N(auxiliary), in nats.
+        log_joint: log p(free, observed) + log N(auxiliary), in nats; without a density
+            the second alone.
         base: standard normal base points.
     """
 
@@ -190,13 +199,15 @@ def draw_batch(
         dtype=like.dtype,
         device=generator.device,
     ).to(like.device)
-    with torch.no_grad():
-        log_joint = model.log_joint_free(free, observed)
+    log_joint = _standard_normal(auxiliary)
+    if model.has_density:
+        with torch.no_grad():
+            log_joint = log_joint + model.log_joint_free(free, observed)
     return Batch(
         free=free.to(like),
         auxiliary=auxiliary,
         observed=observed.to(like),
-        log_joint=log_joint + _standard_normal(auxiliary),
+        log_joint=log_joint,
         base=flow.sample_base(num, generator=generator),
     )
 

@@ -37,13 +37,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .certification import SolverBias, certify, ess_fractions, solver_bias
+from .certification import (
+    SolverBias,
+    certify,
+    certify_forward,
+    ess_fractions,
+    solver_bias,
+)
 from .cnf.engine import Engine, TorchEngine
 from .cnf.flow import ConditionalFlow
 from .cnf.normalisation import widen
 from .cnf.structure import Structure
 from .losses import (
     Batch,
+    Estimate,
     SymmetricEstimate,
     TargetModel,
     draw_batch,
@@ -80,7 +87,8 @@ class Report:
             training ended.
         loss: mean of the phase's loss since the last report.
         certified: certified J of the averaged weights, where it was measured now.
-        best: lowest certified J so far, in nats.
+        certified_forward: certified forward KL instead, of a model without density.
+        best: lowest certified J so far, or forward KL without a density, in nats.
         ess: median ESS / N of the averaged weights, where it was measured now and the
             engine's densities are exact.
         solver_bias: nats between N and 2N solver steps, where it was measured now.
@@ -95,6 +103,7 @@ class Report:
     status: str
     loss: float
     certified: SymmetricEstimate | None
+    certified_forward: Estimate | None
     best: float
     ess: float | None
     solver_bias: float | None
@@ -125,6 +134,7 @@ def fit(
     seed: int,
     state: TrainingState | None = None,
     engine: Callable[[int], Engine] = TorchEngine,
+    held_out: TargetModel | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> "Fit":
     """An iterator of reports; the flow holds the best weights when it ends.
@@ -137,9 +147,27 @@ def fit(
         state: of a run with the same model, structure, configuration and seed that is
             to be continued.
         engine: makes the training engine of a number of steps.
+        held_out: draws that certify the flow; the model's own if None.
         clock: seconds, for the budget.
+
+    Raises:
+        ValueError: if the objective needs a density that the model has not.
     """
-    return Fit(model, flow, config, seed=seed, state=state, engine=engine, clock=clock)
+    if config.objective != "forward" and not model.has_density:
+        raise ValueError(
+            "objective: the model has draws but no density; expected forward; "
+            f"got {config.objective}"
+        )
+    return Fit(
+        model,
+        flow,
+        config,
+        seed=seed,
+        state=state,
+        engine=engine,
+        held_out=model if held_out is None else held_out,
+        clock=clock,
+    )
 
 
 def prepare_structure(
@@ -170,9 +198,11 @@ class Fit(Iterator[Report]):
         seed: int,
         state: TrainingState | None,
         engine: Callable[[int], Engine],
+        held_out: TargetModel,
         clock: Callable[[], float],
     ) -> None:
         self._model = model
+        self._held_out = held_out
         self._flow = flow
         self._config = config
         self._seed = seed
@@ -276,7 +306,9 @@ class Fit(Iterator[Report]):
     def _raised_steps(self, bias: SolverBias, nats: float) -> str:
         """Raises the solver's steps if their bias is too large beside the objective."""
         values, config = self._values, self._config
-        allowed = max(config.bias_tolerance, _BIAS_SHARE * abs(nats))
+        allowed = config.bias_tolerance
+        if self._model.has_density:  # else the objective's value has no meaning
+            allowed = max(allowed, _BIAS_SHARE * abs(nats))
         if bias.bulk <= allowed or values["num_steps"] >= config.max_num_steps:
             return ""
         raised = math.ceil(_STEP_RAISE * values["num_steps"])
@@ -429,31 +461,33 @@ class Fit(Iterator[Report]):
         _load_flat(averaged, self._average)
         # the same draws each time, apart from those of training
         generator = torch.Generator().manual_seed(self._seed + 1_000_003)
-        certified = certify(
-            self._model,
-            averaged,
-            config.certify_draws,
-            generator=generator,
-            tolerance=config.tolerance,
-        )
-        value = certified.symmetric
-        fine = self._make_engine(2 * values["num_steps"])
-        ess = None
-        if fine.is_exact:
-            fractions = ess_fractions(
-                self._model,
+        value: Estimate
+        if self._model.has_density:
+            certified = certify(
+                self._held_out,
                 averaged,
-                _ESS_DATA_SETS,
-                _ESS_PARTICLES,
-                engine=fine,
+                config.certify_draws,
                 generator=generator,
+                tolerance=config.tolerance,
             )
-            ess = float(fractions.median())
+            value = certified.symmetric
+            ess = self._ess(averaged, generator)
+            measured: dict[str, Any] = {"certified": certified, "ess": ess}
+        else:
+            value = certify_forward(
+                self._held_out,
+                averaged,
+                config.certify_draws,
+                generator=generator,
+                tolerance=config.tolerance,
+            )
+            measured = {"certified_forward": value}
         sample = draw_batch(
             self._model, averaged, config.certify_draws // 2, generator=generator
         )
         engine = self._make_engine(values["num_steps"])
         bias = solver_bias(self._model, averaged, sample, engine)
+        measured["bias"] = bias.difference
         values["certifications"] = 1 + max(
             values["certifications"],
             int(self._progress(seconds()) * config.num_certifications)
@@ -466,15 +500,28 @@ class Fit(Iterator[Report]):
             values["best_fraction"] = self._fraction(seconds())
             self._weights.best = self._average.clone()
         status += self._raised_steps(bias, value.mean)
-        extra: dict[str, Any] = {
-            "certified": certified,
-            "ess": ess,
-            "bias": bias.difference,
-        }
-        end = self._end(seconds(), value.mean + 2.0 * value.standard_error)
+        upper = value.mean + 2.0 * value.standard_error
+        end = self._end(seconds(), upper if self._model.has_density else math.inf)
         if end:
-            return self._finish(seconds, end, loss, rate, **extra)
-        return self._report(seconds, status, loss, rate, **extra)
+            return self._finish(seconds, end, loss, rate, **measured)
+        return self._report(seconds, status, loss, rate, **measured)
+
+    def _ess(
+        self, averaged: ConditionalFlow, generator: torch.Generator
+    ) -> float | None:
+        """Median ESS / N over data sets; none where densities are noisy."""
+        fine = self._make_engine(2 * self._values["num_steps"])
+        if not fine.is_exact:
+            return None
+        fractions = ess_fractions(
+            self._model,
+            averaged,
+            _ESS_DATA_SETS,
+            _ESS_PARTICLES,
+            engine=fine,
+            generator=generator,
+        )
+        return float(fractions.median())
 
     def _end(self, seconds: float, upper: float) -> str:
         """Why training ends now, or nothing."""
@@ -509,6 +556,7 @@ class Fit(Iterator[Report]):
         rate: float,
         *,
         certified: SymmetricEstimate | None = None,
+        certified_forward: Estimate | None = None,
         ess: float | None = None,
         bias: float | None = None,
     ) -> Report:
@@ -520,6 +568,7 @@ class Fit(Iterator[Report]):
             status=status,
             loss=loss,
             certified=certified,
+            certified_forward=certified_forward,
             best=math.nan if best is None else best,
             ess=ess,
             solver_bias=bias,

@@ -13,17 +13,20 @@ from .model.layout import Layout
 
 __all__ = [
     "MOST_NUISANCES",
+    "OBJECTIVES",
     "ConfigurationError",
     "TrainingConfig",
     "nuisances",
     "training_config_from",
 ]
 
+OBJECTIVES = ("symmetric", "forward", "reverse")
+"""What can be minimised."""
+
 MOST_NUISANCES = 1000
 """Nuisance columns of a latent at most."""
 
 _DEFAULT_AUGMENT = 2
-_OBJECTIVES = ("symmetric", "forward", "reverse")
 _GRADIENTS = ("path", "total")
 
 
@@ -133,7 +136,7 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     else:
         flow = {}
         problems.append(f"{where}, flow: not a table; expected a table; got {table!r}")
-    for key, known in (("objective", _OBJECTIVES), ("gradient", _GRADIENTS)):
+    for key, known in (("objective", OBJECTIVES), ("gradient", _GRADIENTS)):
         if values.get(key, known[0]) not in known:
             problems.append(
                 f"{where}, {key}: unknown {key}; expected one of "

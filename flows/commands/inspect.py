@@ -56,6 +56,7 @@ def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
         "version": manifest["version"],
         "model": {
             "digest": manifest["model"]["digest"],
+            "without_density": list(artifact.without_density),
             "nodes": [
                 {
                     **{k: node[k] for k in ("name", "label", "observed", "link")},
@@ -123,6 +124,11 @@ def _tables(found: Mapping[str, Any]) -> Group:
             "{method}, tolerance {tolerance:g}, {precision}".format(**found["solver"]),
         ),
         ("seed", str(found["training"]["seed"])),
+        *(
+            [("no density, so no weights", _cut(", ".join(without)))]
+            if (without := [labels[n] for n in found["model"]["without_density"]])
+            else []
+        ),
         *(
             (f"trained: {name}", text)
             for name, text in _flat(found["training"]["metrics"])

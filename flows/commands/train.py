@@ -1,15 +1,17 @@
 """This file is `daphne-flows train`: a model becomes an artifact."""
 
+import hashlib
 import json
 import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.progress import Progress, TaskID
 
 from daphne_bridge.command_line import guarded, print_json
@@ -31,12 +33,15 @@ from ..command_input import (
     problem_of,
     progress_bar,
 )
-from ..errors import FlowsError
+from ..errors import FlowsError, Problem
 from ..folders import check_folder_place, write_file
+from ..model.data_backed import DataBackedModel
 from ..model.density import Model
+from ..patches import DIGITS, latent_arrays, split_rows
 from ..training import Fit, Report, fit, prepare_structure
 from ..training_config import (
     MOST_NUISANCES,
+    OBJECTIVES,
     ConfigurationError,
     TrainingConfig,
     nuisances,
@@ -63,6 +68,17 @@ _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
+    "--objective",
+    type=click.Choice(OBJECTIVES),
+    help="What is minimised, instead of the configuration's.",
+)
+@click.option(
+    "--latents-from",
+    metavar="FILE",
+    help="Rows in place of the prior of some latents: an npz file with an array per "
+    f"latent, an IDX file of images, or `{DIGITS}`. Forward objective only.",
+)
+@click.option(
     "--engine",
     type=click.Choice(ENGINES),
     default="auto",
@@ -78,6 +94,8 @@ def train(
     budget: str | None,
     augment: int | None,
     seed: int,
+    objective: str | None,
+    latents_from: str | None,
     engine: str,
     *,
     resume: bool,
@@ -91,39 +109,115 @@ def train(
     settings = load_config(config, budget)
     if augment is not None:
         settings = replace(settings, augment=augment)
+    if objective is not None:
+        settings = replace(settings, objective=objective)
     checked = load_graph(graph)
     model = load_model(checked)
     check_folder_place(output, marker=MANIFEST)
-    flow = _new_flow(checked, model, settings, seed)
-    key = RunKey(checked.digest, seed, settings.as_mapping())
+    target = _target(model, latents_from, settings)
+    flow = _new_flow(checked, target.training, settings, seed)
+    resolved = {**settings.as_mapping(), **target.origin}
+    key = RunKey(checked.digest, seed, resolved)
     folder = training_folder(output)
     state = None
     if resume and (folder / _CHECKPOINT).exists():
         state = load_checkpoint(folder / _CHECKPOINT, key)
     elif resume:
         click.echo(f"{folder}: no checkpoint, starting anew", err=True)
-    run = fit(model, flow, settings, seed=seed, state=state, engine=_engine(engine))
+    run = fit(
+        target.training,
+        flow,
+        settings,
+        seed=seed,
+        state=state,
+        engine=_engine(engine),
+        held_out=target.held_out,
+    )
     folder.mkdir(exist_ok=True)
     write_file(folder / _CONFIG, _toml(settings.as_mapping()).encode())
     last = _train(run, key, folder, resumed=state is not None, quiet=as_json)
     flow.load_state_dict(run.best_state_dict())
-    metrics = _metrics(run, last)
+    has_density = target.training.has_density
+    metrics = _metrics(run, last, has_density=has_density)
     artifact = Artifact.from_flow(
         flow,
         checked,
         model.layout,
         seed=seed,
-        config=settings.as_mapping(),
+        config=resolved,
         metrics=metrics,
+        without_density=target.without_density,
     )
     artifact.save(output)
     if as_json:
         print_json({"ok": True, "output": str(output), "metrics": metrics})
     else:
-        click.echo(
-            f"{output}: J about {metrics['best_j']:.3g} nats after "
-            f"{metrics['iterations']} iterations, {metrics['seconds']:.0f} s"
+        figure = (
+            f"J about {metrics['best_j']:.3g}"
+            if has_density
+            else f"forward KL up to a constant {metrics['best_forward']:.4g}"
         )
+        click.echo(
+            f"{output}: {figure} nats after {metrics['iterations']} iterations, "
+            f"{metrics['seconds']:.0f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is trained on, and certified with.
+
+    Attributes:
+        training: Draws, and a density if there is one.
+        held_out: Draws that certify.
+        without_density: Latents whose values come from a file.
+        origin: Of those values; enters the configuration of the run.
+    """
+
+    training: Model | DataBackedModel
+    held_out: Model | DataBackedModel
+    without_density: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _target(model: Model, source: str | None, settings: TrainingConfig) -> _Target:
+    """Return the model, or with rows of a file in place of a prior.
+
+    Raises:
+        FlowsError: If the file fits no latent, or the objective needs a density.
+    """
+    if source is None:
+        return _Target(model, model)
+    if settings.objective != "forward":
+        raise FlowsError(
+            Problem(
+                "--latents-from",
+                "latents that come from a file have no density, so only the forward "
+                "objective can be computed",
+                "--objective forward",
+                settings.objective,
+            )
+        )
+    arrays = latent_arrays(source, seed=0)
+    training, held_out = (
+        DataBackedModel.from_arrays(model, part, source) for part in split_rows(arrays)
+    )
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return _Target(
+        training,
+        held_out,
+        tuple(v.name for key in arrays for v in model.layout.latents_named(key)),
+        {
+            "latents_from": {
+                "source": Path(source).name,
+                "digest": f"sha256:{digest.hexdigest()}",
+                "rows": len(training.table),
+                "held_out_rows": len(held_out.table),
+            }
+        },
+    )
 
 
 def _engine(name: str) -> EngineFactory:
@@ -137,7 +231,7 @@ def _engine(name: str) -> EngineFactory:
 
 
 def _new_flow(
-    graph: Graph, model: Model, settings: TrainingConfig, seed: int
+    graph: Graph, model: Model | DataBackedModel, settings: TrainingConfig, seed: int
 ) -> ConditionalFlow:
     try:
         auxiliary = nuisances(settings.augment, model.layout)
@@ -212,7 +306,7 @@ def _report_json(report: Report) -> dict[str, Any]:
 def _show_report(progress: Progress, task: TaskID, report: Report) -> None:
     note = f"{report.phase}, {report.iteration} iterations, loss {report.loss:.3g}"
     if math.isfinite(report.best):
-        note += f", best J {report.best:.3g}"
+        note += f", best {report.best:.4g} nats"
     if report.status.startswith("rolled back") or "more solver" in report.status:
         progress.console.print(f"iteration {report.iteration}: {report.status}")
     if report.certified is not None:
@@ -222,13 +316,18 @@ def _show_report(progress: Progress, task: TaskID, report: Report) -> None:
             f"{report.certified.symmetric.sentence()}{ess}, "
             f"{report.num_steps} solver steps"
         )
+    if report.certified_forward is not None:
+        progress.console.print(
+            f"iteration {report.iteration}: certified forward KL up to a constant "
+            f"{report.certified_forward.sentence()}, {report.num_steps} solver steps"
+        )
     progress.update(task, completed=report.fraction, note=note)
 
 
-def _metrics(run: Fit, last: Report | None) -> dict[str, Any]:
+def _metrics(run: Fit, last: Report | None, *, has_density: bool) -> dict[str, Any]:
     values = run.state().values
     return {
-        "best_j": values["best"],
+        "best_j" if has_density else "best_forward": values["best"],
         "iterations": values["iteration"],
         "seconds": values["seconds"],
         "solver_steps": values["num_steps"],

@@ -30,6 +30,7 @@ from ..cnf.structure import Structure, build_structure
 from ..folders import read_file, write_file
 from ..model.data_backed import DataBackedModel
 from ..model.density import Model
+from ..patches import DIGITS, latent_arrays, split_rows
 from ..training_config import nuisances
 from .claims import claims_table
 from .comparison import compare_objectives, compare_structures
@@ -42,15 +43,12 @@ from .figures import (
     draw_marginals,
 )
 from .marginals import compare_marginals
-from .patches import digit_patches, load_arrays, read_idx, shrink
 from .plan import FAST, FULL, FigurePlan
 
 __all__ = ["main"]
 
 _DPI = 130
 _TEXT_LIMIT = 2**20
-_HELD_OUT = 0.15
-_MOST_HELD_OUT = 400
 
 Drawn = tuple[dict[str, Any], dict[str, Figure]]
 """Numbers, and pictures by name."""
@@ -160,14 +158,11 @@ class _Experiments:
         """Figure 9."""
         graph = self.graph("convolution")
         model = Model.from_graph(graph)
-        where, arrays = self._arrays()
-        count = min((len(array) for array in arrays.values()), default=0)
-        kept_back = min(_MOST_HELD_OUT, max(1, int(_HELD_OUT * count)))
+        source = DIGITS if self.patches is None else str(self.patches)
+        arrays = latent_arrays(source, seed=0)
         training, held_out = (
-            DataBackedModel.from_arrays(
-                model, {name: array[part] for name, array in arrays.items()}, where
-            )
-            for part in (slice(None, -kept_back), slice(-kept_back, None))
+            DataBackedModel.from_arrays(model, part, source)
+            for part in split_rows(arrays)
         )
         numbers = deconvolve(
             graph,
@@ -178,15 +173,8 @@ class _Experiments:
             engine=self.engine,
             note=self.note,
         )
-        numbers["patches"] = where
+        numbers["patches"] = source
         return numbers, {"fig9": draw_deconvolution(numbers)}
-
-    def _arrays(self) -> tuple[str, dict[str, Any]]:
-        if self.patches is None:
-            return "scikit-learn's digits", {"pixel": digit_patches(seed=0)}
-        if self.patches.suffix == ".npz":
-            return str(self.patches), load_arrays(self.patches)
-        return str(self.patches), {"pixel": shrink(read_idx(self.patches), seed=0)}
 
     def _objectives(self, program: str, auxiliary: int, name: str) -> Drawn:
         model, structure = self.published(program, auxiliary)

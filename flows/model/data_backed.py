@@ -97,6 +97,11 @@ class DataBackedModel:
         return cls(model, tuple(chosen), torch.cat(parts, 1).to(model.dtype))
 
     @property
+    def has_density(self) -> bool:
+        """False: rows of a table have none."""
+        return False
+
+    @property
     def layout(self) -> Layout:
         """Columns of latents and observed nodes."""
         return self.model.layout

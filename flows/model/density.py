@@ -184,6 +184,11 @@ class Model:
 
     # -------------------------------------------------------------- densities
 
+    @property
+    def has_density(self) -> bool:
+        """True: every latent has the density that the program states."""
+        return True
+
     def log_joint(
         self,
         latents: Float[Tensor, "*batch latent"],

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from flows.certification import certify, ess_fractions, solver_bias
+from flows.certification import certify, certify_forward, ess_fractions, solver_bias
 from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import StateBlock, Structure
@@ -35,6 +35,33 @@ def test_certified_estimate_equals_the_closed_form_of_the_jeffreys_divergence():
     assert error < 5 * got.symmetric.standard_error
     # the flow itself stays in its precision
     assert flow.field.bias.dtype == torch.float32
+
+
+class _WithoutDensity:
+    """Draws of a model, and nothing else of it."""
+
+    has_density = False
+
+    def __init__(self, model):
+        self.model = model
+        self.sample, self.unconstrain = model.sample, model.unconstrain
+
+    def log_joint_free(self, free, observed):
+        raise AssertionError("no density may be asked for")
+
+
+def test_without_a_density_the_forward_kl_is_certified_up_to_the_entropy():
+    slope, scale = 0.4, 0.9
+    model, flow = _pair(slope, scale)
+    got = certify_forward(
+        _WithoutDensity(model), flow, 4000, generator=torch.Generator().manual_seed(0)
+    )
+    # E -log N(z; slope x, scale^2) with z - slope x ~ N(0, 1/2 + 2 (slope - 1/2)^2)
+    second = 0.5 + 2.0 * (slope - 0.5) ** 2
+    wanted = 0.5 * math.log(2 * math.pi * scale**2) + second / (2 * scale**2)
+    assert abs(got.mean - wanted) < 5 * got.standard_error
+    same = certify(model, flow, 4000, generator=torch.Generator().manual_seed(0))
+    assert got.mean != same.forward.mean
 
 
 def test_ess_is_one_for_the_posterior_and_has_its_closed_form_for_a_wide_proposal():

@@ -24,6 +24,8 @@ class Draws:
 class FreeModel:
     """A model whose latents are real numbers."""
 
+    has_density = True
+
     def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
         return self.log_joint(free, observed)
 

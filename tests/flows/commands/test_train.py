@@ -3,7 +3,14 @@
 import json
 import tomllib
 
+import numpy as np
 import pytest
+import torch
+
+from daphne_bridge.document import load_document
+from daphne_bridge.graph import Graph
+from flows.artifact import Artifact
+from flows.model.density import Model
 
 from ..conftest import pair_document
 from .pair import CONFIG, bad, good
@@ -74,4 +81,92 @@ def test_nuisances_of_no_latent_are_refused_before_any_file(folder):
     (folder / "train.toml").write_text(CONFIG + "\n[augment]\nz9 = 3\n")
     said = train(folder, caller=bad)
     assert "augment, z9: no latent of this name" in said
+    assert not (folder / "artifact.training").exists()
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Rows of `a`, normal around -3 with deviation 0.5, in place of its prior."""
+    values = np.random.default_rng(0).normal(-3.0, 0.5, 4000)
+    np.savez(tmp_path / "rows.npz", sample1=values)
+    return tmp_path / "rows.npz"
+
+
+def test_latents_from_a_file_train_the_flow_without_a_density(folder, rows):
+    train(folder, "--latents-from", rows, "--objective", "forward")
+    graph = Graph.from_document(load_document(folder / "graph.json"))
+    model = Model.from_graph(graph)
+    artifact = Artifact.load(folder / "artifact")
+    assert artifact.without_density == ("sample1",)
+    kept = artifact.manifest["training"]["config"]["latents_from"]
+    assert (kept["rows"], kept["held_out_rows"]) == (3600, 400)
+    assert "best_j" not in artifact.manifest["training"]["metrics"]
+    flow = artifact.flow_for(graph, model.layout, weighted=False)
+    observed = model.observation().expand(4000, -1)
+    draw = flow.rsample_and_log_prob(
+        observed, generator=torch.Generator().manual_seed(0)
+    )
+    # a ~ N(-3, 1/4); b = 2 a + N(0, 1); x = a + N(0, 1); y = b + N(0, 1/4)
+    prior = np.array([[0.25, 0.5], [0.5, 2.0]])
+    gain = prior @ np.linalg.inv(prior + np.diag([1.0, 0.25]))
+    mean = np.array([-3.0, -6.0]) + gain @ (np.array([0.5, 1.5]) - [-3.0, -6.0])
+    deviation = np.sqrt(np.diag(prior - gain @ prior))
+    # the data lie far outside what is trained on; the affine layer extrapolates
+    gap = np.abs(draw.free.mean(0).numpy() - mean) / deviation
+    assert (gap < 0.5).all()
+    log = log_of(folder)
+    values = [r["certified_forward"]["mean"] for r in log if r["certified_forward"]]
+    assert len(values) > 1
+    assert all(r["certified"] is None and r["ess"] is None for r in log)
+    # the forward KL up to the entropy of the draws: that of p(a, b | x, y)
+    entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * (prior - gain @ prior))[1]
+    assert abs(min(values) - entropy) < 0.15
+
+
+def test_what_needs_a_density_of_file_latents_is_refused_in_one_sentence(folder, rows):
+    said = train(folder, "--latents-from", rows, caller=bad)
+    assert "only the forward objective" in said
+    assert "expected --objective forward; got symmetric" in said
+    assert not (folder / "artifact.training").exists()
+    train(folder, "--latents-from", rows, "--objective", "forward")
+    for command in (
+        ("sample", folder / "artifact", folder / "graph.json", "-o", folder / "p"),
+        ("smc", folder / "artifact", folder / "graph.json", "-o", folder / "p"),
+        ("evaluate", folder / "artifact", folder / "graph.json"),
+        ("diagnose", folder / "artifact", folder / "graph.json", "-o", folder / "d"),
+    ):
+        said = bad(*command)
+        assert "latents of this flow have no density (sample1)" in said
+        assert "Traceback" not in said
+    assert not (folder / "p").exists()
+    assert "no density, so no weights" in good("inspect", folder / "artifact")
+
+
+def test_an_interrupted_run_is_not_continued_with_other_rows(folder, rows):
+    options = ("--latents-from", rows, "--objective", "forward")
+    train(folder, *options)
+    np.savez(rows, sample1=np.random.default_rng(1).normal(-3.0, 0.5, 4000))
+    said = train(folder, *options, "--resume", caller=bad)
+    assert "the checkpoint has another configuration" in said
+    assert "latents_from" in said
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"sample2": [1.0, 2.0]}, "sample2 depends on other nodes"),
+        ({"nobody": [1.0, 2.0]}, "no latent of this name"),
+        ({"sample1": [[1.0, 2.0]]}, "wrong number of columns"),
+        ({"sample1": []}, "no rows"),
+        ({"sample1": 3.0}, "no rows"),
+        ({}, "no array"),
+    ],
+)
+def test_rows_that_fit_no_latent_are_refused_before_any_file(folder, arrays, sentence):
+    np.savez(folder / "rows.npz", **{k: np.array(v) for k, v in arrays.items()})
+    said = train(
+        folder, "--latents-from", folder / "rows.npz", "--objective", "forward",
+        caller=bad,
+    )  # fmt: skip
+    assert sentence in said
     assert not (folder / "artifact.training").exists()

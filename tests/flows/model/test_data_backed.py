@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from daphne_bridge.inversion import invert
+from flows.cnf.flow import build_flow
+from flows.cnf.structure import build_structure
+from flows.cnf.vector_field import FieldConfig
 from flows.errors import ModelError
-from flows.losses import draw_batch
 from flows.model.data_backed import DataBackedModel
 from flows.model.density import Model
+from flows.training import fit
+from flows.training_config import TrainingConfig
 
 from .programs import graph_of
 
@@ -61,15 +66,17 @@ def test_rows_that_are_asked_for_come_in_their_order(model):
 def test_everything_that_needs_a_density_is_refused_with_the_reason(model):
     backed = DataBackedModel.from_arrays(model, arrays(), "t.npz")
 
-    class Flow:
-        class normalisation:
-            shift = torch.zeros(4, dtype=torch.float64)
-
-        class structure:
-            auxiliary_dim = 0
-
+    assert model.has_density
+    assert not backed.has_density
+    draws = backed.sample(3, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ModelError, match=r"have no density.*forward objective"):
-        draw_batch(backed, Flow, 3, generator=torch.Generator().manual_seed(0))
+        backed.log_joint_free(draws.latents, draws.observed)
+    structure = build_structure(invert(model.graph), model.layout)
+    flow = build_flow(structure, FieldConfig(hidden=2))
+    for objective in ("symmetric", "reverse"):
+        config = TrainingConfig(objective=objective)
+        with pytest.raises(ValueError, match=f"expected forward; got {objective}"):
+            fit(backed, flow, config, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests of flows.experiments.patches."""
+"""Tests of flows.patches."""
 
 import gzip
 import struct
@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from flows.errors import ArtifactError
-from flows.experiments.patches import (
+from flows.patches import (
+    DIGITS,
     digit_patches,
+    latent_arrays,
     load_arrays,
     read_idx,
     save_patches,
     shrink,
+    split_rows,
     standardise,
 )
 
@@ -94,3 +97,29 @@ def test_digits_are_enlarged_to_9_by_9():
     scale = np.polyfit(raw[:, 0, 7], patches[:, 0, 8], 1)
     error = patches[:, 0, 8] - np.polyval(scale, raw[:, 0, 7])
     assert np.abs(error).max() < scale[0]  # the noise of one grey step
+
+
+def test_a_source_is_read_by_its_kind(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 28, 28)).astype(np.uint8)
+    path = idx_file(tmp_path / "train-images-idx3-ubyte", images)
+    (name,) = found = latent_arrays(str(path), seed=1)
+    assert name == "pixel"
+    np.testing.assert_array_equal(found[name], shrink(images, seed=1))
+    save_patches(tmp_path / "z.npz", images[:, :9, :9] / 1.0, "z")
+    (name,) = found = latent_arrays(str(tmp_path / "z.npz"), seed=1)
+    assert name == "z"
+    np.testing.assert_array_equal(found[name], images[:, :9, :9])
+    pytest.importorskip("sklearn")
+    assert latent_arrays(DIGITS, seed=0)["pixel"].shape == (1797, 9, 9)
+
+
+def test_the_last_rows_are_held_out():
+    arrays = {"a": np.arange(100), "b": np.arange(200).reshape(100, 2)}
+    training, held_out = split_rows(arrays)
+    assert training["a"].tolist() == list(range(85))
+    assert held_out["a"].tolist() == list(range(85, 100))
+    for name, whole in arrays.items():
+        joined = np.concatenate([training[name], held_out[name]])
+        np.testing.assert_array_equal(joined, whole)
+    assert len(split_rows({"a": np.arange(10_000)})[1]["a"]) == 400
+    assert [len(part["a"]) for part in split_rows({"a": np.arange(1)})] == [1, 1]

@@ -1,10 +1,11 @@
-"""This file makes image patches for the deconvolution: digits, MNIST files, npz files.
+"""This file makes rows for latents without a prior: digits, MNIST files, npz files.
 
 - `digit_patches`: scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged to
   9x9 by linear interpolation (extra ``digits``).
 - `read_idx`: an IDX file of images, the format of MNIST, gzipped or not; `shrink` makes
   9x9 patches of its images by averaging.
-- `save_patches`, `load_arrays`: npz files as ``--latents-from`` reads them.
+- `save_patches`, `load_arrays`: npz files with an array per latent.
+- `latent_arrays`: any of these, as ``--latents-from`` names it.
 
 Grey values are integers. A uniform draw of one grey step is added, as a flow cannot fit
 the density of a number that never varies, and all pixels together are then brought to
@@ -29,22 +30,72 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
-from ..errors import ArtifactError, Problem
-from ..folders import read_file, write_file
+from .errors import ArtifactError, Problem
+from .folders import read_file, write_file
 
 __all__ = [
+    "DIGITS",
+    "Arrays",
     "digit_patches",
+    "latent_arrays",
     "load_arrays",
     "read_idx",
     "save_patches",
     "shrink",
+    "split_rows",
     "standardise",
 ]
+
+DIGITS = "digits"
+"""What names scikit-learn's digits where a file could stand."""
+
+Arrays = dict[str, np.ndarray]
+"""Rows by name of a latent, or by the common name of several."""
 
 SIZE = 9
 _LIMIT = 2**31
 _IDX_BYTES = 8
 _GREY_STEP = 1.0
+_PIXEL = "pixel"
+_HELD_OUT = 0.15
+_MOST_HELD_OUT = 400
+
+
+def latent_arrays(source: str, *, seed: int) -> Arrays:
+    """Return rows for latents: `DIGITS`, an npz file, or an IDX file of images.
+
+    Digits and images become rows of the latents `pixel`.
+
+    Args:
+        source: `DIGITS` or a path.
+        seed: of the noise of a grey step; npz files are taken as they are.
+
+    Raises:
+        ArtifactError: If the source cannot be read.
+    """
+    if source == DIGITS:
+        return {_PIXEL: digit_patches(seed=seed)}
+    path = Path(source)
+    if path.suffix == ".npz":
+        return load_arrays(path)
+    return {_PIXEL: shrink(read_idx(path), seed=seed)}
+
+
+def split_rows(arrays: Arrays) -> tuple[Arrays, Arrays]:
+    """Return the rows to train on, and the last ones, held out: 15 %, 400 at most.
+
+    A single row is in both.
+    """
+    count = min((len(each) for each in arrays.values() if each.ndim), default=0)
+    kept_back = min(_MOST_HELD_OUT, max(1, int(_HELD_OUT * count)))
+    first = slice(None, -kept_back) if count > 1 else slice(None)
+    return (
+        {name: each[first] if each.ndim else each for name, each in arrays.items()},
+        {
+            name: each[-kept_back:] if each.ndim else each
+            for name, each in arrays.items()
+        },
+    )
 
 
 def digit_patches(*, seed: int) -> Float[np.ndarray, "image row column"]:
@@ -131,7 +182,7 @@ def read_idx(path: Path) -> Shaped[np.ndarray, "image row column"]:
 
 
 def save_patches(
-    path: Path, patches: Float[np.ndarray, "image row column"], name: str = "pixel"
+    path: Path, patches: Float[np.ndarray, "image row column"], name: str = _PIXEL
 ) -> None:
     """Write patches as an npz file for the latents of a name."""
     buffer = io.BytesIO()
@@ -139,7 +190,7 @@ def save_patches(
     write_file(path, buffer.getvalue())
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path) -> Arrays:
     """Return the arrays of an npz file by name; nothing in it is run.
 
     Raises:
