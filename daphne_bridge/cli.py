@@ -8,7 +8,7 @@ import click
 from . import __version__
 from .checking import CheckReport, check_document
 from .clojure import run_daphne
-from .command_line import guarded, print_json, warn
+from .command_line import Commands, guarded, print_json, warn
 from .compiler import (
     compile_program,
     desugar_program,
@@ -44,7 +44,11 @@ _json_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "daphne-bridge",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="daphne-bridge")
 def main() -> None:
     """Compile Daphne programs to graph documents, check them and invert them.

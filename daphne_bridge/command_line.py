@@ -15,12 +15,12 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from .errors import BridgeError, Problem
+from .start import INTERRUPTED
 
-__all__ = ["BAD_INPUT", "FAILURE", "INTERRUPTED", "guarded", "print_json", "warn"]
+__all__ = ["BAD_INPUT", "FAILURE", "Commands", "guarded", "print_json", "warn"]
 
 FAILURE = 1
 BAD_INPUT = 2
-INTERRUPTED = 130
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -44,6 +44,32 @@ def _problem_json(problem: Problem) -> dict[str, str]:
         "expected": problem.expected,
         "got": problem.got,
     }
+
+
+class Commands(click.Group):
+    """A group of commands that says in one sentence what is wrong with its options."""
+
+    def main(self, *arguments: Any, **extra: Any) -> Any:
+        """Run the command line, and exit with its code."""
+        extra = {"prog_name": self.name, **extra, "standalone_mode": False}
+        try:
+            code = super().main(*arguments, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(BAD_INPUT)
+        except click.UsageError as error:
+            click.echo(f"{self._problem(error)}", err=True)
+            sys.exit(BAD_INPUT)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def _problem(self, error: click.UsageError) -> Problem:
+        command = error.ctx.command_path if error.ctx else f"{self.name}"
+        what = " ".join(error.format_message().split()).rstrip(".")
+        expected = f"the usage that {command} --help shows"
+        return Problem(command, f"{what[:1].lower()}{what[1:]}", expected)
 
 
 def guarded(

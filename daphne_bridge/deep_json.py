@@ -2,7 +2,8 @@
 
 Python's `json` recurses: an expression nested a few thousand deep (an unrolled sum,
 say) cannot be read or written by it. Here shallow text takes the library's fast path
-and deep text an explicit stack. Duplicate keys, `NaN` and `Infinity` are refused.
+and deep text an explicit stack. Duplicate keys, `NaN`, `Infinity` and numbers beyond
+the doubles are refused; the stack reads such text again, since it knows the place.
 
 Reference: RFC 8259, "The JavaScript Object Notation (JSON) Data Interchange Format".
 """
@@ -10,6 +11,7 @@ Reference: RFC 8259, "The JavaScript Object Notation (JSON) Data Interchange For
 import json
 import re
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 __all__ = ["JsonError", "dumps", "loads"]
@@ -18,8 +20,9 @@ _DECODER = json.JSONDecoder()
 _TOKEN = re.compile(
     r"[ \t\r\n]*(?:(?P<punctuation>[\[\]{},:])|(?P<quote>\")"
     r"|(?P<number>-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?)"
-    r"|(?P<word>true|false|null)|(?P<end>\Z))"
+    r"|(?P<word>true|false|null)|(?P<constant>NaN|-?Infinity)|(?P<end>\Z))"
 )
+_SPACE = re.compile(r"[ \t\r\n]*")
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -40,23 +43,15 @@ def loads(text: str) -> Any:
     """
     try:
         return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_refuse_constant
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
         )
     except json.JSONDecodeError as error:
         raise JsonError(error.msg, error.lineno, error.colno) from None
-    except RecursionError:
-        pass
-    except JsonError:
-        raise
-    except ValueError as error:
-        # A whole number of more digits than Python converts.
-        raise JsonError(str(error).split(";")[0]) from None
-    try:
+    except (RecursionError, ValueError):
         return _loads_deep(text)
-    except JsonError:
-        raise
-    except ValueError as error:
-        raise JsonError(str(error).split(";")[0]) from None
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
@@ -81,16 +76,19 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise JsonError(f"the key {key!r} stands twice in one object")
-            seen.add(key)
+        raise JsonError("a key stands twice in one object")
     return result
 
 
 def _refuse_constant(word: str) -> Any:
     raise JsonError(f"{word} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not isfinite(value):
+        raise JsonError(f"{digits} is too large for a number")
+    return value
 
 
 def _position(text: str, index: int) -> tuple[int, int]:
@@ -100,17 +98,19 @@ def _position(text: str, index: int) -> tuple[int, int]:
 
 def _loads_deep(text: str) -> Any:
     """Return the value of `text` with a stack of open arrays and objects."""
-    index = 0
+    index = start = 0
     result: list[Any] = []
     stack: list[tuple[str, Any]] = [("document", result)]
     keys: list[str | None] = [None]
     expect_value = True
 
     def fail(message: str) -> JsonError:
-        return JsonError(message, *_position(text, index))
+        return JsonError(message, *_position(text, start))
 
     while True:
         match = _TOKEN.match(text, index)
+        space = _SPACE.match(text, index)
+        start = space.end() if space is not None else index
         if match is None:
             raise fail("unexpected character")
         kind, container = stack[-1]
@@ -137,7 +137,7 @@ def _loads_deep(text: str) -> Any:
         if kind == "object" and keys[-1] is None:
             if match.group("quote") is None:
                 raise fail("expected a key in double quotes")
-            key, index = _DECODER.raw_decode(text, match.start("quote"))
+            key, index = _string(text, start)
             colon = _TOKEN.match(text, index)
             if colon is None or colon.group("punctuation") != ":":
                 raise fail("expected ':'")
@@ -152,12 +152,17 @@ def _loads_deep(text: str) -> Any:
             value = [] if token == "[" else {}
             opened = ("array" if token == "[" else "object", value)
         elif match.group("quote") is not None:
-            value, index = _DECODER.raw_decode(text, match.start("quote"))
+            value, index = _string(text, start)
         elif match.group("number") is not None:
             is_whole = match.group("fraction") is None and not match.group("exponent")
-            value = (int if is_whole else float)(match.group("number"))
+            try:
+                value = (int if is_whole else _finite)(match.group("number"))
+            except ValueError as error:
+                raise fail(str(error).split(";")[0]) from None
         elif match.group("word") is not None:
             value = _WORDS[match.group("word")]
+        elif match.group("constant") is not None:
+            raise fail(f"{match.group('constant')} is not a JSON number")
         else:
             raise fail(f"unexpected {token!r}")
         if kind == "object":
@@ -169,6 +174,14 @@ def _loads_deep(text: str) -> Any:
         if opened is not None:
             stack.append(opened)
             keys.append(None)
+
+
+def _string(text: str, start: int) -> tuple[str, int]:
+    """Return the string at `start` and the index after it."""
+    try:
+        return _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise JsonError(error.msg, error.lineno, error.colno) from None
 
 
 def _pieces(value: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ from .deep_json import JsonError, dumps, loads
 from .errors import DocumentError, Problem
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, ValidationError
 
 __all__ = [
     "GraphDocument",
@@ -147,22 +147,30 @@ def document_from_json(data: Any, source: str = "<document>") -> GraphDocument:
     """
     try:
         problems = [
-            Problem(f"{source}: {violation.json_path}", _short(violation.message))
+            _problem(violation, data, source)
             for violation in _validator().iter_errors(data)
         ]
     except RecursionError:
         problems = [Problem(source, "nested too deeply in the wrong place")]
     if problems:
-        raise DocumentError(
-            *problems[:20],
-            Problem(
-                source,
-                "this is not a graph document",
-                '[functions, {"V", "A", "P", "Y"}, return]',
-                _kind(data),
-            ),
-        )
+        raise DocumentError(*problems[:20])
     return GraphDocument.from_triple(data, source)
+
+
+def _problem(violation: "ValidationError", data: Any, source: str) -> Problem:
+    """Return what a violation of the schema says."""
+    if not violation.path:
+        what, expected = "this is not a graph document", _TRIPLE
+        return Problem(f"{source}: $", what, expected, _kind(data))
+    where = f"{source}: {violation.json_path}"
+    if violation.validator == "type":
+        expected = f"the type {violation.validator_value}"
+        got = _short(repr(violation.instance), 60)
+        return Problem(where, "a value of the wrong type", expected, got)
+    return Problem(where, _short(violation.message))
+
+
+_TRIPLE = '[functions, {"V", "A", "P", "Y"}, return]'
 
 
 def _short(message: str, limit: int = 160) -> str:
@@ -170,10 +178,12 @@ def _short(message: str, limit: int = 160) -> str:
 
 
 def _kind(data: Any) -> str:
-    if isinstance(data, dict):
+    if isinstance(data, dict) and data:
         return f"an object with the keys {_short(', '.join(map(repr, data)), 60)}"
     if isinstance(data, list):
         return f"an array of {len(data)}"
+    if isinstance(data, dict):
+        return "an empty object"
     return f"a {type(data).__name__}"
 
 

@@ -4,6 +4,7 @@ import click
 import torch
 
 from daphne_bridge import __version__
+from daphne_bridge.command_line import Commands
 
 from .commands.diagnose import diagnose_command
 from .commands.evaluate import evaluate_command
@@ -18,7 +19,11 @@ from .commands.train import train
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "daphne-flows",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="daphne-flows")
 def main() -> None:
     """Train a flow for a graph document, and use it as a proposal.

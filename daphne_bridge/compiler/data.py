@@ -7,11 +7,11 @@ its strings if one of them is no number.
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..deep_json import JsonError, loads
 from ..errors import Problem, ReadError
 from ..primitives import HashMap, Keyword, Value
 
@@ -33,15 +33,10 @@ def parse_data(text: str, filename: str) -> dict[str, Any]:
     if filename.lower().endswith(".csv"):
         return _table(text, filename)
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ReadError(
-            Problem(f"{filename}:{error.lineno}:{error.colno}", error.msg, "JSON")
-        ) from None
-    except RecursionError:
-        raise ReadError(
-            Problem(filename, "the JSON is nested too deeply", f"{_MAX_DEPTH} levels")
-        ) from None
+        value = loads(text)
+    except JsonError as error:
+        where = f"{filename}:{error.line}:{error.column}"
+        raise ReadError(Problem(where, f"not JSON: {error}", "a JSON object")) from None
     if not isinstance(value, dict):
         raise ReadError(
             Problem(

@@ -150,3 +150,73 @@ def test_a_failure_is_one_line_and_exit_code_1(graph, monkeypatch):
     result = call("check", graph)
     assert result.exit_code == 1
     assert result.output.startswith("failure: RuntimeError: boom")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("compile", "p.daphne"), "daphne-bridge compile: missing option '-o'"),
+        (("compile", "-o"), "daphne-bridge: option '-o' requires an argument"),
+        (("check", "--loud", "x"), "daphne-bridge check: no such option '--loud'"),
+        (("fold",), "daphne-bridge: no such command 'fold'"),
+        (("show", "--dot", "--svg", "x"), "daphne-bridge show: --dot and --svg"),
+        (
+            ("compile", "p", "-o", "g", "--action", "run"),
+            "daphne-bridge compile: invalid value for '--action': 'run' is not one of",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_refused_in_one_sentence(arguments, said):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(said)
+    assert "; expected the usage that daphne-bridge" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_version_and_the_help_are_no_errors():
+    assert call("--version").exit_code == 0
+    assert call("compile", "--help").exit_code == 0
+    assert call().exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "{}",
+            "x.json: $: this is not a graph document; expected [functions",
+        ),
+        (
+            '[{}, {"V": 3, "A": {}, "P": {}, "Y": {}}, 1]',
+            "x.json: $[1].V: a value of the wrong type; expected the type array; got 3",
+        ),
+        ('[{},\n {"V": [], "V": []}, 1]', "x.json:2:12: not JSON: the key 'V'"),
+        ('[{},\n {"V": [NaN]}, 1]', "x.json:2:9: not JSON: NaN is not"),
+    ],
+)
+def test_a_document_of_the_wrong_shape_is_one_line_per_problem(tmp_path, text, said):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    result = call("check", path)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ('{"y": 1,\n "y": 2}', "d.json:2:2", "the key 'y' stands twice"),
+        ('{"y": [1, {"a": 1, "a": 2}]}', "d.json:1:20", "the key 'a' stands twice"),
+        ('{"y":\n  Infinity}', "d.json:2:3", "Infinity is not a JSON number"),
+    ],
+)
+def test_data_that_json_leaves_open_are_refused(tmp_path, text, where, what):
+    program, data = tmp_path / "p.daphne", tmp_path / "d.json"
+    program.write_text("(observe (normal 0 1) y)")
+    data.write_text(text)
+    result = call("compile", program, "-o", tmp_path / "g.json", "--data", data)
+    assert result.exit_code == 2
+    assert f"{where}: not JSON: {what}" in result.stderr
+    assert not (tmp_path / "g.json").exists()

@@ -62,14 +62,24 @@ def test_a_hundred_thousand_nested_arrays_are_read_and_written():
 def test_text_that_is_not_json_is_refused_on_both_paths(text):
     with pytest.raises(JsonError):
         loads(text)
-    with pytest.raises(ValueError):  # noqa: PT011 - scanstring has its own class
+    with pytest.raises(JsonError):
         deep_json._loads_deep(text)
 
 
-@pytest.mark.parametrize("text", ['{"a":1,"a":2}', "[NaN]", "[Infinity]"])
-def test_what_json_leaves_open_is_refused(text):
-    with pytest.raises(JsonError):
+@pytest.mark.parametrize(
+    ("text", "what", "place"),
+    [
+        ('{"a":1,\n  "b": 2, "a":2}', "'a' stands twice", (2, 11)),
+        ('[1,\n {"a": NaN}]', "NaN is not a JSON number", (2, 8)),
+        ("[1, -Infinity]", "-Infinity is not a JSON number", (1, 5)),
+        ("[[],\n\n  1e999]", "1e999 is too large", (3, 3)),
+        (f"[1, {'9' * 5000}]", "limit", (1, 5)),
+    ],
+)
+def test_what_json_leaves_open_is_refused_at_its_place(text, what, place):
+    with pytest.raises(JsonError, match=what) as caught:
         loads(text)
+    assert (caught.value.line, caught.value.column) == place
 
 
 def test_a_number_that_is_not_finite_is_not_written():
