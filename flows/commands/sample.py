@@ -36,8 +36,12 @@ from ..exchange import (
 )
 from ..flow_proposal import proposal_of
 from ..folders import new_folder
-from ..inference.diagnostics import summarize
-from ..inference.importance import ImportanceReport, importance_sample
+from ..inference.diagnostics import Caution, summarize
+from ..inference.importance import (
+    ImportanceReport,
+    importance_sample,
+    unweighted_sample,
+)
 from ..inference.parallel import Sampler, parallel_importance_sample
 from ..inference.particle_file import save_particles
 from ..inference.particle_store import ParticleStore
@@ -49,6 +53,20 @@ from ..tables import posterior_table
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
 __all__ = ["sample"]
+
+_NO_WEIGHTS = Caution(
+    "these draws have no weights",
+    "they are those of the flow, however well it is trained",
+    "Compare what they predict with the data",
+)
+
+_FIGURES_OF_WEIGHTS = (
+    "log_evidence",
+    "log_evidence_standard_error",
+    "ess",
+    "ess_fraction",
+    "k_hat",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +80,7 @@ class _Plan:
     num_particles: int
     target_ess: float | None
     num_workers: int
+    weighted: bool
 
 
 @click.command()
@@ -105,6 +124,11 @@ class _Plan:
     show_default=True,
     help="Processes that draw.",
 )
+@click.option(
+    "--unweighted",
+    is_flag=True,
+    help="The flow's own draws, for latents that have no density.",
+)
 @guarded
 def sample(
     artifact: Path,
@@ -121,6 +145,7 @@ def sample(
     formats: tuple[str, ...],
     num_workers: int,
     *,
+    unweighted: bool,
     as_json: bool,
 ) -> None:
     """Draw weighted particles of the posterior given the data of GRAPH.
@@ -132,6 +157,8 @@ def sample(
     checked = load_graph(graph)
     model = load_model(checked)
     check_formats(formats)
+    if unweighted:
+        _refuse_beside_unweighted(kind, target_ess, num_draws, formats, num_workers)
     if observe and data_sets is not None:
         raise FlowsError(
             Problem("--observe", "stands beside --observations", "one of both")
@@ -140,9 +167,16 @@ def sample(
         [observations(observe)] if data_sets is None else load_observations(data_sets)
     )
     data = [model.observation(row) for row in rows]
-    Artifact.load(artifact).flow_for(checked, model.layout)
+    Artifact.load(artifact).flow_for(checked, model.layout, weighted=not unweighted)
     plan = _Plan(
-        artifact, graph, kind, mixture_weight, num_particles, target_ess, num_workers
+        artifact=artifact,
+        graph=graph,
+        kind=kind,
+        mixture_weight=mixture_weight,
+        num_particles=num_particles,
+        target_ess=target_ess,
+        num_workers=num_workers,
+        weighted=not unweighted,
     )
     summaries: list[dict[str, Any]] = []
     with (
@@ -154,7 +188,9 @@ def sample(
 
             def show(report: ImportanceReport, *, before: int = number) -> None:
                 done = before * num_particles + report.totals.num_particles
-                note = f"ESS/N {report.totals.ess_fraction:.3f}"
+                note = (
+                    f"ESS/N {report.totals.ess_fraction:.3f}" if plan.weighted else ""
+                )
                 progress.update(task, completed=done, note=note)
 
             own_seed = seed + number
@@ -167,8 +203,14 @@ def sample(
                 artifact=artifact,
                 proposal=kind,
                 seed=own_seed,
-                cautions=predictive_cautions(model, observed, own_seed),
+                cautions=(
+                    predictive_cautions(model, observed, own_seed)
+                    if plan.weighted
+                    else (_NO_WEIGHTS,)
+                ),
             )
+            if unweighted:
+                summary |= dict.fromkeys(_FIGURES_OF_WEIGHTS)
             name = "particles" if data_sets is None else f"particles-{number + 1}"
             save_posterior(
                 folder, particles, summary, model=model, formats=formats, name=name
@@ -185,6 +227,27 @@ def sample(
     else:
         for summary in summaries:
             print_table(posterior_table(summary))
+
+
+def _refuse_beside_unweighted(
+    kind: str,
+    target_ess: float | None,
+    num_draws: int | None,
+    formats: tuple[str, ...],
+    num_workers: int,
+) -> None:
+    """Raise if an option stands beside --unweighted that needs weights or a prior."""
+    for option, is_there in (
+        (f"--proposal {kind}", kind != "flow"),
+        ("--target-ess", target_ess is not None),
+        ("--draws", num_draws is not None),
+        ("--format netcdf", "netcdf" in formats),
+        ("--workers", num_workers > 1),
+    ):
+        if is_there:
+            raise FlowsError(
+                Problem("--unweighted", f"stands beside {option}", "one of both")
+            )
 
 
 def _drawn(
@@ -211,6 +274,14 @@ def _reports(
     make = partial(_sampler, plan, observed.tolist())
     if plan.num_workers == 1:
         sampler = make()
+        if not plan.weighted:
+            return unweighted_sample(
+                sampler.proposal,
+                model.layout,
+                sampler.observed,
+                plan.num_particles,
+                seed=seed,
+            )
         return importance_sample(
             sampler.target,
             sampler.proposal,
@@ -227,7 +298,9 @@ def _sampler(plan: _Plan, observed: list[float]) -> Sampler:
     """Return what draws, made anew from the files: a worker has nothing else."""
     graph = load_graph(plan.graph)
     model = load_model(graph)
-    flow = Artifact.load(plan.artifact).flow_for(graph, model.layout)
+    flow = Artifact.load(plan.artifact).flow_for(
+        graph, model.layout, weighted=plan.weighted
+    )
     proposal = proposal_of(plan.kind, flow, model, mixture_weight=plan.mixture_weight)
     data = torch.tensor(observed, dtype=model.dtype, device=model.device)
     return Sampler(model, proposal, data)

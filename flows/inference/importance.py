@@ -12,7 +12,7 @@ References:
     https://artowen.su.domains/mc/
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InferenceError, Problem
-from .particles import Particles, latent_columns
+from .particles import Particles, VariableLayout, latent_columns
 from .proposal import Proposal, ProposalDraw, Target
 from .weights import WeightTotals, check_log_weights
 
@@ -32,6 +32,7 @@ __all__ = [
     "importance_particles",
     "importance_sample",
     "log_weights_of",
+    "unweighted_sample",
 ]
 
 _BATCH_SIZE = 10_000
@@ -152,7 +153,36 @@ def importance_sample(
         InferenceError: If a weight is nan or +inf, or a density not in float64.
     """
     _check_positive(num_particles=num_particles, batch_size=batch_size)
-    return _batches(target, proposal, observed, num_particles, seed, batch_size)
+
+    def draw(num: int, generator: torch.Generator) -> Particles:
+        return importance_batch(target, proposal, observed, num, generator=generator)
+
+    return _batches(draw, num_particles, seed, batch_size, observed.device)
+
+
+def unweighted_sample(
+    proposal: Proposal,
+    layout: VariableLayout,
+    observed: Float[Tensor, " observed"],
+    num_particles: int,
+    *,
+    seed: int,
+    batch_size: int = _BATCH_SIZE,
+) -> Iterator[ImportanceReport]:
+    """Yield the draws of `importance_sample` with log weights 0: those of the proposal.
+
+    They are for targets without a density; see `importance_sample` for the arguments.
+    """
+    _check_positive(num_particles=num_particles, batch_size=batch_size)
+    columns = latent_columns(layout)
+
+    @torch.no_grad()
+    def draw(num: int, generator: torch.Generator) -> Particles:
+        drawn = proposal.rsample_and_log_prob(observed, num, generator=generator)
+        weights = torch.zeros(num, dtype=torch.float64)
+        return Particles.from_draws(drawn.latents.cpu(), weights, columns)
+
+    return _batches(draw, num_particles, seed, batch_size, observed.device)
 
 
 def importance_particles(
@@ -177,22 +207,16 @@ def importance_particles(
 
 
 def _batches(
-    target: Target,
-    proposal: Proposal,
-    observed: Float[Tensor, " observed"],
+    draw: Callable[[int, torch.Generator], Particles],
     num_particles: int,
     seed: int,
     batch_size: int,
+    device: torch.device,
 ) -> Iterator[ImportanceReport]:
     totals = WeightTotals()
     for batch, start in enumerate(range(0, num_particles, batch_size)):
-        particles = importance_batch(
-            target,
-            proposal,
-            observed,
-            min(batch_size, num_particles - start),
-            generator=batch_generator(seed, batch, observed.device),
-        )
+        num = min(batch_size, num_particles - start)
+        particles = draw(num, batch_generator(seed, batch, device))
         totals = totals.merge(particles.totals)
         yield ImportanceReport(particles, totals, num_particles)
 

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from flows.inference.particle_file import load_particles
 
@@ -49,6 +50,39 @@ def test_two_workers_draw_what_one_draws(run, tmp_path):
     assert one == two
     names = [tmp_path / each / "particles.npz" for each in "ab"]
     assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_unweighted_draws_are_those_of_the_flow(run, tmp_path):
+    weighted = sampled(run, tmp_path / "a", "--num-particles", 12_000)
+    said = sampled(run, tmp_path / "b", "--num-particles", 12_000, "--unweighted")
+    one, two = (load_particles(tmp_path / each / "particles.npz") for each in "ab")
+    assert torch.equal(one.latents, two.latents)
+    assert weighted["log_evidence"] is not None
+    assert not two.log_weights.any()
+    figures = ("log_evidence", "ess", "ess_fraction", "k_hat")
+    assert [said[figure] for figure in figures] == [None] * 4
+    for latent, column in zip(said["latents"], two.latents.T, strict=True):
+        assert latent["mean"] == pytest.approx(float(column.mean()))
+    assert "no weights" in said["cautions"][0]["what"]
+    text = good(
+        "sample", run / "artifact", run / "graph.json", "-o", tmp_path / "b",
+        "--num-particles", 50, "--unweighted",
+    )  # fmt: skip
+    assert "these draws have no weights" in text
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--proposal prior", "--target-ess 5", "--draws 5", "--format netcdf",
+     "--workers 2"],
+)  # fmt: skip
+def test_what_needs_weights_is_refused_beside_unweighted(run, tmp_path, option):
+    said = bad(
+        "sample", run / "artifact", run / "graph.json", "-o", tmp_path / "p",
+        "--unweighted", *option.split(),
+    )  # fmt: skip
+    assert "--unweighted: stands beside --" in said
+    assert not (tmp_path / "p").exists()
 
 
 def test_csv_json_and_draws_hold_the_particles(run, tmp_path):

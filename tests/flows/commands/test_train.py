@@ -139,6 +139,11 @@ def test_what_needs_a_density_of_file_latents_is_refused_in_one_sentence(folder,
         assert "latents of this flow have no density (sample1)" in said
         assert "Traceback" not in said
     assert not (folder / "p").exists()
+    good(
+        "sample", folder / "artifact", folder / "graph.json", "-o", folder / "p",
+        "--num-particles", 100, "--unweighted",
+    )  # fmt: skip
+    assert (folder / "p" / "particles.npz").exists()
     assert "no density, so no weights" in good("inspect", folder / "artifact")
 
 
