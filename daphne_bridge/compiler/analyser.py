@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..families import FAMILIES
+from ..primitives import PRIMITIVES
 from .desugar import describe
+from .distributions import draws_scalar
 from .forms import Compound, Form, Span
 from .meaning import Limits, Variable
+from .prelude import prelude
 from .reader import Source
 from .recursion import Recursive
 from .substitution import Binding, Scope
@@ -31,6 +35,7 @@ class Place:
         guards: Random conditions around it.
         depth: Calls around it.
         is_simplified: Whether Daphne simplifies the form before it analyses it.
+        is_prelude: Whether the form is the prelude's, which sees its own functions.
     """
 
     scope: Scope
@@ -38,6 +43,7 @@ class Place:
     guards: int = 0
     depth: int = 0
     is_simplified: bool = False
+    is_prelude: bool = False
 
 
 @dataclass(slots=True)
@@ -93,6 +99,14 @@ class Analyser:
         self.total_size = 0
         self.place = self.fresh_place()
 
+    def function(self, name: str) -> UserFunction | None:
+        """Return the function of the program or the prelude that a name stands for."""
+        if name in self.functions and not self.place.is_prelude:
+            return self.functions[name]
+        if name in PRIMITIVES or name in FAMILIES or name in self.higher_order:
+            return None
+        return None if name in self.special else prelude().get(name)
+
     def error(
         self, form: Form, what: str, expected: str = "", got: str = ""
     ) -> Exception:
@@ -140,7 +154,7 @@ class Analyser:
         self.check_size(variable.distribution, variable.span)
         self.variables.append(variable)
         self.by_name[variable.name] = variable
-        return NodeTerm(variable.name)
+        return NodeTerm(variable.name, is_scalar=draws_scalar(variable.distribution))
 
     def check_size(self, value: Any, span: Span) -> None:
         """Count what the document will write, and refuse too much of it."""

@@ -12,12 +12,27 @@ from ..families import FAMILIES
 from ..primitives import PrimitiveError, is_number
 from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm, is_constant
 
-__all__ = ["check_observation", "check_parameters", "is_distribution"]
+__all__ = [
+    "check_observation",
+    "check_parameters",
+    "draws_scalar",
+    "is_distribution",
+]
 
 
 def is_distribution(value: Any) -> bool:
     """Return whether `value` is a distribution, or selects one among distributions."""
     return isinstance(value, CallTerm) and value.is_distribution
+
+
+def draws_scalar(value: Any) -> bool:
+    """Return whether a distribution certainly draws no collection."""
+    if not isinstance(value, CallTerm):
+        return False
+    family = FAMILIES.get(value.head)
+    if family is not None:
+        return family.event == "scalar" and family.support != "category"
+    return value.head == "if" and all(map(draws_scalar, value.arguments[1:]))
 
 
 def check_parameters(name: str, arguments: tuple[Any, ...]) -> None:

@@ -19,7 +19,7 @@ from .analyser import Analyser
 from .description import described, shown
 from .desugar import describe
 from .distributions import check_parameters, is_distribution
-from .forms import Compound, Form, Literal, Symbol
+from .forms import Compound, Form, Literal, Symbol, at
 from .late_names import refuse_late_names
 from .partial_evaluation import forced, partial_evaluation
 from .recursion import Recursive
@@ -70,10 +70,8 @@ def evaluate(analyser: Analyser, form: Form) -> Recursive[Any]:
     head = form.items[0]
     if isinstance(head, Symbol):
         name = head.name
-        if (
-            analyser.place.scope.look_up(name) is None
-            and name not in analyser.functions
-        ):
+        is_bound = analyser.place.scope.look_up(name) is not None
+        if not is_bound and name not in analyser.functions:
             handler = analyser.special.get(name)
             if handler is not None:
                 return (yield handler(analyser, form))
@@ -117,8 +115,9 @@ def evaluate_atom(analyser: Analyser, form: Literal | Symbol) -> Any:
     binding = analyser.place.scope.look_up(name)
     if binding is not None:
         return binding.value
-    if name in analyser.functions:
-        return FunctionTerm(name, analyser.functions[name], form.span)
+    function = analyser.function(name)
+    if function is not None:
+        return FunctionTerm(name, function, form.span)
     if name in HOST_CONSTANTS:
         return HOST_CONSTANTS[name]
     if name in PRIMITIVES or name in FAMILIES or name in analyser.higher_order:
@@ -170,10 +169,10 @@ def function_named(analyser: Analyser, head: Symbol) -> Any:
     name = head.name
     is_known = (
         analyser.place.scope.look_up(name) is not None
-        or name in analyser.functions
         or name in PRIMITIVES
         or name in FAMILIES
         or name in analyser.higher_order
+        or analyser.function(name) is not None
     )
     if is_known:
         return evaluate_atom(analyser, head)
@@ -263,12 +262,16 @@ def _inlined(
     analyser.place = inner = analyser.fresh_place()
     inner.guard, inner.guards = outer.guard, outer.guards
     inner.depth, inner.is_simplified = outer.depth + 1, True
+    bodies = function.bodies
+    if function.is_prelude:
+        inner.is_prelude = True
+        bodies = tuple(at(body, form.span) for body in bodies)
     for parameter, value in zip(function.parameters, values, strict=True):
         analyser.bind(parameter.name, value)
-    if len(function.bodies) == 1:
-        result = yield evaluate(analyser, function.bodies[0])
+    if len(bodies) == 1:
+        result = yield evaluate(analyser, bodies[0])
     else:
-        result = yield evaluate_body(analyser, function.bodies)
+        result = yield evaluate_body(analyser, bodies)
     analyser.place = outer
     return forced(result) if values and is_constant(values[-1]) else result
 

@@ -23,6 +23,7 @@ __all__ = [
     "Literal",
     "Span",
     "Symbol",
+    "at",
     "head_name",
     "show",
     "symbols",
@@ -109,6 +110,16 @@ def symbols(form: Form) -> Iterator[Symbol]:
                 yield symbol
             case Compound(items=items):
                 work.extend(reversed(items))
+
+
+def at(form: Form, span: Span) -> Form:
+    """Return `form` as if all of it stood at `span`; it must be shallow."""
+    match form:
+        case Symbol(name=name):
+            return Symbol(name, span)
+        case Literal(value=value):
+            return Literal(value, span)
+    return Compound(form.kind, tuple(at(item, span) for item in form.items), span)
 
 
 def show(form: Form) -> str:

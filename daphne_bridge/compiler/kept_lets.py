@@ -68,7 +68,7 @@ def with_lets(analyser: Analyser, form: Form, value: Any) -> Any:
 
 def _may_act(analyser: Analyser, names: set[str]) -> bool:
     """Return whether a form with these names may draw, observe or call the program."""
-    if names & {"sample", "observe"} or names & analyser.functions.keys():
+    if names & {"sample", "observe"} or any(map(analyser.function, names)):
         return True
     bound = filter(None, map(analyser.place.scope.look_up, names))
     return any(isinstance(b.value, FunctionTerm) for b in bound)

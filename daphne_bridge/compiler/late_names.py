@@ -5,10 +5,8 @@ from typing import Any
 from ..primitives import PRIMITIVES
 from .analyser import Analyser
 from .forms import Compound, Symbol
-from .partial_evaluation import NUMERIC
-from .terms import (
-    is_constant,
-)
+from .symbolic_simplify import NUMERIC
+from .terms import is_constant
 
 __all__ = ["refuse_late_names"]
 

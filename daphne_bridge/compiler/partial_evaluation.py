@@ -13,7 +13,7 @@ from typing import Any
 
 from ..primitives import PRIMITIVES, PrimitiveError, is_number
 from .distributions import is_distribution
-from .symbolic_simplify import symbolic_simplify
+from .symbolic_simplify import NUMERIC, symbolic_simplify
 from .terms import (
     UNKNOWN,
     CallTerm,
@@ -25,18 +25,7 @@ from .terms import (
     settled,
 )
 
-__all__ = ["NUMERIC", "forced", "partial_evaluation"]
-
-NUMERIC = frozenset(
-    {"+", "-", "*", "/", "inc", "dec", "mod", "rem", "quot", "abs", "min", "max"}
-    | {"<", ">", "<=", ">=", "==", "int", "long", "double", "float", "zero?", "pos?"}
-    | {"neg?", "even?", "odd?", "sqrt", "cbrt", "exp", "log", "log10", "pow", "power"}
-    | {"sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"}
-    | {"hypot", "floor", "ceil", "rint", "round", "signum", "erf", "digamma"}
-    | {"log-gamma-fn", "log-mv-gamma-fn", "log-sum-exp"}
-)
-"""The functions all of whose arguments are numbers."""
-
+__all__ = ["forced", "partial_evaluation"]
 
 _SIMPLIFIED_ONLY = frozenset({"put", "append"})
 """Daphne's own functions: it simplifies calls of them, and computes none."""

@@ -8,7 +8,8 @@ which Daphne forgets:
 - a `get` that finds nil or false stays a call, with that value settled;
 - what reads a list that a name stands for stays a call, with its value settled;
 - `list`, `cons`, `reverse`, `take`, ... stay calls, with their elements known;
-- a lookup by a random index stays a call, with its default if it has one.
+- a lookup by a random index stays a call, with its default if it has one;
+- `vector?` of a random value stays a call, settled if the kind of value is certain.
 
 There is no algebra: `(+ x 0)` stays.
 """
@@ -20,6 +21,7 @@ from .terms import (
     UNKNOWN,
     CallTerm,
     MapTerm,
+    NodeTerm,
     SequenceTerm,
     Term,
     extended,
@@ -29,7 +31,17 @@ from .terms import (
     sequence,
 )
 
-__all__ = ["elements", "symbolic_simplify"]
+__all__ = ["NUMERIC", "elements", "symbolic_simplify"]
+
+NUMERIC = frozenset(
+    {"+", "-", "*", "/", "inc", "dec", "mod", "rem", "quot", "abs", "min", "max"}
+    | {"<", ">", "<=", ">=", "==", "int", "long", "double", "float", "zero?", "pos?"}
+    | {"neg?", "even?", "odd?", "sqrt", "cbrt", "exp", "log", "log10", "pow", "power"}
+    | {"sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"}
+    | {"hypot", "floor", "ceil", "rint", "round", "signum", "erf", "digamma"}
+    | {"log-gamma-fn", "log-mv-gamma-fn", "log-sum-exp"}
+)
+"""The functions all of whose arguments are numbers."""
 
 _SIMPLIFIED = frozenset(
     {"rest", "first", "second", "last", "butlast", "nth", "conj", "cons", "vector"}
@@ -41,6 +53,7 @@ _REMEMBERED = frozenset(
     | {"rest", "butlast", "conj", "append", "concat", "vec", "subvec", "assoc", "pop"}
     | {"repeat"}
 )
+_KINDS = frozenset({"vector?", "map?", "sequential?", "coll?"})
 _VECTORS = frozenset({"butlast", "flatten", "vec", "subvec"})
 
 
@@ -79,9 +92,25 @@ def symbolic_simplify(name: str, arguments: tuple[Any, ...]) -> Any:
         return CallTerm(name, arguments, settled=len(items))
     if name == "empty?" and (items := elements(arguments[0])) is not None:
         return CallTerm(name, arguments, settled=not items)
+    if name in _KINDS and (kind := _kind(arguments[0])) is not None:
+        return CallTerm(name, arguments, settled=PRIMITIVES[name].apply(kind))
     if name in _REMEMBERED:
         return CallTerm(name, arguments, elements=_remembered(name, arguments))
     return CallTerm(name, arguments)
+
+
+def _kind(value: Any) -> Any:
+    """Return some constant of the kind that `value` certainly is, else None."""
+    match value:
+        case SequenceTerm():
+            return () if value.is_vector else Seq()
+        case MapTerm():
+            return HashMap()
+        case NodeTerm() if value.is_scalar:
+            return 0
+        case CallTerm() if value.head in NUMERIC:
+            return 0
+    return None
 
 
 def _remembered(name: str, arguments: tuple[Any, ...]) -> Any:

@@ -61,12 +61,18 @@ class Term:
 
 
 class NodeTerm(Term):
-    """A random variable, by its name in the document."""
+    """A random variable, by its name in the document.
 
-    __slots__ = ("name",)
+    Attributes:
+        name: That name.
+        is_scalar: Whether it is certainly no collection.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("is_scalar", "name")
+
+    def __init__(self, name: str, *, is_scalar: bool = False) -> None:
         self.name = name
+        self.is_scalar = is_scalar
         self.size = 1
 
 
@@ -176,17 +182,24 @@ class UserFunction:
         parameters: Its parameters.
         bodies: Its bodies; the last one gives the value.
         form: The whole `defn`.
+        is_prelude: Whether the language brings it.
     """
 
-    __slots__ = ("bodies", "form", "name", "parameters")
+    __slots__ = ("bodies", "form", "is_prelude", "name", "parameters")
 
     def __init__(
-        self, name: str, parameters: tuple[Symbol, ...], form: Compound
+        self,
+        name: str,
+        parameters: tuple[Symbol, ...],
+        form: Compound,
+        *,
+        is_prelude: bool = False,
     ) -> None:
         self.name = name
         self.parameters = parameters
         self.bodies = form.items[3:]
         self.form = form
+        self.is_prelude = is_prelude
 
 
 class FunctionTerm(Term):
