@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["FAMILIES", "Event", "Family", "Support"]
+__all__ = ["DISTRIBUTIONS", "FAMILIES", "Event", "Family", "Support"]
 
 Event = Literal["scalar", "vector", "matrix"]
 Support = Literal[
@@ -93,3 +93,18 @@ FAMILIES: Mapping[str, Family] = _table(
         event="matrix",
     ),
 )
+
+
+DISTRIBUTIONS: Mapping[str, Family] = MappingProxyType(
+    {
+        **FAMILIES,
+        "categorical-crp": Family(
+            "categorical-crp", ("counts", "concentration"), "index", is_discrete=True
+        ),
+    }
+)
+"""What a program may sample from: the families, and what a graph writes by one.
+
+`(categorical-crp counts alpha)`, the next table of a Chinese restaurant, is
+`(discrete (conj counts alpha))`.
+"""

@@ -581,6 +581,19 @@ class TermReader:
                 kept.append(item)
         return self._table.call("vector", kept)
 
+    def _next_table(self, term: list[Any], scope: Scope, path: Path) -> _Step:
+        """Read `["categorical-crp", counts, alpha]`: the weights are both together."""
+        if len(term) != 3:
+            raise self._refuse(
+                path,
+                f"{term[0]} has {_plural(len(term) - 1, 'parameter')}",
+                "2 (counts, concentration)",
+            )
+        counts = yield term[1], scope, (path, 1)
+        concentration = yield term[2], scope, (path, 2)
+        weights = (*self._elements(counts, term[0], (path, 1)), concentration)
+        return self._table.call("discrete", [self._table.call("vector", weights)])
+
     def _function_argument(self, term: list[Any], scope: Scope, path: Path) -> str:
         name = self._function_name(term[1], scope)
         if name is None:
@@ -651,6 +664,7 @@ class TermReader:
         "filter": _filter,
         "filterv": _filter,
         "remove": _filter,
+        "categorical-crp": _next_table,
         "sample": _sample,
         "observe": _sample,
         "sample*": _sample,

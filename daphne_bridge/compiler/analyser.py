@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..families import FAMILIES
+from ..families import DISTRIBUTIONS
 from ..primitives import PRIMITIVES
 from .desugar import describe
 from .distributions import draws_scalar
@@ -103,7 +103,7 @@ class Analyser:
         """Return the function of the program or the prelude that a name stands for."""
         if name in self.functions and not self.place.is_prelude:
             return self.functions[name]
-        if name in PRIMITIVES or name in FAMILIES or name in self.higher_order:
+        if name in PRIMITIVES or name in DISTRIBUTIONS or name in self.higher_order:
             return None
         return None if name in self.special else prelude().get(name)
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 from ..errors import CompileError
-from ..families import FAMILIES
+from ..families import DISTRIBUTIONS
 from ..primitives import PRIMITIVES
 from .forms import Compound, Form, Literal, Span, Symbol, head_name, symbols
 from .reader import Source
@@ -247,7 +247,7 @@ def _may_sample(form: Form) -> bool:
     """Return whether evaluating `form` twice may draw twice."""
     if not isinstance(form, Compound):
         return False
-    known = _COPIED | PRIMITIVES.keys() | FAMILIES.keys()
+    known = _COPIED | PRIMITIVES.keys() | DISTRIBUTIONS.keys()
     lists = [form]
     while lists:
         part = lists.pop()

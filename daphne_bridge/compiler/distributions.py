@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..families import FAMILIES
+from ..families import DISTRIBUTIONS
 from ..primitives import PrimitiveError, is_number
 from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm, is_constant
 
@@ -29,7 +29,7 @@ def draws_scalar(value: Any) -> bool:
     """Return whether a distribution certainly draws no collection."""
     if not isinstance(value, CallTerm):
         return False
-    family = FAMILIES.get(value.head)
+    family = DISTRIBUTIONS.get(value.head)
     if family is not None:
         return family.event == "scalar" and family.support != "category"
     return value.head == "if" and all(map(draws_scalar, value.arguments[1:]))
@@ -41,7 +41,7 @@ def check_parameters(name: str, arguments: tuple[Any, ...]) -> None:
     Raises:
         PrimitiveError: Wrong number of parameters, or one that cannot be right.
     """
-    family = FAMILIES[name]
+    family = DISTRIBUTIONS[name]
     if len(arguments) != len(family.parameters):
         wanted = ", ".join(family.parameters)
         raise PrimitiveError(
@@ -65,7 +65,7 @@ def check_observation(distribution: CallTerm, value: Any) -> None:
     Raises:
         PrimitiveError: A number is observed where vectors are drawn, or the like.
     """
-    family = FAMILIES.get(distribution.head)
+    family = DISTRIBUTIONS.get(distribution.head)
     if family is None or family.support == "category":
         return
     is_vector = isinstance(value, (tuple, SequenceTerm))
@@ -175,6 +175,11 @@ def _check_some_weight(name: str, weights: Any) -> None:
         raise PrimitiveError(f"the weights of {name} are all zero")
 
 
+def _counts(parameter: str, value: Any) -> None:
+    if _items(value) != ():
+        _vector_of(_NOT_NEGATIVE, "a vector of counts")(parameter, value)
+
+
 def _any(parameter: str, value: Any) -> None:
     if is_constant(value) or isinstance(value, (NodeTerm, CallTerm)):
         return
@@ -206,6 +211,7 @@ _RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "bernoulli": (_UNIT,),
         "binomial": (_COUNT, _UNIT),
         "poisson": (_POSITIVE,),
+        "categorical-crp": (_counts, _POSITIVE),
         "discrete": (_vector_of(_NOT_NEGATIVE, "a vector of weights"),),
         "categorical": (_vector_of(_pair, "a vector of pairs [value weight]"),),
         "uniform-discrete": (_INTEGER, _INTEGER),

@@ -6,7 +6,7 @@ Everything is evaluated once, in the order in which Clojure would do it.
 from math import isfinite
 from typing import Any
 
-from ..families import FAMILIES
+from ..families import DISTRIBUTIONS
 from ..primitives import (
     HOST_CONSTANTS,
     PRIMITIVES,
@@ -120,7 +120,7 @@ def evaluate_atom(analyser: Analyser, form: Literal | Symbol) -> Any:
         return FunctionTerm(name, function, form.span)
     if name in HOST_CONSTANTS:
         return HOST_CONSTANTS[name]
-    if name in PRIMITIVES or name in FAMILIES or name in analyser.higher_order:
+    if name in PRIMITIVES or name in DISTRIBUTIONS or name in analyser.higher_order:
         return FunctionTerm(name, None, form.span)
     if name in analyser.special:
         raise analyser.error(
@@ -170,7 +170,7 @@ def function_named(analyser: Analyser, head: Symbol) -> Any:
     is_known = (
         analyser.place.scope.look_up(name) is not None
         or name in PRIMITIVES
-        or name in FAMILIES
+        or name in DISTRIBUTIONS
         or name in analyser.higher_order
         or analyser.function(name) is not None
     )
@@ -197,7 +197,7 @@ def call_function(
     if weight := _weight(function.name, values):
         analyser.count_steps(form, weight)
     try:
-        if function.name in FAMILIES:
+        if function.name in DISTRIBUTIONS:
             check_parameters(function.name, values)
             return CallTerm(function.name, values)
         result = partial_evaluation(function.name, values)

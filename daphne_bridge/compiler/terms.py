@@ -15,7 +15,7 @@ document. `size` counts what would be written.
 
 from typing import Any, Final
 
-from ..families import FAMILIES
+from ..families import DISTRIBUTIONS
 from ..primitives import HashMap, ListSeq, Seq, Value
 from .forms import Compound, Span, Symbol
 
@@ -112,7 +112,7 @@ class CallTerm(Term):
         self.settled = known if settled is UNKNOWN else settled
         self.elements = elements
         self.size = 2 + sum(map(size, arguments))
-        self.is_distribution = head in FAMILIES or _selects(head, arguments)
+        self.is_distribution = head in DISTRIBUTIONS or _selects(head, arguments)
 
 
 def _selects(head: str, arguments: tuple[Any, ...]) -> bool:

@@ -93,3 +93,24 @@ def test_recursion_without_end_is_refused_within_the_step_bound(what, monkeypatc
     bound = limit if what in ("many turns", "a tree") else CALL_DEPTH_LIMIT
     assert str(bound) in problem.expected
     assert reader.steps <= 10 * bound
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (["vector", 2, 1], "(discrete [2 1 x])"),
+        ([2, 1], "(discrete [2 1 x])"),
+        (["vector"], "(discrete [x])"),
+    ],
+)
+def test_the_next_table_of_a_restaurant_is_a_discrete_choice(counts, expected):
+    links = {"x": X, "y": ["sample*", ["categorical-crp", counts, "x"]]}
+    graph = Graph.from_document(make_document(links))
+    assert show(graph.node("y").distribution) == expected
+    assert [family.name for family in graph.node("y").families] == ["discrete"]
+
+
+def test_counts_of_unknown_length_are_refused():
+    links = {"x": X, "y": ["sample*", ["categorical-crp", "x", 1]]}
+    with pytest.raises(GraphError, match="collection of known length"):
+        Graph.from_document(make_document(links))

@@ -177,6 +177,8 @@ def test_data_binds_names():
         ("(sample (uniform-continuous 2 1))", "p:1:9", "below the maximum"),
         ("(sample (mvn [0] [[1 0] [0 1]]))", "p:1:9", "differ in size"),
         ("(sample (mvn [0 0] [[1 0]]))", "p:1:9", "square matrix"),
+        ("(sample (categorical-crp [1 -1] 2))", "p:1:9", "entry of the counts"),
+        ("(sample (categorical-crp [1 1] 0))", "p:1:9", "the concentration of"),
         ("(sample (normal (normal 0 1) 1))", "p:1:9", "is a distribution"),
         ("(sample)", "p:1:1", "sample has the wrong number of parts"),
         ("(sample (if true 1 2))", "p:1:9", "sample needs a distribution"),
@@ -235,3 +237,9 @@ def test_the_variables_of_a_kept_let_are_parents():
 def test_the_factor_graph_has_values_for_the_lets_of_an_observe():
     program = f"{NODE} (observe (normal (let [m (* 2 x)] (+ m 1)) 1) 3))"
     assert "let" not in str(factor_graph(program, "p")["psi"])
+
+
+def test_a_restaurant_keeps_its_name_in_the_document():
+    document = compiled("(sample (categorical-crp [] 1.5))").document
+    link = document[1]["P"]["sample0"]
+    assert link == ["sample*", ["categorical-crp", ["vector"], 1.5]]
