@@ -49,13 +49,13 @@ class _Drawer:
             name = self.name("f")
             forms.append(f"(defn {name} [{' '.join(names)}] {body})")
             self.functions[name] = kinds
-        first = self.name("k")
+        first, start = self.name("k"), self.one("1", "(sample (normal 0 1))", "(exp 1)")
         scope, bindings = self.bound({first: "number"}, depth, 5)
         statements = [self.statement(scope, depth) for _ in range(2)]
         kinds = [self.number, self.vector, self.sequence, self.map, self.atom]
         result = self.random.choice(kinds)(scope, depth)
         body = " ".join([*statements, result])
-        return "\n".join([*forms, f"(let [{first} 1 {bindings}] {body})"])
+        return "\n".join([*forms, f"(let [{first} {start} {bindings}] {body})"])
 
     def name(self, stem: str) -> str:
         self._count += 1
