@@ -38,6 +38,7 @@ ORIGINAL_SECONDS = {
     "convolution 9": 13.0,
     "convolution 17": 36.0,
     "hidden Markov 200": 23.0,
+    "independent 3000": 15.0,
 }
 
 
@@ -84,6 +85,11 @@ def regression(points: int) -> str:
   [w b])"""
 
 
+def independent(count: int) -> str:
+    """Return `count` latents that have nothing to do with each other."""
+    return f"(let [n {count}] (foreach n [] (sample (normal 0 1))))"
+
+
 def convolution(size: int) -> str:
     """Return a convolution of a random image of `size` by `size`, stride 2."""
     side = (size - 3) // 2 + 1
@@ -109,6 +115,7 @@ PROGRAMS = {
     **{f"state space {n}": state_space(n) for n in (10, 100, 400, 800, 1000, 5000)},
     "hidden Markov 200": hidden_markov(200),
     **{f"regression {n}": regression(n) for n in (100, 1000, 3000, 10000)},
+    "independent 3000": independent(3000),
     **{f"convolution {n}": convolution(n) for n in (9, 17, 28)},
 }
 
