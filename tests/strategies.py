@@ -236,11 +236,36 @@ def observes(draw: st.DrawFn, scope: Scope, functions: Functions, depth: int) ->
 
 
 @st.composite
+def small_lets(draw: st.DrawFn, outer: Scope) -> Any:
+    """Return a let or loop of a few names and numbers that draws nothing."""
+    nothing = Functions()
+    scope, bindings = dict(outer), []
+    for _ in range(draw(st.integers(1, 3))):
+        name = draw(st.sampled_from(NAMES))
+        bound = draw(numbers(scope, nothing, 0))
+        bindings += [name, ("+", bound, draw(numbers(scope, nothing, 0)))]
+        scope[name] = "number"
+    body = ("*", draw(numbers(scope, nothing, 0)), draw(numbers(scope, nothing, 0)))
+    shape = draw(st.sampled_from(["let", "loop", "foreach"]))
+    if shape == "loop":
+        body = ("loop", draw(st.integers(0, 3)), body, "+")
+    elif shape == "foreach":
+        name = draw(st.sampled_from(NAMES))
+        inner = ("+", draw(numbers({**scope, name: "number"}, nothing, 0)), name)
+        source = [body, draw(CONSTANTS)]
+        body = ("get", ("foreach", 2, [name, source], inner), draw(st.integers(0, 1)))
+    return ("let", bindings, body)
+
+
+@st.composite
 def site(draw: st.DrawFn, scope: Scope, functions: Functions, depth: int) -> Any:
-    """Return an observe."""
+    """Return an observe, perhaps around a let that its link function keeps."""
+    given = draw(normals(scope, functions, depth - 1))
+    if draw(st.booleans()):
+        given = ("normal", draw(small_lets(scope)), *given[2:])
     return (
         "observe",
-        draw(normals(scope, functions, depth - 1)),
+        given,
         draw(st.sampled_from([-1, 0.5, 2, ("+", 1, 2)])),
     )
 
