@@ -105,6 +105,61 @@ def filter_(
     return sequence(tuple(kept), is_vector=head == "filterv")
 
 
+def mapcat(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return the collections that `(mapcat f collection ...)` makes, joined."""
+    parts = yield _mapped(analyser, values, form)
+    joined = [x for part in parts for x in _known_elements(analyser, part, form)]
+    return sequence(tuple(joined), is_vector=False)
+
+
+def reductions(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return every result on the way of a `reduce`."""
+    if not 2 <= len(values) <= 3:
+        raise _wrong_count(analyser, form, "(reductions f start collection)")
+    function = _function(analyser, values[0], form)
+    items = (*values[1:-1], *_known_elements(analyser, values[-1], form))
+    if not items:
+        return sequence(((yield call_function(analyser, function, (), form)),))
+    results = [items[0]]
+    for item in items[1:]:
+        analyser.count_steps(form)
+        pair = (results[-1], item)
+        results.append((yield call_function(analyser, function, pair, form)))
+    return sequence(tuple(results), is_vector=False)
+
+
+def while_(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return the elements before `take-while`'s, or from `drop-while`'s first miss."""
+    if len(values) != 2:
+        raise _wrong_count(analyser, form, f"({head_name(form)} f collection)")
+    items = _known_elements(analyser, values[1], form)
+    verdicts = yield _verdicts(analyser, values, form)
+    misses = [i for i, verdict in enumerate(verdicts) if not truthy(verdict)]
+    at = misses[0] if misses else len(items)
+    kept = items[:at] if _called(form, values) == "take-while" else items[at:]
+    return sequence(kept, is_vector=False)
+
+
+def update(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[Any]:
+    """Return `(update collection key f argument ...)`."""
+    if len(values) < 3:
+        raise _wrong_count(analyser, form, "(update collection key f argument ...)")
+    collection, key, function, *rest = values
+    get, put = (FunctionTerm(name, None, form.span) for name in ("get", "put"))
+    function = _function(analyser, function, form)
+    before = yield call_function(analyser, get, (collection, key), form)
+    after = yield call_function(analyser, function, (before, *rest), form)
+    return (yield call_function(analyser, put, (collection, key, after), form))
+
+
 def every(
     analyser: Analyser, values: tuple[Any, ...], form: Compound
 ) -> Recursive[Any]:
@@ -186,6 +241,11 @@ HIGHER_ORDER: Mapping[str, HigherOrder] = {
     "filter": filter_,
     "filterv": filter_,
     "remove": filter_,
+    "mapcat": mapcat,
+    "reductions": reductions,
+    "take-while": while_,
+    "drop-while": while_,
+    "update": update,
     "every?": every,
     "some": some,
 }
