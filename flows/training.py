@@ -224,7 +224,7 @@ class Fit(Iterator[Report]):
             "rollbacks": 0,
             "certifications": 0,
             "best": None,
-            "best_fraction": 0.0,
+            "best_seconds": 0.0,
             "status": "",
         }
         started = clock()
@@ -497,7 +497,7 @@ class Fit(Iterator[Report]):
         is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)
         if is_sound and (values["best"] is None or value.mean < values["best"]):
             values["best"] = value.mean
-            values["best_fraction"] = self._fraction(seconds())
+            values["best_seconds"] = seconds()
             self._weights.best = self._average.clone()
         status += self._raised_steps(bias, value.mean)
         upper = value.mean + 2.0 * value.standard_error
@@ -530,8 +530,9 @@ class Fit(Iterator[Report]):
             return f"ended: certified J below {self._config.converged_nats:g} nats"
         if fraction >= 1.0:
             return "ended: budget used"
-        if fraction - self._values["best_fraction"] > self._config.patience:
-            return "ended: no better certified J within the patience"
+        patience = self._config.patience_seconds
+        if patience and seconds - self._values["best_seconds"] >= patience:
+            return f"ended: no better certified J for {patience:g} s"
         return ""
 
     def _finish(

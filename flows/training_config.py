@@ -79,7 +79,8 @@ class TrainingConfig:
         certify_draws: joint draws of each of them.
         tolerance: solver tolerance of certified estimates.
         converged_nats: training ends when certified J is below this.
-        patience: share of the budget without a better certified J that ends training.
+        patience_seconds: seconds of work without a better certified J that end
+            training; 0 means never.
     """
 
     flow: FieldConfig = field(default_factory=FieldConfig)
@@ -99,16 +100,16 @@ class TrainingConfig:
     warm_start_seconds: float = _number(30.0, 0, 1e8)
     warm_start_batch_size: int = _number(512, 1, 1_000_000)
     warm_start_learning_rate: float = _number(1e-2, 0, 10)
-    num_steps: int = _number(12, 1, 1000)
+    num_steps: int = _number(8, 1, 1000)
     max_num_steps: int = _number(30, 1, 1000)
-    bias_tolerance: float = _number(5e-3, 0, 1e3)
+    bias_tolerance: float = _number(1e-2, 0, 1e3)
     normalisation_draws: int = _number(40_000, 2, 10_000_000)
     report_every: int = _number(25, 1, 1_000_000)
     num_certifications: int = _number(8, 1, 10_000)
     certify_draws: int = _number(1000, 2, 10_000_000)
     tolerance: float = _number(1e-6, 1e-12, 1e-2)
     converged_nats: float = _number(5e-3, 0, 1e6)
-    patience: float = _number(1.0, 0, 1e6)
+    patience_seconds: float = _number(0.0, 0, 1e8)
 
     def as_mapping(self) -> dict[str, Any]:
         """Plain values, as `training_config_from` reads them."""

@@ -1,7 +1,9 @@
 """Tests of flows.training."""
 
+import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -213,6 +215,26 @@ def test_both_gradients_find_the_posterior(gradient):
     config = _config(gradient=gradient, max_iterations=200, certify_draws=400)
     reports = list(fit(Curved(), _flow(), config, seed=1, clock=lambda: 0.0))
     assert reports[-1].best < 0.5 * reports[0].certified.symmetric.mean
+
+
+def test_training_ends_after_a_time_without_a_better_certified_j():
+    # weights that do not move have the same J on the same draws
+    still = dict.fromkeys(
+        ("learning_rate", "final_learning_rate", "warm_start_learning_rate"), 0.0
+    )
+    config = _config(**still, max_iterations=100, num_certifications=10)
+    seconds = itertools.count()
+    for patience, ending in ((0.0, "budget used"), (40.0, "no better certified J for")):
+        run = fit(
+            Curved(),
+            _flow(),
+            replace(config, patience_seconds=patience),
+            seed=1,
+            clock=lambda: float(next(seconds)),
+        )
+        last = list(run)[-1]
+        assert ending in last.status
+        assert (last.iteration == 100) == (patience == 0.0)
 
 
 def test_objective_can_be_one_direction():
