@@ -31,7 +31,7 @@ from .expression import (
     is_false,
 )
 from .families import FAMILIES
-from .primitives import PRIMITIVES, Keyword
+from .primitives import PRIMITIVES, HashMap, Keyword
 
 __all__ = ["CALL_DEPTH_LIMIT", "UNROLL_LIMIT", "ParsedLink", "TermReader", "json_path"]
 
@@ -344,7 +344,20 @@ class TermReader:
             else:
                 arguments.append((yield item, scope, place))
         self._check_arity(head, len(arguments), path)
+        if head == "categorical":
+            arguments = [self._pairs(arguments[0])]
         return self._table.call(head, arguments)
+
+    def _pairs(self, categories: Expression) -> Expression:
+        """Return the categories of a map as a vector of pairs."""
+        call = self._table.call
+        if isinstance(categories, Constant) and isinstance(categories.value, HashMap):
+            return self._table.constant(categories.value.pairs())
+        if isinstance(categories, Call) and categories.head == "hash-map":
+            parts = categories.arguments
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            return call("vector", [call("vector", pair) for pair in pairs])
+        return categories
 
     def _check_arity(self, head: str, count: int, path: Path) -> None:
         if head in FAMILIES:

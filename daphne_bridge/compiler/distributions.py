@@ -9,8 +9,16 @@ from types import MappingProxyType
 from typing import Any
 
 from ..families import DISTRIBUTIONS
-from ..primitives import PrimitiveError, is_number
-from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm, is_constant
+from ..primitives import HashMap, PrimitiveError, is_number
+from .terms import (
+    CallTerm,
+    FunctionTerm,
+    MapTerm,
+    NodeTerm,
+    SequenceTerm,
+    is_constant,
+    sequence,
+)
 
 __all__ = [
     "check_observation",
@@ -148,6 +156,18 @@ def _pair(parameter: str, value: Any) -> None:
     _NOT_NEGATIVE(f"the weight of {parameter}", items[1])
 
 
+def _pairs(parameter: str, value: Any) -> None:
+    _vector_of(_pair, "a vector of pairs [value weight]")(parameter, _rows(value))
+
+
+def _rows(value: Any) -> Any:
+    """Return the pairs of a map as rows, any other value as it is."""
+    if isinstance(value, (HashMap, MapTerm)):
+        entries = value if isinstance(value, HashMap) else value.entries
+        return sequence(tuple(map(sequence, entries.pairs())))
+    return value
+
+
 def _check_together(name: str, arguments: tuple[Any, ...]) -> None:
     low_high = name in ("uniform-continuous", "uniform-discrete")
     if low_high and all(map(is_constant, arguments)) and arguments[0] >= arguments[1]:
@@ -156,7 +176,7 @@ def _check_together(name: str, arguments: tuple[Any, ...]) -> None:
             f"not {arguments[0]} and {arguments[1]}"
         )
     if name in ("discrete", "categorical"):
-        _check_some_weight(name, arguments[0])
+        _check_some_weight(name, _rows(arguments[0]))
     if name in ("mvn", "multivariate-t"):
         location, matrix = map(_items, arguments[-2:])
         if location is not None and matrix is not None and len(location) != len(matrix):
@@ -213,7 +233,7 @@ _RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "poisson": (_POSITIVE,),
         "categorical-crp": (_counts, _POSITIVE),
         "discrete": (_vector_of(_NOT_NEGATIVE, "a vector of weights"),),
-        "categorical": (_vector_of(_pair, "a vector of pairs [value weight]"),),
+        "categorical": (_pairs,),
         "uniform-discrete": (_INTEGER, _INTEGER),
         "dirichlet": (_vector_of(_POSITIVE, "a vector of positive numbers"),),
         "mvn": (_NUMBERS, _matrix),

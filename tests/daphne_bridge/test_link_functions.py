@@ -114,3 +114,16 @@ def test_counts_of_unknown_length_are_refused():
     links = {"x": X, "y": ["sample*", ["categorical-crp", "x", 1]]}
     with pytest.raises(GraphError, match="collection of known length"):
         Graph.from_document(make_document(links))
+
+
+@pytest.mark.parametrize(
+    ("map_", "expected"),
+    [
+        (["hash-map", "a", 1, "b", 2], "(categorical [[:a 1] [:b 2]])"),
+        (["hash-map", "a", "x", "b", 2], "(categorical [[:a x] [:b 2]])"),
+    ],
+)
+def test_categories_may_be_a_map(map_, expected):
+    links = {"x": X, "y": ["sample*", ["categorical", map_]]}
+    graph = Graph.from_document(make_document(links))
+    assert show(graph.node("y").distribution) == expected

@@ -184,6 +184,8 @@ def test_data_binds_names():
         ("(sample (uniform-continuous 2 1))", "p:1:9", "below the maximum"),
         ("(sample (mvn [0] [[1 0] [0 1]]))", "p:1:9", "differ in size"),
         ("(sample (mvn [0 0] [[1 0]]))", "p:1:9", "square matrix"),
+        ("(sample (categorical {:a -1}))", "p:1:9", "the weight of an entry"),
+        ("(sample (categorical {}))", "p:1:9", "at least one entry"),
         ("(update [1] 5 identity)", "p:1:1", "index 5 is outside"),
         ("(update [1] 0)", "p:1:1", "update has the wrong number"),
         ("(reductions +)", "p:1:1", "reductions has the wrong number"),
@@ -254,3 +256,9 @@ def test_a_restaurant_keeps_its_name_in_the_document():
     document = compiled("(sample (categorical-crp [] 1.5))").document
     link = document[1]["P"]["sample0"]
     assert link == ["sample*", ["categorical-crp", ["vector"], 1.5]]
+
+
+def test_categories_may_be_a_map():
+    document = compiled("(sample (categorical {:a 1 :b 2}))").document
+    link = document[1]["P"]["sample0"]
+    assert link == ["sample*", ["categorical", ["hash-map", "a", 1, "b", 2]]]
