@@ -8,6 +8,7 @@ from daphne_bridge.command_line import guarded, print_json
 
 from ..artifact import Artifact
 from ..command_input import (
+    MOST_HELD,
     OPEN_SHARE,
     Real,
     Whole,
@@ -25,10 +26,11 @@ from ..exchange import (
 )
 from ..flow_proposal import FlowProposal, proposal_of
 from ..folders import new_folder
-from ..inference.annealing import BaseSpace, FreeSpace, Space, annealed_smc
+from ..inference.annealing import AnnealingReport, annealed_smc, move_cautions
 from ..inference.moves import Hamiltonian, Move, RandomWalk
 from ..inference.resampling import SCHEMES
 from ..inference.smc import ObserveSequence, SmcResult, sequential_smc, summarize_smc
+from ..inference.spaces import BaseSpace, FreeSpace, Space
 from ..tables import posterior_table
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
@@ -44,7 +46,9 @@ __all__ = ["smc"]
     show_default=True,
     help="Temper the weights, or let the observes enter one by one.",
 )
-@click.option("--num-particles", type=Whole(2), default=1000, show_default=True)
+@click.option(
+    "--num-particles", type=Whole(2, MOST_HELD), default=1000, show_default=True
+)
 @click.option(
     "--scheme",
     type=click.Choice(sorted(SCHEMES)),
@@ -66,8 +70,28 @@ __all__ = ["smc"]
     show_default=True,
     help="How annealed particles move.",
 )
-@click.option("--num-moves", type=Whole(0), default=3, show_default=True)
-@click.option("--leaps", type=Whole(1), default=8, show_default=True)
+@click.option(
+    "--most-moves",
+    type=Whole(0, 10_000),
+    default=25,
+    show_default=True,
+    help="Largest number of moves at each temperature.",
+)
+@click.option(
+    "--correlation",
+    type=Real(0, 1, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Moves end when particles are correlated no more than this with where they"
+    " were.",
+)
+@click.option(
+    "--leaps",
+    type=Whole(1, 10_000),
+    default=16,
+    show_default=True,
+    help="Leapfrog steps of one Hamiltonian move.",
+)
 @click.option(
     "--step",
     type=OPEN_SHARE,
@@ -89,7 +113,8 @@ def smc(
     scheme: str,
     ess_threshold: float,
     move: str,
-    num_moves: int,
+    most_moves: int,
+    correlation: float,
     leaps: int,
     step: float,
     *,
@@ -107,6 +132,7 @@ def smc(
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
     proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
     result: SmcResult | None = None
+    reports: list[AnnealingReport] = []
     with (
         new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
         progress_bar(quiet=as_json) as progress,
@@ -135,12 +161,14 @@ def smc(
                 num_particles,
                 seed=seed,
                 move=kernel,
-                num_moves=num_moves,
+                most_moves=most_moves,
+                correlation=correlation,
                 cess_fraction=step,
                 ess_threshold=ess_threshold,
                 scheme=scheme,
             ):
                 result = at.result
+                reports.append(at)
                 note = f"temperature {at.temperature:.3g}, {at.acceptance:.0%} accepted"
                 progress.update(task, completed=at.temperature, note=note)
         if result is None:
@@ -153,7 +181,10 @@ def smc(
             artifact=artifact,
             proposal=f"{kind}, {method} SMC",
             seed=seed,
-            cautions=predictive_cautions(model, data, seed),
+            cautions=(
+                *predictive_cautions(model, data, seed),
+                *move_cautions(reports),
+            ),
         )
         save_posterior(folder, result.particles, summary, model=model)
         save_summary(folder / SUMMARY, summary)

@@ -5,198 +5,61 @@ and nuisances,
 
     π_β(c) ∝ reference(c) w(c)^β,      β from 0 (the proposal) to 1 (the target),
 
-with w the importance weight. From each β to the next the particles are weighed by
-w^(β' - β), resampled where the ess is low, and moved by a Markov kernel that keeps
-π_β'. The mean of the final weights estimates the evidence.
+with w the importance weight and coordinates of a space (`spaces`). From each β to the
+next the particles are weighed by w^(β' - β), resampled where the ess is low, and moved
+by a Markov kernel that keeps π_β'. The mean of the final weights estimates the
+evidence.
 
-Coordinates. `FreeSpace` is for every proposal: latents on the real line, nuisances
-beside them, reference(c) = q(z, y | x) |dz/dc|. `BaseSpace` is for proposals that push
-forward a base N(0, I): reference(c) = N(c; 0, I) and z follows from c, so that the flow
-preconditions: what it learnt need not be learnt again by the moves.
+Moves. At each temperature particles are moved until they have forgotten where they
+were: until in every coordinate the correlation over particles between where the moves
+began and where they have led is low. Where many moves do not get there, the report says
+how high it stayed.
 
 Temperatures. Each step is as long as keeps the conditional ess at a given share: with
 normalised weights W and u = w^(β' - β), (Σ W u)² / (Σ W u² · Σ W), sums over particles
-with w > 0, found by bisection. Temperatures, step sizes and factors that were found
-on the particles they act on bias the evidence by O(1/N). A run with the
+with w > 0, found by bisection. Temperatures, step sizes, factors and numbers of moves
+that were found on the particles they act on bias the evidence by O(1/N). A run with the
 `AnnealingSchedule` of an earlier run and another seed is unbiased.
 
 References:
     Neal (2001), Annealed importance sampling, Statistics and Computing 11.
     Del Moral, Doucet, Jasra (2006), Sequential Monte Carlo samplers, JRSS B 68(3).
+    Kantas, Beskos, Jasra (2014), Sequential Monte Carlo methods for high-dimensional
+    inverse problems, https://arxiv.org/abs/1307.6127
+    Buchholz, Chopin, Jacob (2021), Adaptive tuning of Hamiltonian Monte Carlo within
+    sequential Monte Carlo, https://arxiv.org/abs/1808.07730
     Zhou, Johansen, Aston (2016), Toward automatic model comparison: an adaptive
     sequential Monte Carlo approach, https://arxiv.org/abs/1303.3123
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InferenceError, Problem
+from .diagnostics import Caution
 from .moves import Move, Point, RandomWalk, weighted_factor
 from .particles import Particles, latent_columns
-from .proposal import Proposal, ProposalDraw, Target
 from .smc import Lineages, SmcResult
+from .spaces import Space
 from .weights import check_log_weights
 
 __all__ = [
-    "AnnealedTarget",
     "AnnealingReport",
     "AnnealingSchedule",
-    "BaseMap",
-    "BaseSpace",
-    "FreeSpace",
-    "Space",
     "annealed_smc",
+    "move_cautions",
 ]
 
-_LOG_2_PI = math.log(2.0 * math.pi)
 _BISECTIONS = 60
+# Particles that are correlated more than this with where they were have hardly moved.
+_STUCK = 0.6
 # A shorter step would never end: the weights differ by more than a float can bridge.
 _SHORTEST_STEP = 1e-12
-
-
-class AnnealedTarget(Target, Protocol):
-    """A target that can be moved in: it maps its latents to the real line and back."""
-
-    def constrain(
-        self, free: Float[Tensor, "*batch free"], /
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
-        """Return latents and log|det d latents / d free|."""
-
-    def unconstrain(
-        self, latents: Float[Tensor, "*batch latent"], /
-    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
-        """Return free coordinates and log|det d latents / d free|."""
-
-
-class BaseMap(Protocol):
-    """A proposal that pushes forward a base N(0, I)."""
-
-    @property
-    def base_dim(self) -> int:
-        """Return the number of base coordinates."""
-
-    def from_base(
-        self,
-        base: Float[Tensor, "particle base"],
-        observed: Float[Tensor, " observed"],
-    ) -> ProposalDraw:
-        """Return where base points go, with the proposal's density there."""
-
-
-class Space(Protocol):
-    """Coordinates that lie between a proposal and a target."""
-
-    @property
-    def target(self) -> Target:
-        """Return the target."""
-
-    @property
-    def device(self) -> torch.device:
-        """Return where the coordinates are."""
-
-    def draw(
-        self, num_particles: int, *, generator: torch.Generator
-    ) -> Float[Tensor, "particle coordinate"]:
-        """Return draws of the proposal."""
-
-    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
-        """Return the densities at given coordinates."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FreeSpace:
-    """Latents on the real line with the nuisances beside them; for every proposal.
-
-    Attributes:
-        target: The model.
-        proposal: Where the particles come from.
-        observed: The observed values.
-    """
-
-    target: AnnealedTarget
-    proposal: Proposal
-    observed: Float[Tensor, " observed"]
-
-    @property
-    def device(self) -> torch.device:
-        """Return where the coordinates are."""
-        return self.observed.device
-
-    def draw(
-        self, num_particles: int, *, generator: torch.Generator
-    ) -> Float[Tensor, "particle coordinate"]:
-        """Return draws of the proposal, mapped to the real line."""
-        draw = self.proposal.rsample_and_log_prob(
-            self.observed, num_particles, generator=generator
-        )
-        free, _ = self.target.unconstrain(draw.latents)
-        return torch.cat([free, draw.auxiliary], 1)
-
-    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
-        """Return the densities at given coordinates."""
-        num, width = coordinates.shape
-        split = width - self.proposal.auxiliary_dim
-        auxiliary = coordinates[:, split:]
-        latents, log_det = self.target.constrain(coordinates[:, :split])
-        log_prob = self.proposal.log_prob(latents, auxiliary, self.observed)
-        log_joint = self.target.log_joint(latents, self.observed.expand(num, -1))
-        # Where the proposal has no mass no particle can come from: density 0.
-        is_reached = log_prob > -torch.inf
-        return Point(
-            coordinates,
-            latents,
-            log_prob + _log_normal(auxiliary) + log_det,
-            torch.where(is_reached | log_prob.isnan(), log_joint - log_prob, 0.0),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BaseSpace:
-    """The base N(0, I) of a proposal; its map preconditions the moves.
-
-    Attributes:
-        target: The model.
-        proposal: The map from the base, with its density.
-        observed: The observed values.
-    """
-
-    target: Target
-    proposal: BaseMap
-    observed: Float[Tensor, " observed"]
-
-    @property
-    def device(self) -> torch.device:
-        """Return where the coordinates are."""
-        return self.observed.device
-
-    def draw(
-        self, num_particles: int, *, generator: torch.Generator
-    ) -> Float[Tensor, "particle coordinate"]:
-        """Return draws of N(0, I)."""
-        return torch.randn(
-            (num_particles, self.proposal.base_dim),
-            dtype=torch.float64,
-            generator=generator,
-            device=self.device,
-        )
-
-    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
-        """Return the densities at given coordinates."""
-        draw = self.proposal.from_base(coordinates, self.observed)
-        observed = self.observed.expand(coordinates.shape[0], -1)
-        log_joint = self.target.log_joint(draw.latents, observed)
-        return Point(
-            coordinates,
-            draw.latents,
-            _log_normal(coordinates),
-            log_joint - draw.log_prob,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,23 +70,27 @@ class AnnealingSchedule:
         temperatures: Rising to 1; the 0 they start from is left out.
         factors: For each temperature a factor of the particles' covariance.
         step_sizes: For each temperature the size of one move.
+        nums_moves: For each temperature how often the particles moved.
     """
 
     temperatures: tuple[float, ...]
     factors: tuple[Float[Tensor, "coordinate coordinate"], ...]
     step_sizes: tuple[float, ...]
+    nums_moves: tuple[int, ...]
 
     def further(
         self,
         temperature: float,
         factor: Float[Tensor, "coordinate coordinate"],
         step_size: float,
+        num_moves: int,
     ) -> "AnnealingSchedule":
         """Return the schedule with one more temperature."""
         return AnnealingSchedule(
             (*self.temperatures, temperature),
             (*self.factors, factor),
             (*self.step_sizes, step_size),
+            (*self.nums_moves, num_moves),
         )
 
 
@@ -238,6 +105,8 @@ class AnnealingReport:
         has_resampled: Whether ancestors were drawn at this temperature.
         acceptance: Share of moves accepted; nan if particles were not moved.
         num_divergent: Moves refused because the density was nan.
+        correlation: Largest correlation, over coordinates, between where particles were
+            before the moves and after; nan if particles were not moved.
         schedule: The way so far; the whole way with the last report.
         result: The result, with the last report only.
     """
@@ -248,6 +117,7 @@ class AnnealingReport:
     has_resampled: bool
     acceptance: float
     num_divergent: int
+    correlation: float
     schedule: AnnealingSchedule
     result: SmcResult | None
 
@@ -257,7 +127,8 @@ class _Plan:
     """What decides a run, besides its particles."""
 
     move: Move
-    num_moves: int
+    most_moves: int
+    correlation: float
     cess_fraction: float
     ess_threshold: float
     scheme: str
@@ -270,7 +141,8 @@ def annealed_smc(
     *,
     seed: int,
     move: Move | None = None,
-    num_moves: int = 5,
+    most_moves: int = 25,
+    correlation: float = 0.2,
     cess_fraction: float = 0.9,
     ess_threshold: float = 0.5,
     scheme: str = "systematic",
@@ -283,7 +155,9 @@ def annealed_smc(
         num_particles: Number of particles.
         seed: Decides every draw.
         move: How particles move; a random walk if None.
-        num_moves: Number of moves at each temperature.
+        most_moves: Largest number of moves at each temperature.
+        correlation: Moves end when particles are correlated no more than this with
+            where they were; 0 makes `most_moves` of them at every temperature.
         cess_fraction: How much of the conditional ess each temperature step keeps.
         ess_threshold: Resample if ess / N is below it.
         scheme: A name in `resampling.SCHEMES`.
@@ -295,10 +169,10 @@ def annealed_smc(
         InferenceError: If a weight is nan or +inf, or no temperature step is short
             enough.
     """
-    if num_particles < 2 or num_moves < 0:
+    if num_particles < 2 or most_moves < 0 or not 0.0 <= correlation < 1.0:
         raise ValueError(
-            "annealing: expected at least 2 particles and 0 moves; got"
-            f" {num_particles} and {num_moves}"
+            "annealing: expected at least 2 particles and 0 moves, and a correlation"
+            f" from 0 to below 1; got {num_particles}, {most_moves} and {correlation}"
         )
     if not (0.0 < cess_fraction < 1.0 and 0.0 <= ess_threshold <= 1.0):
         raise ValueError(
@@ -308,7 +182,13 @@ def annealed_smc(
     generator = torch.Generator(space.device)
     generator.manual_seed(seed)
     plan = _Plan(
-        move or RandomWalk(), num_moves, cess_fraction, ess_threshold, scheme, schedule
+        move or RandomWalk(),
+        most_moves,
+        correlation,
+        cess_fraction,
+        ess_threshold,
+        scheme,
+        schedule,
     )
     return _temperatures(space, num_particles, plan, generator)
 
@@ -320,7 +200,7 @@ def _temperatures(
         point = space.at(space.draw(num_particles, generator=generator))
     check_log_weights(point.log_weight, "annealing")
     lineages = Lineages.start(torch.zeros_like(point.log_weight))
-    way = AnnealingSchedule((), (), ())
+    way = AnnealingSchedule((), (), (), ())
     temperature = 0.0
     step_size = plan.move.first_step_size(point.coordinates.shape[1])
     while temperature < 1.0:
@@ -338,19 +218,27 @@ def _temperatures(
         if has_resampled:
             lineages, ancestors = lineages.resample(plan.scheme, generator)
             point = point.rows(ancestors)
+        limit = plan.most_moves
         if plan.schedule:
             step_size = plan.schedule.step_sizes[len(way.temperatures)]
+            limit = plan.schedule.nums_moves[len(way.temperatures)]
         acceptances, num_divergent = [], 0
-        for _ in range(plan.num_moves):
+        start, correlation = point.coordinates, math.nan
+        weights = lineages.log_weights.softmax(0)
+        for _ in range(limit):
             outcome = plan.move.step(
                 point, space.at, temperature, factor, step_size, generator
             )
             point = outcome.point
             acceptances.append(outcome.acceptance)
             num_divergent += outcome.num_divergent
-            if not plan.schedule:
-                step_size = plan.move.adapted(step_size, outcome.acceptance)
-        way = way.further(temperature, factor, step_size)
+            correlation = _correlation(start, point.coordinates, weights)
+            if plan.schedule:
+                continue
+            step_size = plan.move.adapted(step_size, outcome.acceptance)
+            if correlation <= plan.correlation:
+                break
+        way = way.further(temperature, factor, step_size, len(acceptances))
         yield AnnealingReport(
             temperature,
             totals.log_evidence,
@@ -358,9 +246,30 @@ def _temperatures(
             has_resampled,
             sum(acceptances) / len(acceptances) if acceptances else math.nan,
             num_divergent,
+            correlation,
             way,
             _result(space, point, lineages) if temperature == 1.0 else None,
         )
+
+
+def move_cautions(reports: Sequence[AnnealingReport]) -> tuple[Caution, ...]:
+    """Return a caution if particles hardly moved at some temperatures, else none."""
+    moved = [each for each in reports if each.temperature > 0.0]
+    stuck = [each for each in moved if not each.correlation <= _STUCK]
+    if not stuck:
+        return ()
+    worst = max(each.correlation for each in stuck)
+    most = max(each.schedule.nums_moves[-1] for each in stuck)
+    return (
+        Caution(
+            f"at {len(stuck)} of {len(moved)} temperatures the particles hardly moved:"
+            f" after {most} moves they are correlated {worst:.2f} with where they were",
+            "parts of the posterior that few particles have reached, a second mode say,"
+            " may have a wrong share, and the standard errors do not know of it",
+            "Allow more moves or longer ones, draw more particles, and compare several"
+            " runs with different seeds",
+        ),
+    )
 
 
 def _nothing_left(
@@ -374,6 +283,7 @@ def _nothing_left(
         has_resampled=False,
         acceptance=math.nan,
         num_divergent=0,
+        correlation=math.nan,
         schedule=way,
         result=_result(space, point, lineages),
     )
@@ -428,6 +338,18 @@ def _kept(point: Point, lineages: Lineages, step: float) -> float:
     return math.exp(float(2.0 * first - second))
 
 
+def _correlation(
+    before: Float[Tensor, "particle coordinate"],
+    after: Float[Tensor, "particle coordinate"],
+    weights: Float[Tensor, " particle"],
+) -> float:
+    """Return the largest weighted correlation over coordinates; 1 if none can move."""
+    gap_before, gap_after = before - weights @ before, after - weights @ after
+    spread = ((weights @ gap_before.square()) * (weights @ gap_after.square())).sqrt()
+    found = (weights @ (gap_before * gap_after)) / spread
+    return float(torch.where(spread > 0.0, found, 1.0).max())
+
+
 def _factor(
     point: Point, lineages: Lineages, plan: _Plan, way: AnnealingSchedule
 ) -> Float[Tensor, "coordinate coordinate"]:
@@ -443,7 +365,3 @@ def _result(space: Space, point: Point, lineages: Lineages) -> SmcResult:
         latent_columns(space.target.layout),
     )
     return SmcResult(particles, Lineages(particles.log_weights, lineages.eves.cpu()))
-
-
-def _log_normal(values: Float[Tensor, "particle column"]) -> Float[Tensor, " particle"]:
-    return -0.5 * (values.square() + _LOG_2_PI).sum(1)

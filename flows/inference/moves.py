@@ -11,6 +11,10 @@ particles' covariance, L Lᵀ:
                    accept with min(1, exp(H(c, p) - H(c', p'))),
                    H(c, p) = |p|²/2 - log π(c).
 
+Every particle draws its own share of ε, uniform between 0 and 1, before each move:
+where the density is narrower than the covariance says (a bend, a second mode), full
+steps are refused again and again, short ones are not.
+
 A place where the density is nan is refused and counted as divergent: a leap too far.
 
 References:
@@ -159,7 +163,8 @@ class RandomWalk:
     ) -> MoveOutcome:
         """Return the particles after one move that keeps π at a temperature."""
         noise = _normal_like(point.coordinates, generator)
-        proposed = evaluate(point.coordinates + step_size * noise @ factor.T)
+        step = step_size * _shares(point.log_weight, generator).unsqueeze(1)
+        proposed = evaluate(point.coordinates + step * noise @ factor.T)
         log_ratio = proposed.log_density(temperature) - point.log_density(temperature)
         return _accept(point, proposed, log_ratio, generator)
 
@@ -193,17 +198,18 @@ class Hamiltonian:
     ) -> MoveOutcome:
         """Return the particles after one move that keeps π at a temperature."""
         momentum = _normal_like(point.coordinates, generator)
+        step = step_size * _shares(point.log_weight, generator).unsqueeze(1)
         push = momentum
         place, slope = _with_slope(point.coordinates, evaluate, temperature, factor)
         for _ in range(self.num_leaps):
-            push = push + 0.5 * step_size * slope
+            push = push + 0.5 * step * slope
             place, slope = _with_slope(
-                place.coordinates + step_size * push @ factor.T,
+                place.coordinates + step * push @ factor.T,
                 evaluate,
                 temperature,
                 factor,
             )
-            push = push + 0.5 * step_size * slope
+            push = push + 0.5 * step * slope
         log_ratio = place.log_density(temperature) - point.log_density(temperature)
         kinetic = 0.5 * (momentum.square() - push.square()).sum(1)
         return _accept(point, place, log_ratio + kinetic, generator)
@@ -268,16 +274,17 @@ def _accept(
         )
     is_divergent = log_ratio.isnan()
     probability = torch.where(is_divergent, 0.0, log_ratio.clamp(max=0.0).exp())
-    uniform = torch.rand(
-        probability.shape,
-        dtype=torch.float64,
-        generator=generator,
-        device=probability.device,
-    )
     return MoveOutcome(
-        point.replaced(proposed, uniform < probability),
+        point.replaced(proposed, _shares(probability, generator) < probability),
         float(probability.mean()),
         int(is_divergent.sum()),
+    )
+
+
+def _shares(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return numbers uniform between 0 and 1."""
+    return torch.rand(
+        like.shape, dtype=torch.float64, generator=generator, device=like.device
     )
 
 

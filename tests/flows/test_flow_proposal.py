@@ -17,7 +17,7 @@ from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import InferenceError, ModelError
 from flows.flow_proposal import KINDS, FlowProposal, proposal_of
-from flows.inference.annealing import BaseSpace, FreeSpace, annealed_smc
+from flows.inference.annealing import annealed_smc
 from flows.inference.importance import importance_particles
 from flows.inference.moves import Hamiltonian, RandomWalk
 from flows.inference.resampling import SCHEMES
@@ -26,6 +26,7 @@ from flows.inference.smc import (
     result_of,
     sequential_smc,
 )
+from flows.inference.spaces import BaseSpace, FreeSpace
 from flows.model.density import Model
 
 from ..exact import joint_gaussian
@@ -223,7 +224,7 @@ def test_every_method_and_scheme_gives_the_exact_answer(program, method, scheme)
         move = Hamiltonian(4) if method == "base hmc" else RandomWalk()
         result = result_of(
             annealed_smc(
-                space, 1000, seed=2, scheme=scheme, move=move, num_moves=2,
+                space, 1000, seed=2, scheme=scheme, move=move, most_moves=2,
                 ess_threshold=0.95,
             )
         )  # fmt: skip

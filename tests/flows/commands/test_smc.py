@@ -12,7 +12,7 @@ from .pair import bad, check_answer, good
 @pytest.mark.parametrize(
     "options",
     [
-        ("--num-moves", 2, "--leaps", 4),
+        ("--most-moves", 2, "--leaps", 4),
         ("--move", "random-walk", "--scheme", "residual"),
         ("--proposal", "prior", "--move", "random-walk"),
         ("--proposal", "mixture", "--move", "random-walk"),
@@ -37,7 +37,7 @@ def test_data_far_from_the_model_get_the_answer_and_a_warning(run, tmp_path):
         good(
             "smc", run / "artifact", run / "graph.json", "-o", tmp_path / "p",
             "--observe", "observe3=40", "--observe", "observe4=10",
-            "--num-particles", 1000, "--num-moves", 5, "--json",
+            "--num-particles", 1000, "--leaps", 8, "--json",
         )
     )  # fmt: skip
     check_answer(said, 40.0, 10.0)

@@ -9,11 +9,12 @@ import torch
 from scipy import stats
 
 from flows.errors import InferenceError
-from flows.inference.annealing import BaseSpace, FreeSpace, annealed_smc
+from flows.inference.annealing import annealed_smc, move_cautions
 from flows.inference.importance import importance_particles
 from flows.inference.moves import Hamiltonian, RandomWalk
 from flows.inference.proposal import DefensiveMixture, PriorProposal, ProposalDraw
 from flows.inference.smc import result_of, summarize_smc
+from flows.inference.spaces import BaseSpace, FreeSpace
 
 from .targets import (
     JointDraws,
@@ -94,7 +95,7 @@ def test_with_a_schedule_the_evidence_is_unbiased_over_1000_repetitions(space, m
     """The mean of Z / exact over 1,000 runs of 30 particles is 1 within 4 errors."""
     space, move = SPACES[space](), MOVES[move]
     pilot = list(
-        annealed_smc(space, 500, seed=99, move=move, num_moves=1, cess_fraction=0.5)
+        annealed_smc(space, 500, seed=99, move=move, most_moves=1, cess_fraction=0.5)
     )
     ratios = []
     for seed in range(1000):
@@ -103,7 +104,6 @@ def test_with_a_schedule_the_evidence_is_unbiased_over_1000_repetitions(space, m
             30,
             seed=seed,
             move=move,
-            num_moves=1,
             schedule=pilot[-1].schedule,
         )
         ratios.append(math.exp(result_of(run).log_evidence - LOG_EVIDENCE))
@@ -119,6 +119,28 @@ def test_a_run_along_a_schedule_goes_the_same_way():
     again = list(annealed_smc(space, 50, seed=1, schedule=pilot))[-1].schedule
     assert again.temperatures == pilot.temperatures
     assert again.step_sizes == pilot.step_sizes
+    assert again.nums_moves == pilot.nums_moves
+
+
+def test_particles_move_until_they_have_forgotten_where_they_were():
+    space = SPACES["prior"]()
+    reports = list(annealed_smc(space, 1000, seed=0, move=RandomWalk(), most_moves=200))
+    nums = reports[-1].schedule.nums_moves
+    # A random walk of acceptance 0.3 along three coordinates takes several moves.
+    assert all(3 < num < 60 for num in nums)
+    assert all(report.correlation <= 0.2 for report in reports)
+    assert move_cautions(reports) == ()
+
+
+def test_particles_that_hardly_move_are_said_in_words():
+    space = SPACES["prior"]()
+    reports = list(annealed_smc(space, 300, seed=0, move=RandomWalk(), most_moves=1))
+    assert set(reports[-1].schedule.nums_moves) == {1}
+    (caution,) = move_cautions(reports)
+    assert f"at {len(reports)} of {len(reports)} temperatures" in caution.what
+    assert "after 1 moves" in caution.what
+    reports = list(annealed_smc(space, 300, seed=0, most_moves=0))
+    assert "hardly moved" in move_cautions(reports)[0].what
 
 
 def test_an_observation_where_importance_sampling_fails_gets_the_true_answer():
@@ -258,7 +280,12 @@ def test_a_run_follows_from_its_seed_and_leaves_global_state_alone():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"num_particles": 1}, {"num_moves": -1}, {"cess_fraction": 1.0}],
+    [
+        {"num_particles": 1},
+        {"most_moves": -1},
+        {"correlation": 1.0},
+        {"cess_fraction": 1.0},
+    ],
 )
 def test_numbers_out_of_range_are_refused_at_once(arguments):
     with pytest.raises(ValueError, match="annealing: expected"):
