@@ -202,7 +202,8 @@ def draw_batch(
     log_joint = _standard_normal(auxiliary)
     if model.has_density:
         with torch.no_grad():
-            log_joint = log_joint + model.log_joint_free(free, observed)
+            joint = model.log_joint_free(free, observed)
+        log_joint = log_joint + joint.to(like.device)
     return Batch(
         free=free.to(like),
         auxiliary=auxiliary,

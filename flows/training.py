@@ -17,6 +17,10 @@ J are the result. If J with N and with 2N solver steps part, N is raised.
 A loss or gradient that is not finite takes the run back to the state of its last report
 with half the learning rate, and a report says so.
 
+Several processes may share a run (`ranks.py`): each draws the same batches, takes its
+own rows of each, and the gradients add up, so that the run is that of one process up to
+the order of additions, and may be resumed by another number of processes.
+
 A run is resumed from a `TrainingState`, which holds tensors and plain values only. Two
 runs with equal seeds and iteration budgets are equal bit by bit on one machine,
 interrupted or not.
@@ -32,6 +36,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,6 +65,7 @@ from .losses import (
     symmetric,
     symmetric_path,
 )
+from .ranks import ALONE, Ranks
 from .training_config import TrainingConfig
 
 __all__ = ["Fit", "Report", "TrainingState", "fit", "prepare_structure"]
@@ -135,6 +141,7 @@ def fit(
     state: TrainingState | None = None,
     engine: Callable[[int], Engine] = TorchEngine,
     held_out: TargetModel | None = None,
+    ranks: Ranks = ALONE,
     clock: Callable[[], float] = time.perf_counter,
 ) -> "Fit":
     """An iterator of reports; the flow holds the best weights when it ends.
@@ -148,11 +155,21 @@ def fit(
             to be continued.
         engine: makes the training engine of a number of steps.
         held_out: draws that certify the flow; the model's own if None.
+        ranks: the processes that share the rows of each batch.
         clock: seconds, for the budget.
 
     Raises:
-        ValueError: if the objective needs a density that the model has not.
+        ValueError: if the objective needs a density that the model has not, or there
+            are more processes than rows of a batch.
     """
+    least = min(
+        config.batch_size, config.final_batch_size, config.warm_start_batch_size
+    )
+    if least < ranks.size:
+        raise ValueError(
+            f"batch_size: fewer rows than processes; expected at least {ranks.size}; "
+            f"got {least}"
+        )
     if config.objective != "forward" and not model.has_density:
         raise ValueError(
             "objective: the model has draws but no density; expected forward; "
@@ -166,6 +183,7 @@ def fit(
         state=state,
         engine=engine,
         held_out=model if held_out is None else held_out,
+        ranks=ranks,
         clock=clock,
     )
 
@@ -199,15 +217,17 @@ class Fit(Iterator[Report]):
         state: TrainingState | None,
         engine: Callable[[int], Engine],
         held_out: TargetModel,
+        ranks: Ranks,
         clock: Callable[[], float],
     ) -> None:
         self._model = model
+        self._ranks = ranks
         self._held_out = held_out
         self._flow = flow
         self._config = config
         self._seed = seed
         self._make_engine = engine
-        self._clock = clock
+        self._clock = partial(ranks.shared, clock)
         self._device = flow.normalisation.shift.device
         self._generator = torch.Generator().manual_seed(seed)
         self._weights = _FlatWeights(flow)
@@ -227,7 +247,7 @@ class Fit(Iterator[Report]):
             "best_seconds": 0.0,
             "status": "",
         }
-        started = clock()
+        started = self._clock()
         if state is None:
             draws = model.sample(config.normalisation_draws, generator=self._generator)
             free = model.unconstrain(draws.latents)[0]
@@ -235,7 +255,8 @@ class Fit(Iterator[Report]):
             self._weights.restart()
         else:
             self._restore(state)
-        self._values["seconds"] += clock() - started
+        self._restore(ranks.shared(self._take_snapshot))
+        self._values["seconds"] += self._clock() - started
         self._snapshot = self._take_snapshot()
 
     def state(self) -> TrainingState:
@@ -300,7 +321,9 @@ class Fit(Iterator[Report]):
         if values["phase"] != "training":
             return None, ""
         engine = self._make_engine(values["num_steps"])
-        bias = solver_bias(self._model, self._flow, batch, engine)
+        bias = self._ranks.shared(
+            lambda: solver_bias(self._model, self._flow, batch, engine)
+        )
         return bias.difference, self._raised_steps(bias, bias.fine)
 
     def _raised_steps(self, bias: SolverBias, nats: float) -> str:
@@ -350,28 +373,35 @@ class Fit(Iterator[Report]):
         """One step of Adam; returns the loss, nan if the gradient is not finite."""
         weights, values = self._weights, self._values
         weights.gradient.zero_()
+        count = batch.free.shape[0]
+        first, last = (
+            count * rank // self._ranks.size
+            for rank in (self._ranks.rank, self._ranks.rank + 1)
+        )
+        own = batch.rows(first, last)
         if values["phase"] == "warm start":
-            count = batch.free.shape[0]
             times = torch.rand(count, generator=self._generator).to(batch.free)
-            loss = flow_matching(self._flow, batch, times).mean()
+            terms = flow_matching(self._flow, own, times[first:last])
         else:
             engine = self._make_engine(values["num_steps"])
-            loss = self._objective(engine)(
-                self._model, self._flow, batch, engine=engine
-            ).mean()
+            terms = self._objective(engine)(self._model, self._flow, own, engine=engine)
+        share = terms.sum() / count
+        loss = share.detach().clone()
+        self._ranks.sum_(loss)
         if not torch.isfinite(loss):
             return math.nan
         try:
-            loss.backward()  # type: ignore[no-untyped-call]
+            share.backward()  # type: ignore[no-untyped-call]
         except AssertionError:  # torchdiffeq: the adjoint solve gave up
-            return math.nan
+            weights.gradient.fill_(torch.nan)
+        self._ranks.sum_(weights.gradient)
         norm = float(weights.gradient.norm())
         if not math.isfinite(norm):
             return math.nan
         values["adam_steps"] += 1
         clip = min(1.0, self._config.gradient_clip / max(norm, 1e-30))
         weights.step(rate, clip, values["adam_steps"], self._config.average)
-        return float(loss.detach())
+        return float(loss)
 
     def _objective(self, engine: Engine) -> Callable[..., Tensor]:
         """The loss whose gradient is followed."""
@@ -459,35 +489,14 @@ class Fit(Iterator[Report]):
         values, config = self._values, self._config
         averaged = copy.deepcopy(self._flow)
         _load_flat(averaged, self._average)
-        # the same draws each time, apart from those of training
-        generator = torch.Generator().manual_seed(self._seed + 1_000_003)
-        value: Estimate
-        if self._model.has_density:
-            certified = certify(
-                self._held_out,
-                averaged,
-                config.certify_draws,
-                generator=generator,
-                tolerance=config.tolerance,
-            )
-            value = certified.symmetric
-            ess = self._ess(averaged, generator)
-            measured: dict[str, Any] = {"certified": certified, "ess": ess}
-        else:
-            value = certify_forward(
-                self._held_out,
-                averaged,
-                config.certify_draws,
-                generator=generator,
-                tolerance=config.tolerance,
-            )
-            measured = {"certified_forward": value}
-        sample = draw_batch(
-            self._model, averaged, config.certify_draws // 2, generator=generator
-        )
-        engine = self._make_engine(values["num_steps"])
-        bias = solver_bias(self._model, averaged, sample, engine)
-        measured["bias"] = bias.difference
+        found = self._ranks.shared(lambda: self._measured(averaged))
+        value, bias = found.value, found.bias
+        measured: dict[str, Any] = {
+            "certified": found.certified,
+            "certified_forward": None if found.certified else value,
+            "ess": found.ess,
+            "bias": bias.difference,
+        }
         values["certifications"] = 1 + max(
             values["certifications"],
             int(self._progress(seconds()) * config.num_certifications)
@@ -505,6 +514,37 @@ class Fit(Iterator[Report]):
         if end:
             return self._finish(seconds, end, loss, rate, **measured)
         return self._report(seconds, status, loss, rate, **measured)
+
+    def _measured(self, averaged: ConditionalFlow) -> "_Measured":
+        """Measures the averaged weights, on the same draws each time."""
+        config = self._config
+        # apart from the draws of training
+        generator = torch.Generator().manual_seed(self._seed + 1_000_003)
+        certified = ess = None
+        if self._model.has_density:
+            certified = certify(
+                self._held_out,
+                averaged,
+                config.certify_draws,
+                generator=generator,
+                tolerance=config.tolerance,
+            )
+            value = certified.symmetric
+            ess = self._ess(averaged, generator)
+        else:
+            value = certify_forward(
+                self._held_out,
+                averaged,
+                config.certify_draws,
+                generator=generator,
+                tolerance=config.tolerance,
+            )
+        sample = draw_batch(
+            self._model, averaged, config.certify_draws // 2, generator=generator
+        )
+        engine = self._make_engine(self._values["num_steps"])
+        bias = solver_bias(self._model, averaged, sample, engine)
+        return _Measured(value, certified, ess, bias)
 
     def _ess(
         self, averaged: ConditionalFlow, generator: torch.Generator
@@ -611,6 +651,23 @@ class Fit(Iterator[Report]):
         )
         self._generator.set_state(state.tensors["generator"].cpu())
         self._values = dict(state.values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What a certification found.
+
+    Args:
+        value: certified J, or forward KL of a model without density.
+        certified: J with its two directions, if there is a density.
+        ess: median ESS / N, if it was measured.
+        bias: of the training solver.
+    """
+
+    value: Estimate
+    certified: SymmetricEstimate | None
+    ess: float | None
+    bias: SolverBias
 
 
 class _FlatWeights:

@@ -31,13 +31,14 @@ EngineFactory = Callable[[int], Engine]
 
 
 def choose_engine(
-    name: str, *, on_compile: Callable[[], None] | None = None
+    name: str, *, on_compile: Callable[[], None] | None = None, processes: int = 1
 ) -> EngineFactory:
     """Return what makes the training engine of a name.
 
     Args:
         name: One of `ENGINES`.
         on_compile: Called if a kernel has to be compiled first, which takes a while.
+        processes: How many processes share the processors of this machine.
 
     Raises:
         ValueError: If there is no such engine, or it cannot be used here.
@@ -57,5 +58,5 @@ def choose_engine(
     fused = import_module(".fused", __package__)
     fused.warm_up(on_compile)
     # Results do not depend on the number of threads.
-    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
     return partial(fused.FusedEngine, num_threads=threads)

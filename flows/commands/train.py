@@ -5,13 +5,15 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import torch
 from rich.progress import Progress, TaskID
 
 from daphne_bridge.command_line import guarded, print_json
@@ -19,10 +21,11 @@ from daphne_bridge.graph import Graph
 from daphne_bridge.inversion import invert
 
 from ..artifact import MANIFEST, Artifact
+from ..board import board_for, check_board
 from ..checkpoint import RunKey, load_checkpoint, save_checkpoint, training_folder
 from ..cnf.engines import ENGINES, EngineFactory, choose_engine
 from ..cnf.flow import ConditionalFlow, build_flow
-from ..cnf.structure import build_structure
+from ..cnf.structure import Structure, build_structure
 from ..command_input import (
     PATH,
     SEED,
@@ -38,7 +41,8 @@ from ..folders import check_folder_place, write_file
 from ..model.data_backed import DataBackedModel
 from ..model.density import Model
 from ..patches import DIGITS, latent_arrays, split_rows
-from ..training import Fit, Report, fit, prepare_structure
+from ..ranks import Ranks, joined_ranks, local_rank, local_size
+from ..training import Fit, Report, TrainingState, fit, prepare_structure
 from ..training_config import (
     MOST_NUISANCES,
     OBJECTIVES,
@@ -85,6 +89,17 @@ _SECONDS_BETWEEN_CHECKPOINTS = 5.0
     show_default=True,
     help="What solves the flow in training.",
 )
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where the flow is trained: cpu, cuda or cuda:N.",
+)
+@click.option(
+    "--tensorboard",
+    type=PATH,
+    help="Also log into this folder for TensorBoard (extra `tensorboard`).",
+)
 @json_option
 @guarded
 def train(
@@ -97,6 +112,8 @@ def train(
     objective: str | None,
     latents_from: str | None,
     engine: str,
+    device: str,
+    tensorboard: Path | None,
     *,
     resume: bool,
     as_json: bool,
@@ -111,44 +128,46 @@ def train(
         settings = replace(settings, augment=augment)
     if objective is not None:
         settings = replace(settings, objective=objective)
-    checked = load_graph(graph)
-    model = load_model(checked)
-    check_folder_place(output, marker=MANIFEST)
-    target = _target(model, latents_from, settings)
-    flow = _new_flow(checked, target.training, settings, seed)
-    resolved = {**settings.as_mapping(), **target.origin}
-    key = RunKey(checked.digest, seed, resolved)
-    folder = training_folder(output)
-    state = None
-    if resume and (folder / _CHECKPOINT).exists():
-        state = load_checkpoint(folder / _CHECKPOINT, key)
-    elif resume:
-        click.echo(f"{folder}: no checkpoint, starting anew", err=True)
-    run = fit(
-        target.training,
-        flow,
-        settings,
-        seed=seed,
-        state=state,
-        engine=_engine(engine),
-        held_out=target.held_out,
-    )
-    folder.mkdir(exist_ok=True)
-    write_file(folder / _CONFIG, _toml(settings.as_mapping()).encode())
-    last = _train(run, key, folder, resumed=state is not None, quiet=as_json)
-    flow.load_state_dict(run.best_state_dict())
-    has_density = target.training.has_density
-    metrics = _metrics(run, last, has_density=has_density)
-    artifact = Artifact.from_flow(
-        flow,
-        checked,
-        model.layout,
-        seed=seed,
-        config=resolved,
-        metrics=metrics,
-        without_density=target.without_density,
-    )
-    artifact.save(output)
+    with joined_ranks() as ranks:
+        checked = load_graph(graph)
+        model = load_model(checked)
+        check_folder_place(output, marker=MANIFEST)
+        if tensorboard is not None:
+            check_board(tensorboard)
+        place = _device(device)
+        make_engine = _engine(engine, place)
+        target = _target(model, latents_from, settings)
+        resolved = {**settings.as_mapping(), **target.origin}
+        key = RunKey(checked.digest, seed, resolved)
+        folder = training_folder(output)
+        state = ranks.shared(lambda: _checkpoint(folder, key) if resume else None)
+        structure = ranks.shared(lambda: _structure(checked, target, settings, seed))
+        flow = build_flow(structure, settings.flow, seed=seed).to(place)
+        run = _fit(target, flow, settings, seed, state, make_engine, ranks)
+        if ranks.rank > 0:
+            for _ in run:
+                pass
+            return
+        folder.mkdir(exist_ok=True)
+        write_file(folder / _CONFIG, _toml(settings.as_mapping()).encode())
+        board = nullcontext() if tensorboard is None else board_for(tensorboard)
+        with board as add:
+            last = _train(
+                run, key, folder, resumed=state is not None, quiet=as_json, add=add
+            )
+        flow.load_state_dict(run.best_state_dict())
+        has_density = target.training.has_density
+        metrics = _metrics(run, last, has_density=has_density)
+        artifact = Artifact.from_flow(
+            flow,
+            checked,
+            model.layout,
+            seed=seed,
+            config=resolved,
+            metrics=metrics,
+            without_density=target.without_density,
+        )
+        artifact.save(output)
     if as_json:
         print_json({"ok": True, "output": str(output), "metrics": metrics})
     else:
@@ -161,6 +180,37 @@ def train(
             f"{output}: {figure} nats after {metrics['iterations']} iterations, "
             f"{metrics['seconds']:.0f} s"
         )
+
+
+def _checkpoint(folder: Path, key: RunKey) -> TrainingState | None:
+    if (folder / _CHECKPOINT).exists():
+        return load_checkpoint(folder / _CHECKPOINT, key)
+    click.echo(f"{folder}: no checkpoint, starting anew", err=True)
+    return None
+
+
+def _device(name: str) -> torch.device:
+    """Return the device of a name; with several processes each its own GPU.
+
+    Raises:
+        FlowsError: If there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and device.index is None and count:
+        device = torch.device("cuda", local_rank() % count)
+    is_there = device.type == "cpu" or (
+        device.type == "cuda" and (device.index or 0) < count
+    )
+    if not is_there:
+        known = ["cpu", *(f"cuda:{number}" for number in range(count))]
+        raise FlowsError(
+            Problem("--device", "no such device here", ", ".join(known), name)
+        )
+    return device
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,34 +270,75 @@ def _target(model: Model, source: str | None, settings: TrainingConfig) -> _Targ
     )
 
 
-def _engine(name: str) -> EngineFactory:
+def _engine(name: str, device: torch.device) -> EngineFactory:
     def say() -> None:
         click.echo("compiling the training kernel, once on this machine", err=True)
 
+    if device.type != "cpu":
+        if name == "fused":
+            raise FlowsError(
+                Problem(
+                    "--engine fused",
+                    "the fused kernel runs on the CPU only",
+                    "--engine torch",
+                    f"--device {device}",
+                )
+            )
+        name = "torch" if name == "auto" else name
     try:
-        return choose_engine(name, on_compile=say)
+        return choose_engine(name, on_compile=say, processes=local_size())
     except ValueError as error:
         raise FlowsError(problem_of(str(error))) from None
 
 
-def _new_flow(
-    graph: Graph, model: Model | DataBackedModel, settings: TrainingConfig, seed: int
-) -> ConditionalFlow:
+def _structure(
+    graph: Graph, target: _Target, settings: TrainingConfig, seed: int
+) -> Structure:
+    model = target.training
     try:
         auxiliary = nuisances(settings.augment, model.layout)
     except ConfigurationError as error:
         raise FlowsError(*(problem_of(text) for text in error.problems)) from None
-    structure = prepare_structure(
+    return prepare_structure(
         model,
         build_structure(invert(graph), model.layout, auxiliary),
         num_draws=settings.normalisation_draws,
         seed=seed,
     )
-    return build_flow(structure, settings.flow, seed=seed)
+
+
+def _fit(
+    target: _Target,
+    flow: ConditionalFlow,
+    settings: TrainingConfig,
+    seed: int,
+    state: TrainingState | None,
+    engine: EngineFactory,
+    ranks: Ranks,
+) -> Fit:
+    try:
+        return fit(
+            target.training,
+            flow,
+            settings,
+            seed=seed,
+            state=state,
+            engine=engine,
+            held_out=target.held_out,
+            ranks=ranks,
+        )
+    except ValueError as error:
+        raise FlowsError(problem_of(str(error))) from None
 
 
 def _train(
-    run: Fit, key: RunKey, folder: Path, *, resumed: bool, quiet: bool
+    run: Fit,
+    key: RunKey,
+    folder: Path,
+    *,
+    resumed: bool,
+    quiet: bool,
+    add: Callable[[Report], None] | None,
 ) -> Report | None:
     """Run a fit to its end with checkpoints, a log and a progress bar."""
     log = folder / _LOG
@@ -266,6 +357,8 @@ def _train(
                 last = report
                 lines.write(json.dumps(_report_json(report)) + "\n")
                 lines.flush()
+                if add is not None:
+                    add(report)
                 _show_report(progress, task, report)
                 if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                     save_checkpoint(run.state(), key, folder / _CHECKPOINT)

@@ -175,3 +175,23 @@ def test_rows_that_fit_no_latent_are_refused_before_any_file(folder, arrays, sen
     )  # fmt: skip
     assert sentence in said
     assert not (folder / "artifact.training").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta"])
+def test_a_device_that_is_not_there_is_refused(folder, device):
+    said = train(folder, "--device", device, caller=bad)
+    assert "--device: no such device here; expected cpu" in said
+    assert f"got {device}" in said
+    assert not (folder / "artifact.training").exists()
+
+
+@pytest.mark.cuda
+def test_a_flow_is_trained_on_a_gpu(folder):
+    train(folder, "--device", "cuda")
+    metrics = json.loads((folder / "artifact" / "manifest.json").read_text())[
+        "training"
+    ]
+    assert metrics["metrics"]["best_j"] < 0.1
+    assert "--engine fused" in train(
+        folder, "--device", "cuda", "--engine", "fused", caller=bad
+    )
