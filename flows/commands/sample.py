@@ -1,6 +1,6 @@
 """This file is `daphne-flows sample`: data become weighted particles."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.document import (
+    NodeNames,
+    format_document,
+    load_document,
+    parse_document,
+)
+from daphne_bridge.graph import Graph
 
 from ..artifact import Artifact
 from ..command_input import (
@@ -36,6 +43,7 @@ from ..exchange import (
 )
 from ..flow_proposal import proposal_of
 from ..folders import new_folder
+from ..inference.cluster import check_cluster, cluster_importance_sample
 from ..inference.diagnostics import Caution, summarize
 from ..inference.importance import (
     ImportanceReport,
@@ -71,15 +79,21 @@ _FIGURES_OF_WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What decides the draws of a data set."""
+    """What decides the draws of a data set; it travels to workers.
 
-    artifact: Path
-    graph: Path
+    The document is text and its nodes' labels: a graph of deep expressions does not
+    travel.
+    """
+
+    artifact: Artifact
+    document: str
+    labels: Mapping[str, str]
     kind: str
     mixture_weight: float
     num_particles: int
     target_ess: float | None
     num_workers: int
+    cluster: str | None
     weighted: bool
 
 
@@ -125,6 +139,11 @@ class _Plan:
     help="Processes that draw.",
 )
 @click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Dask scheduler, tcp://host:port, whose workers draw instead.",
+)
+@click.option(
     "--unweighted",
     is_flag=True,
     help="The flow's own draws, for latents that have no density.",
@@ -144,6 +163,7 @@ def sample(
     num_draws: int | None,
     formats: tuple[str, ...],
     num_workers: int,
+    cluster: str | None,
     *,
     unweighted: bool,
     as_json: bool,
@@ -158,7 +178,15 @@ def sample(
     model = load_model(checked)
     check_formats(formats)
     if unweighted:
-        _refuse_beside_unweighted(kind, target_ess, num_draws, formats, num_workers)
+        _refuse_beside_unweighted(
+            kind, target_ess, num_draws, formats, num_workers, cluster
+        )
+    if cluster is not None:
+        check_cluster()
+        if num_workers > 1:
+            raise FlowsError(
+                Problem("--cluster", "stands beside --workers", "one of both")
+            )
     if observe and data_sets is not None:
         raise FlowsError(
             Problem("--observe", "stands beside --observations", "one of both")
@@ -167,15 +195,18 @@ def sample(
         [observations(observe)] if data_sets is None else load_observations(data_sets)
     )
     data = [model.observation(row) for row in rows]
-    Artifact.load(artifact).flow_for(checked, model.layout, weighted=not unweighted)
+    loaded = Artifact.load(artifact)
+    loaded.flow_for(checked, model.layout, weighted=not unweighted)
     plan = _Plan(
-        artifact=artifact,
-        graph=graph,
+        artifact=loaded,
+        document=format_document(load_document(graph)),
+        labels=checked.labels,
         kind=kind,
         mixture_weight=mixture_weight,
         num_particles=num_particles,
         target_ess=target_ess,
         num_workers=num_workers,
+        cluster=cluster,
         weighted=not unweighted,
     )
     summaries: list[dict[str, Any]] = []
@@ -235,6 +266,7 @@ def _refuse_beside_unweighted(
     num_draws: int | None,
     formats: tuple[str, ...],
     num_workers: int,
+    cluster: str | None,
 ) -> None:
     """Raise if an option stands beside --unweighted that needs weights or a prior."""
     for option, is_there in (
@@ -243,6 +275,7 @@ def _refuse_beside_unweighted(
         ("--draws", num_draws is not None),
         ("--format netcdf", "netcdf" in formats),
         ("--workers", num_workers > 1),
+        ("--cluster", cluster is not None),
     ):
         if is_there:
             raise FlowsError(
@@ -272,6 +305,10 @@ def _reports(
     plan: _Plan, model: Model, observed: Float[Tensor, " observed"], seed: int
 ) -> Iterator[ImportanceReport]:
     make = partial(_sampler, plan, observed.tolist())
+    if plan.cluster is not None:
+        return cluster_importance_sample(
+            make, model.layout, plan.num_particles, seed=seed, address=plan.cluster
+        )
     if plan.num_workers == 1:
         sampler = make()
         if not plan.weighted:
@@ -295,12 +332,11 @@ def _reports(
 
 
 def _sampler(plan: _Plan, observed: list[float]) -> Sampler:
-    """Return what draws, made anew from the files: a worker has nothing else."""
-    graph = load_graph(plan.graph)
+    """Return what draws, made anew from the plan."""
+    document = parse_document(plan.document)
+    graph = Graph.from_document(document, NodeNames(labels=plan.labels))
     model = load_model(graph)
-    flow = Artifact.load(plan.artifact).flow_for(
-        graph, model.layout, weighted=plan.weighted
-    )
+    flow = plan.artifact.flow_for(graph, model.layout, weighted=plan.weighted)
     proposal = proposal_of(plan.kind, flow, model, mixture_weight=plan.mixture_weight)
     data = torch.tensor(observed, dtype=model.dtype, device=model.device)
     return Sampler(model, proposal, data)

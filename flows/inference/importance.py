@@ -26,6 +26,7 @@ from .proposal import Proposal, ProposalDraw, Target
 from .weights import WeightTotals, check_log_weights
 
 __all__ = [
+    "BATCH_SIZE",
     "ImportanceReport",
     "batch_generator",
     "importance_batch",
@@ -35,7 +36,8 @@ __all__ = [
     "unweighted_sample",
 ]
 
-_BATCH_SIZE = 10_000
+BATCH_SIZE = 10_000
+"""Particles drawn at once unless another number is asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +135,7 @@ def importance_sample(
     num_particles: int,
     *,
     seed: int,
-    batch_size: int = _BATCH_SIZE,
+    batch_size: int = BATCH_SIZE,
 ) -> Iterator[ImportanceReport]:
     """Yield the particles batch by batch, with the totals so far.
 
@@ -167,7 +169,7 @@ def unweighted_sample(
     num_particles: int,
     *,
     seed: int,
-    batch_size: int = _BATCH_SIZE,
+    batch_size: int = BATCH_SIZE,
 ) -> Iterator[ImportanceReport]:
     """Yield the draws of `importance_sample` with log weights 0: those of the proposal.
 
@@ -192,7 +194,7 @@ def importance_particles(
     num_particles: int,
     *,
     seed: int,
-    batch_size: int = _BATCH_SIZE,
+    batch_size: int = BATCH_SIZE,
 ) -> Particles:
     """Return all particles of `importance_sample` as one set."""
     reports = importance_sample(

@@ -2,6 +2,12 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -130,3 +136,54 @@ def test_wrong_data_sets_are_refused(run, tmp_path):
     said = bad(*arguments, "--observations", tmp_path / "d.csv", *both)
     assert "one of both" in said
     assert [each.name for each in tmp_path.iterdir()] == ["d.csv"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the cluster's own sockets
+def test_a_cluster_draws_what_this_process_draws(run, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = ("--num-particles", 20_000)
+    one = sampled(run, tmp_path / "a", *options)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=2, dashboard_address=":0"
+    ) as cluster:
+        address = cluster.scheduler_address
+        two = sampled(run, tmp_path / "b", *options, "--cluster", address)
+    assert one == two
+    names = [tmp_path / each / "particles.npz" for each in "ab"]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_a_cluster_that_is_not_there_is_refused(run, tmp_path):
+    pytest.importorskip("distributed")
+    arguments = ("sample", run / "artifact", run / "graph.json", "-o", tmp_path / "p")
+    address = ("--cluster", "nonsense://x")
+    assert "no scheduler answers" in bad(*arguments, *address)
+    assert "one of both" in bad(*arguments, *address, "--workers", 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_all_workers_without_a_traceback(run, tmp_path):
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "flows", "sample", run / "artifact",
+            run / "graph.json", "-o", tmp_path / "p", "--workers", "2",
+            "--num-particles", "10000000",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+        # A test run in the background inherits interrupts that are ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < end:
+        time.sleep(0.05)
+    # Workers are starting now: the worst moment for a key that reaches all of them.
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.rstrip().endswith("interrupted")
+    assert list(tmp_path.iterdir()) == []
