@@ -171,5 +171,13 @@ def _has_symbol(value: Any) -> bool:
 
 def _fresh(analyser: Analyser, stem: str) -> str:
     """Return a name for a let that nothing in the program has."""
-    taken = analyser.place.scope.names() | analyser.by_name.keys() | analyser.reserved
-    return next(n for n in (f"{stem}{i}" for i in count()) if n not in taken)
+    names = (f"{stem}{i}" for i in count())
+    look_up, others = (
+        analyser.place.scope.look_up,
+        (analyser.by_name, analyser.reserved),
+    )
+    return next(
+        name
+        for name in names
+        if look_up(name) is None and not any(name in taken for taken in others)
+    )
