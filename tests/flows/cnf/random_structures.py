@@ -37,7 +37,12 @@ def random_field(structure: Structure, seed: int, config: FieldConfig) -> Vector
 CASES = {
     "scalars": (0, False, FieldConfig(hidden=4, last_layer_scale=1.0)),
     "cliques": (2, False, FieldConfig(hidden=0, last_layer_scale=1.0)),
-    "residual": (1, False, FieldConfig(hidden=5, residual=True, last_layer_scale=1.0)),
+    "residual": (0, False, FieldConfig(hidden=4, residual=True, last_layer_scale=1.0)),
+    "residual cliques": (
+        1,
+        False,
+        FieldConfig(hidden=5, residual=True, last_layer_scale=1.0),
+    ),
     "vectors": (1, True, FieldConfig(hidden=4, residual=True, last_layer_scale=1.0)),
     "two layers": (0, True, FieldConfig(layers=2, hidden=3, last_layer_scale=1.0)),
 }
