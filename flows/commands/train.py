@@ -56,6 +56,7 @@ __all__ = ["train"]
 _CHECKPOINT = "checkpoint.safetensors"
 _LOG = "log.jsonl"
 _CONFIG = "config.toml"
+_OWN_FILES = (_CHECKPOINT, _LOG, _CONFIG, ".*.part")
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
@@ -132,6 +133,8 @@ def train(
         checked = load_graph(graph)
         model = load_model(checked)
         check_folder_place(output, marker=MANIFEST)
+        folder = training_folder(output)
+        check_folder_place(folder, marker=_CONFIG, own=_OWN_FILES)
         if tensorboard is not None:
             check_board(tensorboard)
         place = _device(device)
@@ -139,7 +142,6 @@ def train(
         target = _target(model, latents_from, settings)
         resolved = {**settings.as_mapping(), **target.origin}
         key = RunKey(checked.digest, seed, resolved)
-        folder = training_folder(output)
         state = ranks.shared(lambda: _checkpoint(folder, key) if resume else None)
         structure = ranks.shared(lambda: _structure(checked, target, settings, seed))
         flow = build_flow(structure, settings.flow, seed=seed).to(place)

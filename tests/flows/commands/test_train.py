@@ -87,6 +87,24 @@ def test_nuisances_of_no_latent_are_refused_before_any_file(folder):
     assert not (folder / "artifact.training").exists()
 
 
+@pytest.mark.parametrize("kind", ["file", "link", "folder", "folder with config"])
+def test_something_else_beside_the_artifact_is_refused_before_any_work(folder, kind):
+    place = folder / "artifact.training"
+    if kind == "file":
+        place.write_text("precious")
+    elif kind == "link":
+        place.symlink_to(folder / "graph.json")
+    else:
+        place.mkdir()
+        (place / "thesis.tex").write_text("precious")
+    if kind == "folder with config":
+        (place / "config.toml").write_text("")
+    before = sorted(each.name for each in folder.rglob("*"))
+    said = train(folder, caller=bad)
+    assert "artifact.training: something else is in this place" in said
+    assert sorted(each.name for each in folder.rglob("*")) == before
+
+
 @pytest.fixture
 def rows(tmp_path):
     """Rows of `a`, normal around -3 with deviation 0.5, in place of its prior."""
