@@ -3,12 +3,13 @@
 Beside an artifact ARTIFACT stands the folder ARTIFACT.training:
 
 - `checkpoint.safetensors`: the tensors of `training.TrainingState`; its plain values,
-  the model's digest, the seed and the configuration are text in the file's metadata.
-  One file, written whole or not at all.
+  the model's digest, the seed and the configuration are text in the file's metadata,
+  with a checksum of everything. One file, written whole or not at all.
 - `log.jsonl`: one report per line.
 - `config.toml`: the configuration as resolved.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from .errors import ArtifactError, Problem
 from .folders import read_file, write_file
@@ -24,7 +27,7 @@ from .training import TrainingState
 
 __all__ = ["RunKey", "load_checkpoint", "save_checkpoint", "training_folder"]
 
-_FORMAT = "daphne-flows checkpoint 1"
+_FORMAT = "daphne-flows checkpoint 2"
 _LIMIT = 8 * 2**30
 
 
@@ -57,7 +60,10 @@ def save_checkpoint(state: TrainingState, key: RunKey, path: Path) -> None:
         "config": json.dumps(key.config),
         "values": json.dumps(state.values),
     }
-    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    tensors = {
+        name: tensor.cpu().contiguous() for name, tensor in state.tensors.items()
+    }
+    metadata["checksum"] = _checksum(metadata, tensors)
     write_file(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -78,6 +84,8 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
         tensors = safetensors.torch.load(content)
         if metadata.get("format") != _FORMAT:
             raise ValueError("another format")
+        if metadata.pop("checksum", "") != _checksum(metadata, tensors):
+            raise ValueError("the checksum differs")
         stored = RunKey(
             metadata["digest"],
             json.loads(metadata["seed"]),
@@ -108,6 +116,15 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
                 )
             )
     return TrainingState(tensors, values)
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _shown(mine: Any, theirs: Any) -> tuple[str, str]:
