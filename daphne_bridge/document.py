@@ -9,7 +9,6 @@ document's names.
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .deep_json import JsonError, dumps, loads
 from .errors import DocumentError, Problem
+from .files import new_file
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
@@ -216,37 +216,13 @@ def read_text(path: Path, what: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: beside its place, then renamed.
+    """Write a file whole or not at all.
 
     Raises:
         DocumentError: If the folder does not exist or cannot be written.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        # Renaming over a device or a link would destroy it.
-        raise DocumentError(
-            Problem(str(path), "this is no plain file", "a new or plain file")
-        )
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise DocumentError(
-            Problem(
-                str(path),
-                f"cannot be written: {error.strerror}",
-                "a place in an existing folder",
-            )
-        ) from None
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise DocumentError(
-            Problem(str(path), f"cannot be written: {error.strerror}")
-        ) from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with new_file(path, DocumentError) as file:
+        file.write(text.encode())
 
 
 def load_document(path: str | os.PathLike[str]) -> GraphDocument:

@@ -18,12 +18,12 @@ Every file is whole or not there.
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -204,9 +204,8 @@ def _save_netcdf(
             "observed_data": dict(summary["observed"]),
         }
     )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        tree.to_netcdf(beside, engine="h5netcdf")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    # HDF5 locks its file itself, so it gets one of its own.
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        made = Path(scratch) / path.name
+        tree.to_netcdf(made, engine="h5netcdf")
+        write_file(path, made.read_bytes())

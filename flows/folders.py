@@ -1,13 +1,11 @@
 """This file puts files and folders in their place, whole or not at all.
 
-A file is written beside its place, flushed to disk and renamed; a folder is filled
-beside its place and swapped in. Whoever is killed in between leaves the old content or
-the new one, and at most a hidden sibling that the next call removes.
+A file is written as `daphne_bridge.files` does; a folder is filled beside its place and
+swapped in. Whoever is killed in between leaves the old content or the new one, and at
+most a hidden sibling that the next call removes.
 """
 
 import ctypes
-import fcntl
-import glob
 import os
 import shutil
 import stat
@@ -17,13 +15,22 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
+from daphne_bridge import files
+from daphne_bridge.files import (
+    PART,
+    cannot_write,
+    check_writable,
+    locked,
+    new_file,
+    prefix_beside,
+    remove_abandoned,
+)
+
 from .errors import ArtifactError, Problem
 
 # Of the Linux call renameat2: paths as they are, and both names swap in one step.
 _HERE = -100
 _RENAME_EXCHANGE = 2
-
-_PART = ".part"
 
 __all__ = [
     "check_file_place",
@@ -33,16 +40,6 @@ __all__ = [
     "write_file",
     "write_folder",
 ]
-
-
-def _fail(path: Path, error: OSError) -> ArtifactError:
-    return ArtifactError(
-        Problem(
-            str(path),
-            f"cannot be written: {error.strerror}",
-            "a place in an existing folder",
-        )
-    )
 
 
 def read_file(path: Path, what: str, *, limit: int) -> bytes:
@@ -84,26 +81,8 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         ArtifactError: If the place cannot be written.
     """
-    check_file_place(path)
-    try:
-        _remove_abandoned(path)
-        handle, temporary = tempfile.mkstemp(
-            prefix=_prefix(path), suffix=_PART, dir=path.parent
-        )
-    except OSError as error:
-        raise _fail(path, error) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise _fail(path, error) from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with new_file(path, ArtifactError) as file:
+        file.write(content)
 
 
 def check_file_place(path: Path) -> None:
@@ -112,15 +91,7 @@ def check_file_place(path: Path) -> None:
     Raises:
         ArtifactError: If its folder is missing, or something else is in the place.
     """
-    try:
-        # Renaming over a device or a link would destroy it.
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            raise ArtifactError(
-                Problem(str(path), "this is no plain file", "a new or plain file")
-            )
-        _check_writable(path)
-    except OSError as error:
-        raise _fail(path, error) from None
+    files.check_file_place(path, ArtifactError)
 
 
 @contextmanager
@@ -143,11 +114,11 @@ def new_folder(
     """
     check_folder_place(path, marker=marker, own=own)
     try:
-        _remove_abandoned(path)
+        remove_abandoned(path)
         temporary = Path(
-            tempfile.mkdtemp(prefix=_prefix(path), suffix=_PART, dir=path.parent)
+            tempfile.mkdtemp(prefix=prefix_beside(path), suffix=PART, dir=path.parent)
         )
-        with _locked(temporary):
+        with locked(temporary):
             try:
                 temporary.chmod(0o755)
                 yield temporary
@@ -158,7 +129,7 @@ def new_folder(
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise _fail(path, error) from None
+        raise ArtifactError(cannot_write(path, error)) from None
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], *, marker: str) -> None:
@@ -199,50 +170,9 @@ def check_folder_place(
                         strange[0] if path.is_dir() and strange else "",
                     )
                 )
-        _check_writable(path)
+        check_writable(path, ArtifactError)
     except OSError as error:
-        raise _fail(path, error) from None
-
-
-def _check_writable(path: Path) -> None:
-    """Make a file beside a place and remove it, which no look at rights can replace."""
-    if not path.parent.is_dir():
-        raise ArtifactError(
-            Problem(str(path), "its folder does not exist", str(path.parent))
-        )
-    handle, temporary = tempfile.mkstemp(
-        prefix=_prefix(path), suffix=_PART, dir=path.parent
-    )
-    os.close(handle)
-    Path(temporary).unlink()
-
-
-def _prefix(path: Path) -> str:
-    return f".{path.name}."
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock on a path, which ends with the process, however it ends."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove what processes that are gone have left beside a place."""
-    for each in path.parent.glob(f"{glob.escape(_prefix(path))}*{_PART}"):
-        try:
-            with _locked(each):
-                if each.is_dir():
-                    shutil.rmtree(each, ignore_errors=True)
-                else:
-                    each.unlink()
-        except (BlockingIOError, FileNotFoundError):
-            continue
+        raise ArtifactError(cannot_write(path, error)) from None
 
 
 def _exchange(new: Path, old: Path) -> None:

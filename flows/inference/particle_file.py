@@ -7,21 +7,21 @@ The format is an uncompressed `.npz` without pickled objects:
 - `names` and `labels`, text: the latents in the order of their columns, as the document
   and as the program call them.
 
-Equal particles give equal bytes. A file is written beside its place and renamed, so
-that a kill leaves the old file or the new one.
+Equal particles give equal bytes. A kill leaves the old file or the new one.
 """
 
 import io
 import math
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from daphne_bridge.files import new_file
 
 from ..errors import InferenceError, Problem
 from .particles import LatentColumns, Particles
@@ -49,10 +49,9 @@ _DAMAGE = (
 def save_particles(particles: Particles, path: Path) -> None:
     """Write the particles to `path`, whole or not at all.
 
-    The file is written beside its place, then renamed.
-
     Raises:
-        InferenceError: If a latent's name clashes with an array of the format.
+        InferenceError: If a latent's name clashes with an array of the format, or the
+            place cannot be written.
     """
     latents = [each.name for each in particles.columns]
     if len(set(latents)) < len(latents) or set(latents) & set(_RESERVED):
@@ -74,12 +73,8 @@ def save_particles(particles: Particles, path: Path) -> None:
         yield "names", np.array(latents, dtype=np.str_)
         yield "labels", np.array(labels, dtype=np.str_)
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _write_npz(beside, arrays())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with new_file(path, InferenceError) as file:
+        _write_npz(file, arrays())
 
 
 def load_particles(path: Path) -> Particles:
@@ -102,15 +97,12 @@ def load_particles(path: Path) -> Particles:
     return _from_arrays(arrays, path)
 
 
-def _write_npz(path: Path, arrays: Iterable[tuple[str, _Array]]) -> None:
-    with path.open("xb") as stream:
-        with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-            for name, array in arrays:
-                member = zipfile.ZipInfo(f"{name}.npy", _ZIP_DATE)
-                with archive.open(member, "w", force_zip64=True) as target:
-                    np.lib.format.write_array(target, array, allow_pickle=False)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _write_npz(file: BinaryIO, arrays: Iterable[tuple[str, _Array]]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays:
+            member = zipfile.ZipInfo(f"{name}.npy", _ZIP_DATE)
+            with archive.open(member, "w", force_zip64=True) as target:
+                np.lib.format.write_array(target, array, allow_pickle=False)
 
 
 def _read_npz(path: Path) -> dict[str, _Array]:

@@ -1,6 +1,5 @@
 """Tests of daphne_bridge.document."""
 
-import io
 import json
 import os
 
@@ -87,11 +86,10 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "out.json"
     write_text(path, "old")
 
-    class FullDisk(io.StringIO):
-        def write(self, text):
-            raise OSError(28, "No space left on device")
+    def full(_):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fdopen", lambda handle, *rest, **options: FullDisk())
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DocumentError, match="No space left"):
         write_text(path, "new")
     assert path.read_text() == "old"

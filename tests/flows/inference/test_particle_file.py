@@ -58,7 +58,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(np.lib.format, "write_array", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InferenceError, match="cannot be written: disk full"):
         save_particles(particles_of(seed=2), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
