@@ -170,8 +170,13 @@ def write_damaged(good, bad):
     golden = json.loads((good / "golden.json").read_text())
     golden["free"][0][0] += 0.01
     rewrite(copy("golden"), same, [("golden.json", json.dumps(golden).encode())])
-    for claim in CLAIMS:
+    for claim in (*CLAIMS, without_density):
         rewrite(copy(claim.__name__), claim)
+
+
+def without_density(manifest):
+    """An artifact that is whole, but whose draws have no weights."""
+    manifest["model"]["without_density"] = [manifest["layout"]["latents"][0]["name"]]
 
 
 def test_the_clojure_reader_agrees_with_torch(tmp_path):

@@ -53,6 +53,9 @@
                    (= "shift and scale, then affine along the inverse"
                       (manifest "normalisation")))
       (fail where "another base density or normalisation than this reader knows"))
+    (when (seq (get-in manifest ["model" "without_density"]))
+      (fail where (str "latents of this flow have no density, as their values came from "
+                       "a file; so its draws have no weights")))
     manifest))
 
 (defn- checked-bytes [folder manifest name]
