@@ -33,6 +33,7 @@ from daphne_bridge.graph import Graph
 from .errors import FlowsError, Problem
 from .folders import read_file
 from .model.density import Model, capabilities
+from .model.observation import Given
 from .training_config import (
     ConfigurationError,
     TrainingConfig,
@@ -189,9 +190,10 @@ def seconds_of(text: str) -> float:
     return value * {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}[match.group(2)]
 
 
-def observations(entries: tuple[str, ...]) -> dict[str, Any]:
+def observations(entries: tuple[str, ...]) -> Given:
     """Return values by name of options `NAME=VALUE`."""
     values: dict[str, Any] = {}
+    places: dict[str, str] = {}
     for entry in entries:
         name, separator, text = entry.partition("=")
         where = f"--observe {entry}"
@@ -211,7 +213,8 @@ def observations(entries: tuple[str, ...]) -> dict[str, Any]:
                 Problem(where, "the observation is not finite", "a finite number", text)
             )
         values[name] = _as_data(value)
-    return values
+        places[name] = where
+    return Given(values, places)
 
 
 def _as_data(value: Any) -> Any:

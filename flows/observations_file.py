@@ -9,6 +9,7 @@ Nodes that a row leaves out keep the document's data.
 import csv
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from daphne_bridge.deep_json import JsonError, loads
 
 from .errors import FlowsError, Problem
 from .folders import read_file
+from .model.observation import Given
 
 __all__ = ["load_observations"]
 
 _LIMIT = 2**28
 
 
-def load_observations(path: Path) -> list[dict[str, Any]]:
+def load_observations(path: Path) -> list[Given]:
     """Return the values of every data set by name of an observed node.
 
     Raises:
@@ -39,7 +41,7 @@ def load_observations(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _from_json(text: str, path: Path) -> list[dict[str, Any]]:
+def _from_json(text: str, path: Path) -> list[Given]:
     try:
         value = loads(text)
     except JsonError as error:
@@ -48,16 +50,16 @@ def _from_json(text: str, path: Path) -> list[dict[str, Any]]:
         raise FlowsError(
             Problem(str(path), "not a list of data sets", '[{"name": value, ...}, ...]')
         )
-    return [
-        {
-            name: _as_data(item, f"{path} row {number} {name}")
-            for name, item in row.items()
-        }
-        for number, row in enumerate(value, 1)
-    ]
+    return [_given(row, f"{path} row {number}") for number, row in enumerate(value, 1)]
 
 
-def _from_csv(text: str, path: Path) -> list[dict[str, Any]]:
+def _given(row: Mapping[str, Any], where: str) -> Given:
+    places = {name: f"{where} {name}" for name in row}
+    values = {name: _as_data(item, places[name]) for name, item in row.items()}
+    return Given(values, places)
+
+
+def _from_csv(text: str, path: Path) -> list[Given]:
     lines = list(csv.reader(io.StringIO(text)))
     header = [name.strip() for name in lines[0]] if lines else []
     if len(set(header)) < len(header):
@@ -81,8 +83,8 @@ def _from_csv(text: str, path: Path) -> list[dict[str, Any]]:
                 raise FlowsError(
                     Problem(f"{where} {name}", "not a number", "a number", repr(entry))
                 ) from None
-            row[name] = _as_data(value, f"{where} {name}")
-        rows.append(row)
+            row[name] = value
+        rows.append(_given(row, where))
     return rows
 
 

@@ -77,7 +77,8 @@ def diagnose_command(
     checked = load_graph(graph)
     model = load_model(checked)
     check_folder_place(output, marker="diagnosis.json")
-    data = model.observation(observations(observe))
+    given = observations(observe)
+    data = model.observation(given.values, places=given.places)
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None

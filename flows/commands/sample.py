@@ -42,7 +42,7 @@ from ..exchange import (
     save_summary,
 )
 from ..flow_proposal import proposal_of
-from ..folders import new_folder
+from ..folders import check_folder_place, new_folder
 from ..inference.cluster import check_cluster, cluster_importance_sample
 from ..inference.diagnostics import Caution, summarize
 from ..inference.importance import (
@@ -52,7 +52,7 @@ from ..inference.importance import (
 )
 from ..inference.parallel import Sampler, parallel_importance_sample
 from ..inference.particle_file import save_particles
-from ..inference.particle_store import ParticleStore
+from ..inference.particle_store import ParticleStore, check_room
 from ..inference.particles import Particles, latent_columns
 from ..inference.resampling import resampled_draws
 from ..model.density import Model
@@ -194,7 +194,13 @@ def sample(
     rows = (
         [observations(observe)] if data_sets is None else load_observations(data_sets)
     )
-    data = [model.observation(row) for row in rows]
+    data = [model.observation(row.values, places=row.places) for row in rows]
+    check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
+    for option, num in (
+        ("--num-particles", num_particles),
+        ("--draws", num_draws or 0),
+    ):
+        check_room(num, model.layout.latent_dim, output.parent, option=option)
     loaded = Artifact.load(artifact)
     loaded.flow_for(checked, model.layout, weighted=not unweighted)
     plan = _Plan(

@@ -25,7 +25,7 @@ from ..exchange import (
     save_summary,
 )
 from ..flow_proposal import FlowProposal, proposal_of
-from ..folders import new_folder
+from ..folders import check_folder_place, new_folder
 from ..inference.annealing import AnnealingReport, annealed_smc, move_cautions
 from ..inference.moves import Hamiltonian, Move, RandomWalk
 from ..inference.resampling import SCHEMES
@@ -128,7 +128,9 @@ def smc(
     """
     checked = load_graph(graph)
     model = load_model(checked)
-    data = model.observation(observations(observe))
+    given = observations(observe)
+    data = model.observation(given.values, places=given.places)
+    check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
     proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
     result: SmcResult | None = None

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.errors import ConsoleError
 
 from daphne_bridge.command_line import guarded
 
@@ -33,11 +36,14 @@ def summary(run: Path) -> None:
     for path, table in shown:
         content = read_file(path, "a file of a finished run", limit=FILE_LIMIT)
         try:
-            print_table(table(json.loads(content)))
-        except (ValueError, KeyError, TypeError):
+            shape = table(json.loads(content))
+            # Laid out before anything of it is printed.
+            Console(file=StringIO()).print(shape)
+        except (ValueError, LookupError, TypeError, AttributeError, ConsoleError):
             raise FlowsError(
                 Problem(str(path), "damaged", "what `sample` and `evaluate` write")
             ) from None
+        print_table(shape)
     click.echo("files")
     for path in sorted(run.rglob("*")):
         if path.is_file() and not path.name.startswith("."):

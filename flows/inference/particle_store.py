@@ -5,17 +5,52 @@ into memory, which the operating system writes out and forgets when it must. Log
 always stay in memory: 8 bytes for each particle.
 """
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..errors import InferenceError, Problem
 from .particles import LatentColumns, Particles
 
-__all__ = ["ParticleStore"]
+__all__ = ["ParticleStore", "check_room"]
 
+# Of each particle in memory: its log weight, and what sorting a column takes.
+_BYTES_IN_MEMORY = 64
+_MOST_OF_MEMORY = 0.5
 _MOST_IN_MEMORY = 2**23
+
+
+def check_room(num_particles: int, width: int, folder: Path, *, option: str) -> None:
+    """Raise if so many particles cannot be held.
+
+    Args:
+        num_particles: The most that will be held.
+        width: Numbers of each.
+        folder: Where their files will be.
+        option: What asks for them, for the message.
+
+    Raises:
+        InferenceError: If memory or disk do not suffice.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    room = min(
+        int(_MOST_OF_MEMORY * memory) // _BYTES_IN_MEMORY,
+        # Once while drawing, once as the result.
+        shutil.disk_usage(folder).free // (2 * 8 * (width + 1)),
+    )
+    if num_particles > room:
+        raise InferenceError(
+            Problem(
+                option,
+                "this machine has no room for so many",
+                f"at most {room}",
+                str(num_particles),
+            )
+        )
 
 
 class ParticleStore:

@@ -18,7 +18,7 @@ In free coordinates f, with z = constrain(f):
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from daphne_bridge.errors import Problem
+from daphne_bridge.errors import GraphError, Problem
 from daphne_bridge.expression import show
 from daphne_bridge.families import FAMILIES
 from daphne_bridge.graph import Graph
@@ -177,7 +177,8 @@ class Model:
             try:
                 encode(entry, entry.node.observation, dag)
             except Misfit as problem:
-                problems.append(_misfit(graph, entry, problem))
+                at = place(graph, "Y", entry.node.name)
+                problems.append(_misfit(entry, problem, at))
         if problems:
             raise ModelError(*problems)
         return model
@@ -471,12 +472,14 @@ class Model:
         self,
         values: Mapping[str, Any] | None = None,
         *,
+        places: Mapping[str, str] | None = None,
         like: Tensor | None = None,
     ) -> Float[Tensor, " observed"]:
         """Return the data as a row: the document's, replaced by `values`.
 
         Args:
             values: Other data by document's or program's own name of a node.
+            places: Where each of them comes from, for messages; the document if None.
             like: A tensor of the wanted type and device; the model's by default.
 
         Raises:
@@ -484,28 +487,36 @@ class Model:
             GraphError: If a name is not known, or no observed node.
         """
         replaced = {}
+        where: dict[str, str] = {}
         for name, value in (values or {}).items():
-            known = self.graph.resolve(name)
+            place_of = (places or {}).get(name, self.graph.source)
+            try:
+                known = self.graph.resolve(name)
+            except GraphError as error:
+                problems = (replace(each, where=place_of) for each in error.problems)
+                raise GraphError(*problems) from None
+            where[known] = (places or {}).get(name, place(self.graph, "Y", known))
             if not self.graph.node(known).is_observed:
                 raise ModelError(
                     Problem(
-                        self.graph.source,
+                        place_of,
                         f"{name} is a latent",
                         f"an observed node: {_listed(self.graph.observed)}",
                     )
                 )
             replaced[known] = value
         numbers: list[float] = []
-        problems = []
+        found: list[Problem] = []
         for entry in self._observed:
             name = entry.node.name
             value = replaced.get(name, entry.node.observation)
             try:
                 numbers.extend(encode(entry, value, self._dag))
             except Misfit as problem:
-                problems.append(_misfit(self.graph, entry, problem))
-        if problems:
-            raise ModelError(*problems)
+                at = where.get(name, place(self.graph, "Y", name))
+                found.append(_misfit(entry, problem, at))
+        if found:
+            raise ModelError(*found)
         if like is not None:
             return like.new_tensor(numbers)
         return torch.tensor(numbers, dtype=self.dtype, device=self.device)
@@ -964,11 +975,11 @@ def _joint_rows(
     return common, wide[0], wide[1]
 
 
-def _misfit(graph: Graph, entry: Lowered, problem: Misfit) -> Problem:
+def _misfit(entry: Lowered, problem: Misfit, where: str) -> Problem:
     what, expected, got = problem.args
     node = entry.node
     label = "" if node.label == node.name else f" ({node.label})"
-    return Problem(place(graph, "Y", node.name), f"{what}{label}", expected, got)
+    return Problem(where, f"{what}{label}", expected, got)
 
 
 def _constant_problems(

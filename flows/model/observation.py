@@ -8,6 +8,7 @@ decides later.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -20,11 +21,24 @@ from daphne_bridge.primitives import equal
 from .dag import Dag
 from .lowering import Branch, Lowered
 
-__all__ = ["Misfit", "encode"]
+__all__ = ["Given", "Misfit", "encode"]
 
 Value = Any
 
 _SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Data that replace the document's.
+
+    Attributes:
+        values: By document's or program's own name of an observed node.
+        places: Where each of them comes from, for messages.
+    """
+
+    values: Mapping[str, Any]
+    places: Mapping[str, str]
 
 
 class Misfit(Exception):

@@ -143,6 +143,26 @@ def test_evaluation_and_summary_print_their_tables(run):
         assert part in output
 
 
+def test_a_damaged_run_is_said_in_one_sentence(run, tmp_path):
+    (tmp_path / "particles").mkdir()
+    path = tmp_path / "particles" / "summary.json"
+    whole = {
+        "model_name": "m", "latents": [], "observed": {}, "log_evidence": 1.0,
+        "log_evidence_standard_error": 0.1, "ess_fraction": 1.0, "num_particles": 3,
+        "proposal": "flow", "k_hat": None, "cautions": [],
+    }  # fmt: skip
+    latent = dict.fromkeys(
+        ("mean", "mean_standard_error", "sd", "quantile_05", "quantile_95"), 0.5
+    )
+    for damaged in (
+        [], {}, None, 3, "text", whole | {"latents": None},
+        whole | {"latents": [latent | {"label": 3, "name": ["x"]}]},
+        whole | {"observed": [1, 2]}, whole | {"cautions": [{}]},
+    ):  # fmt: skip
+        path.write_text(json.dumps(damaged))
+        assert f"{path}: damaged" in bad(flows, "summary", tmp_path)
+
+
 BAD_PROGRAM = "(let [a (sample (normal 0 1))] a)"
 DISCRETE = "(let [k (sample (flip 0.5))] (observe (normal (if k 1 2) 1) 0.5) k)"
 

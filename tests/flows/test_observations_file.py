@@ -9,10 +9,12 @@ from flows.observations_file import load_observations
 def test_every_row_of_csv_and_json_is_a_data_set(tmp_path):
     (tmp_path / "d.csv").write_text("x, y\n1,2.5\n\n-3,1e-3\n")
     rows = load_observations(tmp_path / "d.csv")
-    assert rows == [{"x": 1.0, "y": 2.5}, {"x": -3.0, "y": 0.001}]
+    assert [row.values for row in rows] == [{"x": 1.0, "y": 2.5}, {"x": -3, "y": 1e-3}]
+    assert rows[1].places["y"] == f"{tmp_path / 'd.csv'} line 4 y"
     (tmp_path / "d.json").write_text('[{"x": 1, "w": [1, [2, 3]]}, {}]')
     rows = load_observations(tmp_path / "d.json")
-    assert rows == [{"x": 1, "w": (1, (2, 3))}, {}]
+    assert [row.values for row in rows] == [{"x": 1, "w": (1, (2, 3))}, {}]
+    assert rows[0].places["w"] == f"{tmp_path / 'd.json'} row 1 w"
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,7 @@ def test_every_row_of_csv_and_json_is_a_data_set(tmp_path):
         ("d.csv", "x\nnan\n", "not finite"),
         ("d.json", "{oops", "not JSON"),
         ("d.json", '{"x": 1}', "not a list of data sets"),
-        ("d.json", '[{"x": 1e999}]', "not finite"),
+        ("d.json", '[{"x": 1e999}]', "too large for a number"),
         ("d.json", "[]", "there is no data set"),
     ],
 )

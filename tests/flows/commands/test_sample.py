@@ -127,6 +127,49 @@ def test_arviz_reads_what_netcdf_holds(run, tmp_path):
         assert tree["prior"]["sample1"].shape == (1, 500)
 
 
+def test_data_that_do_not_fit_are_named_by_option_or_file_and_row(run, tmp_path):
+    arguments = ("sample", run / "artifact", run / "graph.json", "-o", tmp_path / "p")
+    said = bad(*arguments, "--observe", "observe3=[1,2]")
+    assert "\n--observe observe3=[1,2]: " in said
+    assert "\n--observe who=1: no node is called who" in bad(
+        *arguments, "--observe", "who=1"
+    )
+    assert "--observe sample1=1: sample1 is a latent" in bad(
+        *arguments, "--observe", "sample1=1"
+    )
+    path = tmp_path / "d.json"
+    path.write_text('[{"observe3": 1}, {"observe4": true}]')
+    assert f"{path} row 2 observe4: " in bad(*arguments, "--observations", path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--target-ess", "nan"),
+        ("--mixture-weight", "nan"),
+        ("--num-particles", "1_000"),
+        ("--num-particles", "999999999"),
+        ("--seed", "1e3"),
+        ("--target-ess", "1_0.5"),
+    ],
+)
+def test_numbers_that_are_none_or_too_large_are_refused(run, tmp_path, option, value):
+    place = tmp_path / "p"
+    said = bad(
+        "sample", run / "artifact", run / "graph.json", "-o", place, option, value
+    )
+    assert "Traceback" not in said
+    assert not place.exists()
+
+
+def test_places_that_cannot_be_written_are_refused_before_drawing(run, tmp_path):
+    for command in ("sample", "smc", "diagnose", "evaluate"):
+        for place in (tmp_path / ("n" * 300), "/proc/x", tmp_path / "none" / "p"):
+            said = bad(command, run / "artifact", run / "graph.json", "-o", place)
+            assert "cannot be written" in said or "does not exist" in said
+            assert "%" not in said
+
+
 def test_wrong_data_sets_are_refused(run, tmp_path):
     (tmp_path / "d.csv").write_text("nobody\n1\n")
     arguments = ("sample", run / "artifact", run / "graph.json", "-o", tmp_path / "p")

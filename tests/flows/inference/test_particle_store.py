@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from flows.errors import InferenceError
 from flows.inference.diagnostics import summarize
 from flows.inference.importance import importance_sample
-from flows.inference.particle_store import ParticleStore
+from flows.inference.particle_store import ParticleStore, check_room
 from flows.inference.particles import Particles, latent_columns
 from flows.inference.proposal import PriorProposal
 
@@ -43,3 +44,9 @@ def test_a_batch_too_many_is_refused(tmp_path):
     store.add(first)
     with pytest.raises(ValueError, match="at most 300 particles"):
         store.add(second)
+
+
+def test_more_particles_than_the_machine_can_hold_are_refused(tmp_path):
+    check_room(1000, 6, tmp_path, option="--num-particles")
+    with pytest.raises(InferenceError, match=r"no room.*got 100000000000"):
+        check_room(10**11, 6, tmp_path, option="--num-particles")
