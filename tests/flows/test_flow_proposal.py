@@ -1,5 +1,7 @@
 """Tests of flows.flow_proposal against the joint normal of linear-Gaussian programs."""
 
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -165,16 +167,30 @@ def test_an_unknown_proposal_is_refused(pair_graph):
     assert [proposal_of(kind, flow, model).auxiliary_dim for kind in KINDS] == [0, 0, 0]
 
 
-@pytest.fixture(scope="module", params=["gaussian_tree", "state_space"])
-def program(request):
-    """A program, a flow that is wrong by half a deviation, and the exact answer."""
-    name = f"{request.param}.daphne"
-    compiled = compile_program((PROGRAMS / name).read_text(), name)
+def long_state_space():
+    """Return the program of the state space with 100 steps and data along a wave."""
+    text = (PROGRAMS / "state_space.daphne").read_text()
+    data = " ".join(f"{2 + 0.5 * math.sin(t / 10):.3f}" for t in range(100))
+    long = re.sub(r"ys \[.*?\]", f"ys [{data}]", text).replace("loop 9", "loop 99")
+    assert long.count("2.000") == 1
+    return long
+
+
+def half_a_deviation_off(name, text):
+    """Return a model, a flow half a deviation off, and the exact answer."""
+    compiled = compile_program(text, name)
     graph = Graph.from_document(document_from_json(compiled.document, name))
     model, flow = exact_flow(graph, 0.5)
     flow.engine = AdaptiveEngine(1e-6)
     data = {name: graph.node(name).observation for name in graph.observed}
     return model, flow, joint_gaussian(graph).posterior(data)
+
+
+@pytest.fixture(scope="module", params=["gaussian_tree", "state_space"])
+def program(request):
+    """The same of a program in the folder of programs."""
+    name = f"{request.param}.daphne"
+    return half_a_deviation_off(name, (PROGRAMS / name).read_text())
 
 
 def check(particles, error, errors, exact):
@@ -194,9 +210,19 @@ def check(particles, error, errors, exact):
 
 
 @pytest.mark.slow
+def test_importance_sampling_gives_the_exact_answer_over_100_steps():
+    check_importance_sampling(
+        *half_a_deviation_off("long.daphne", long_state_space()), ["flow"]
+    )
+
+
+@pytest.mark.slow
 def test_importance_sampling_gives_the_exact_answer(program):
-    model, flow, exact = program
-    for kind in ("flow", "mixture"):
+    check_importance_sampling(*program, ["flow", "mixture"])
+
+
+def check_importance_sampling(model, flow, exact, kinds):
+    for kind in kinds:
         proposal = proposal_of(kind, flow, model)
         particles = importance_particles(
             model, proposal, model.observation(), 10_000, seed=1

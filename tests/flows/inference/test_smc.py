@@ -87,11 +87,14 @@ def test_evidence_and_means_agree_with_the_exact_answer(scheme):
     assert (errors < 0.2 * np.sqrt(np.diag(COVARIANCE))).all()
 
 
-def test_a_chain_of_100_steps_agrees_with_the_exact_answer():
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_chain_of_100_steps_agrees_with_the_exact_answer(scheme):
     model = NormalChain(num_steps=100)
     data = data_of(model)
     mean, covariance, exact = model.posterior(data)
-    result = result_of(sequential_smc(ChainSequence(model, data), 20_000, seed=2))
+    result = result_of(
+        sequential_smc(ChainSequence(model, data), 20_000, seed=2, scheme=scheme)
+    )
     error = result.log_evidence_standard_error
     assert abs(result.log_evidence - exact) < 4 * error
     assert error < 0.2
