@@ -30,7 +30,7 @@ from ..cnf.structure import Structure, build_structure
 from ..folders import read_file, write_file
 from ..model.data_backed import DataBackedModel
 from ..model.density import Model
-from ..patches import DIGITS, latent_arrays, split_rows
+from ..patches import DIGITS, latent_arrays, split_rows, vary
 from ..training_config import nuisances
 from .claims import claims_table
 from .comparison import compare_objectives, compare_structures
@@ -160,16 +160,20 @@ class _Experiments:
         model = Model.from_graph(graph)
         source = DIGITS if self.patches is None else str(self.patches)
         arrays = latent_arrays(source, seed=0)
+        seen, unseen = split_rows(arrays)
+        varied = {
+            name: vary(images, copies=self.plan.deconvolution_copies, seed=1)
+            for name, images in seen.items()
+        }
         training, held_out = (
             DataBackedModel.from_arrays(model, part, source)
-            for part in split_rows(arrays)
+            for part in (varied, unseen)
         )
         numbers = deconvolve(
             graph,
             training,
             held_out,
-            iterations=self.plan.deconvolution_iterations,
-            hidden=self.plan.deconvolution_hidden,
+            self.plan.deconvolution,
             engine=self.engine,
             note=self.note,
         )

@@ -2,7 +2,8 @@ r"""This file deconvolves image patches with a flow (figures 8 and 9).
 
 The program convolves an image z with a filter k in steps of 2 and adds noise,
 x = conv(z, k) + N(0, sd²). Pixels come from a table of patches (`DataBackedModel`), so
-only the forward KL trains. For draws z of the posterior given held-out x and k,
+only objectives of draws train: flow matching, then the forward KL. For draws z of the
+posterior given held-out x and k,
 
     E (conv(z, k) - x)² / sd² = 1,
 
@@ -12,7 +13,6 @@ References:
     Weilbach et al., AISTATS 2020, section 4.3.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,25 +24,19 @@ from daphne_bridge.elimination_plans import PUBLISHED
 from daphne_bridge.graph import Graph
 from daphne_bridge.inversion import invert
 
-from ..cnf.engine import AdaptiveEngine
+from ..cnf.engine import AdaptiveEngine, Engine
 from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.structure import build_structure
-from ..cnf.vector_field import FieldConfig
 from ..errors import FlowsError, Problem
 from ..model.data_backed import DataBackedModel
-from .published_training import (
-    Loss,
-    PublishedConfig,
-    fit_scales,
-    train_as_published,
-)
+from ..model.density import Draws
+from ..training import fit
+from ..training_config import TrainingConfig, nuisances
 
-__all__ = ["convolve", "deconvolve", "forward_loss", "inverse_adjacency"]
+__all__ = ["convolve", "deconvolve", "inverse_adjacency"]
 
-_BATCH = 100
 _STRIDE = 2
-_STEPS = 8
 _NOISE_SD = 1.0  # of the program's outputs
 _SAMPLES = 5
 _SHOWN = 6
@@ -79,26 +73,12 @@ def convolve(
     return joined[0]
 
 
-def forward_loss(
-    model: DataBackedModel, flow: ConditionalFlow, make_engine: EngineFactory
-) -> Loss:
-    """Return the mean of -log q over fresh batches: forward KL up to a constant."""
-    engine = make_engine(_STEPS)
-
-    def loss(generator: torch.Generator) -> Tensor:
-        draws = model.sample(_BATCH, generator=generator)
-        return -_log_prob(model, flow, draws, generator, engine).mean()
-
-    return loss
-
-
 def deconvolve(
     graph: Graph,
     training: DataBackedModel,
     held_out: DataBackedModel,
+    config: TrainingConfig,
     *,
-    iterations: int,
-    hidden: int,
     engine: EngineFactory,
     note: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -108,31 +88,28 @@ def deconvolve(
         graph: of the convolution program.
         training: with the patches to train on.
         held_out: with other patches.
-        iterations: of training.
-        hidden: hidden units per pixel and layer.
+        config: of the training; its objective is the forward KL.
         engine: makes the training engine.
         note: told what is done.
     """
     _check_layout(training)
-    structure = build_structure(invert(graph), training.layout, 0)
-    flow = build_flow(structure, FieldConfig(hidden=hidden), seed=0)
-    generator = torch.Generator().manual_seed(0)
-    draws = training.sample(10_000, generator=generator)
-    fit_scales(flow, training.unconstrain(draws.latents)[0], draws.observed)
-    loss = forward_loss(training, flow, engine)
-    started = time.perf_counter()
-    losses = []
-    skipped = 0
-    for step in train_as_published(flow, loss, PublishedConfig(iterations), seed=1):
-        losses.append(step.loss)
-        skipped += step.is_skipped
-        if step.iteration % max(1, iterations // 5) == 0:
-            note(f"deconvolution, iteration {step.iteration}: {step.loss:.4g} nats")
+    auxiliary = nuisances(config.augment, training.layout)
+    structure = build_structure(invert(graph), training.layout, auxiliary)
+    flow = build_flow(structure, config.flow, seed=0)
+    losses: dict[str, list[float]] = {}
+    run = fit(training, flow, config, seed=1, engine=engine, held_out=held_out)
+    for report in run:
+        losses.setdefault(report.phase, []).append(report.loss)
+        if report.status.startswith(("certified", "ended")):
+            note(
+                f"deconvolution, iteration {report.iteration}: {report.phase}, "
+                f"{report.loss:.4g}"
+            )
+    state = run.state().values
     return {
-        "iterations": iterations,
-        "seconds": time.perf_counter() - started,
-        "skipped": skipped,
-        "forward_loss": losses,
+        "iterations": state["iteration"],
+        "seconds": state["seconds"],
+        "losses": losses,
         "parameters": flow.field.num_parameters(),
         **_held_out_figures(held_out, flow),
     }
@@ -141,9 +118,9 @@ def deconvolve(
 def _log_prob(
     model: DataBackedModel,
     flow: ConditionalFlow,
-    draws: Any,
+    draws: Draws,
     generator: torch.Generator,
-    engine: Any,
+    engine: Engine,
 ) -> Tensor:
     free = model.unconstrain(draws.latents)[0].to(flow.normalisation.shift.dtype)
     auxiliary = torch.randn(

@@ -17,6 +17,7 @@ from flows.patches import (
     shrink,
     split_rows,
     standardise,
+    vary,
 )
 
 
@@ -123,3 +124,20 @@ def test_the_last_rows_are_held_out():
         np.testing.assert_array_equal(joined, whole)
     assert len(split_rows({"a": np.arange(10_000)})[1]["a"]) == 400
     assert [len(part["a"]) for part in split_rows({"a": np.arange(1)})] == [1, 1]
+
+
+def test_varied_patches_begin_with_their_own_and_differ_a_little_by_seed():
+    rows, columns = np.mgrid[0:9, 0:9]
+    patches = np.stack([rows, columns]).astype(float)
+    found = vary(patches, copies=50, seed=0)
+    assert found.shape == (2 + 100, 9, 9)
+    assert np.array_equal(found[:2], patches)
+    assert np.array_equal(found, vary(patches, copies=50, seed=0))
+    assert not np.array_equal(found, vary(patches, copies=50, seed=1))
+    # a ramp stays one: its slope is scaled and turned, its middle moved by 0.8 at most
+    copies = found[2:].reshape(50, 2, 9, 9)
+    slopes = np.diff(copies[:, 0, 3:6, 4], axis=1).mean(1)
+    assert slopes.min() > 0.85 * np.cos(0.25) - 1e-9
+    assert slopes.max() < 1.15 + 1e-9
+    assert 0.3 < np.abs(copies[:, 0, 4, 4] - 4).max() < 0.8
+    assert abs(copies[:, 0, 4, 4].mean() - 4) < 5 * 0.8 / 3**0.5 / 50**0.5
