@@ -11,7 +11,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,7 @@ __all__ = [
     "PART",
     "cannot_write",
     "check_file_place",
+    "check_no_input",
     "check_writable",
     "locked",
     "new_file",
@@ -73,6 +74,29 @@ def check_file_place(path: Path, error: type[BridgeError]) -> None:
     if not is_plain:
         raise error(Problem(str(path), "this is no plain file", "a new or plain file"))
     check_writable(path, error)
+
+
+def check_no_input(
+    path: Path, inputs: Iterable[Path | None], error: type[BridgeError]
+) -> None:
+    """Raise an error if a file to write is one that the same command reads.
+
+    Args:
+        path: The place.
+        inputs: What is read; None stands for an input that was not given.
+        error: What is raised.
+    """
+    for each in inputs:
+        if each is not None and _is_same(path, each):
+            what = "cannot be written: it is an input of the command"
+            raise error(Problem(str(path), what, "another place", str(each)))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def check_writable(path: Path, error: type[BridgeError]) -> None:

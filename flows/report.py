@@ -40,7 +40,7 @@ from .plots import (
 )
 from .predictive import posterior_predictive
 
-__all__ = ["RunFolder", "report_page"]
+__all__ = ["RunFolder", "report_page", "run_files"]
 
 _LIMIT = 2**30
 _MOST_DRAWN = 80
@@ -82,6 +82,15 @@ class RunFolder:
     graph: Graph
     model: Model
     program: str | None
+
+
+def run_files(folder: Path) -> list[Path]:
+    """Return the files of a run, sorted, without its pages."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".html"
+    ]
 
 
 def report_page(run: RunFolder) -> str:
@@ -370,10 +379,8 @@ def _files_section(run: RunFolder) -> str:
     versions = manifest.get("libraries", {})
     files = [
         (str(path.relative_to(run.path)), f"{path.stat().st_size} bytes")
-        for path in sorted(run.path.rglob("*"))
-        if path.is_file()
-        and path.suffix != ".html"
-        and not any(part.startswith(".") for part in path.relative_to(run.path).parts)
+        for path in run_files(run.path)
+        if not any(part.startswith(".") for part in path.relative_to(run.path).parts)
     ]
     return (
         "<h2>Files and versions</h2>"

@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 
 from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.document import names_path
+from daphne_bridge.files import check_no_input
 
 from ..artifact import Artifact
 from ..command_input import (
@@ -19,6 +21,7 @@ from ..command_input import (
     print_table,
     progress_bar,
 )
+from ..errors import FlowsError
 from ..evaluation import Evaluation, EvaluationConfig, evaluate
 from ..folders import check_file_place, write_file
 from ..tables import evaluation_table
@@ -54,6 +57,9 @@ def evaluate_command(
     as_json: bool,
 ) -> None:
     """Measure the flow of ARTIFACT as a proposal for the model of GRAPH."""
+    if output is not None:
+        inputs = (graph, names_path(graph), *artifact.glob("*"))
+        check_no_input(output, inputs, FlowsError)
     checked = load_graph(graph)
     model = load_model(checked)
     if output is not None:

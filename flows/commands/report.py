@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from daphne_bridge.command_line import guarded
+from daphne_bridge.files import check_no_input
 
 from ..command_input import FILE_LIMIT, PATH, load_graph, load_model
 from ..errors import FlowsError, Problem
 from ..folders import check_file_place, read_file, write_file
 from ..plots import check_plots
-from ..report import RunFolder, report_page
+from ..report import RunFolder, report_page, run_files
 
 __all__ = ["report"]
 
@@ -33,6 +34,7 @@ def report(run: Path, output: Path | None, program: Path | None) -> None:
     """
     check_plots()
     path = output if output is not None else run / "report.html"
+    check_no_input(path, (program, *run_files(run)), FlowsError)
     check_file_place(path)
     graph = load_graph(run / "graph.json")
     kept = run / "program.daphne"

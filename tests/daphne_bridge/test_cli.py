@@ -91,6 +91,30 @@ def test_check_reports_every_problem_and_exits_with_2(graph):
     assert len(said["problems"]) == 2
 
 
+def test_no_command_writes_over_what_it_reads(program, graph, tmp_path):
+    data = tmp_path / "data.json"
+    data.write_text("{}")
+    link = tmp_path / "link.daphne"
+    link.hardlink_to(program)
+    names = tmp_path / "p.names.json"
+    names.write_text(PROGRAM)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments in (
+        ("compile", program, "-o", tmp_path / "x" / ".." / "p.daphne"),
+        ("compile", program, "-o", link),
+        ("compile", program, "--data", data, "-o", data),
+        ("compile", program, "--action", "desugar", "-o", program),
+        ("compile", names, "-o", tmp_path / "p.json"),
+        ("invert", graph, "-o", graph),
+        ("invert", graph, "-o", tmp_path / "graph.names.json"),
+    ):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        result = call(*arguments)
+        assert result.exit_code == 2
+        assert "it is an input of the command; expected another place" in result.stderr
+        assert {path: path.read_bytes() for path in before} == before
+
+
 def test_the_inverse_is_written_and_shown(graph, tmp_path):
     path = tmp_path / "inverse.json"
     assert call("invert", graph, "-o", path).exit_code == 0

@@ -102,6 +102,23 @@ def test_what_is_missing_is_named_with_its_command(run, tmp_path):
     assert "damaged" in bad("report", folder)
 
 
+def test_a_page_takes_the_place_of_no_file_of_the_run(run, tmp_path):
+    graph = tmp_path / "graph.json"
+    shutil.copy(run / "graph.json", graph)
+    before = graph.read_bytes()
+    said = bad("report", tmp_path, "-o", graph)
+    assert "it is an input of the command; expected another place" in said
+    program = tmp_path / "p.daphne"
+    program.write_text("1")
+    said = bad("report", tmp_path, "--program", program, "-o", program)
+    assert "expected another place" in said
+    said = bad("evaluate", run / "artifact", graph, "-o", graph)
+    assert "expected another place" in said
+    assert graph.read_bytes() == before
+    good("report", tmp_path)
+    good("report", tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_shows_the_page_at_phone_width_without_complaint(whole, tmp_path):
