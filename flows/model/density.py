@@ -486,7 +486,8 @@ class Model:
             ModelError: If a value does not fit its distribution.
             GraphError: If a name is not known, or no observed node.
         """
-        replaced = {}
+        replaced: dict[str, Any] = {}
+        called: dict[str, str] = {}
         where: dict[str, str] = {}
         for name, value in (values or {}).items():
             place_of = (places or {}).get(name, self.graph.source)
@@ -504,6 +505,15 @@ class Model:
                         f"an observed node: {_listed(self.graph.observed)}",
                     )
                 )
+            if known in called:
+                raise ModelError(
+                    Problem(
+                        place_of,
+                        f"{called[known]} and {name} are one node, observed twice",
+                        "one value for each node",
+                    )
+                )
+            called[known] = name
             replaced[known] = value
         numbers: list[float] = []
         found: list[Problem] = []

@@ -13,8 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from daphne_bridge.cli import main as bridge
+from flows.artifact import Artifact
 from flows.cli import main as flows
+from flows.command_input import load_graph
+from flows.flow_proposal import FlowProposal
 from flows.inference.particle_file import load_particles
+from flows.model.density import Model
+from flows.serving import Server
 
 from .conftest import pair_document
 
@@ -110,6 +115,25 @@ def test_other_data_are_named_by_either_name(run, tmp_path):
     ]  # fmt: skip
     assert said[0]["observed"] == {"x": 3.5, "y": 1.5}
     assert said[0]["log_evidence"] == said[1]["log_evidence"]
+
+
+def test_one_node_under_two_names_is_observed_once(run, tmp_path):
+    sample = ("sample", run / "artifact", run / "graph.json", "-o", tmp_path / "p")
+    said = bad(flows, *sample, "--observe", "x=0", "--observe", "observe2=2")
+    assert said.endswith(
+        "--observe observe2=2: x and observe2 are one node, observed twice; expected"
+        " one value for each node\n"
+    )
+    (tmp_path / "d.csv").write_text("x,observe2\n0,2\n")
+    said = bad(flows, *sample, "--observations", tmp_path / "d.csv")
+    assert "d.csv line 2 observe2: x and observe2 are one node" in said
+    graph = load_graph(run / "graph.json")
+    model = Model.from_graph(graph)
+    flow = Artifact.load(run / "artifact").flow_for(graph, model.layout)
+    server = Server(FlowProposal(flow, model), 10)
+    request = {"observe": {"x": 0, "observe2": 2}, "num_particles": 1, "seed": 0}
+    error = json.loads(server.answer(json.dumps(request).encode()))["error"]
+    assert error["what"] == "x and observe2 are one node, observed twice"
 
 
 def test_the_prior_is_a_proposal_too(run, tmp_path):
