@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 bad input, one `where: what; expected; got` line per probl
 failure of the program itself; 130 interrupted from the keyboard.
 """
 
+import errno
 import functools
 import json
 import os
@@ -21,6 +22,8 @@ __all__ = ["BAD_INPUT", "FAILURE", "Commands", "guarded", "print_json", "warn"]
 
 FAILURE = 1
 BAD_INPUT = 2
+
+_OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -63,6 +66,9 @@ class Commands(click.Group):
         except (KeyboardInterrupt, click.Abort):
             click.echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
+        except OSError as error:
+            _leave_if_output_is_broken(error)
+            raise
         sys.exit(code if isinstance(code, int) else 0)
 
     def _problem(self, error: click.UsageError) -> Problem:
@@ -70,6 +76,21 @@ class Commands(click.Group):
         what = " ".join(error.format_message().split()).rstrip(".")
         expected = f"the usage that {command} --help shows"
         return Problem(command, f"{what[:1].lower()}{what[1:]}", expected)
+
+
+def _leave_if_output_is_broken(error: Exception) -> None:
+    """Exit if standard output takes no more: quietly if its reader went away.
+
+    What fails at a named file is said as a `Problem` where it is written.
+    """
+    if not isinstance(error, OSError) or error.errno not in _OUTPUT_ERRORS:
+        return
+    # What could not be written would fail once more when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        what = f"cannot be written: {error.strerror}"
+        click.echo(f"{Problem('standard output', what)}", err=True)
+    sys.exit(FAILURE)
 
 
 def guarded(
@@ -95,13 +116,10 @@ def guarded(
         except (KeyboardInterrupt, click.Abort):
             click.echo("interrupted", err=True)
             sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            # The reader went away; closing quietly is what a filter does.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(FAILURE)
         except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as error:
+            _leave_if_output_is_broken(error)
             if os.environ.get("DAPHNE_BRIDGE_DEBUG"):
                 traceback.print_exc()
             kind = type(error).__name__

@@ -5,11 +5,11 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from rich.progress import Progress, TaskID
 
 from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.files import cannot_write
 from daphne_bridge.graph import Graph
 from daphne_bridge.inversion import invert
 
@@ -351,7 +352,7 @@ def _train(
     saved = time.monotonic()
     with (
         progress_bar(quiet=quiet) as progress,
-        log.open("a", encoding="utf-8") as lines,
+        _appended(log) as lines,
     ):
         task = progress.add_task("training", total=1.0, note="")
         try:
@@ -369,6 +370,16 @@ def _train(
             # Also when interrupted: the state is that of the last report.
             save_checkpoint(run.state(), key, folder / _CHECKPOINT)
     return last
+
+
+@contextmanager
+def _appended(path: Path) -> Iterator[TextIO]:
+    """Yield a file to write more to."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise FlowsError(cannot_write(path, error)) from None
 
 
 def _log_until(path: Path, iteration: int) -> str:

@@ -1,6 +1,10 @@
 """Tests of daphne_bridge.cli, as a user calls it."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -196,6 +200,26 @@ def test_a_wrong_command_line_is_refused_in_one_sentence(arguments, said):
     assert result.stderr.startswith(said)
     assert "; expected the usage that daphne-bridge" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("option", ["show", "check --json", "--help"])
+def test_an_output_that_takes_nothing_is_left_without_ado(
+    graph, option, unbuffered, monkeypatch
+):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    words = option.split() if option.startswith("-") else [*option.split(), graph]
+    command = [sys.executable, "-m", "daphne_bridge", *words]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert ran.returncode == 1
+    said = b"standard output: cannot be written: No space left on device\n"
+    assert ran.stderr == said
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (1, b"")
 
 
 def test_the_version_and_the_help_are_no_errors():
