@@ -49,6 +49,7 @@ __all__ = [
     "SEED",
     "Real",
     "Whole",
+    "check_run",
     "json_option",
     "load_config",
     "load_graph",
@@ -116,6 +117,16 @@ observe_option = click.option(
     metavar="NAME=VALUE",
     help="Other data than the document's; may be repeated.",
 )
+
+
+def check_run(folder: Path) -> None:
+    """Raise an error if there is no run in a place."""
+    if not folder.is_dir():
+        raise FlowsError(
+            Problem(
+                str(folder), "this run does not exist", "the folder of a finished run"
+            )
+        )
 
 
 def load_graph(path: Path) -> Graph:

@@ -6,7 +6,7 @@ that makes it.
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -102,11 +102,7 @@ def report_page(run: RunFolder) -> str:
     title = escape(run.path.resolve().name)
     sections = [
         _model_section(run),
-        _training_section(run),
-        _posterior_section(run),
-        _quality_section(run),
-        _diagnosis_section(run),
-        _files_section(run),
+        *(_section_of(make, run, name) for make, name in _SECTIONS),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -118,6 +114,18 @@ def report_page(run: RunFolder) -> str:
         + "\n".join(sections)
         + "\n</body>\n</html>\n"
     )
+
+
+def _section_of(make: Callable[[RunFolder], str], run: RunFolder, name: str) -> str:
+    """Return the section that `make` makes of the file `name`."""
+    try:
+        return make(run)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+        raise _damaged(run.path / name) from None
+
+
+def _damaged(path: Path) -> FlowsError:
+    return FlowsError(Problem(str(path), "damaged", "what the command wrote"))
 
 
 def _picture(svg: str, alt: str) -> str:
@@ -157,9 +165,7 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(read_file(path, "a JSON file", limit=_LIMIT))
     except ValueError:
-        raise FlowsError(
-            Problem(str(path), "damaged", "what the command wrote")
-        ) from None
+        raise _damaged(path) from None
 
 
 def _model_section(run: RunFolder) -> str:
@@ -389,3 +395,12 @@ def _files_section(run: RunFolder) -> str:
         + _table(("library", "version"), sorted(versions.items()))
         + f"<p>Model <code>{escape(run.graph.digest[:23])}…</code></p>"
     )
+
+
+_SECTIONS: tuple[tuple[Callable[[RunFolder], str], str], ...] = (
+    (_training_section, "artifact.training/log.jsonl"),
+    (_posterior_section, "particles/summary.json"),
+    (_quality_section, "evaluation.json"),
+    (_diagnosis_section, "diagnosis/diagnosis.json"),
+    (_files_section, "artifact/manifest.json"),
+)

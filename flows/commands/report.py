@@ -7,7 +7,7 @@ import click
 from daphne_bridge.command_line import guarded
 from daphne_bridge.files import check_no_input
 
-from ..command_input import FILE_LIMIT, PATH, load_graph, load_model
+from ..command_input import FILE_LIMIT, PATH, check_run, load_graph, load_model
 from ..errors import FlowsError, Problem
 from ..folders import check_file_place, read_file, write_file
 from ..plots import check_plots
@@ -33,6 +33,7 @@ def report(run: Path, output: Path | None, program: Path | None) -> None:
     The page needs no network; it shows what is there and says how to make the rest.
     """
     check_plots()
+    check_run(run)
     path = output if output is not None else run / "report.html"
     check_no_input(path, (program, *run_files(run)), FlowsError)
     check_file_place(path)
@@ -46,11 +47,6 @@ def report(run: Path, output: Path | None, program: Path | None) -> None:
             text = read_file(program, "a program", limit=FILE_LIMIT).decode()
         except UnicodeDecodeError:
             raise FlowsError(Problem(str(program), "not a text file")) from None
-    try:
-        page = report_page(RunFolder(run, graph, load_model(graph), text))
-    except (KeyError, TypeError) as error:
-        raise FlowsError(
-            Problem(str(run), f"a file of the run is damaged: {error}")
-        ) from None
+    page = report_page(RunFolder(run, graph, load_model(graph), text))
     write_file(path, page.encode())
     click.echo(str(path))

@@ -15,6 +15,7 @@ from daphne_bridge.command_line import guarded
 from ..command_input import (
     FILE_LIMIT,
     PATH,
+    check_run,
     print_table,
 )
 from ..errors import FlowsError, Problem
@@ -29,10 +30,12 @@ __all__ = ["summary"]
 @guarded
 def summary(run: Path) -> None:
     """Print the tables of the finished run in the folder RUN."""
+    check_run(run)
     shown: tuple[tuple[Path, Callable[[Mapping[str, Any]], Any]], ...] = (
         (run / "particles" / "summary.json", posterior_table),
         (run / "evaluation.json", evaluation_table),
     )
+    tables = []
     for path, table in shown:
         content = read_file(path, "a file of a finished run", limit=FILE_LIMIT)
         try:
@@ -41,8 +44,10 @@ def summary(run: Path) -> None:
             Console(file=StringIO()).print(shape)
         except (ValueError, LookupError, TypeError, AttributeError, ConsoleError):
             raise FlowsError(
-                Problem(str(path), "damaged", "what `sample` and `evaluate` write")
+                Problem(str(path), "damaged", "what the command wrote")
             ) from None
+        tables.append(shape)
+    for shape in tables:
         print_table(shape)
     click.echo("files")
     for path in sorted(run.rglob("*")):

@@ -96,10 +96,27 @@ def test_what_is_missing_is_named_with_its_command(run, tmp_path):
     text = (folder / "report.html").read_text()
     for command in ("train", "sample", "evaluate", "diagnose"):
         assert f"daphne-flows {command}" in text
-    (folder / "evaluation.json").write_text("{}")
-    assert "damaged" in bad("report", folder)
-    (folder / "evaluation.json").write_text("{oops")
-    assert "damaged" in bad("report", folder)
+    for name in (
+        "evaluation.json",
+        "diagnosis/diagnosis.json",
+        "particles/summary.json",
+        "artifact/manifest.json",
+    ):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        for damaged in ("{}", "[]", "[1]", "{oops", '"text"'):
+            if name.startswith("artifact") and damaged in ("{}", "[]"):
+                continue
+            path.write_text(damaged)
+            said = f"{path}: damaged; expected what the command wrote\n"
+            assert bad("report", folder).endswith(said)
+        path.unlink()
+
+
+def test_a_run_that_does_not_exist_is_said(tmp_path):
+    said = f"{tmp_path / 'no'}: this run does not exist; expected the folder"
+    assert bad("report", tmp_path / "no").startswith(said)
+    assert bad("summary", tmp_path / "no").startswith(said)
 
 
 def test_a_page_takes_the_place_of_no_file_of_the_run(run, tmp_path):
