@@ -133,7 +133,7 @@ class _Plan:
 @click.option(
     "--workers",
     "num_workers",
-    type=Whole(1),
+    type=Whole(1, 1024),
     default=1,
     show_default=True,
     help="Processes that draw.",
@@ -200,7 +200,13 @@ def sample(
         ("--num-particles", num_particles),
         ("--draws", num_draws or 0),
     ):
-        check_room(num, model.layout.latent_dim, output.parent, option=option)
+        check_room(
+            num,
+            model.layout.latent_dim,
+            output.parent,
+            option=option,
+            in_memory=option == "--draws",
+        )
     loaded = Artifact.load(artifact)
     loaded.flow_for(checked, model.layout, weighted=not unweighted)
     plan = _Plan(

@@ -24,7 +24,14 @@ _MOST_OF_MEMORY = 0.5
 _MOST_IN_MEMORY = 2**23
 
 
-def check_room(num_particles: int, width: int, folder: Path, *, option: str) -> None:
+def check_room(
+    num_particles: int,
+    width: int,
+    folder: Path,
+    *,
+    option: str,
+    in_memory: bool = False,
+) -> None:
     """Raise if so many particles cannot be held.
 
     Args:
@@ -32,13 +39,16 @@ def check_room(num_particles: int, width: int, folder: Path, *, option: str) -> 
         width: Numbers of each.
         folder: Where their files will be.
         option: What asks for them, for the message.
+        in_memory: Whether their latents are held in memory, once as they are and once
+            for the file.
 
     Raises:
         InferenceError: If memory or disk do not suffice.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    each = _BYTES_IN_MEMORY + (2 * 8 * width if in_memory else 0)
     room = min(
-        int(_MOST_OF_MEMORY * memory) // _BYTES_IN_MEMORY,
+        int(_MOST_OF_MEMORY * memory) // each,
         # Once while drawing, once as the result.
         shutil.disk_usage(folder).free // (2 * 8 * (width + 1)),
     )

@@ -25,6 +25,11 @@ def sampled(run, out, *options):
     return json.loads(said)
 
 
+def arrays_in(path):
+    with np.load(path) as archive:
+        return dict(archive)
+
+
 @pytest.mark.parametrize("kind", ["flow", "prior", "mixture"])
 def test_every_proposal_gives_the_exact_answer(run, tmp_path, kind):
     said = sampled(run, tmp_path / "p", "--proposal", kind, "--num-particles", 4000)
@@ -97,7 +102,7 @@ def test_csv_json_and_draws_hold_the_particles(run, tmp_path):
         run, out, "--num-particles", 500, "--format", "csv", "--format", "json",
         "--draws", 700,
     )  # fmt: skip
-    arrays = np.load(out / "particles.npz")
+    arrays = arrays_in(out / "particles.npz")
     with (out / "particles.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     for name, key in (("sample1", "sample1"), ("log_weights", "log_weight")):
@@ -106,7 +111,7 @@ def test_csv_json_and_draws_hold_the_particles(run, tmp_path):
     content = json.loads((out / "particles.json").read_text())
     np.testing.assert_array_equal(content["latents"]["sample2"], arrays["sample2"])
     np.testing.assert_array_equal(content["log_weights"], arrays["log_weights"])
-    draws = np.load(out / "particles-draws.npz")
+    draws = arrays_in(out / "particles-draws.npz")
     assert draws["sample1"].shape == (700,)
     assert set(draws["sample1"]) <= set(arrays["sample1"])
 
@@ -117,7 +122,7 @@ def test_arviz_reads_what_netcdf_holds(run, tmp_path):
     pytest.importorskip("h5py")
     out = tmp_path / "p"
     sampled(run, out, "--num-particles", 500, "--format", "netcdf")
-    arrays = np.load(out / "particles.npz")
+    arrays = arrays_in(out / "particles.npz")
     with xarray.open_datatree(out / "particles.nc", engine="h5netcdf") as tree:
         found = tree["posterior"]["sample1"].values
         np.testing.assert_array_equal(found, arrays["sample1"][None])
@@ -230,3 +235,14 @@ def test_an_interrupt_ends_all_workers_without_a_traceback(run, tmp_path):
     assert "Traceback" not in said
     assert said.rstrip().endswith("interrupted")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_the_machine_can_do_is_refused_before_the_work(
+    run, tmp_path, monkeypatch
+):
+    arguments = ("sample", run / "artifact", run / "graph.json", "-o", tmp_path / "p")
+    assert "--workers" in bad(*arguments, "--workers", 1025)
+    monkeypatch.setattr(os, "sysconf", lambda _: 2**16)
+    said = bad(*arguments, "--draws", 1_000_000_000)
+    assert "--draws: this machine has no room for so many" in said
+    assert not (tmp_path / "p").exists()

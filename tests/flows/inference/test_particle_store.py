@@ -1,5 +1,7 @@
 """Tests of flows.inference.particle_store."""
 
+import os
+
 import pytest
 import torch
 
@@ -50,3 +52,13 @@ def test_more_particles_than_the_machine_can_hold_are_refused(tmp_path):
     check_room(1000, 6, tmp_path, option="--num-particles")
     with pytest.raises(InferenceError, match=r"no room.*got 100000000000"):
         check_room(10**11, 6, tmp_path, option="--num-particles")
+
+
+def test_draws_held_in_memory_need_room_for_their_latents(tmp_path, monkeypatch):
+    pages = {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 1000}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    # Half of 10^6 bytes, at 64 + 2 * 8 * 6 bytes for each draw.
+    check_room(3125, 6, tmp_path, option="--draws", in_memory=True)
+    with pytest.raises(InferenceError, match=r"--draws.*at most 3125; got 3126"):
+        check_room(3126, 6, tmp_path, option="--draws", in_memory=True)
+    check_room(3126, 6, tmp_path, option="--num-particles")
