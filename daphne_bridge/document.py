@@ -198,7 +198,8 @@ def read_text(path: Path, what: str) -> str:
         DocumentError: If there is no such file, or it is not UTF-8 text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        # Editors may begin a file with a byte-order mark.
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DocumentError(Problem(str(path), "no such file", what)) from None
     except IsADirectoryError:

@@ -1,5 +1,6 @@
 """This file draws a graph as text for people and as DOT for Graphviz."""
 
+from .errors import printable
 from .expression import show, show_value
 from .graph import Graph, Node
 
@@ -29,7 +30,7 @@ def show_graph(graph: Graph) -> str:
     if graph.result is not None:
         result = show(graph.result, graph.labels, limit=_LINK_WIDTH)
         lines.append(f"returns {result}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _both(node: Node) -> str:
@@ -55,4 +56,4 @@ def graph_to_dot(graph: Graph) -> str:
         for node in graph.nodes
         for parent in node.parents
     ]
-    return "\n".join([*lines, "}"]) + "\n"
+    return "\n".join(map(printable, [*lines, "}"])) + "\n"

@@ -21,7 +21,13 @@ __all__ = [
     "InversionError",
     "Problem",
     "ReadError",
+    "printable",
 ]
+
+
+def printable(text: str) -> str:
+    """Return a line of text with its control characters as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class Problem:
             sentence += f"; expected {self.expected}"
         if self.got:
             sentence += f"; got {self.got}"
+        sentence = printable(sentence)
         return f"{sentence}\n{self.context}" if self.context else sentence
 
 

@@ -5,6 +5,7 @@ from html import escape
 
 from .elimination import members
 from .elimination_search import Candidate
+from .errors import printable
 from .inversion import Inverse
 
 __all__ = ["inverse_to_dot", "inverse_to_svg", "show_inverse"]
@@ -32,7 +33,7 @@ def show_inverse(inverse: Inverse) -> str:
         if len(places) > _MOST_NAMES:
             above += f", ... ({len(places)} in all)"
         lines.append(f"{shown:<{width}} <- {above}".rstrip())
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _plan(candidate: Candidate) -> str:
@@ -79,7 +80,7 @@ def inverse_to_dot(inverse: Inverse) -> str:
         for latent, above in inverse.parents.items()
         for parent in above
     ]
-    return "\n".join([*lines, "}"]) + "\n"
+    return "\n".join(map(printable, [*lines, "}"])) + "\n"
 
 
 def inverse_to_svg(inverse: Inverse) -> str:
@@ -121,12 +122,12 @@ def inverse_to_svg(inverse: Inverse) -> str:
     if is_labelled:
         lines += [
             f'<text x="-4" y="{row * cell + cell - 2}" text-anchor="end">'
-            f"{escape(shown[row])}</text>"
+            f"{escape(printable(shown[row]))}</text>"
             for row in range(rows)
         ]
         lines += [
             f'<text transform="translate({column * cell + cell - 2} -4) rotate(-90)">'
-            f"{escape(shown[column])}</text>"
+            f"{escape(printable(shown[column]))}</text>"
             for column in range(columns)
         ]
     return "\n".join([*lines, "</g>", "</svg>"]) + "\n"

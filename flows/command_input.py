@@ -168,7 +168,7 @@ def load_config(path: Path | None, budget: str | None) -> TrainingConfig:
     if path is not None:
         content = read_file(path, "a TOML file", limit=FILE_LIMIT)
         try:
-            table = tomllib.loads(content.decode())
+            table = tomllib.loads(content.decode("utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise FlowsError(Problem(str(path), f"not TOML: {error}")) from None
     try:

@@ -12,6 +12,8 @@ References:
 from collections.abc import Collection, Mapping, Sequence
 from xml.sax.saxutils import escape
 
+from daphne_bridge.errors import printable
+
 __all__ = ["graph_picture"]
 
 _LAYER_HEIGHT = 64
@@ -39,7 +41,7 @@ def graph_picture(
     """
     layers = _layers(names, parents)
     _order(layers, names, parents)
-    shown = {name: _short(labels.get(name, name)) for name in names}
+    shown = {name: _short(printable(labels.get(name, name))) for name in names}
     widths = {name: 18 + 7.2 * len(shown[name]) for name in names}
     totals = [sum(widths[n] + _GAP for n in layer) for layer in layers]
     width = max(totals, default=0.0) + _GAP

@@ -32,7 +32,7 @@ def load_observations(path: Path) -> list[Given]:
     """
     content = read_file(path, "a CSV or JSON file of data sets", limit=_LIMIT)
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise FlowsError(Problem(str(path), "not a text file", "CSV or JSON")) from None
     rows = _from_json(text, path) if path.suffix == ".json" else _from_csv(text, path)

@@ -44,7 +44,8 @@ def report(run: Path, output: Path | None, program: Path | None) -> None:
     text = None
     if program is not None:
         try:
-            text = read_file(program, "a program", limit=FILE_LIMIT).decode()
+            content = read_file(program, "a program", limit=FILE_LIMIT)
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise FlowsError(Problem(str(program), "not a text file")) from None
     page = report_page(RunFolder(run, graph, load_model(graph), text))

@@ -94,7 +94,7 @@ class _Experiments:
     def graph(self, name: str) -> Graph:
         """The graph of a program."""
         path = self.programs / f"{name}.daphne"
-        text = read_file(path, "a program", limit=_TEXT_LIMIT).decode()
+        text = read_file(path, "a program", limit=_TEXT_LIMIT).decode("utf-8-sig")
         compilation = compile_program(text, str(path))
         return Graph.from_document(
             document_from_json(compilation.document),

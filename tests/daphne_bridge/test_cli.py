@@ -268,3 +268,31 @@ def test_data_that_json_leaves_open_are_refused(tmp_path, text, where, what):
     assert result.exit_code == 2
     assert f"{where}: not JSON: {what}" in result.stderr
     assert not (tmp_path / "g.json").exists()
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    program, data = tmp_path / "p.daphne", tmp_path / "d.csv"
+    program.write_bytes(b"\xef\xbb\xbf(observe (normal 0 1) (first y))")
+    data.write_bytes(b"\xef\xbb\xbfy\n2.5\n")
+    graph = tmp_path / "g.json"
+    result = call("compile", program, "--data", data, "-o", graph)
+    assert result.exit_code == 0, result.output
+    assert list(json.loads(graph.read_text())[1]["Y"].values()) == [2.5]
+    graph.write_bytes(b"\xef\xbb\xbf" + graph.read_bytes())
+    assert call("check", graph).exit_code == 0
+
+
+def test_control_characters_in_names_are_shown_as_escapes(tmp_path):
+    program = tmp_path / "p.daphne"
+    program.write_text("(observe (normal a\0 1) 0)")
+    said = call("compile", program, "-o", tmp_path / "g.json").stderr
+    assert "the name a\\x00 is not defined" in said
+    name = "a\0\x1b[31m"
+    parts = {"V": [name], "A": {}, "P": {name: ["sample*", ["normal", 0, 1]]}, "Y": {}}
+    graph, inverse = tmp_path / "g.json", tmp_path / "i.json"
+    graph.write_text(json.dumps([{}, parts, name]))
+    call("invert", graph, "-o", inverse)
+    for arguments in ((graph,), (graph, "--dot"), (inverse,), (inverse, "--dot")):
+        shown = call("show", *arguments).stdout
+        assert "a\\x00\\x1b[31m" in shown
+        assert all(c.isprintable() for c in shown.replace("\n", ""))
