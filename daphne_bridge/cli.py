@@ -30,7 +30,7 @@ from .document import (
 )
 from .drawing import graph_to_dot, show_graph
 from .errors import DocumentError, GraphError, Problem
-from .files import check_no_input
+from .files import check_file_place, check_no_input
 from .graph import Graph
 from .inverse_document import dump_inverse, load_inverse
 from .inverse_drawing import inverse_to_dot, inverse_to_svg, show_inverse
@@ -111,6 +111,7 @@ def compile_command(
     """
     for place in (output, names_path(output)):
         check_no_input(place, (program, data), DocumentError)
+    check_file_place(output, DocumentError)
     if daphne is not None:
         if action != "graph" or layout == "edn" or data is not None:
             raise click.UsageError(
@@ -233,6 +234,7 @@ def check(graph: Path, *, as_json: bool) -> None:
 def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
     """Write the minimal faithful inverse of the document GRAPH."""
     check_no_input(output, (graph, names_path(graph)), DocumentError)
+    check_file_place(output, DocumentError)
     inverse = invert(_usable_graph(graph))
     dump_inverse(inverse, output)
     if as_json:

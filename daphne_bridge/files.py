@@ -6,6 +6,7 @@ between leaves the old content or the new one, and at most a hidden sibling
 which siblings are still being written.
 """
 
+import errno
 import fcntl
 import glob
 import os
@@ -32,6 +33,16 @@ __all__ = [
 
 PART = ".part"
 """Ending of what is not yet in its place."""
+
+_EXPECTED = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space",
+    errno.EFBIG: "a file system that takes larger files",
+    errno.ENAMETOOLONG: "a shorter name",
+    errno.EACCES: "a place that you may write to",
+    errno.EPERM: "a place that you may write to",
+    errno.EROFS: "a place that you may write to",
+}
 
 
 @contextmanager
@@ -101,6 +112,9 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def check_writable(path: Path, error: type[BridgeError]) -> None:
     """Make a file beside a place and remove it, which no look at rights can replace."""
+    if str(path) == "-":
+        what = "standard output takes no documents; they are written to files"
+        raise error(Problem("-", what, "the name of a file"))
     if not path.parent.is_dir():
         what = "cannot be written: its folder does not exist"
         raise error(Problem(str(path), what, str(path.parent)))
@@ -117,7 +131,8 @@ def check_writable(path: Path, error: type[BridgeError]) -> None:
 def cannot_write(path: Path, error: OSError) -> Problem:
     """Return what the system says against writing to a place."""
     what = f"cannot be written: {error.strerror or error}"
-    return Problem(str(path), what, "a place in an existing folder")
+    expected = _EXPECTED.get(error.errno or 0, "a place in an existing folder")
+    return Problem(str(path), what, expected)
 
 
 def prefix_beside(path: Path) -> str:

@@ -119,6 +119,17 @@ def test_no_command_writes_over_what_it_reads(program, graph, tmp_path):
         assert {path: path.read_bytes() for path in before} == before
 
 
+def test_documents_are_not_written_to_standard_output(
+    program, graph, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (("compile", program), ("invert", graph)):
+        result = call(*arguments, "-o", "-")
+        assert result.exit_code == 2
+        assert result.stderr.startswith("-: standard output takes no documents")
+    assert not (tmp_path / "-").exists()
+
+
 def test_the_inverse_is_written_and_shown(graph, tmp_path):
     path = tmp_path / "inverse.json"
     assert call("invert", graph, "-o", path).exit_code == 0

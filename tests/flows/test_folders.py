@@ -1,6 +1,8 @@
 """Tests of flows.folders: whole or not at all, whoever is killed."""
 
+import errno
 import multiprocessing
+import os
 import random
 import time
 from pathlib import Path
@@ -72,6 +74,24 @@ def test_places_that_cannot_be_written_are_found_before_the_work(
     with pytest.raises(ArtifactError, match=r"cannot be written|does not exist"):
         check(tmp_path / place)
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, "No space left on device; expected free space"),
+        (errno.ENAMETOOLONG, "File name too long; expected a shorter name"),
+        (errno.EROFS, "expected a place that you may write to"),
+        (errno.ENOTDIR, "expected a place in an existing folder"),
+    ],
+)
+def test_what_is_expected_fits_the_cause(tmp_path, number, expected):
+    def fail(path):
+        with new_folder(path, marker="m"):
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(ArtifactError, match=expected):
+        fail(tmp_path / "p")
 
 
 def test_links_and_devices_are_never_replaced(tmp_path):
