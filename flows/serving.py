@@ -137,13 +137,17 @@ def _request(line: bytes | None) -> dict[str, Any]:
         )
     try:
         request = loads(line.decode())
-    except UnicodeDecodeError:
-        raise FlowsError(Problem("request", "not UTF-8 text", "JSON")) from None
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.object[error.start]:#04x}"
+        raise FlowsError(Problem("request", "not UTF-8 text", "JSON", byte)) from None
     except JsonError as error:
         where = f"request:1:{error.column}"
-        raise FlowsError(Problem(where, f"not JSON: {error}"[:200])) from None
+        what = f"not JSON: {error}"[:200]
+        raise FlowsError(Problem(where, what, "one JSON object in a line")) from None
     except ValueError:  # a number of more digits than Python reads
-        raise FlowsError(Problem("request", "a number is too long")) from None
+        raise FlowsError(
+            Problem("request", "a number is too long", "a finite number")
+        ) from None
     if not isinstance(request, dict):
         raise _wrong("request", "not an object", "an object", request)
     for key in request:
@@ -190,7 +194,9 @@ def _data(value: Any, where: str) -> Any:
         level = [part for item in level if isinstance(item, list) for part in item]
         if not level:
             return _as_tuples(value)
-    raise FlowsError(Problem(where, "nested too deep", "a number, vector or matrix"))
+    expected = "a number, vector or matrix"
+    got = f"lists of more than {_DEEPEST} levels"
+    raise FlowsError(Problem(where, "nested too deep", expected, got))
 
 
 def _as_tuples(value: Any) -> Any:

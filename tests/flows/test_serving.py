@@ -157,6 +157,7 @@ def test_what_cannot_be_answered_is_said(server, number):
     assert list(error) == ["where", "what", "expected", "got"]
     assert error["where"].startswith(where)
     assert all(len(text) < 600 for text in error.values())
+    assert error["expected"] != ""
 
 
 def test_long_lines_are_passed_over_without_being_held():
