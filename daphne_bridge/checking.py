@@ -155,7 +155,7 @@ def _not_a_number(
 
 
 def _positive(value: float) -> bool:
-    return value > 0
+    return 0 < value < math.inf
 
 
 def _probability(value: float) -> bool:

@@ -4,6 +4,7 @@ The number of parameters is checked always, their kind and range where they are
 constant: a negative standard deviation is an error here, not a nan later.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,7 @@ from .terms import (
     SequenceTerm,
     is_constant,
     sequence,
+    settled,
 )
 
 __all__ = [
@@ -64,6 +66,12 @@ def check_parameters(name: str, arguments: tuple[Any, ...]) -> None:
         family.parameters, arguments, _RULES[name], strict=True
     ):
         rule(f"the {parameter} of {name}", argument)
+        # The document keeps a call of Math, whose value is certain all the same.
+        value = settled(argument)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise PrimitiveError(
+                f"the {parameter} of {name} must be a finite number, not {value}"
+            )
     _check_together(name, arguments)
 
 

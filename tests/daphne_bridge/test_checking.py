@@ -17,6 +17,7 @@ def test_a_good_document_has_no_problems():
     ("distribution", "said"),
     [
         (["normal", 0, -1], "normal's standard deviation; expected a positive number"),
+        (["normal", 0, ["pow", 10, 400]], "expected a positive number; got inf"),
         (["gamma", 0, 1], "gamma's shape; expected a positive number; got 0"),
         (["flip", 1.5], "flip's probability; expected a number from 0 to 1; got 1.5"),
         (["uniform-continuous", 2, 1], "uniform-continuous is empty"),

@@ -178,6 +178,8 @@ def test_data_binds_names():
     [
         ("(sample (normal 0))", "p:1:9", "normal takes 2 parameters"),
         ("(sample (normal 0 0))", "p:1:9", "standard deviation"),
+        ("(sample (normal 0 (Math/pow 10 400)))", "p:1:9", "finite number, not inf"),
+        ("(sample (normal (- (Math/pow 10 400)) 1))", "p:1:9", "finite number"),
         ("(sample (normal [1] 1))", "p:1:9", "mean of normal"),
         ("(sample (flip 1.5))", "p:1:9", "probability of flip"),
         ("(sample (discrete [0 0]))", "p:1:9", "all zero"),
