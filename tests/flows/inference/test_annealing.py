@@ -95,7 +95,7 @@ def test_with_a_schedule_the_evidence_is_unbiased_over_1000_repetitions(space, m
     """The mean of Z / exact over 1,000 runs of 30 particles is 1 within 4 errors."""
     space, move = SPACES[space](), MOVES[move]
     pilot = list(
-        annealed_smc(space, 500, seed=99, move=move, most_moves=1, cess_fraction=0.5)
+        annealed_smc(space, 500, seed=99, move=move, most_moves=3, cess_fraction=0.8)
     )
     ratios = []
     for seed in range(1000):
@@ -108,7 +108,7 @@ def test_with_a_schedule_the_evidence_is_unbiased_over_1000_repetitions(space, m
         )
         ratios.append(math.exp(result_of(run).log_evidence - LOG_EVIDENCE))
     error = np.std(ratios, ddof=1) / math.sqrt(1000)
-    assert 1 < len(pilot) < 15
+    assert 1 < len(pilot) < 30
     assert error < 0.1
     assert abs(np.mean(ratios) - 1.0) < 4 * error
 
