@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .errors import FlowsError, Problem
+from .extras import require
 from .training import Report
 
 __all__ = ["board_for", "check_board"]
@@ -20,14 +20,7 @@ def check_board(folder: Path) -> None:
     Raises:
         FlowsError: If TensorBoard is not installed, or something else is in the place.
     """
-    if find_spec("tensorboard") is None:
-        raise FlowsError(
-            Problem(
-                "--tensorboard",
-                "TensorBoard is not installed",
-                "pip install 'daphne-bridge[tensorboard]'",
-            )
-        )
+    require("tensorboard", extra="tensorboard", where="--tensorboard")
     if folder.exists() and not folder.is_dir():
         raise FlowsError(Problem(str(folder), "this is a file", "a folder"))
 

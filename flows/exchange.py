@@ -21,7 +21,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .errors import FlowsError, Problem
+from .extras import require
 from .folders import write_file
 from .inference.diagnostics import Caution, Summary, prior_predictive_cautions
 from .inference.particle_file import save_particles
@@ -61,14 +60,8 @@ def check_formats(formats: tuple[str, ...]) -> None:
         FlowsError: If a library is missing.
     """
     for library in ("arviz_base", "h5netcdf", "h5py"):
-        if "netcdf" in formats and find_spec(library) is None:
-            raise FlowsError(
-                Problem(
-                    "--format netcdf",
-                    f"{library} is not installed",
-                    "pip install 'daphne-bridge[arviz]'",
-                )
-            )
+        if "netcdf" in formats:
+            require(library, extra="arviz", where="--format netcdf")
 
 
 def predictive_cautions(

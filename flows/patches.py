@@ -22,7 +22,6 @@ import io
 import math
 import zipfile
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import torch
 from jaxtyping import Float, Shaped
 
 from .errors import ArtifactError, Problem
+from .extras import require
 from .folders import read_file, write_file
 
 __all__ = [
@@ -103,16 +103,9 @@ def digit_patches(*, seed: int) -> Float[np.ndarray, "image row column"]:
     """Return scikit-learn's digits as 9x9 patches, standardised.
 
     Raises:
-        ArtifactError: If scikit-learn is not installed.
+        FlowsError: If scikit-learn is not installed.
     """
-    if find_spec("sklearn") is None:
-        raise ArtifactError(
-            Problem(
-                "digits",
-                "scikit-learn is not installed",
-                "pip install 'daphne-bridge[digits]', or a file of patches",
-            )
-        )
+    require("sklearn", extra="digits", where=DIGITS, instead="a file of patches")
     datasets: Any = import_module("sklearn.datasets")
     images = torch.from_numpy(np.asarray(datasets.load_digits().images))
     enlarged = torch.nn.functional.interpolate(

@@ -3,10 +3,9 @@
 import io
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
-from .errors import FlowsError, Problem
+from .extras import require
 
 __all__ = [
     "check_plots",
@@ -33,14 +32,7 @@ def check_plots() -> None:
     Raises:
         FlowsError: If it is not.
     """
-    if find_spec("matplotlib") is None:
-        raise FlowsError(
-            Problem(
-                "plots",
-                "matplotlib is not installed",
-                "pip install 'daphne-bridge[plots]'",
-            )
-        )
+    require("matplotlib", extra="plots", where="plots")
 
 
 def _figure(width: float, height: float) -> Any:

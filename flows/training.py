@@ -520,25 +520,18 @@ class Fit(Iterator[Report]):
         config = self._config
         # apart from the draws of training
         generator = torch.Generator().manual_seed(self._seed + 1_000_003)
-        certified = ess = None
-        if self._model.has_density:
-            certified = certify(
-                self._held_out,
-                averaged,
-                config.certify_draws,
-                generator=generator,
-                tolerance=config.tolerance,
-            )
-            value = certified.symmetric
+        found = (certify if self._model.has_density else certify_forward)(
+            self._held_out,
+            averaged,
+            config.certify_draws,
+            generator=generator,
+            tolerance=config.tolerance,
+        )
+        if isinstance(found, SymmetricEstimate):
+            certified, value = found, found.symmetric
             ess = self._ess(averaged, generator)
         else:
-            value = certify_forward(
-                self._held_out,
-                averaged,
-                config.certify_draws,
-                generator=generator,
-                tolerance=config.tolerance,
-            )
+            certified, value, ess = None, found, None
         sample = draw_batch(
             self._model, averaged, config.certify_draws // 2, generator=generator
         )

@@ -62,19 +62,7 @@ def reduce_(
     analyser: Analyser, values: tuple[Any, ...], form: Compound
 ) -> Recursive[Any]:
     """Return `(reduce f collection)` or `(reduce f start collection)`."""
-    if not 2 <= len(values) <= 3:
-        raise _wrong_count(analyser, form, "(reduce f start collection)")
-    function = _function(analyser, values[0], form)
-    items = _known_elements(analyser, values[-1], form)
-    if len(values) == 3:
-        items = (values[1], *items)
-    if not items:
-        return (yield call_function(analyser, function, (), form))
-    result = items[0]
-    for item in items[1:]:
-        analyser.count_steps(form)
-        result = yield call_function(analyser, function, (result, item), form)
-    return result
+    return (yield _reduced(analyser, values, form))[-1]
 
 
 def apply_(
@@ -118,17 +106,7 @@ def reductions(
     analyser: Analyser, values: tuple[Any, ...], form: Compound
 ) -> Recursive[Any]:
     """Return every result on the way of a `reduce`."""
-    if not 2 <= len(values) <= 3:
-        raise _wrong_count(analyser, form, "(reductions f start collection)")
-    function = _function(analyser, values[0], form)
-    items = (*values[1:-1], *_known_elements(analyser, values[-1], form))
-    if not items:
-        return sequence(((yield call_function(analyser, function, (), form)),))
-    results = [items[0]]
-    for item in items[1:]:
-        analyser.count_steps(form)
-        pair = (results[-1], item)
-        results.append((yield call_function(analyser, function, pair, form)))
+    results = yield _reduced(analyser, values, form)
     return sequence(tuple(results), is_vector=False)
 
 
@@ -224,6 +202,25 @@ def _wrong_count(analyser: Analyser, form: Compound, shape: str) -> Exception:
     return analyser.error(
         form, f"{head_name(form)} has the wrong number of arguments", shape
     )
+
+
+def _reduced(
+    analyser: Analyser, values: tuple[Any, ...], form: Compound
+) -> Recursive[list[Any]]:
+    """Return the start of a reduction and the result after each element."""
+    if not 2 <= len(values) <= 3:
+        head = head_name(form)
+        raise _wrong_count(analyser, form, f"({head} f start collection)")
+    function = _function(analyser, values[0], form)
+    items = (*values[1:-1], *_known_elements(analyser, values[-1], form))
+    if not items:
+        return [(yield call_function(analyser, function, (), form))]
+    results = [items[0]]
+    for item in items[1:]:
+        analyser.count_steps(form)
+        pair = (results[-1], item)
+        results.append((yield call_function(analyser, function, pair, form)))
+    return results
 
 
 def _called(form: Compound, values: tuple[Any, ...]) -> str:

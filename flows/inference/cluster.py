@@ -14,12 +14,12 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from ..errors import InferenceError, Problem
+from ..extras import require
 from .importance import BATCH_SIZE, ImportanceReport
 from .parallel import BatchQueue, DrawnBatch, Sampler, draw
 from .particles import VariableLayout
@@ -37,16 +37,9 @@ def check_cluster() -> None:
     """Raise unless Dask is installed.
 
     Raises:
-        InferenceError: If it is not.
+        FlowsError: If it is not.
     """
-    if find_spec("distributed") is None:
-        raise InferenceError(
-            Problem(
-                "--cluster",
-                "distributed is not installed",
-                "pip install 'daphne-bridge[cluster]'",
-            )
-        )
+    require("distributed", extra="cluster", where="--cluster")
 
 
 def cluster_importance_sample(
