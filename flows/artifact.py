@@ -21,7 +21,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -37,18 +37,25 @@ from torch import Tensor
 from daphne_bridge.expression import Call, Constant, show
 from daphne_bridge.graph import Graph, Node
 
-from .artifact_checks import check_claims, check_weight_counts
+from .artifact_checks import AFFINE, FACTORS, check_claims, check_weight_counts
 from .cnf.engine import AdaptiveEngine
 from .cnf.flow import ConditionalFlow
-from .cnf.structure import InverseLike, StateBlock, Structure, build_structure
+from .cnf.structure import (
+    Factor,
+    InverseLike,
+    StateBlock,
+    Structure,
+    build_structure,
+)
 from .cnf.vector_field import FieldConfig
 from .errors import ArtifactError, Problem
 from .folders import read_file, write_folder
 from .model.layout import Layout, Variable
 
-__all__ = ["FORMAT_VERSION", "Artifact", "build_inverse", "first_difference"]
+__all__ = ["FORMAT_VERSIONS", "Artifact", "build_inverse", "first_difference"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
+"""2 adds factors; without them 1 is written, for readers that know no more."""
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 GOLDEN = "golden.json"
@@ -107,7 +114,7 @@ class Artifact:
         blocks = flow.structure.blocks
         manifest = {
             "format": "daphne-flows artifact",
-            "version": FORMAT_VERSION,
+            "version": 2 if flow.structure.factors else 1,
             "checksum": "",
             "model": {
                 "digest": graph.digest,
@@ -133,7 +140,12 @@ class Artifact:
             },
             "base": "standard normal",
             "auxiliary_reference": "standard normal",
-            "normalisation": "shift and scale, then affine along the inverse",
+            "normalisation": FACTORS if flow.structure.factors else AFFINE,
+            **(
+                {"factors": [asdict(factor) for factor in flow.structure.factors]}
+                if flow.structure.factors
+                else {}
+            ),
             "solver": {
                 "method": "dopri5",
                 "tolerance": tolerance,
@@ -303,7 +315,15 @@ class Artifact:
             moved = torch.empty_like(tensors[name])
             moved[place] = tensors[name]
             tensors[name] = moved
-        return self._build(Structure(blocks, structure.observed_dim), tensors)
+        factors = tuple(
+            Factor(
+                latents=tuple(free[c] for c in factor.latents),
+                observed=tuple(observed[c] for c in factor.observed),
+                is_of_observed=factor.is_of_observed,
+            )
+            for factor in structure.factors
+        )
+        return self._build(Structure(blocks, structure.observed_dim, factors), tensors)
 
     def check_golden(self) -> None:
         """Compute the golden values anew and compare.
@@ -349,7 +369,20 @@ class Artifact:
         auxiliary = dict(
             zip(inverse.latents, manifest["architecture"]["auxiliary"], strict=True)
         )
-        return build_structure(inverse, self.layout, auxiliary)
+        structure = build_structure(inverse, self.layout, auxiliary)
+        factors = tuple(
+            Factor(
+                latents=tuple(entry["latents"]),
+                observed=tuple(entry["observed"]),
+                is_of_observed=entry["is_of_observed"],
+            )
+            for entry in manifest.get("factors", ())
+        )
+        try:
+            return replace(structure, factors=factors)
+        except ValueError as error:
+            where = f"{Path(self.source) / MANIFEST}: $.factors"
+            raise ArtifactError(Problem(where, str(error)[:200])) from None
 
     def _build(
         self, structure: Structure, tensors: Mapping[str, Tensor]
@@ -587,12 +620,12 @@ def _load_manifest(path: Path) -> dict[str, Any]:
         "daphne-flows artifact"
     ):
         raise ArtifactError(Problem(str(place), "this is no manifest of an artifact"))
-    if manifest.get("version") != FORMAT_VERSION:
+    if manifest.get("version") not in FORMAT_VERSIONS:
         raise ArtifactError(
             Problem(
                 str(place),
                 "this version of the format cannot be read",
-                f"{FORMAT_VERSION}",
+                " or ".join(map(str, FORMAT_VERSIONS)),
                 f"{manifest.get('version')!r}"[:40],
             )
         )

@@ -16,7 +16,10 @@ from .cnf.structure import Structure
 from .cnf.vector_field import FieldConfig, hidden_sizes
 from .errors import ArtifactError, Problem
 
-__all__ = ["check_claims", "check_weight_counts"]
+__all__ = ["AFFINE", "FACTORS", "check_claims", "check_weight_counts"]
+
+AFFINE = "shift and scale, then affine along the inverse"
+FACTORS = "shift and scale, then the posterior of factors linear in the latents"
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -79,6 +82,23 @@ def check_claims(
         ("normalisation.observed_shift", _end(layout["observed"])),
     ):
         _check_length(tensors, name, claimed, weights_place)
+    factors = manifest.get("factors", ())
+    kinds = {manifest["normalisation"] == FACTORS, manifest["version"] == 2}
+    if kinds != {bool(factors)}:
+        raise ArtifactError(
+            Problem(
+                f"{manifest_place}: $.normalisation",
+                "version, normalisation and factors disagree",
+                f"factors with version 2 and {FACTORS!r}, and with them alone",
+            )
+        )
+    if factors:
+        coefficients = sum(
+            (1 + len(entry["latents"])) * (1 + len(entry["observed"]))
+            for entry in factors
+        )
+        name = "normalisation.factor_coefficients"
+        _check_length(tensors, name, coefficients, weights_place)
     weights = tensors.get("field.observed_weight")
     if weights is not None and read > weights.numel():
         raise _misfit(

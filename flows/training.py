@@ -34,7 +34,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -50,9 +50,10 @@ from .certification import (
     solver_bias,
 )
 from .cnf.engine import Engine, TorchEngine
+from .cnf.factors import find_factors
 from .cnf.flow import ConditionalFlow
 from .cnf.normalisation import widen
-from .cnf.structure import Structure
+from .cnf.structure import LayoutLike, Structure
 from .losses import (
     Batch,
     Estimate,
@@ -189,19 +190,32 @@ def fit(
 
 
 def prepare_structure(
-    model: TargetModel, structure: Structure, *, num_draws: int, seed: int
+    model: TargetModel,
+    structure: Structure,
+    layout: LayoutLike,
+    parents: Mapping[str, Sequence[str]],
+    *,
+    num_draws: int,
+    seed: int,
 ) -> Structure:
-    """The structure to build a flow with: `normalisation.widen` on joint draws.
+    """The structure to build a flow with, from joint draws.
+
+    With factors if the model is linear in its latents once the data are known
+    (`find_factors`), otherwise with the further edges of `widen`.
 
     Args:
         model: the target.
         structure: from the inverse.
+        layout: columns of latents and observed variables.
+        parents: of each node in the model, by name.
         num_draws: joint draws to look at.
         seed: of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
     draws = model.sample(num_draws, generator=generator)
-    return widen(structure, model.unconstrain(draws.latents)[0], draws.observed)
+    free = model.unconstrain(draws.latents)[0]
+    found = find_factors(structure, layout, parents, free, draws.observed)
+    return found if found.factors else widen(structure, free, draws.observed)
 
 
 class Fit(Iterator[Report]):

@@ -26,7 +26,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .engine import Engine, TorchEngine
-from .normalisation import AffineMap, Normalisation
+from .factor_normalisation import FactorNormalisation
+from .normalisation import Normalisation
+from .scaling import AffineMap, Scaling
 from .solve import Solution
 from .structure import Structure
 from .vector_field import FieldConfig, VectorField, evaluate_field
@@ -124,7 +126,11 @@ class ConditionalFlow(nn.Module):
         self.structure = structure
         self.config = config
         self.engine: Engine = engine if engine is not None else TorchEngine(10)
-        self.normalisation = Normalisation(structure)
+        self.normalisation: Scaling = (
+            FactorNormalisation(structure)
+            if structure.factors
+            else Normalisation(structure)
+        )
         self.field = VectorField(structure, config, generator=generator)
         order = torch.tensor(structure.state_order)
         self.register_buffer("order", order, persistent=False)

@@ -31,14 +31,20 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "Factor",
     "InverseLike",
     "LayoutLike",
     "Packing",
     "StateBlock",
     "Structure",
+    "VariableLike",
     "build_structure",
     "original_edge_count",
 ]
+
+
+_MOST_FACTOR_COLUMNS = 256
+_MOST_FACTOR_ENTRIES = 100_000
 
 
 class VariableLike(Protocol):
@@ -122,19 +128,39 @@ class StateBlock:
         return len(self.free_columns) + self.auxiliary
 
 
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """What a factor of the model depends on (`factors.py`).
+
+    Args:
+        latents: columns of the tensor of free coordinates.
+        observed: columns of the observed tensor.
+        is_of_observed: whether it is the density of the first of the observed columns
+            given the others; if not, of the first of the latents' columns.
+    """
+
+    latents: tuple[int, ...]
+    observed: tuple[int, ...]
+    is_of_observed: bool
+
+
 @dataclass(frozen=True)
 class Structure:
     """Blocks of a flow's state, in sampling order.
 
-    Law: block i reads only blocks before it, and itself.
+    Law: block i reads only blocks before it, and itself. Eliminating latents from the
+    last to the first, with the factors that hold them, needs no more than that.
 
     Args:
         blocks: one block per latent, parents before children.
         observed_dim: number of observed columns.
+        factors: all factors with latents, of a model that is linear in its latents
+            once the data are known; empty for other models.
     """
 
     blocks: tuple[StateBlock, ...]
     observed_dim: int
+    factors: tuple[Factor, ...] = ()
 
     def __post_init__(self) -> None:
         free = sorted(c for block in self.blocks for c in block.free_columns)
@@ -145,6 +171,8 @@ class Structure:
             )
         for position, block in enumerate(self.blocks):
             _check_block(position, block, self.observed_dim)
+        if self.factors:
+            _check_factors(self)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -422,3 +450,58 @@ def _check_block(position: int, block: StateBlock, observed_dim: int) -> None:
             f"{where}: observed columns; expected distinct columns below "
             f"{observed_dim}; got {columns}"
         )
+
+
+def _check_factors(structure: Structure) -> None:
+    """Eliminates latents, last first, and checks what each conditional depends on."""
+    size = len(structure.factors) * (1 + structure.free_dim)
+    if structure.free_dim > _MOST_FACTOR_COLUMNS or size > _MOST_FACTOR_ENTRIES:
+        raise ValueError(
+            "structure: factors; expected those of a model with at most "
+            f"{_MOST_FACTOR_COLUMNS} columns, and {_MOST_FACTOR_ENTRIES} columns of "
+            f"factors; got {structure.free_dim}, and {size}"
+        )
+    owner = {
+        c: i for i, block in enumerate(structure.blocks) for c in block.free_columns
+    }
+    waiting: list[list[tuple[set[int], set[int]]]] = [[] for _ in structure.blocks]
+    own: set[int] = set()
+    known = set(range(structure.observed_dim))
+    for number, factor in enumerate(structure.factors):
+        columns = set(factor.observed)
+        if (
+            not factor.latents
+            or not set(factor.latents) <= set(owner)
+            or not columns <= known
+            or len(set(factor.latents)) != len(factor.latents)
+            or len(columns) != len(factor.observed)
+            or (factor.is_of_observed and not columns)
+        ):
+            raise ValueError(
+                f"structure, factor {number}: columns; expected distinct columns of "
+                f"latents and observed values; got {factor.latents}, {factor.observed}"
+            )
+        if not factor.is_of_observed:
+            own.add(factor.latents[0])
+        nodes = {owner[c] for c in factor.latents}
+        waiting[max(nodes)].append((nodes, columns))
+    if own != set(owner):
+        raise ValueError(
+            "structure: factors; expected the density of every latent among them; got "
+            f"none of column {min(set(owner) - own)}"
+        )
+    for i in range(len(structure.blocks) - 1, -1, -1):
+        block = structure.blocks[i]
+        nodes = set().union(*(nodes for nodes, _ in waiting[i])) - {i}
+        columns = set().union(*(columns for _, columns in waiting[i]))
+        if not (
+            nodes <= set(block.latent_parents)
+            and columns <= set(block.observed_columns)
+        ):
+            raise ValueError(
+                f"structure, latent {block.name}: what it reads; expected all that "
+                "eliminating later latents from the factors makes it depend on; got "
+                f"blocks {block.latent_parents}, columns {block.observed_columns}"
+            )
+        if nodes:
+            waiting[max(nodes)].append((nodes, columns))

@@ -79,6 +79,8 @@ def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
             "vector_field": numbers["field"],
             "normalisation": numbers["normalisation"],
         },
+        "normalisation": manifest["normalisation"],
+        "factors": manifest.get("factors", []),
         "solver": manifest["solver"],
         "training": manifest["training"],
         "libraries": manifest["libraries"],
@@ -119,6 +121,7 @@ def _tables(found: Mapping[str, Any]) -> Group:
             f"{parameters['vector_field']} trained, "
             f"{parameters['normalisation']} of the normalisation",
         ),
+        ("normalisation", found["normalisation"]),
         (
             "solver",
             "{method}, tolerance {tolerance:g}, {precision}".format(**found["solver"]),

@@ -305,6 +305,8 @@ def _structure(
     return prepare_structure(
         model,
         build_structure(invert(graph), model.layout, auxiliary),
+        model.layout,
+        {node.name: node.parents for node in graph.nodes},
         num_draws=settings.normalisation_draws,
         seed=seed,
     )

@@ -31,7 +31,7 @@ from ..cnf.structure import build_structure
 from ..errors import FlowsError, Problem
 from ..model.data_backed import DataBackedModel
 from ..model.density import Draws
-from ..training import fit
+from ..training import fit, prepare_structure
 from ..training_config import TrainingConfig, nuisances
 
 __all__ = ["convolve", "deconvolve", "inverse_adjacency"]
@@ -94,7 +94,14 @@ def deconvolve(
     """
     _check_layout(training)
     auxiliary = nuisances(config.augment, training.layout)
-    structure = build_structure(invert(graph), training.layout, auxiliary)
+    structure = prepare_structure(
+        training,
+        build_structure(invert(graph), training.layout, auxiliary),
+        training.layout,
+        {node.name: node.parents for node in graph.nodes},
+        num_draws=config.normalisation_draws,
+        seed=0,
+    )
     flow = build_flow(structure, config.flow, seed=0)
     losses: dict[str, list[float]] = {}
     run = fit(training, flow, config, seed=1, engine=engine, held_out=held_out)

@@ -46,3 +46,25 @@ def pair_document(numbers=(1, 2, 3, 4), data=(0.5, 1.5), scale=1, reverse=False)
 @pytest.fixture
 def pair_graph():
     return Graph.from_document(document_from_json(pair_document(), "pair.json"))
+
+
+def inputs_document(numbers=(1, 2, 3, 4), data=(0.7, 1.5), reverse=False):
+    """Return a model that is linear once x is known: b and y depend on x times a.
+
+    Args:
+        numbers: Running numbers of a, b, x and y.
+        data: The values of x and y.
+        reverse: Whether to write the document back to front.
+    """
+    a, b = f"sample{numbers[0]}", f"sample{numbers[1]}"
+    x, y = f"observe{numbers[2]}", f"observe{numbers[3]}"
+    links = {
+        x: ["observe*", ["normal", 0, 1], data[0]],
+        a: ["sample*", ["normal", 1, 2]],
+        b: ["sample*", ["normal", ["*", x, a], 1]],
+        y: ["observe*", ["normal", ["+", a, ["*", x, b]], 0.5], data[1]],
+    }
+    if reverse:
+        links = dict(reversed(links.items()))
+    values = {x: data[0], y: data[1]}
+    return [{}, {"V": list(links), "A": {}, "P": links, "Y": values}, b]

@@ -9,6 +9,7 @@ from daphne_bridge.document import document_from_json
 from daphne_bridge.graph import Graph
 from daphne_bridge.inversion import invert
 from flows.artifact import Artifact
+from flows.cnf.factors import find_factors
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
@@ -16,17 +17,29 @@ from flows.model.density import Model
 
 from .conftest import pair_document
 
-__all__ = ["rewrite", "save_pair"]
+__all__ = ["rewrite", "save_document", "save_pair"]
 
 
 def save_pair(path):
     """Write the artifact of the pair model; return its graph and model."""
-    graph = Graph.from_document(document_from_json(pair_document(), "pair.json"))
+    return save_document(path, pair_document())
+
+
+def save_document(path, document):
+    """Write the artifact of a document's model; return its graph and model."""
+    graph = Graph.from_document(document_from_json(document, "pair.json"))
     model = Model.from_graph(graph)
-    structure = build_structure(invert(graph), model.layout, auxiliary=1)
+    draws = model.sample(2000, generator=torch.Generator().manual_seed(1))
+    free = model.unconstrain(draws.latents)[0]
+    structure = find_factors(
+        build_structure(invert(graph), model.layout, auxiliary=1),
+        model.layout,
+        {node.name: node.parents for node in graph.nodes},
+        free,
+        draws.observed,
+    )
     flow = build_flow(structure, FieldConfig(layers=3, hidden=4), seed=3)
-    draws = model.sample(500, generator=torch.Generator().manual_seed(1))
-    flow.normalisation.fit(model.unconstrain(draws.latents)[0], draws.observed)
+    flow.normalisation.fit(free, draws.observed)
     artifact = Artifact.from_flow(
         flow, graph, model.layout, seed=3, config={"a": {"b": 1}}, metrics={"j": 0.125}
     )

@@ -16,7 +16,8 @@ from safetensors.torch import load, save
 from flows.artifact import Artifact
 from flows.errors import ArtifactError
 
-from .saved_artifact import rewrite, save_pair
+from .conftest import inputs_document
+from .saved_artifact import rewrite, save_document, save_pair
 
 HUGE = 10**12
 
@@ -120,6 +121,65 @@ def test_what_a_manifest_only_claims_is_never_made(folder, claim):
     rewrite(folder, claim)
     said = refused(folder)
     assert "manifest.json" in said or "weights.safetensors" in said
+
+
+def with_huge_columns(manifest):
+    manifest["factors"][0]["latents"] = [HUGE]
+
+
+def with_observed_columns_that_are_not_there(manifest):
+    manifest["factors"][1]["observed"] = [2]
+
+
+def with_many_factors(manifest):
+    manifest["factors"] *= 100_000
+
+
+def with_a_factor_too_few(manifest):
+    del manifest["factors"][0]
+
+
+def with_an_edge_too_few(manifest):
+    for name in manifest["inverse"]["latents"]:
+        manifest["inverse"]["parents"][name] = []
+
+
+def with_the_first_version(manifest):
+    manifest["version"] = 1
+
+
+def with_another_normalisation(manifest):
+    manifest["normalisation"] = "shift and scale, then affine along the inverse"
+
+
+def without_factors(manifest):
+    del manifest["factors"]
+
+
+FACTOR_CLAIMS = [
+    value for name, value in sorted(globals().items()) if name.startswith("with")
+]
+
+
+@pytest.mark.parametrize("claim", FACTOR_CLAIMS, ids=lambda claim: claim.__name__)
+def test_what_a_manifest_claims_of_factors_is_checked(tmp_path, claim):
+    save_document(tmp_path / "artifact", inputs_document())
+    rewrite(tmp_path / "artifact", same)
+    Artifact.load(tmp_path / "artifact")
+    rewrite(tmp_path / "artifact", claim)
+    said = refused(tmp_path / "artifact")
+    assert "manifest.json" in said or "weights.safetensors" in said
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan"), 1e30])
+def test_factors_that_have_no_posterior_are_refused(tmp_path, value):
+    folder = tmp_path / "artifact"
+    save_document(folder, inputs_document())
+    tensors = load((folder / "weights.safetensors").read_bytes())
+    name = "normalisation.factor_coefficients"
+    changed = save({**tensors, name: torch.full_like(tensors[name], value)})
+    rewrite(folder, same, [("weights.safetensors", changed)])
+    assert "golden" in refused(folder, most_seconds=20.0)
 
 
 def test_the_artifact_itself_is_read(folder):

@@ -25,6 +25,7 @@ from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.flow_proposal import FlowProposal
 from flows.model.density import Model
+from flows.training import prepare_structure
 
 from .conftest import pair_document
 from .model.programs import graph_of
@@ -57,12 +58,27 @@ MATRIX = """
   (observe (normal (get (get k 0) 0) 1) 0.5)
   k)
 """
+# Linear in the latents once the inputs are known: the affine layer has factors.
+INPUTS = """
+(let [x (observe (normal 0 1) 0.7)
+      a (sample (normal 1 2))
+      b (sample (normal (* x a) 1))]
+  (observe (normal (+ a (* x b)) 0.5) 1.5)
+  b)
+"""
 
 
 def flow_of(graph, config, auxiliary):
     """Return a flow with random weights and its model."""
     model = Model.from_graph(graph)
-    structure = build_structure(invert(graph), model.layout, auxiliary=auxiliary)
+    structure = prepare_structure(
+        model,
+        build_structure(invert(graph), model.layout, auxiliary=auxiliary),
+        model.layout,
+        {node.name: node.parents for node in graph.nodes},
+        num_draws=5000,
+        seed=0,
+    )
     flow = build_flow(structure, config, seed=3)
     draws = model.sample(500, generator=torch.Generator().manual_seed(1))
     flow.normalisation.fit(model.unconstrain(draws.latents)[0], draws.observed)
@@ -213,6 +229,10 @@ def test_the_clojure_reader_agrees_with_torch(tmp_path):
         FieldConfig(layers=2, hidden=6),
         0,
     )
+    inputs = graph_of(INPUTS)
+    write_case(good / "inputs", inputs, FieldConfig(layers=3, hidden=4), 1)
+    manifest = json.loads((good / "inputs" / "artifact" / "manifest.json").read_text())
+    assert len(manifest["factors"]) == 3
     write_damaged(good / "pair" / "artifact", tmp_path / "bad")
     path = os.pathsep.join([str(CLJ / "src"), str(CLJ / "test"), *map(str, JARS)])
     ran = subprocess.run(

@@ -15,7 +15,9 @@
 
 (set! *warn-on-reflection* true)
 
-(def format-version 1)
+(def format-versions
+  "2 adds factors."
+  [1 2])
 
 (def ^:private most-bytes (* 1024 1024 1024))
 (def ^:private golden-tolerance 1e-5)
@@ -44,14 +46,17 @@
         manifest (parse-json content where)]
     (when-not (and (map? manifest) (= "daphne-flows artifact" (manifest "format")))
       (fail where "this is no manifest of an artifact"))
-    (when-not (= format-version (manifest "version"))
-      (fail where "this version of the format cannot be read" (str format-version)
+    (when-not (some #{(manifest "version")} format-versions)
+      (fail where "this version of the format cannot be read"
+            (apply str (interpose " or " format-versions))
             (shown (manifest "version"))))
     (manifest-text/check (String. content "UTF-8") (manifest "checksum") where)
     (when-not (and (= "standard normal" (manifest "base"))
                    (= "standard normal" (manifest "auxiliary_reference"))
-                   (= "shift and scale, then affine along the inverse"
-                      (manifest "normalisation")))
+                   (= (map manifest ["version" "normalisation"])
+                      (if (contains? manifest "factors")
+                        [2 structure/factors-kind]
+                        [1 structure/affine-kind])))
       (fail where "another base density or normalisation than this reader knows"))
     (when (seq (get-in manifest ["model" "without_density"]))
       (fail where (str "latents of this flow have no density, as their values came from "

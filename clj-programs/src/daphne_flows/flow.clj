@@ -4,11 +4,12 @@
   Latents are in free coordinates, z; with v = (z - shift) / scale and likewise for the
   observed values x, the residual coordinates are
 
-      r_i = (v_i - offset_i - C_i x - B_i v) / residual_scale_i,
+      r_i = (v_i - centre_i - B_i v) / residual_scale_i,
 
-  and the vector field moves a standard normal base point at t = 0 to r at t = 1. Per
+  with numbers that depend on x (by `factors`, or centre = offset + C x), and the vector field moves a standard normal base point at t = 0 to r at t = 1. Per
   node, log q = log N(base) + log|det d base / d r| + log|det dr / dz|."
-  (:require [daphne-flows.packing :as packing]
+  (:require [daphne-flows.factors :as factors]
+            [daphne-flows.packing :as packing]
             [daphne-flows.problem :refer [fail]]
             [daphne-flows.solver :as solver]
             [daphne-flows.structure :as structure]
@@ -25,31 +26,46 @@
             (str "shape [" length "]") (str (or shape "none"))))
     values))
 
-(defn- normalisation [{:keys [state-dim observed-dim] :as structure} tensors where]
+(defn- affine-numbers
+  "The affine layer's own numbers, the same for all data."
+  [{:keys [state-dim] :as structure} tensors where]
   (let [ones (repeat state-dim 1)
         state (fn [name] (numbers tensors name state-dim where))
-        observed (fn [name] (numbers tensors name observed-dim where))
-        shift (state "shift") ; its length is checked before runs are listed
+        offset (state "offset")
         reads (structure/affine-runs structure)
         observed-reads (structure/affine-observed-runs structure)]
-    {:shift shift
-     :scale (state "scale")
-     :offset (state "offset")
+    {:offset offset
      :residual-scale (state "residual_scale")
-     :observed-shift (observed "observed_shift")
-     :observed-scale (observed "observed_scale")
      :coefficients (numbers tensors "coefficients" (packing/size ones reads) where)
      :packing (packing/packing ones reads)
      :observed-coefficients (numbers tensors "observed_coefficients"
                                      (packing/size ones observed-reads) where)
      :observed-packing (packing/packing ones observed-reads)}))
 
+(defn- factor-numbers
+  "The factors' numbers, and where they go."
+  [{:keys [blocks factors state-dim] :as structure} tensors where]
+  {:factors factors
+   :factor-coefficients (numbers tensors "factor_coefficients" (factors/size factors)
+                                 where)
+   :free (for [{:keys [start free-size]} blocks, k (range free-size)] (+ start k))
+   :packing (packing/packing (repeat state-dim 1) (structure/triangle-runs structure))})
+
+(defn- normalisation
+  [{:keys [state-dim observed-dim factors] :as structure} tensors where]
+  (let [shift (numbers tensors "shift" state-dim where)] ; before runs are listed
+    (merge {:shift shift
+            :scale (numbers tensors "scale" state-dim where)
+            :observed-shift (numbers tensors "observed_shift" observed-dim where)
+            :observed-scale (numbers tensors "observed_scale" observed-dim where)}
+           ((if factors factor-numbers affine-numbers) structure tensors where))))
+
 (defn flow
   "The flow of a structure and the tensors of `weights.safetensors`."
   [structure tensors where]
   (let [normalisation (normalisation structure tensors where)
         network (field/vector-field structure tensors where)
-        known (+ 13 (:layers structure))]
+        known (+ (if (:factors structure) 10 13) (:layers structure))]
     (when (not= known (count tensors))
       (fail where "tensors that do not belong to the flow" (str known " tensors")
             (str (count tensors))))
@@ -69,47 +85,57 @@
   (per-node flow (amap base i _ (- (* -0.5 (aget base i) (aget base i))
                                    (double half-log-two-pi)))))
 
-(defn- affine-log-det
-  "log|det dr/dz| per node."
-  [{:keys [normalisation] :as flow}]
-  (let [^doubles scale (:scale normalisation)
-        ^doubles residual-scale (:residual-scale normalisation)]
-    (per-node flow (amap scale i _ (- (+ (Math/log (aget scale i))
-                                         (Math/log (aget residual-scale i))))))))
+(defn- affine-of
+  "The affine layer {:centre :residual-scale :coefficients} of normalised values."
+  [{:keys [normalisation state-dim]} ^doubles normalised]
+  (if-let [factors (:factors normalisation)]
+    (factors/affine factors (:factor-coefficients normalisation) normalised
+                    (:free normalisation) state-dim)
+    (assoc (select-keys normalisation [:residual-scale :coefficients])
+           :centre (packing/add-product! (:observed-packing normalisation)
+                                         (:observed-coefficients normalisation)
+                                         normalised
+                                         (aclone ^doubles (:offset normalisation))))))
 
 (defn- given
-  "What the observed values determine: the affine layer's centre, the field's term."
-  [{:keys [normalisation network]} ^doubles observed]
+  "What the observed values determine: {:affine its layer, :term the field's term}."
+  [{:keys [normalisation network] :as flow} ^doubles observed]
   (let [^doubles shift (:observed-shift normalisation)
         ^doubles scale (:observed-scale normalisation)
         normalised (amap observed i _ (/ (- (aget observed i) (aget shift i))
                                          (aget scale i)))]
-    {:centre (packing/add-product! (:observed-packing normalisation)
-                                   (:observed-coefficients normalisation)
-                                   normalised
-                                   (aclone ^doubles (:offset normalisation)))
+    {:affine (affine-of flow normalised)
      :term (field/observed-term network normalised)}))
 
+(defn- affine-log-det
+  "log|det dr/dz| per node."
+  [{:keys [normalisation] :as flow} affine]
+  (let [^doubles scale (:scale normalisation)
+        ^doubles residual-scale (:residual-scale affine)]
+    (per-node flow (amap scale i _ (- (+ (Math/log (aget scale i))
+                                         (Math/log (aget residual-scale i))))))))
+
 (defn- to-residual
-  ^doubles [{:keys [normalisation]} ^doubles centre ^doubles state]
+  ^doubles [{:keys [normalisation]} affine ^doubles state]
   (let [^doubles shift (:shift normalisation)
         ^doubles scale (:scale normalisation)
-        ^doubles residual-scale (:residual-scale normalisation)
+        ^doubles residual-scale (:residual-scale affine)
         ^doubles scaled (amap state i _ (/ (- (aget state i) (aget shift i))
                                            (aget scale i)))
         ^doubles predicted (packing/add-product! (:packing normalisation)
-                                                 (:coefficients normalisation)
-                                                 scaled (aclone centre))]
+                                                 (:coefficients affine) scaled
+                                                 (aclone ^doubles (:centre affine)))]
     (amap scaled i _ (/ (- (aget scaled i) (aget predicted i))
                         (aget residual-scale i)))))
 
 (defn- from-residual
   "Undoes `to-residual`: column after column, as each reads earlier ones only."
-  ^doubles [{:keys [normalisation]} ^doubles centre ^doubles residual]
+  ^doubles [{:keys [normalisation]} affine ^doubles residual]
   (let [^doubles shift (:shift normalisation)
         ^doubles scale (:scale normalisation)
-        ^doubles residual-scale (:residual-scale normalisation)
-        ^doubles coefficients (:coefficients normalisation)
+        ^doubles residual-scale (:residual-scale affine)
+        ^doubles centre (:centre affine)
+        ^doubles coefficients (:coefficients affine)
         ^ints parts (:parts (:packing normalisation))
         end (alength parts)
         ^doubles scaled (amap residual i _ (+ (* (aget residual i)
@@ -161,18 +187,18 @@
 
   {:free doubles :auxiliary doubles :log-density doubles}"
   [flow ^doubles base ^doubles observed num-steps]
-  (let [{:keys [centre term]} (given flow observed)
+  (let [{:keys [affine term]} (given flow observed)
         {:keys [end ^doubles log-det]} (solver/solve (:network flow) base term 1
                                                      num-steps)
-        density (sum-arrays (base-log-density flow base) (affine-log-det flow))]
-    (assoc (split flow (from-residual flow centre end))
+        density (sum-arrays (base-log-density flow base) (affine-log-det flow affine))]
+    (assoc (split flow (from-residual flow affine end))
            :log-density (amap density i _ (- (aget density i) (aget log-det i))))))
 
 (defn log-density
   "log q(free, auxiliary | observed) per node in sampling order, in nats."
   ^doubles [flow free auxiliary observed num-steps]
-  (let [{:keys [centre term]} (given flow observed)
-        start (to-residual flow centre (join flow free auxiliary))
+  (let [{:keys [affine term]} (given flow observed)
+        start (to-residual flow affine (join flow free auxiliary))
         {:keys [end log-det]} (solver/solve (:network flow) start term -1 num-steps)]
     (sum-arrays (sum-arrays (base-log-density flow end) log-det)
-                (affine-log-det flow))))
+                (affine-log-det flow affine))))

@@ -10,6 +10,11 @@
 (set! *warn-on-reflection* true)
 
 (def ^:private most-columns 10000000)
+(def ^:private most-factor-columns 256)
+(def ^:private most-factor-entries 100000)
+
+(def affine-kind "shift and scale, then affine along the inverse")
+(def factors-kind "shift and scale, then the posterior of factors linear in the latents")
 
 (defn- tiled
   "Throws unless the variables' columns follow each other without gaps; their number."
@@ -67,6 +72,23 @@
                     sort
                     vec)}))
 
+(defn- factors
+  "The manifest's factors, {:latents [state columns] :observed [columns]}; nil if none."
+  [manifest blocks free-dim observed-dim where]
+  (let [place (into {} (for [{:keys [start free-start free-size]} blocks
+                             k (range free-size)]
+                         [(+ free-start k) (+ start k)]))
+        found (manifest "factors")]
+    (when-not (and (or (nil? found) (sequential? found))
+                   (<= (* (count found) (inc free-dim)) most-factor-entries)
+                   (or (empty? found) (<= free-dim most-factor-columns)))
+      (fail where "too large, or no list"))
+    (seq (for [{:strs [latents observed] :as factor} found]
+           (if (and (map? factor) (seq latents) (every? place latents)
+                    (every? #(and (nat-int? %) (< % observed-dim)) observed))
+             {:latents (mapv place latents) :observed (vec observed)}
+             (fail where "no columns of the layout" "columns" (shown factor)))))))
+
 (defn structure
   "The blocks, {:blocks :observed :state-dim :free-dim :observed-dim :residual ...}."
   [manifest where]
@@ -104,6 +126,8 @@
                               [[] 0] blocks))
        :latents latents
        :observed observed
+       :factors (factors manifest blocks free-dim observed-dim
+                         (str where ": $.factors"))
        :free-dim free-dim
        :observed-dim observed-dim
        :state-dim (reduce + (map :size blocks))
@@ -134,3 +158,10 @@
   [{:keys [blocks]}]
   (for [{:keys [size observed]} blocks, _ (range size)]
     [observed]))
+
+(defn triangle-runs
+  "Per state column, all columns before it; none for auxiliary columns."
+  [{:keys [blocks]}]
+  (for [{:keys [start size free-size]} blocks
+        k (range size)]
+    [(if (< k free-size) [[0 (+ start k)]] [])]))

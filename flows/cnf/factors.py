@@ -1,0 +1,235 @@
+r"""This file finds models that are linear in their latents once the data are known.
+
+In such a model products of a latent with an observed value are allowed: a regression on
+observed inputs, a convolution with an observed filter. Factor f says of its latents v_f
+and its observed values w_f, both at zero mean and unit scale, that
+
+    eps_f = [1, v_f]^T M_f [1, w_f] ~ N(0, 1).
+
+M_f is fitted by least squares on draws, and tested on them. Latents without parents in
+the model whose density is not normal count by their mean and variance. If such latents
+depend on each other all the same, as those of a table may, the factor of each is its
+regression on the earlier latents that its conditional in the inverse reads.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .regression import Regression
+from .structure import Factor, LayoutLike, Structure, VariableLike
+
+__all__ = ["find_factors", "fit_factors"]
+
+_MOST_PRODUCTS = 400
+_DRAWS_PER_PRODUCT = 50
+_MOST_KURTOSIS = 100.0
+_STANDARD_ERRORS = 5.0
+
+
+@torch.no_grad()
+def fit_factors(
+    factors: Sequence[Factor],
+    free: Float[Tensor, "draw free"],
+    observed: Float[Tensor, "draw observed"],
+) -> Float[Tensor, " coefficient"]:
+    """M_f of each factor row by row, factor after factor, from normalised draws."""
+    parts = [
+        _coefficients(factor, _fit(factor, free, observed).with_products)
+        for factor in factors
+    ]
+    return torch.cat(parts) if parts else free.new_zeros(0)
+
+
+@torch.no_grad()
+def find_factors(
+    structure: Structure,
+    layout: LayoutLike,
+    parents: Mapping[str, Sequence[str]],
+    free: Float[Tensor, "draw free"],
+    observed: Float[Tensor, "draw observed"],
+) -> Structure:
+    """The structure with the factors of a model that is linear given the data.
+
+    Without products of latents and observed values the plain affine layer is exact
+    already; then, and where the model is not of this kind, the structure comes back as
+    it was given.
+
+    Args:
+        structure: from the inverse.
+        layout: columns of latents and observed variables.
+        parents: of each node in the model, by name.
+        free: latents of joint draws, in free coordinates.
+        observed: observed values of the same draws.
+    """
+    factors = tuple(_candidates(layout, parents))
+    largest = max((1 + len(f.latents)) * (1 + len(f.observed)) for f in factors)
+    if not any(len(f.observed) > f.is_of_observed for f in factors) or largest > min(
+        _MOST_PRODUCTS, free.shape[0] // _DRAWS_PER_PRODUCT
+    ):
+        return structure
+    try:
+        replace(structure, factors=factors)
+    except ValueError:  # too large, or an edge would be needed that the inverse lacks
+        return structure
+    unit, given = _unit(free), _unit(observed)
+    needs_products = False
+    for factor in sorted(factors, key=lambda f: -len(f.observed)):
+        fit = _fit(factor, unit, given)
+        if not fit.is_usable:
+            return structure
+        needs_products |= fit.needs_products
+    if not needs_products:
+        return structure
+    chosen = tuple(_with_dependence(f, structure, unit, given) for f in factors)
+    return replace(structure, factors=chosen)
+
+
+def _with_dependence(
+    factor: Factor, structure: Structure, free: Tensor, observed: Tensor
+) -> Factor:
+    """The factor of a latent without parents, on others that its draws depend on.
+
+    Law: the others are read in the inverse, so that eliminating the latent connects
+    none that it does not connect anyway.
+    """
+    if factor.is_of_observed or factor.observed or len(factor.latents) > 1:
+        return factor
+    own = next(b for b in structure.blocks if factor.latents[0] in b.free_columns)
+    read = [c for j in own.latent_parents for c in structure.blocks[j].free_columns]
+    wide = replace(factor, latents=(*factor.latents, *read))
+    if not read or (1 + len(wide.latents)) > _MOST_PRODUCTS:
+        return factor
+    explained = 1.0 - float(_fit(wide, free, observed).with_products.scale) ** 2
+    return wide if _is_more_than_chance(explained, len(read), len(free)) else factor
+
+
+def _candidates(
+    layout: LayoutLike, parents: Mapping[str, Sequence[str]]
+) -> Iterable[Factor]:
+    """One factor per column of a node that is a latent or has a latent parent."""
+    latents = {v.name: _free_columns(v) for v in layout.latents}
+    given = {v.name: _observed_columns(v) for v in layout.observed}
+    for name, own in [*latents.items(), *given.items()]:
+        above = [c for p in parents[name] if p in latents for c in latents[p]]
+        seen = [c for p in parents[name] if p in given for c in given[p]]
+        for k, column in enumerate(own):
+            before = own[:k]
+            if name in latents:
+                yield Factor(
+                    latents=(column, *before, *above),
+                    observed=tuple(seen),
+                    is_of_observed=False,
+                )
+            elif above:
+                yield Factor(
+                    latents=tuple(above),
+                    observed=(column, *before, *seen),
+                    is_of_observed=True,
+                )
+
+
+def _free_columns(variable: VariableLike) -> tuple[int, ...]:
+    return tuple(range(variable.free_start, variable.free_stop))
+
+
+def _observed_columns(variable: VariableLike) -> tuple[int, ...]:
+    return tuple(range(variable.start, variable.stop))
+
+
+@dataclass(frozen=True, slots=True)
+class _FactorFit:
+    """Regressions of a factor's first column on the others."""
+
+    with_products: Regression
+    needs_products: bool
+    is_usable: bool
+
+
+def _fit(factor: Factor, free: Tensor, observed: Tensor) -> _FactorFit:
+    """Regressions with and without products of latents and observed values."""
+    latents, given = free[:, list(factor.latents)], observed[:, list(factor.observed)]
+    if factor.is_of_observed:
+        target, given = given[:, :1], given[:, 1:]
+    else:
+        target, latents = latents[:, :1], latents[:, 1:]
+    products = (latents[:, :, None] * given[:, None, :]).flatten(1)
+    ones = torch.ones_like(target)
+    draws = torch.cat([target, given, latents, products, ones], -1)
+    moments = draws.T @ draws / draws.shape[0]
+    plain = range(1, 1 + given.shape[1] + latents.shape[1])
+    every = range(1, draws.shape[1] - 1)
+    full = _pruned(draws, moments, Regression.of(draws, moments, 0, every, plain))
+    explained = 0.0
+    if products.shape[1]:
+        simple = Regression.of(draws, moments, 0, plain)
+        explained = 1.0 - float(full.scale / simple.scale) ** 2
+    is_prior = not factor.is_of_observed and not every
+    return _FactorFit(
+        with_products=full,
+        needs_products=_is_more_than_chance(
+            explained, products.shape[1], draws.shape[0]
+        ),
+        is_usable=1e-7 < float(full.scale) < torch.inf
+        and (full.is_linear_gaussian or (is_prior and full.kurtosis < _MOST_KURTOSIS)),
+    )
+
+
+def _pruned(draws: Tensor, moments: Tensor, full: Regression) -> Regression:
+    """The regression on what clearly counts, if it explains as much.
+
+    Spurious slopes would do harm where a draw of the flow leaves the support of the
+    draws of the model, as they are least certain there.
+    """
+    every = torch.arange(1, draws.shape[1] - 1)
+    inverse = torch.linalg.pinv(moments[1:, 1:], rtol=1e-12, hermitian=True)
+    errors = full.scale * (torch.diagonal(inverse)[:-1] / len(draws)).sqrt()
+    is_clear = full.slopes.abs() > _STANDARD_ERRORS * errors
+    kept = every[is_clear.cpu()].tolist()
+    few = Regression.of(draws, moments, 0, kept, every.tolist())
+    explained = 1.0 - float(full.scale / few.scale) ** 2
+    if _is_more_than_chance(explained, len(every) - len(kept), len(draws)):
+        return full
+    slopes = torch.zeros_like(full.slopes)
+    slopes[is_clear] = few.slopes
+    return replace(few, slopes=slopes, is_linear_gaussian=full.is_linear_gaussian)
+
+
+def _is_more_than_chance(explained: float, freedom: int, num_draws: int) -> bool:
+    """Whether so many regressors explain more of a variance than by chance."""
+    chance: float = freedom + _STANDARD_ERRORS * (2.0 * freedom) ** 0.5
+    return num_draws * explained > chance
+
+
+def _coefficients(factor: Factor, fit: Regression) -> Tensor:
+    """M_f, row by row, of a regression of its first column."""
+    num_latents, num_observed = len(factor.latents), len(factor.observed)
+    matrix = fit.slopes.new_zeros(1 + num_latents, 1 + num_observed)
+    first = 1 + (not factor.is_of_observed), 1 + factor.is_of_observed
+    given, latents, products = torch.split(
+        -fit.slopes,
+        [
+            num_observed + 1 - first[1],
+            num_latents + 1 - first[0],
+            (num_observed + 1 - first[1]) * (num_latents + 1 - first[0]),
+        ],
+    )
+    matrix[0, 0] = -fit.intercept
+    matrix[0, first[1] :] = given
+    matrix[first[0] :, 0] = latents
+    matrix[first[0] :, first[1] :] = products.view(len(latents), len(given))
+    if factor.is_of_observed:
+        matrix[0, 1] = 1.0
+    else:
+        matrix[1, 0] = 1.0
+    return (matrix / fit.scale).flatten()
+
+
+def _unit(draws: Tensor) -> Tensor:
+    """Columns at zero mean and unit scale, as far as they vary."""
+    scale = draws.std(0)
+    tiny = 1e-12 * (1.0 + draws.abs().amax(0))
+    return (draws - draws.mean(0)) / torch.where(scale > tiny, scale, 1.0)

@@ -1,0 +1,174 @@
+"""This file shifts and scales latents and observed values by their draws.
+
+v = (z - m) / d per column, observed values likewise, with the mean and standard
+deviation of the draws; a column without variance keeps scale 1. Where the tails are so
+heavy that the standard deviation says little about the bulk (more than `_HEAVY` times
+the scale of the quartiles), median and quartiles take over.
+
+What is left is for the affine layer, r_i = (v_i - centre_i - B_i v) / s_i, whose
+numbers depend on the observed values (`AffineMap`).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .structure import Structure
+
+__all__ = ["AffineMap", "Scaling"]
+
+_HEAVY = 10.0
+_NORMAL_QUARTILE = 0.6744897501960817
+
+
+@dataclass(frozen=True, slots=True)
+class AffineMap:
+    """The fitted map, with dense coefficients, for rows of known observed values.
+
+    Args:
+        shift: m of the state columns.
+        scale: d of the state columns.
+        coefficients: B, strictly lower triangular; one for all rows, or one per row.
+        residual_scale: s of the state columns, likewise.
+        centre: predicted v_i less B_i v.
+        log_det: log|det dr/dz| of each node; the same for all rows, or one per row.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    coefficients: Float[Tensor, "*rows state state"]
+    residual_scale: Float[Tensor, "*rows state"]
+    centre: Float[Tensor, "*batch state"]
+    log_det: Float[Tensor, "*rows node"]
+
+    def to_residual(
+        self, state: Float[Tensor, "*batch state"]
+    ) -> Float[Tensor, "*batch state"]:
+        """Residual coordinates of a state; undone by `from_residual`."""
+        scaled = (state - self.shift) / self.scale
+        return (scaled - self.centre - self._slopes(scaled)) / self.residual_scale
+
+    def from_residual(
+        self, residual: Float[Tensor, "*batch state"]
+    ) -> Float[Tensor, "*batch state"]:
+        """State of residual coordinates; undone by `to_residual`."""
+        target = residual * self.residual_scale + self.centre
+        width = target.shape[-1]
+        matrix = torch.eye(width, dtype=target.dtype, device=target.device)
+        is_one = self.coefficients.ndim == 2
+        rows = target.reshape(-1, width) if is_one else target[..., None, :]
+        scaled = torch.linalg.solve_triangular(
+            (matrix - self.coefficients).mT,
+            rows,
+            upper=True,
+            left=False,
+            unitriangular=True,
+        )
+        back: Tensor = scaled.reshape(target.shape) * self.scale + self.shift
+        return back
+
+    def _slopes(self, scaled: Tensor) -> Tensor:
+        """B v."""
+        if self.coefficients.ndim == 2:
+            return scaled @ self.coefficients.T
+        return (self.coefficients @ scaled[..., None])[..., 0]
+
+
+class Scaling(nn.Module, ABC):
+    """Location and scale, kept as buffers, and an affine layer on top.
+
+    Args:
+        structure: blocks and edges.
+    """
+
+    shift: Tensor
+    scale: Tensor
+    observed_shift: Tensor
+    observed_scale: Tensor
+
+    def __init__(self, structure: Structure) -> None:
+        super().__init__()
+        self.structure = structure
+        for prefix, width in (
+            ("", structure.state_dim),
+            ("observed_", structure.observed_dim),
+        ):
+            self.register_buffer(f"{prefix}shift", torch.zeros(width))
+            self.register_buffer(f"{prefix}scale", torch.ones(width))
+        self.register_buffer(
+            "node", torch.tensor(structure.state_node), persistent=False
+        )
+
+    @abstractmethod
+    def affine(self, observed: Float[Tensor, "*batch observed"]) -> AffineMap:
+        """The map for rows of normalised observed values."""
+
+    @abstractmethod
+    def fit(
+        self,
+        free: Float[Tensor, "draw free"],
+        observed: Float[Tensor, "draw observed"],
+    ) -> tuple[str, ...]:
+        """Fits all numbers to joint draws; returns the nodes with an affine layer.
+
+        Raises:
+            ValueError: if a draw is not finite.
+        """
+
+    def normalise_observed(
+        self, observed: Float[Tensor, "*batch observed"]
+    ) -> Float[Tensor, "*batch observed"]:
+        """Observed values at zero mean and unit scale."""
+        return (observed - self.observed_shift) / self.observed_scale
+
+    def log_det(
+        self, residual_scale: Float[Tensor, "*rows state"]
+    ) -> Float[Tensor, "*rows node"]:
+        """log|det dr/dz| of each node."""
+        logs = -(self.scale.log() + residual_scale.log())
+        nodes = logs.new_zeros(*logs.shape[:-1], len(self.structure.blocks))
+        return nodes.index_add(-1, self.buffer("node"), logs)
+
+    def buffer(self, name: str) -> Tensor:
+        """A buffer by its name."""
+        return cast("Tensor", getattr(self, name))
+
+    def standardise(self, free: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Fits location and scale; returns scaled state columns and observed values."""
+        for where, array in (("latents", free), ("observed values", observed)):
+            bad = (~torch.isfinite(array)).any(-1).sum()
+            if bad:
+                raise ValueError(
+                    f"normalisation: draws of the {where}; expected finite numbers; "
+                    f"got {int(bad)} of {array.shape[0]} rows with others"
+                )
+        padding = free.new_zeros(free.shape[0], self.structure.auxiliary_dim)
+        order = list(self.structure.state_order)
+        state = torch.cat([free, padding], -1)[:, order]
+        shift, scale = _location_and_scale(state)
+        observed_shift, observed_scale = _location_and_scale(observed)
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
+        self.observed_shift.copy_(observed_shift)
+        self.observed_scale.copy_(observed_scale)
+        return (state - shift) / scale, (observed - observed_shift) / observed_scale
+
+
+def _location_and_scale(draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, or those of the quartiles under heavy tails."""
+    if draws.shape[-1] == 0:
+        return draws.new_zeros(0), draws.new_ones(0)
+    centre = draws.mean(0)
+    spread = draws.std(0)
+    levels = draws.new_tensor([0.25, 0.5, 0.75])
+    low, median, high = torch.quantile(draws, levels, dim=0)
+    bulk = (high - low) / (2.0 * _NORMAL_QUARTILE)
+    is_heavy = (bulk > 0) & (spread > _HEAVY * bulk)
+    centre = torch.where(is_heavy, median, centre)
+    spread = torch.where(is_heavy, bulk, spread)
+    tiny = 1e-12 * (1.0 + centre.abs())
+    return centre, torch.where(spread > tiny, spread, torch.ones_like(spread))
