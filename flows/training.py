@@ -4,9 +4,10 @@ The recipe has two phases over a budget of seconds of work or of iterations.
 
 1. Warm start: conditional flow matching (`losses.flow_matching`) on the same network,
    where a step needs one evaluation of the field instead of a solve.
-2. The objective (`losses.symmetric_path` unless told), by Adam with half a cosine of
-   learning rates, clipped gradients, an average of the weights, and larger batches at
-   the end.
+2. The objective (symmetric unless told), by Adam with half a cosine of learning rates,
+   clipped gradients, an average of the weights, and larger batches at the end. Its path
+   gradient (`losses.symmetric_path`) is followed in the periods after those that came
+   within `_NEAR_NATS` per latent, otherwise the total one.
 
 Learning rates are functions of the fraction of the budget that is used. The clock is
 read only while working: time between reports does not count, and a resumed run counts
@@ -76,6 +77,7 @@ _PATH_OBJECTIVES = {"symmetric": symmetric_path}
 _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
 _RAMP = 0.01
+_NEAR_NATS = 0.5
 _MAX_ROLLBACKS = 20
 _ESS_DATA_SETS = 24
 _ESS_PARTICLES = 200
@@ -256,6 +258,7 @@ class Fit(Iterator[Report]):
             "num_steps": config.num_steps,
             "rate_factor": 1.0,
             "rollbacks": 0,
+            "is_near": False,
             "certifications": 0,
             "best": None,
             "best_seconds": 0.0,
@@ -321,6 +324,9 @@ class Fit(Iterator[Report]):
                 break
         values["rollbacks"] = 0
         mean = total / max(count, 1)
+        if values["phase"] == "training":
+            nats = _NEAR_NATS * len(self._flow.structure.blocks)
+            values["is_near"] = mean <= nats
         bias, note = self._watched_solver(batches[-1])
         if self._is_certification_due(seconds()):
             return self._certified(seconds, f"certified{note}", mean, rate)
@@ -418,9 +424,13 @@ class Fit(Iterator[Report]):
         return float(loss)
 
     def _objective(self, engine: Engine) -> Callable[..., Tensor]:
-        """The loss whose gradient is followed."""
+        """The loss whose gradient is followed.
+
+        Far from the model the path gradient leads away: the total one comes first.
+        """
         config = self._config
-        if config.gradient == "path" and engine.is_exact:
+        is_near = self._values.get("is_near", False)
+        if config.gradient == "path" and engine.is_exact and is_near:
             return _PATH_OBJECTIVES.get(config.objective, _OBJECTIVES[config.objective])
         return _OBJECTIVES[config.objective]
 

@@ -61,7 +61,6 @@ TRAINING = TrainingConfig(
     augment=10,
     budget_seconds=0.0,
     max_iterations=3000,
-    warm_start_fraction=0.5,
     batch_size=BATCH,
     final_batch_size=BATCH,
     num_certifications=1,

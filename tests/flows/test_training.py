@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from flows import training
 from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import StateBlock, Structure
@@ -124,6 +125,27 @@ class Failing(Curved):
             if self.calls in self.at:
                 return value * torch.nan
         return value
+
+
+@pytest.mark.parametrize("nats", [0.0, 1e9])
+def test_the_path_gradient_waits_until_the_flow_is_near(monkeypatch, nats):
+    followed = []
+
+    def recorded(name, objective):
+        def run(*arguments, **options):
+            followed.append(name)
+            return objective(*arguments, **options)
+
+        return run
+
+    monkeypatch.setattr(training, "_NEAR_NATS", nats)
+    for table, name in (("_OBJECTIVES", "total"), ("_PATH_OBJECTIVES", "path")):
+        objective = recorded(name, getattr(training, table)["symmetric"])
+        monkeypatch.setitem(getattr(training, table), "symmetric", objective)
+    list(fit(Curved(), _flow(), _config(), seed=3, clock=lambda: 0.0))
+    # 30 of 40 iterations are training, in periods of 5: the first always by the total
+    expected = ["total"] * 5 + (["path"] if nats else ["total"]) * 25
+    assert followed == expected
 
 
 def test_loss_that_is_not_finite_rolls_back_with_a_smaller_rate_and_says_so():
