@@ -80,7 +80,7 @@ def filter_(
     analyser: Analyser, values: tuple[Any, ...], form: Compound
 ) -> Recursive[Any]:
     """Return the elements that `filter`, `filterv` or `remove` keeps."""
-    head = _called(form, values)
+    head = head_name(form)
     if len(values) != 2:
         raise _wrong_count(analyser, form, f"({head} f collection)")
     items = _known_elements(analyser, values[1], form)
@@ -120,7 +120,7 @@ def while_(
     verdicts = yield _verdicts(analyser, values, form)
     misses = [i for i, verdict in enumerate(verdicts) if not truthy(verdict)]
     at = misses[0] if misses else len(items)
-    kept = items[:at] if _called(form, values) == "take-while" else items[at:]
+    kept = items[:at] if head_name(form) == "take-while" else items[at:]
     return sequence(kept, is_vector=False)
 
 
@@ -221,12 +221,6 @@ def _reduced(
         pair = (results[-1], item)
         results.append((yield call_function(analyser, function, pair, form)))
     return results
-
-
-def _called(form: Compound, values: tuple[Any, ...]) -> str:
-    """Return the name of the higher-order function that a form calls."""
-    del values
-    return head_name(form) or "filter"
 
 
 HIGHER_ORDER: Mapping[str, HigherOrder] = {

@@ -92,18 +92,12 @@ class FactorNormalisation(Scaling):
             log_det=self.log_det(residual_scale),
         )
 
-    @torch.no_grad()
-    def fit(
+    def fit_layer(
         self,
-        free: Float[Tensor, "draw free"],
-        observed: Float[Tensor, "draw observed"],
+        scaled: Float[Tensor, "draw state"],
+        given: Float[Tensor, "draw observed"],
     ) -> tuple[str, ...]:
-        """Fits scales and factors to joint draws; returns the names of all nodes.
-
-        Raises:
-            ValueError: if a draw is not finite.
-        """
-        scaled, given = self.standardise(free.double(), observed.double())
+        """Fits the factors to normalised draws; returns the names of all nodes."""
         columns = self.buffer("unorder")[: self.structure.free_dim]
         fitted = fit_factors(self.structure.factors, scaled[:, columns], given)
         self.factor_coefficients.copy_(fitted)

@@ -93,18 +93,12 @@ class Normalisation(Scaling):
             log_det=self.log_det(self.residual_scale),
         )
 
-    @torch.no_grad()
-    def fit(
+    def fit_layer(
         self,
-        free: Float[Tensor, "draw free"],
-        observed: Float[Tensor, "draw observed"],
+        scaled: Float[Tensor, "draw state"],
+        given: Float[Tensor, "draw observed"],
     ) -> tuple[str, ...]:
-        """Fits both steps to joint draws; returns the names of nodes with step 2.
-
-        Raises:
-            ValueError: if a draw is not finite.
-        """
-        scaled, given = self.standardise(free.double(), observed.double())
+        """Fits step 2 to normalised draws; returns the names of nodes that have it."""
         fits = self._regressions(scaled, given)
         active = self._active(fits)
         self._store(fits, active)

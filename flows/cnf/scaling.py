@@ -108,6 +108,14 @@ class Scaling(nn.Module, ABC):
         """The map for rows of normalised observed values."""
 
     @abstractmethod
+    def fit_layer(
+        self,
+        scaled: Float[Tensor, "draw state"],
+        given: Float[Tensor, "draw observed"],
+    ) -> tuple[str, ...]:
+        """Fits the affine layer to normalised draws; returns the nodes with one."""
+
+    @torch.no_grad()
     def fit(
         self,
         free: Float[Tensor, "draw free"],
@@ -118,6 +126,7 @@ class Scaling(nn.Module, ABC):
         Raises:
             ValueError: if a draw is not finite.
         """
+        return self.fit_layer(*self.standardise(free.double(), observed.double()))
 
     def normalise_observed(
         self, observed: Float[Tensor, "*batch observed"]
