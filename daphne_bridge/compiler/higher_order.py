@@ -4,6 +4,7 @@ The collections have known lengths; the functions are the language's or the prog
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from ..primitives import (
@@ -77,20 +78,19 @@ def apply_(
 
 
 def filter_(
-    analyser: Analyser, values: tuple[Any, ...], form: Compound
+    analyser: Analyser, values: tuple[Any, ...], form: Compound, *, name: str
 ) -> Recursive[Any]:
     """Return the elements that `filter`, `filterv` or `remove` keeps."""
-    head = head_name(form)
     if len(values) != 2:
-        raise _wrong_count(analyser, form, f"({head} f collection)")
+        raise _wrong_count(analyser, form, f"({name} f collection)")
     items = _known_elements(analyser, values[1], form)
     kept = []
     for item, verdict in zip(
         items, (yield _verdicts(analyser, values, form)), strict=True
     ):
-        if truthy(verdict) != (head == "remove"):
+        if truthy(verdict) != (name == "remove"):
             kept.append(item)
-    return sequence(tuple(kept), is_vector=head == "filterv")
+    return sequence(tuple(kept), is_vector=name == "filterv")
 
 
 def mapcat(
@@ -111,16 +111,16 @@ def reductions(
 
 
 def while_(
-    analyser: Analyser, values: tuple[Any, ...], form: Compound
+    analyser: Analyser, values: tuple[Any, ...], form: Compound, *, name: str
 ) -> Recursive[Any]:
     """Return the elements before `take-while`'s, or from `drop-while`'s first miss."""
     if len(values) != 2:
-        raise _wrong_count(analyser, form, f"({head_name(form)} f collection)")
+        raise _wrong_count(analyser, form, f"({name} f collection)")
     items = _known_elements(analyser, values[1], form)
     verdicts = yield _verdicts(analyser, values, form)
     misses = [i for i, verdict in enumerate(verdicts) if not truthy(verdict)]
     at = misses[0] if misses else len(items)
-    kept = items[:at] if head_name(form) == "take-while" else items[at:]
+    kept = items[:at] if name == "take-while" else items[at:]
     return sequence(kept, is_vector=False)
 
 
@@ -229,13 +229,13 @@ HIGHER_ORDER: Mapping[str, HigherOrder] = {
     "map-indexed": map_indexed,
     "reduce": reduce_,
     "apply": apply_,
-    "filter": filter_,
-    "filterv": filter_,
-    "remove": filter_,
+    "filter": partial(filter_, name="filter"),
+    "filterv": partial(filter_, name="filterv"),
+    "remove": partial(filter_, name="remove"),
     "mapcat": mapcat,
     "reductions": reductions,
-    "take-while": while_,
-    "drop-while": while_,
+    "take-while": partial(while_, name="take-while"),
+    "drop-while": partial(while_, name="drop-while"),
     "update": update,
     "every?": every,
     "some": some,

@@ -54,6 +54,8 @@ NODE = "(let [x (sample (normal 0 1))] "
         ("(reductions * 2 [3 4])", ["vector", 2, 6, 24]),
         ("(take-while pos? [1 2 -1 3])", ["vector", 1, 2]),
         ("(drop-while pos? [1 2 -1 3])", ["vector", -1, 3]),
+        ("(apply remove [pos? [1 2 -1 3]])", ["vector", -1]),
+        ("(apply take-while [pos? [1 2 -1 3]])", ["vector", 1, 2]),
         ("(update [1 x] 1 + 2)", ["vector", 1, ["+", "sample0", 2]]),
         ("(update {:a 1} :b conj 2)", ["hash-map", "a", 1, "b", ["vector", 2]]),
         ("(apply max [x 1])", ["max", "sample0", 1]),
