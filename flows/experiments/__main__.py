@@ -1,6 +1,6 @@
 """This file is `python -m flows.experiments`: it makes the figures of the paper.
 
-    python -m flows.experiments [--fast] [-o runs/figures] [--only fig3 ...]
+    python -m flows.experiments [--length fast] [-o runs/figures] [--only fig3 ...]
 
 Each figure leaves NAME.json with its numbers and NAME.png; `claims.md` sets the numbers
 beside the paper's. A figure's files are written when it is done, so that an interrupted
@@ -43,7 +43,7 @@ from .figures import (
     draw_marginals,
 )
 from .marginals import compare_marginals
-from .plan import FAST, FULL, FigurePlan
+from .plan import PLANS, FigurePlan
 
 __all__ = ["main"]
 
@@ -197,7 +197,13 @@ _NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d")
 
 
 @click.command()
-@click.option("--fast", is_flag=True, help="Minutes instead of hours.")
+@click.option(
+    "--length",
+    type=click.Choice(tuple(PLANS)),
+    default="usual",
+    show_default=True,
+    help="Of training: minutes, two hours, or the paper's, a day.",
+)
 @click.option(
     "-o",
     "--output",
@@ -224,14 +230,13 @@ def main(
     programs: Path,
     latents_from: Path | None,
     only: tuple[str, ...],
-    *,
-    fast: bool,
+    length: str,
 ) -> None:
     """Make the figures of the paper; fig4 makes figure 5 too."""
     torch.set_num_threads(1)
     output.mkdir(parents=True, exist_ok=True)
     experiments = _Experiments(
-        FAST if fast else FULL,
+        PLANS[length],
         programs,
         latents_from,
         lambda text: click.echo(text, err=True),
@@ -239,7 +244,7 @@ def main(
     for name in only or _NAMES:
         click.echo(name, err=True)
         numbers, pictures = experiments.makers[name]()
-        numbers = {"is_fast": fast, **numbers}
+        numbers = {"length": length, **numbers}
         write_file(output / f"{name}.json", json.dumps(numbers, indent=1).encode())
         for picture, figure in pictures.items():
             buffer = BytesIO()

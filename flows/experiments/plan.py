@@ -1,11 +1,11 @@
-"""This file says how long each experiment runs, in the full and in the fast version."""
+"""This file says how long each experiment runs, in three lengths."""
 
 from dataclasses import dataclass, replace
 
 from ..training_config import TrainingConfig
 from .comparison import ComparisonConfig
 
-__all__ = ["FAST", "FULL", "FigurePlan"]
+__all__ = ["PLANS", "FigurePlan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +44,28 @@ _FORWARD = TrainingConfig(
 )
 """Nearly all of it flow matching, which needs no solve."""
 
-FULL = FigurePlan(
+_USUAL = FigurePlan(
     structures=ComparisonConfig(
-        iterations=10_000,
-        checkpoints=20,
-        num_seeds=5,
-        num_draws=2000,
-        baseline_steps=10,
+        iterations=1000, checkpoints=5, num_seeds=3, num_draws=1000, baseline_steps=5
     ),
     objectives=ComparisonConfig(
-        iterations=10_000,
-        checkpoints=20,
-        num_seeds=5,
-        num_draws=4000,
-        baseline_steps=10,
+        iterations=3000, checkpoints=6, num_seeds=3, num_draws=2000, baseline_steps=5
     ),
-    marginals=replace(TrainingConfig(), budget_seconds=900.0),
+    marginals=replace(TrainingConfig(), budget_seconds=870.0),
     marginal_draws=10_000,
-    deconvolution=replace(_FORWARD, budget_seconds=7200.0, certify_draws=400),
+    deconvolution=replace(_FORWARD, budget_seconds=900.0, certify_draws=400),
     deconvolution_copies=40,
 )
-"""Many hours on two cores, nearly all of them in the networks without structure."""
+"""Some two hours on one core, half of them in the networks without structure."""
 
-FAST = FigurePlan(
+_PAPER = replace(
+    _USUAL,
+    structures=replace(_USUAL.structures, iterations=10_000, num_seeds=5),
+    objectives=replace(_USUAL.objectives, iterations=10_000, num_seeds=5),
+)
+"""The paper's iterations: a day on one core."""
+
+_FAST = FigurePlan(
     structures=ComparisonConfig(
         iterations=120, checkpoints=3, num_seeds=2, num_draws=200, baseline_steps=5
     ),
@@ -79,3 +78,6 @@ FAST = FigurePlan(
     deconvolution_copies=10,
 )
 """Minutes: shows that everything runs, not where it ends."""
+
+PLANS = {"fast": _FAST, "usual": _USUAL, "paper": _PAPER}
+"""By name of the length."""

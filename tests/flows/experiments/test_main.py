@@ -13,18 +13,18 @@ command = pytest.importorskip("flows.experiments.__main__")
 
 def test_a_figure_leaves_a_picture_its_numbers_and_the_table(tmp_path):
     output = tmp_path / "figures"
-    arguments = ["--fast", "-o", str(output), "--programs", str(PROGRAMS)]
+    arguments = ["--length", "fast", "-o", str(output), "--programs", str(PROGRAMS)]
     result = CliRunner().invoke(command.main, [*arguments, "--only", "fig8"])
     assert result.exit_code == 0, result.output
     assert (output / "fig8.png").read_bytes().startswith(b"\x89PNG")
     numbers = json.loads((output / "fig8.json").read_text())
-    assert numbers["is_fast"] is True
+    assert numbers["length"] == "fast"
     assert len(numbers["adjacency"]) == 81
     assert "| claim | paper | here |" in (output / "claims.md").read_text()
 
 
 def test_a_missing_file_of_patches_is_bad_input(tmp_path):
-    arguments = ["--fast", "-o", str(tmp_path), "--programs", str(PROGRAMS)]
+    arguments = ["--length", "fast", "-o", str(tmp_path), "--programs", str(PROGRAMS)]
     missing = str(tmp_path / "none.npz")
     result = CliRunner().invoke(
         command.main, [*arguments, "--only", "fig9", "--latents-from", missing]
