@@ -46,10 +46,10 @@ _FORWARD = TrainingConfig(
 
 _USUAL = FigurePlan(
     structures=ComparisonConfig(
-        iterations=1000, checkpoints=5, num_seeds=3, num_draws=1000, baseline_steps=5
+        iterations=400, checkpoints=4, num_seeds=3, num_draws=1000, baseline_steps=5
     ),
     objectives=ComparisonConfig(
-        iterations=3000, checkpoints=6, num_seeds=3, num_draws=2000, baseline_steps=5
+        iterations=2000, checkpoints=4, num_seeds=3, num_draws=2000, baseline_steps=5
     ),
     marginals=replace(TrainingConfig(), budget_seconds=870.0),
     marginal_draws=10_000,

@@ -1,6 +1,7 @@
 """Tests of flows.cnf.factors and flows.cnf.factor_normalisation."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +140,31 @@ def test_the_layer_alone_is_the_posterior_of_a_linear_model(auxiliary):
         expected = [first + own[:size].sum(), joint - first + own[size:].sum()]
         # 200,000 draws give coefficients to 0.2 % (one standard error)
         assert found[row].tolist() == pytest.approx(expected, abs=0.05)
+
+
+def test_a_regression_on_any_inputs_has_its_conjugate_posterior():
+    path = (
+        Path(__file__).parents[3] / "clj-programs" / "regression_on_any_inputs.daphne"
+    )
+    model, flow = flow_without_field(path.read_text(), 0)
+    assert len(flow.structure.factors) == 8
+    data = model.sample(20, generator=torch.Generator().manual_seed(4))
+    rows = torch.cat([model.observation()[None], data.observed])
+    for row in rows:
+        columns = dict(zip(model.layout.observed, row.tolist(), strict=True))
+        x, y = (
+            np.array([v for k, v in columns.items() if k.name.startswith(name)])
+            for name in "xy"
+        )
+        design = np.stack([x, np.ones(6)], 1)
+        covariance = np.linalg.inv(design.T @ design + np.eye(2) / 25)
+        mean = covariance @ design.T @ y
+        point = mean + 0.3
+        got = flow.log_prob(
+            torch.from_numpy(point)[None], torch.zeros(1, 0), row[None].double()
+        )
+        expected = multivariate_normal(mean, covariance).logpdf(point)
+        assert float(got.detach()) == pytest.approx(expected, abs=0.1)
 
 
 def test_there_and_back_is_the_identity_and_log_det_that_of_the_jacobian():
