@@ -9,12 +9,10 @@ For every prior-predictive data set x, with truth z, the flow draws N particles:
 - the same of the weighted draws, which are what inference answers with: the level of
   the truth among them is uniform if draws, densities and weights fit together, however
   good the flow is (`inference.calibration`);
-- weakness of a node. In sampling order let c_i collect what enters when latent i is
-  drawn: the log densities of all nodes whose last latent is i, minus log q(z_i | ...).
-  Then log w = Σ c_i, so Var(log w) = Σ Cov(c_i, log w), within one data set. The mean
-  of Cov(c_i, log w) over data sets is what node i costs, in squared nats; it may be
-  negative where one node makes up for another. The log-determinant of free coordinates
-  is shared out by adding the nodes one by one.
+- weakness of a node. With log w = Σ c_i (`contributions`), Var(log w) =
+  Σ Cov(c_i, log w), within one data set. The mean of Cov(c_i, log w) over data sets is
+  what node i costs, in squared nats; it may be negative where one node makes up for
+  another.
 
 Marginals: per latent the Kolmogorov-Smirnov statistic between truths and one draw each,
 and histograms of both.
@@ -34,6 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .cnf.flow import ConditionalFlow
+from .contributions import Contributions
 from .inference.calibration import (
     RankHistogram,
     ks_statistic,
@@ -201,7 +200,7 @@ def _diagnose(
     model: Model, flow: ConditionalFlow, config: DiagnosisConfig
 ) -> Iterator[DiagnosisProgress]:
     generator = torch.Generator().manual_seed(config.seed)
-    terms_of = _Contributions(model, flow)
+    terms_of = Contributions(model, flow)
     num = config.num_particles
     ess: list[float] = []
     k_hats: list[float] = []
@@ -212,7 +211,9 @@ def _diagnose(
         batch = draw_batch(model, flow, count, generator=generator)
         observed = batch.observed.repeat_interleave(num, 0)
         base = flow.sample_base(count * num, generator=generator)
-        latents, parts = terms_of(base, observed)
+        free, auxiliary, log_det = flow.base_to_latent(base, observed)
+        log_probs = flow.base_log_prob(base) - log_det
+        latents, parts = terms_of(free, auxiliary, log_probs, observed)
         parts = parts.reshape(count, num, -1)
         latents = latents.reshape(count, num, -1)
         truth = model.constrain(batch.free)[0]
@@ -266,55 +267,6 @@ def _diagnose(
         config,
     )
     yield DiagnosisProgress(1.0, result)
-
-
-class _Contributions:
-    """Splits log weights into the parts of the latents in sampling order."""
-
-    def __init__(self, model: Model, flow: ConditionalFlow) -> None:
-        self._model = model
-        self._flow = flow
-        blocks = flow.structure.blocks
-        place = {block.name: i for i, block in enumerate(blocks)}
-        graph = model.graph
-
-        def last(name: str) -> int:
-            scope = [*graph.node(name).parents, name]
-            return max((place[each] for each in scope if each in place), default=0)
-
-        self._prior = torch.tensor([last(v.name) for v in model.layout.latents])
-        self._likelihood = torch.tensor([last(v.name) for v in model.layout.observed])
-        variables = {v.name: v for v in model.layout.latents}
-        self._variables = [variables[block.name] for block in blocks]
-        self._auxiliary = [block.auxiliary for block in blocks]
-
-    def __call__(
-        self, base: Float[Tensor, "row base"], observed: Float[Tensor, "row observed"]
-    ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row node"]]:
-        """Return latents, and the parts of their log weights."""
-        flow, model = self._flow, self._model
-        free, auxiliary, log_det = flow.base_to_latent(base, observed)
-        latents, total = model.constrain(free)
-        parts = log_det - flow.base_log_prob(base)
-        parts.index_add_(1, self._prior, model.log_prior_terms(latents, observed))
-        parts.index_add_(
-            1, self._likelihood, model.log_likelihood_terms(latents, observed)
-        )
-        column = 0
-        for i, count in enumerate(self._auxiliary):
-            own = auxiliary[:, column : column + count]
-            parts[:, i] -= (0.5 * own.square() + 0.5 * math.log(2.0 * math.pi)).sum(1)
-            column += count
-        so_far = torch.zeros_like(free)
-        before = torch.zeros_like(total)
-        for i, variable in enumerate(self._variables):
-            columns = slice(variable.free_start, variable.free_stop)
-            so_far[:, columns] = free[:, columns]
-            is_last = i == len(self._variables) - 1
-            reached = total if is_last else model.constrain(so_far)[1]
-            parts[:, i] += reached - before
-            before = reached
-        return latents, parts
 
 
 def _latents(
