@@ -243,9 +243,10 @@ def _posterior_section(run: RunFolder) -> str:
         )
     )
     given = ", ".join(f"{k} = {_number(v)}" for k, v in summary["observed"].items())
-    error = _number(summary["log_evidence_standard_error"], 2)
+    error = summary["log_evidence_standard_error"]
+    known = "nats, ± not known" if error is None else f"± {_number(error, 2)} nats"
     figures = (
-        ("log evidence", f"{_number(summary['log_evidence'], 6)} ± {error} nats"),
+        ("log evidence", f"{_number(summary['log_evidence'], 6)} {known}"),
         ("ESS / N", f"{_number(summary['ess_fraction'])}"),
         ("particles", f"{summary['num_particles']} from the {summary['proposal']}"),
         ("Pareto k-hat", _number(summary["k_hat"], 3)),

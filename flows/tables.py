@@ -44,12 +44,9 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
     lines.append(
         Text(f"observed      {given}" + (f" and {more} more" if more > 0 else ""))
     )
-    lines.append(
-        Text(
-            f"log evidence  {_number(summary['log_evidence'], 6)} ± "
-            f"{_number(summary['log_evidence_standard_error'], 2)} nats"
-        )
-    )
+    error = summary["log_evidence_standard_error"]
+    known = "nats, ± not known" if error is None else f"± {_number(error, 2)} nats"
+    lines.append(Text(f"log evidence  {_number(summary['log_evidence'], 6)} {known}"))
     lines.append(
         Text(
             f"ESS / N       {_number(summary['ess_fraction'], 3)} of "

@@ -1,8 +1,11 @@
 """This file is `daphne-flows smc`: data become particles in many small steps."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import click
+from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
 
@@ -18,6 +21,7 @@ from ..command_input import (
     print_table,
     progress_bar,
 )
+from ..errors import FlowsError, Problem
 from ..exchange import (
     posterior_json,
     predictive_cautions,
@@ -27,10 +31,13 @@ from ..exchange import (
 from ..flow_proposal import FlowProposal, proposal_of
 from ..folders import check_folder_place, new_folder
 from ..inference.annealing import AnnealingReport, annealed_smc, move_cautions
-from ..inference.moves import Hamiltonian, Move, RandomWalk
+from ..inference.moves import Hamiltonian, RandomWalk
+from ..inference.proposal import Proposal
 from ..inference.resampling import SCHEMES
-from ..inference.smc import ObserveSequence, SmcResult, sequential_smc, summarize_smc
+from ..inference.smc import ObserveSequence, SmcReport, sequential_smc
+from ..inference.smc_result import SmcResult, merge_runs, run_seed, summarize_smc
 from ..inference.spaces import BaseSpace, FreeSpace, Space
+from ..model.density import Model
 from ..tables import posterior_table
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
@@ -44,10 +51,19 @@ __all__ = ["smc"]
     type=click.Choice(["annealed", "sequential"]),
     default="annealed",
     show_default=True,
-    help="Temper the weights, or let the observes enter one by one.",
+    help="Temper the weights, or draw and weigh latent by latent.",
 )
 @click.option(
     "--num-particles", type=Whole(2, MOST_HELD), default=1000, show_default=True
+)
+@click.option(
+    "--runs",
+    "num_runs",
+    type=Whole(1, 10_000),
+    default=1,
+    show_default=True,
+    help="Independent runs of that many particles. From 20 on, standard errors are"
+    " those of their spread.",
 )
 @click.option(
     "--scheme",
@@ -109,6 +125,7 @@ def smc(
     kind: str,
     mixture_weight: float,
     num_particles: int,
+    num_runs: int,
     seed: int,
     scheme: str,
     ess_threshold: float,
@@ -123,9 +140,19 @@ def smc(
     """Carry particles to the posterior given the data of GRAPH, step by step.
 
     It answers where importance sampling cannot: data far from all that the flow was
-    trained on. From the flow, annealed particles move in its base space; from another
+    trained on (annealed), or so many latents that small errors of each add up
+    (sequential). From the flow, annealed particles move in its base space; from another
     proposal, on the real line. OUTPUT holds what `sample` writes.
     """
+    if num_runs * num_particles > MOST_HELD:
+        raise FlowsError(
+            Problem(
+                "--runs",
+                "more particles in all than are held in memory",
+                f"at most {MOST_HELD}",
+                f"{num_runs} runs of {num_particles}",
+            )
+        )
     checked = load_graph(graph)
     model = load_model(checked)
     given = observations(observe)
@@ -133,59 +160,51 @@ def smc(
     check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
     proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
-    result: SmcResult | None = None
-    reports: list[AnnealingReport] = []
+    start: Callable[..., Iterator[SmcReport | AnnealingReport]]
+    if method == "sequential":
+        start = partial(sequential_smc, ObserveSequence(model, proposal, data))
+    else:
+        start = partial(
+            annealed_smc,
+            _space(proposal, model, data),
+            move=Hamiltonian(leaps) if move == "hmc" else RandomWalk(),
+            most_moves=most_moves,
+            correlation=correlation,
+            cess_fraction=step,
+        )
+    runs: list[SmcResult] = []
+    annealed: list[AnnealingReport] = []
     with (
         new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
         progress_bar(quiet=as_json) as progress,
     ):
-        task = progress.add_task("smc", total=1.0, note="")
-        if method == "sequential":
-            for report in sequential_smc(
-                ObserveSequence(model, proposal, data),
-                num_particles,
-                seed=seed,
+        task = progress.add_task("smc", total=float(num_runs), note="")
+        for run in range(num_runs):
+            for report in start(
+                num_particles=num_particles,
+                seed=run_seed(seed, run),
                 ess_threshold=ess_threshold,
                 scheme=scheme,
             ):
-                result = report.result
-                note = f"ESS {report.ess:.0f}"
-                progress.update(task, completed=report.progress, note=note)
-        else:
-            space: Space = (
-                BaseSpace(model, proposal.differentiable(data), data)
-                if isinstance(proposal, FlowProposal)
-                else FreeSpace(model, proposal, data)
-            )
-            kernel: Move = Hamiltonian(leaps) if move == "hmc" else RandomWalk()
-            for at in annealed_smc(
-                space,
-                num_particles,
-                seed=seed,
-                move=kernel,
-                most_moves=most_moves,
-                correlation=correlation,
-                cess_fraction=step,
-                ess_threshold=ess_threshold,
-                scheme=scheme,
-            ):
-                result = at.result
-                reports.append(at)
-                note = f"temperature {at.temperature:.3g}, {at.acceptance:.0%} accepted"
-                progress.update(task, completed=at.temperature, note=note)
-        if result is None:
-            raise AssertionError("the last report of a run carries its result")
+                share, note = _progress(report)
+                progress.update(task, completed=run + share, note=note)
+                if isinstance(report, AnnealingReport):
+                    annealed.append(report)
+                if report.result is not None:
+                    runs.append(report.result)
+        result = merge_runs(runs)
+        words = f"{kind}, {method} SMC" + (f" in {num_runs} runs" * (num_runs > 1))
         summary = posterior_json(
             summarize_smc(result),
             model,
             data,
             graph=graph,
             artifact=artifact,
-            proposal=f"{kind}, {method} SMC",
+            proposal=words,
             seed=seed,
             cautions=(
                 *predictive_cautions(model, data, seed),
-                *move_cautions(reports),
+                *move_cautions(annealed),
             ),
         )
         save_posterior(folder, result.particles, summary, model=model)
@@ -194,3 +213,18 @@ def smc(
         print_json(summary)
     else:
         print_table(posterior_table(summary))
+
+
+def _space(proposal: Proposal, model: Model, data: Tensor) -> Space:
+    """Return the coordinates in which a proposal's particles are moved."""
+    if isinstance(proposal, FlowProposal):
+        return BaseSpace(model, proposal.differentiable(data), data)
+    return FreeSpace(model, proposal, data)
+
+
+def _progress(report: SmcReport | AnnealingReport) -> tuple[float, str]:
+    """Return how far a run is, and what it looks like."""
+    if isinstance(report, SmcReport):
+        return report.progress, f"ESS {report.ess:.0f}"
+    words = f"temperature {report.temperature:.3g}, {report.acceptance:.0%} accepted"
+    return report.temperature, words

@@ -42,9 +42,10 @@ from torch import Tensor
 
 from ..errors import InferenceError, Problem
 from .diagnostics import Caution
+from .lineages import Lineages
 from .moves import Move, Point, RandomWalk, weighted_factor
 from .particles import Particles, latent_columns
-from .smc import Lineages, SmcResult
+from .smc_result import SmcResult
 from .spaces import Space
 from .weights import check_log_weights
 
@@ -364,4 +365,5 @@ def _result(space: Space, point: Point, lineages: Lineages) -> SmcResult:
         lineages.log_weights.cpu(),
         latent_columns(space.target.layout),
     )
-    return SmcResult(particles, Lineages(particles.log_weights, lineages.eves.cpu()))
+    descent = Lineages(particles.log_weights, lineages.eves.cpu(), lineages.num_lines)
+    return SmcResult(particles, descent)

@@ -237,12 +237,15 @@ def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:
                 " annealed SMC from this proposal",
             )
         )
-    return (*found, *evidence_cautions(totals))
+    return (*found, *evidence_cautions(totals.log_evidence_standard_error))
 
 
-def evidence_cautions(totals: WeightTotals) -> tuple[Caution, ...]:
-    """Return a caution if the log evidence is not known well enough, else none."""
-    error = totals.log_evidence_standard_error
+def evidence_cautions(error: float) -> tuple[Caution, ...]:
+    """Return a caution if the log evidence is not known well enough, else none.
+
+    Args:
+        error: Its standard error, in nats.
+    """
     if error <= LOG_EVIDENCE_ERROR_LIMIT:
         return ()
     return (

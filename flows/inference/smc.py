@@ -9,54 +9,34 @@ When the ess falls below a share of the number of particles, ancestors are drawn
 weights set to their mean, so that the mean of the final weights is the estimate of the
 evidence. It is unbiased, also if the ess decides when to resample.
 
-Particles share ancestors, so the formulas for independent weights do not hold. Each
-particle remembers from which of the first N it descends (its Eve). With W_e the share
-of the weight that descends from e, and S_e the part of Σ_i W_i (f_i - mean f) that
-does,
-
-    se² of the log evidence = (N Σ_e W_e² - 1) / (N - 1),     se² of mean f = Σ_e S_e²,
-
-which are the usual ones where nothing was resampled. When few Eves are left the errors
-are not known, and a caution says so.
+What particles say, and how surely, is `smc_result`.
 
 References:
     Doucet, Johansen (2011), A tutorial on particle filtering and smoothing.
     Whiteley, Lee, Heine (2016), On the role of interaction in sequential Monte Carlo
     algorithms, Bernoulli 22(1), https://arxiv.org/abs/1309.2918
-    Chan, Lai (2013), A general theory of particle filters in hidden Markov models and
-    some applications, Annals of Statistics 41(6), https://arxiv.org/abs/1312.5114
 """
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from .diagnostics import Caution, Summary, evidence_cautions, summarize
+from .lineages import Lineages
 from .particles import Particles, VariableLayout, latent_columns
 from .proposal import Proposal, Target
-from .resampling import resample
-from .weights import WeightTotals, check_log_weights
+from .smc_result import SmcResult
 
 __all__ = [
-    "Lineages",
     "ObserveSequence",
-    "Report",
     "Sequence",
     "SmcReport",
-    "SmcResult",
     "Step",
-    "result_of",
     "sequential_smc",
-    "summarize_smc",
 ]
-
-# With fewer independent lines than this a standard error is a guess.
-_MIN_EVES = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,9 +85,12 @@ class Sequence(Protocol):
 class ObserveSequence:
     """Draws all latents at once; the likelihood terms then enter one per step.
 
-    Since nothing new is drawn after step 0, resampling can only discard: this serves
-    where some observes alone rule most particles out. A model whose latents can be
-    drawn step by step is better served by a `Sequence` of its own.
+    With each term enters an equal share of log p(z) - log q(z | x), so that from a
+    proposal that knows the data the first step does not lead back to the prior.
+
+    Since nothing new is drawn after step 0, resampling can only discard: importance
+    sampling from the same proposal has no larger error. It is here for proposals that
+    cannot draw latent by latent.
 
     Attributes:
         target: The model.
@@ -143,9 +126,9 @@ class ObserveSequence:
                 f" expected {self.num_steps}; got {list(terms.shape[1:])}"
             )
         log_prior = self.target.log_prior(draw.latents, self.observed)
-        return Step(
-            torch.cat([draw.latents, terms], 1), log_prior - draw.log_prob + terms[:, 0]
-        )
+        ratio = (log_prior - draw.log_prob) / self.num_steps
+        increments = ratio.unsqueeze(1) + terms
+        return Step(torch.cat([draw.latents, increments], 1), increments[:, 0])
 
     def extend(
         self,
@@ -160,108 +143,8 @@ class ObserveSequence:
     def latents(
         self, state: Float[Tensor, "particle state"]
     ) -> Float[Tensor, "particle latent"]:
-        """Return the latents without the likelihood terms beside them."""
+        """Return the latents without the increments beside them."""
         return state[:, : -self.num_steps]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Lineages:
-    """Weights and descent of particles.
-
-    Attributes:
-        log_weights: Unnormalised, in nats; log of their mean estimates the evidence.
-        eves: For each particle, which of the first ones it descends from.
-    """
-
-    log_weights: Float[Tensor, " particle"]
-    eves: Int[Tensor, " particle"]
-
-    @classmethod
-    def start(cls, log_weights: Float[Tensor, " particle"]) -> "Lineages":
-        """Return particles that are their own ancestors."""
-        check_log_weights(log_weights, "sequential Monte Carlo")
-        num = log_weights.shape[0]
-        return cls(log_weights, torch.arange(num, device=log_weights.device))
-
-    @property
-    def totals(self) -> WeightTotals:
-        """Return what the weights add up to."""
-        return WeightTotals.from_log_weights(self.log_weights)
-
-    def grow(self, log_weight_increment: Float[Tensor, " particle"]) -> "Lineages":
-        """Return the particles with their weights multiplied.
-
-        Raises:
-            InferenceError: If an increment is nan or +inf.
-        """
-        check_log_weights(log_weight_increment, "sequential Monte Carlo")
-        return Lineages(self.log_weights + log_weight_increment, self.eves)
-
-    def resample(
-        self, scheme: str, generator: torch.Generator
-    ) -> tuple["Lineages", Int[Tensor, " particle"]]:
-        """Return as many equally weighted particles, and their ancestors."""
-        num = self.log_weights.shape[0]
-        ancestors = resample(self.log_weights, num, scheme=scheme, generator=generator)
-        equal = torch.full_like(self.log_weights, self.totals.log_evidence)
-        return Lineages(equal, self.eves[ancestors]), ancestors
-
-    @property
-    def line_totals(self) -> WeightTotals:
-        """Return the totals of whole lines of descent, one for each first particle.
-
-        Their weights add up like those of independent particles.
-        """
-        largest = self.log_weights.max()
-        if not bool(largest > -torch.inf):
-            return self.totals
-        weights = (self.log_weights - largest).exp().unsqueeze(1)
-        return WeightTotals.from_log_weights(
-            self.sums(weights).squeeze(1).log() + largest
-        )
-
-    def sums(
-        self, values: Float[Tensor, "particle column"]
-    ) -> Float[Tensor, "particle column"]:
-        """Return the sums of `values` over the descendants of each first particle."""
-        return torch.zeros_like(values).index_add_(0, self.eves, values)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SmcResult:
-    """What a run leaves.
-
-    Attributes:
-        particles: The particles; the log of their mean weight is the log evidence.
-        lineages: From which of the first particles each one descends.
-    """
-
-    particles: Particles
-    lineages: Lineages
-
-    @property
-    def log_evidence(self) -> float:
-        """Return the log of the unbiased estimate of the evidence, in nats."""
-        return self.particles.totals.log_evidence
-
-    @property
-    def log_evidence_standard_error(self) -> float:
-        """Return its standard error over independent runs, in nats; nan if unknown."""
-        return self.lineages.line_totals.log_evidence_standard_error
-
-    @property
-    def num_eves(self) -> int:
-        """Return how many of the first particles have descendants with weight."""
-        totals = self.lineages.line_totals
-        return totals.num_particles - totals.num_zero
-
-    def mean_standard_error(self) -> Float[Tensor, " latent"]:
-        """Return the standard error of the particles' mean over independent runs."""
-        weights = self.particles.normalized_weights.unsqueeze(1)
-        deviation = self.particles.latents - self.particles.mean()
-        # Particles of weight 0 may be infinite and count as nothing.
-        parts = torch.where(weights > 0.0, weights * deviation, 0.0)
-        return self.lineages.sums(parts).square().sum(0).sqrt()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -317,59 +200,6 @@ def sequential_smc(
     return _steps(sequence, num_particles, ess_threshold, scheme, generator)
 
 
-class Report(Protocol):
-    """A report that carries the result if it is the last."""
-
-    @property
-    def result(self) -> SmcResult | None:
-        """Return the result, with the last report only."""
-
-
-def result_of(reports: Iterable[Report]) -> SmcResult:
-    """Return the result that the last report of a whole run carries."""
-    result = None
-    for report in reports:
-        result = report.result
-    if result is None:
-        raise ValueError("sequential Monte Carlo: the run has not come to its end")
-    return result
-
-
-def summarize_smc(result: SmcResult) -> Summary:
-    """Return the summary of a run, with errors that know of shared ancestors.
-
-    The ess is 1 / Σ W_e², that of the lines of descent. There is no k-hat: nan.
-    """
-    plain = summarize(result.particles)
-    if not plain.latents:
-        return plain
-    totals = result.lineages.line_totals
-    errors = result.mean_standard_error().tolist()
-    latents = tuple(
-        replace(latent, mean_standard_error=error)
-        for latent, error in zip(plain.latents, errors, strict=True)
-    )
-    found = list(evidence_cautions(totals))
-    if result.num_eves < _MIN_EVES:
-        found.append(
-            Caution(
-                f"all particles descend from {result.num_eves} of the first"
-                f" {result.particles.num_particles}",
-                "the standard errors given here are guesses and may be far too small",
-                "Draw more particles, or compare several runs with different seeds",
-            )
-        )
-    return replace(
-        plain,
-        log_evidence_standard_error=totals.log_evidence_standard_error,
-        ess=totals.ess,
-        ess_fraction=totals.ess_fraction,
-        k_hat=math.nan,
-        latents=latents,
-        cautions=tuple(found),
-    )
-
-
 def _steps(
     sequence: Sequence,
     num_particles: int,
@@ -411,4 +241,5 @@ def _result(
         lineages.log_weights.cpu(),
         latent_columns(sequence.layout),
     )
-    return SmcResult(particles, Lineages(particles.log_weights, lineages.eves.cpu()))
+    descent = Lineages(particles.log_weights, lineages.eves.cpu(), lineages.num_lines)
+    return SmcResult(particles, descent)

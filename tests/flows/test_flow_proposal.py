@@ -23,11 +23,8 @@ from flows.inference.annealing import annealed_smc
 from flows.inference.importance import importance_particles
 from flows.inference.moves import Hamiltonian, RandomWalk
 from flows.inference.resampling import SCHEMES
-from flows.inference.smc import (
-    ObserveSequence,
-    result_of,
-    sequential_smc,
-)
+from flows.inference.smc import ObserveSequence, sequential_smc
+from flows.inference.smc_result import result_of
 from flows.inference.spaces import BaseSpace, FreeSpace
 from flows.model.density import Model
 

@@ -17,6 +17,7 @@ from .pair import bad, check_answer, good
         ("--proposal", "prior", "--move", "random-walk"),
         ("--proposal", "mixture", "--move", "random-walk"),
         ("--method", "sequential", "--proposal", "prior"),
+        ("--method", "sequential", "--proposal", "mixture"),
         ("--method", "sequential", "--scheme", "stratified"),
     ],
 )
@@ -30,6 +31,43 @@ def test_every_method_gives_the_exact_answer(run, tmp_path, options):
     check_answer(said)
     assert json.loads((tmp_path / "p" / "summary.json").read_text()) == said
     assert load_particles(tmp_path / "p" / "particles.npz").num_particles == 1000
+
+
+def test_runs_stand_side_by_side_and_their_spread_is_the_error(run, tmp_path):
+    said = json.loads(
+        good(
+            "smc", run / "artifact", run / "graph.json", "-o", tmp_path / "p",
+            "--num-particles", 50, "--runs", 20, "--method", "sequential",
+            "--proposal", "prior", "--json",
+        )
+    )  # fmt: skip
+    check_answer(said)
+    assert said["num_particles"] == 1000
+    assert said["proposal"] == "prior, sequential SMC in 20 runs"
+    assert load_particles(tmp_path / "p" / "particles.npz").num_particles == 1000
+
+
+def test_errors_that_are_not_known_are_not_given(run, tmp_path):
+    """Five particles have too few lines of descent, whatever they say."""
+    arguments = (
+        "smc", run / "artifact", run / "graph.json", "-o", tmp_path / "p",
+        "--num-particles", 5, "--method", "sequential", "--proposal", "prior",
+    )  # fmt: skip
+    said = json.loads(good(*arguments, "--json"))
+    assert said["log_evidence_standard_error"] is None
+    assert {each["mean_standard_error"] for each in said["latents"]} == {None}
+    assert "standard errors are not known" in said["cautions"][-1]["meaning"]
+    assert "nats, ± not known" in good(*arguments)
+
+
+def test_more_particles_than_are_held_are_refused(run, tmp_path):
+    said = bad(
+        "smc", run / "artifact", run / "graph.json", "-o", tmp_path / "p",
+        "--num-particles", 500_000, "--runs", 3,
+    )  # fmt: skip
+    expected = "more particles in all than are held in memory; expected at most 1000000"
+    assert said.startswith(f"--runs: {expected}; got 3 runs of 500000")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_data_far_from_the_model_get_the_answer_and_a_warning(run, tmp_path):

@@ -146,3 +146,27 @@ def seeded(seed=0):
     generator = torch.Generator()
     generator.manual_seed(seed)
     return generator
+
+
+def check_moments(result, mean, covariance):
+    """Check means and covariances of an SmcResult within 4 standard errors.
+
+    The standard error of a covariance is that of normal draws, as many as would know
+    the means of both latents so well as their own standard errors say. Of more than 20
+    latents only neighbours: among thousands of numbers some lie further out.
+    """
+    errors = result.mean_standard_error().numpy()
+    deviation = np.sqrt(np.diag(covariance))
+    # Errors that are wide enough for anything would show nothing.
+    assert (errors < 0.5 * deviation).all()
+    found = result.particles.mean().numpy()
+    assert (np.abs(found - mean) < 4 * errors + 1e-6).all()
+    weights = result.particles.normalized_weights.numpy()
+    centred = result.particles.latents.numpy() - found
+    gap = (weights[:, None] * centred).T @ centred - covariance
+    relative = np.maximum(errors, 1e-9) / deviation
+    spread = np.sqrt(np.outer(deviation, deviation) ** 2 + covariance**2)
+    is_far = np.abs(gap) > 4 * spread * np.maximum.outer(relative, relative)
+    if len(mean) > 20:
+        is_far = np.triu(np.tril(is_far, 1), -1)
+    assert not is_far.any()

@@ -13,7 +13,8 @@ from flows.inference.annealing import annealed_smc, move_cautions
 from flows.inference.importance import importance_particles
 from flows.inference.moves import Hamiltonian, RandomWalk
 from flows.inference.proposal import DefensiveMixture, PriorProposal, ProposalDraw
-from flows.inference.smc import result_of, summarize_smc
+from flows.inference.resampling import SCHEMES
+from flows.inference.smc_result import result_of, summarize_smc
 from flows.inference.spaces import BaseSpace, FreeSpace
 
 from .targets import (
@@ -22,7 +23,9 @@ from .targets import (
     NamedVariable,
     NormalChain,
     NormalProposal,
+    check_moments,
     normal_log_prob,
+    seeded,
 )
 
 MODEL = NormalChain(num_steps=3, noise=0.15)
@@ -84,6 +87,49 @@ def test_evidence_means_and_covariance_agree_with_the_exact_answer(space, move):
     ratio = result.particles.sd().numpy() / np.sqrt(np.diag(COVARIANCE))
     np.testing.assert_allclose(ratio, 1.0, atol=0.1)
     assert all(0.1 < report.acceptance <= 1.0 for report in reports)
+
+
+LONG = NormalChain(num_steps=100)
+
+
+def long_spaces():
+    """Return spaces over 100 steps, whose flow is off in place and width everywhere."""
+    data = LONG.sample(1, generator=seeded()).observed[0]
+    mean, covariance, _ = LONG.posterior(data)
+    off = mean + 0.4 * np.sqrt(np.diag(covariance))
+    flow = NormalProposal.from_moments(off, 1.2 * covariance)
+    prior = PriorProposal(LONG)
+    return {
+        "prior": FreeSpace(LONG, prior, data),
+        "flow": FreeSpace(LONG, flow, data),
+        "defensive": FreeSpace(LONG, DefensiveMixture(flow, prior, 0.2), data),
+        "base": BaseSpace(LONG, NormalMap(flow), data),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", SPACES)
+def test_over_100_steps_the_answer_is_exact_where_weights_alone_say_nothing(
+    name, scheme
+):
+    """Within 4 standard errors."""
+    space = long_spaces()[name]
+    mean, covariance, log_evidence = LONG.posterior(space.observed)
+    reports = list(
+        annealed_smc(space, 1000, seed=1, move=Hamiltonian(8), scheme=scheme)
+    )
+    result = result_of(reports)
+    error = result.log_evidence_standard_error
+    assert error < 0.2
+    assert abs(result.log_evidence - log_evidence) < 4 * error
+    check_moments(result, mean, covariance)
+
+
+def test_importance_sampling_over_100_steps_finds_nothing_from_that_flow():
+    space = long_spaces()["flow"]
+    plain = importance_particles(LONG, space.proposal, space.observed, 1000, seed=0)
+    assert plain.totals.ess < 20
 
 
 @pytest.mark.slow

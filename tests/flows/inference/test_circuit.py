@@ -14,7 +14,7 @@ from flows.exchange import predictive_cautions
 from flows.inference.annealing import annealed_smc, move_cautions
 from flows.inference.moves import Hamiltonian
 from flows.inference.proposal import PriorProposal
-from flows.inference.smc import result_of, summarize_smc
+from flows.inference.smc_result import result_of, summarize_smc
 from flows.inference.spaces import FreeSpace
 from flows.model.density import Model
 

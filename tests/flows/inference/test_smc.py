@@ -1,6 +1,5 @@
 """Tests of flows.inference.smc."""
 
-import json
 import math
 from dataclasses import dataclass
 
@@ -11,13 +10,8 @@ import torch
 from flows.errors import InferenceError
 from flows.inference.proposal import PriorProposal
 from flows.inference.resampling import SCHEMES
-from flows.inference.smc import (
-    ObserveSequence,
-    Step,
-    result_of,
-    sequential_smc,
-    summarize_smc,
-)
+from flows.inference.smc import ObserveSequence, Step, sequential_smc
+from flows.inference.smc_result import result_of, summarize_smc
 
 from .targets import NormalChain, NormalProposal, normal_log_prob
 
@@ -128,26 +122,6 @@ def test_the_evidence_is_unbiased_over_1000_repetitions(scheme):
     assert abs(np.mean(ratios) - 1.0) < 4 * error
 
 
-def test_the_standard_error_is_the_spread_over_runs():
-    """300 runs with multinomial resampling: z-scores have sd 1, within 5 · 0.041."""
-    sequence = ChainSequence(MODEL, DATA)
-    scores = []
-    for seed in range(300):
-        result = result_of(
-            sequential_smc(sequence, 1000, seed=seed, scheme="multinomial")
-        )
-        deviations = [
-            result.log_evidence - LOG_EVIDENCE,
-            *(result.particles.mean().numpy() - MEAN)[[3, 9]],
-        ]
-        errors = [
-            result.log_evidence_standard_error,
-            *result.mean_standard_error()[[3, 9]].tolist(),
-        ]
-        scores.append(np.divide(deviations, errors))
-    assert (np.abs(np.std(scores, axis=0) - 1.0) < 5 * 0.041).all()
-
-
 def test_without_resampling_the_weights_are_those_of_importance_sampling():
     model = NormalChain(num_steps=4)
     data = data_of(model, 2)
@@ -166,7 +140,7 @@ def test_without_resampling_the_weights_are_those_of_importance_sampling():
     )
     assert result.num_eves == 5000
     torch.testing.assert_close(
-        result.mean_standard_error(), particles.mean_standard_error()
+        result.mean_standard_error(), particles.mean_standard_error(), rtol=1e-3, atol=0
     )
     assert abs(result.log_evidence - exact) < 4 * plain.log_evidence_standard_error
 
@@ -198,30 +172,6 @@ def test_a_run_follows_from_its_seed_and_leaves_global_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first.particles.latents, again.particles.latents)
     assert not torch.equal(first.particles.latents, other.particles.latents)
-
-
-def test_the_summary_is_json_with_the_errors_of_the_run():
-    result = result_of(sequential_smc(ChainSequence(MODEL, DATA), 2000, seed=1))
-    summary = summarize_smc(result)
-    assert summary.log_evidence == pytest.approx(result.log_evidence)
-    assert summary.log_evidence_standard_error == result.log_evidence_standard_error
-    assert summary.ess <= result.num_eves
-    assert summary.latents[3].mean_standard_error == pytest.approx(
-        float(result.mean_standard_error()[3])
-    )
-    plain = json.loads(json.dumps(summary.to_json(), allow_nan=False))
-    assert plain["k_hat"] is None
-
-
-def test_few_lines_of_descent_are_said_in_words():
-    model = NormalChain(num_steps=100)
-    result = result_of(sequential_smc(ChainSequence(model, data_of(model)), 50, seed=1))
-    assert result.num_eves < 20
-    words = [caution.what for caution in summarize_smc(result).cautions]
-    assert any(
-        what == f"all particles descend from {result.num_eves} of the first 50"
-        for what in words
-    )
 
 
 @dataclass(frozen=True)
@@ -259,9 +209,3 @@ def test_increments_that_are_no_numbers_are_errors(value):
 def test_numbers_out_of_range_are_refused_at_once(arguments):
     with pytest.raises(ValueError, match="threshold from 0 to 1"):
         sequential_smc(ChainSequence(MODEL, DATA), seed=0, **arguments)
-
-
-def test_a_run_that_was_stopped_has_no_result():
-    reports = sequential_smc(ChainSequence(MODEL, DATA), 50, seed=0)
-    with pytest.raises(ValueError, match="not come to its end"):
-        result_of([next(reports)])
