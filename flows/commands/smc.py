@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import torch
 from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
@@ -29,15 +30,17 @@ from ..exchange import (
     save_summary,
 )
 from ..flow_proposal import FlowProposal, proposal_of
+from ..flow_sequence import FlowSequence
 from ..folders import check_folder_place, new_folder
 from ..inference.annealing import AnnealingReport, annealed_smc, move_cautions
 from ..inference.moves import Hamiltonian, RandomWalk
-from ..inference.proposal import Proposal
+from ..inference.proposal import PriorProposal, Proposal
 from ..inference.resampling import SCHEMES
-from ..inference.smc import ObserveSequence, SmcReport, sequential_smc
+from ..inference.smc import ObserveSequence, Sequence, SmcReport, sequential_smc
 from ..inference.smc_result import SmcResult, merge_runs, run_seed, summarize_smc
 from ..inference.spaces import BaseSpace, FreeSpace, Space
 from ..model.density import Model
+from ..prior_sequence import PriorSequence
 from ..tables import posterior_table
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
@@ -162,7 +165,9 @@ def smc(
     proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
     if method == "sequential":
-        start = partial(sequential_smc, ObserveSequence(model, proposal, data))
+        # The seed after those of the runs: draws that no particle has a part in.
+        pilot = torch.Generator().manual_seed(run_seed(seed, num_runs))
+        start = partial(sequential_smc, _sequence(proposal, model, data, pilot))
     else:
         start = partial(
             annealed_smc,
@@ -213,6 +218,19 @@ def smc(
         print_json(summary)
     else:
         print_table(posterior_table(summary))
+
+
+def _sequence(
+    proposal: Proposal, model: Model, data: Tensor, pilot: torch.Generator
+) -> Sequence:
+    """Return the steps in which a proposal's latents and the observes enter."""
+    match proposal:
+        case FlowProposal():
+            return FlowSequence.fitted(model, proposal.flow, data, generator=pilot)
+        case PriorProposal():
+            return PriorSequence.from_model(model, data)
+        case _:
+            return ObserveSequence(model, proposal, data)
 
 
 def _space(proposal: Proposal, model: Model, data: Tensor) -> Space:

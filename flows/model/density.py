@@ -146,6 +146,8 @@ class Model:
         self._latent_slots = tuple(s for e in self._latents for s in e.slots)
         self._observed_slots = tuple(s for e in self._observed for s in e.slots)
         self._plans_given: dict[tuple[str, ...], Plan] = {}
+        self._plans_more: dict[tuple[str, ...], Plan] = {}
+        self._plans_likelihood: dict[tuple[str, ...], Plan] = {}
         self._terms = {
             entry.node.name: self._term(entry, sources=None) for entry in lowered
         }
@@ -274,6 +276,35 @@ class Model:
         latents, log_det = self.constrain(free)
         return self.log_joint(latents, observed) + log_det
 
+    def log_likelihood_of(
+        self,
+        names: Sequence[str],
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+    ) -> Float[Tensor, "row node"]:
+        """Return the log likelihood of some observed nodes, in the order of `names`.
+
+        Only their parents among the latents are read; these must lie in their supports.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning.
+        """
+        key = tuple(names)
+        if key not in self._plans_likelihood:
+            terms = tuple(self._terms[name] for name in names)
+            self._plans_likelihood[key] = Plan(self._dag, self._given, [terms])
+        z, _ = _columns(latents, self.layout.latent_dim, "latents")
+        x, _ = _columns(observed, self.layout.observed_dim, "observed")
+        count = latents.shape[0]
+        (found,) = self._plans_likelihood[key].run([z, x], num_rows=count, like=latents)
+        terms_of = found.expand(len(names), count)
+        if bool(torch.isnan(terms_of).any()):
+            row = int(torch.nonzero(torch.isnan(terms_of).any(0))[0])
+            entries = [self._lowered[name] for name in names]
+            problems = [p for entry in entries for p in self._values(entry, z, x, row)]
+            raise ModelError(*problems) if problems else self._invalid(row)
+        return terms_of.t()
+
     # -------------------------------------------------------------- coordinates
 
     def constrain(
@@ -392,6 +423,39 @@ class Model:
             latents, _ = self._drawn(plan, num, generator, dtype, [source])
         self._refuse_nan("latent", latents, self.layout.latents)
         return latents
+
+    def sample_more(
+        self,
+        names: Sequence[str],
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+        *,
+        generator: Generator,
+    ) -> Float[Tensor, "row latent"]:
+        """Return the rows of latents with some of them drawn, each given its parents.
+
+        Args:
+            names: Latents to draw, by the document's name.
+            latents: Rows of all latents; only parents of those to draw are read.
+            observed: What latents read where they depend on observed nodes.
+            generator: Source of randomness, on the model's device.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning at some draw.
+        """
+        plan = self._plan_more(tuple(names))
+        z, _ = _columns(latents, self.layout.latent_dim, "latents")
+        x, _ = _columns(observed, self.layout.observed_dim, "observed")
+        num = latents.shape[0]
+        (values,) = self._drawn(plan, num, generator, latents.dtype, [z, x])
+        variables = [self.layout.variable(name) for name in names]
+        columns = [c for v in variables for c in range(v.start, v.stop)]
+        drawn = torch.zeros_like(latents)
+        drawn[:, columns] = values
+        self._refuse_nan("latent", drawn, self.layout.latents)
+        more = latents.clone()
+        more[:, columns] = values
+        return more
 
     def sample_given(
         self,
@@ -580,6 +644,16 @@ class Model:
             outputs = [self._latent_slots, self._observed_slots]
             self._plans_given[names] = Plan(self._dag, [slots], outputs, self._draws)
         return self._plans_given[names]
+
+    def _plan_more(self, names: tuple[str, ...]) -> Plan:
+        """Return what draws these latents given the others."""
+        if names not in self._plans_more:
+            drawn = tuple(s for name in names for s in self._lowered[name].slots)
+            # A latent that is drawn is not read: no slot has this number.
+            read = [-1 if s in drawn else s for s in self._latent_slots]
+            sources = [tuple(read), self._observed_slots]
+            self._plans_more[names] = Plan(self._dag, sources, [drawn], self._draws)
+        return self._plans_more[names]
 
     @cached_property
     def _draws(self) -> Mapping[int, Definition]:
@@ -832,6 +906,9 @@ class Model:
             problems = self._values(self._lowered[node.name], z, x, row)
             if problems:
                 return ModelError(*problems)
+        return self._invalid(row)
+
+    def _invalid(self, row: int) -> ModelError:
         return ModelError(
             Problem(self.graph.source, f"the density of row {row} is not a number")
         )

@@ -19,7 +19,7 @@ from flows.model.density import Model
 from .conftest import pair_document
 
 
-def exact_flow(graph, shift):
+def exact_flow(graph, shift, num_draws=200_000):
     """Return the exact posterior of a linear-Gaussian model as a flow, then shifted.
 
     With all weights zero the field is zero, and the fitted affine layer is the exact
@@ -29,7 +29,7 @@ def exact_flow(graph, shift):
     model = Model.from_graph(graph)
     structure = build_structure(invert(graph), model.layout)
     flow = build_flow(structure, FieldConfig(layers=2, hidden=2), seed=0)
-    draws = model.sample(200_000, generator=torch.Generator().manual_seed(0))
+    draws = model.sample(num_draws, generator=torch.Generator().manual_seed(0))
     flow = flow.double()
     flow.normalisation.fit(model.unconstrain(draws.latents)[0], draws.observed)
     with torch.no_grad():

@@ -1,7 +1,5 @@
 """Tests of flows.flow_proposal against the joint normal of linear-Gaussian programs."""
 
-import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,6 @@ from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import InferenceError, ModelError
 from flows.flow_proposal import KINDS, FlowProposal, proposal_of
-from flows.inference.annealing import annealed_smc
-from flows.inference.importance import importance_particles
-from flows.inference.moves import Hamiltonian, RandomWalk
-from flows.inference.resampling import SCHEMES
-from flows.inference.smc import ObserveSequence, sequential_smc
-from flows.inference.smc_result import result_of
-from flows.inference.spaces import BaseSpace, FreeSpace
 from flows.model.density import Model
 
 from ..exact import joint_gaussian
@@ -162,94 +153,3 @@ def test_an_unknown_proposal_is_refused(pair_graph):
     with pytest.raises(ValueError, match="expected one of flow, prior, mixture"):
         proposal_of("guess", flow, model)
     assert [proposal_of(kind, flow, model).auxiliary_dim for kind in KINDS] == [0, 0, 0]
-
-
-def long_state_space():
-    """Return the program of the state space with 100 steps and data along a wave."""
-    text = (PROGRAMS / "state_space.daphne").read_text()
-    data = " ".join(f"{2 + 0.5 * math.sin(t / 10):.3f}" for t in range(100))
-    long = re.sub(r"ys \[.*?\]", f"ys [{data}]", text).replace("loop 9", "loop 99")
-    assert long.count("2.000") == 1
-    return long
-
-
-def half_a_deviation_off(name, text):
-    """Return a model, a flow half a deviation off, and the exact answer."""
-    compiled = compile_program(text, name)
-    graph = Graph.from_document(document_from_json(compiled.document, name))
-    model, flow = exact_flow(graph, 0.5)
-    flow.engine = AdaptiveEngine(1e-6)
-    data = {name: graph.node(name).observation for name in graph.observed}
-    return model, flow, joint_gaussian(graph).posterior(data)
-
-
-@pytest.fixture(scope="module", params=["gaussian_tree", "state_space"])
-def program(request):
-    """The same of a program in the folder of programs."""
-    name = f"{request.param}.daphne"
-    return half_a_deviation_off(name, (PROGRAMS / name).read_text())
-
-
-def check(particles, error, errors, exact):
-    """Check evidence, means and covariances within 4 standard errors."""
-    assert abs(particles.totals.log_evidence - exact.log_evidence) < 4 * error + 1e-3
-    place = [exact.names.index(each.name) for each in particles.columns]
-    gap = particles.mean().numpy() - exact.mean[place]
-    assert (np.abs(gap) < 4 * errors + 1e-6).all()
-    weights = particles.normalized_weights.numpy()
-    centred = particles.latents.numpy() - particles.mean().numpy()
-    found = (weights[:, None] * centred).T @ centred
-    wanted = exact.covariance[np.ix_(place, place)]
-    # The standard error of a normal sample covariance, for the ess of the means.
-    spread = np.sqrt(np.outer(np.diag(wanted), np.diag(wanted)) + wanted**2)
-    ess = (np.diag(wanted) / np.maximum(errors, 1e-9) ** 2).min()
-    assert (np.abs(found - wanted) < 4 * spread / np.sqrt(ess)).all()
-
-
-@pytest.mark.slow
-def test_importance_sampling_gives_the_exact_answer_over_100_steps():
-    check_importance_sampling(
-        *half_a_deviation_off("long.daphne", long_state_space()), ["flow"]
-    )
-
-
-@pytest.mark.slow
-def test_importance_sampling_gives_the_exact_answer(program):
-    check_importance_sampling(*program, ["flow", "mixture"])
-
-
-def check_importance_sampling(model, flow, exact, kinds):
-    for kind in kinds:
-        proposal = proposal_of(kind, flow, model)
-        particles = importance_particles(
-            model, proposal, model.observation(), 10_000, seed=1
-        )
-        error = particles.totals.log_evidence_standard_error
-        check(particles, error, particles.mean_standard_error().numpy(), exact)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("scheme", sorted(SCHEMES))
-@pytest.mark.parametrize("method", ["sequential", "base hmc", "base walk", "free walk"])
-def test_every_method_and_scheme_gives_the_exact_answer(program, method, scheme):
-    model, flow, exact = program
-    data = model.observation()
-    proposal = FlowProposal(flow, model)
-    if method == "sequential":
-        sequence = ObserveSequence(model, proposal, data)
-        result = result_of(sequential_smc(sequence, 5000, seed=2, scheme=scheme))
-    else:
-        space = (
-            FreeSpace(model, proposal, data)
-            if method == "free walk"
-            else BaseSpace(model, proposal.differentiable(data), data)
-        )
-        move = Hamiltonian(4) if method == "base hmc" else RandomWalk()
-        result = result_of(
-            annealed_smc(
-                space, 1000, seed=2, scheme=scheme, move=move, most_moves=2,
-                ess_threshold=0.95,
-            )
-        )  # fmt: skip
-    errors = result.mean_standard_error().numpy()
-    check(result.particles, result.log_evidence_standard_error, errors, exact)

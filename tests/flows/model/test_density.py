@@ -301,6 +301,56 @@ def test_given_values_stay_and_the_others_are_drawn_given_their_parents():
     )
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_terms_of_some_observed_nodes_read_their_parents_alone(name):
+    graph, model = _model(name)
+    latents = _draws(model).latents
+    data = model.observation()
+    terms = model.log_likelihood_terms(latents, data)
+    names = [*graph.observed[::-2]]
+    places = [graph.observed.index(each) for each in names]
+    found = model.log_likelihood_of(names, latents, data)
+    torch.testing.assert_close(found, terms[:, places], equal_nan=True)
+    if len(names) > 1:
+        return
+    parents = set(graph.parents(names[0]))
+    unread = latents.clone()
+    for variable in model.layout.latents:
+        if variable.name not in parents:
+            unread[:, variable.start : variable.stop] = math.nan
+    found = model.log_likelihood_of(names, unread, data)
+    torch.testing.assert_close(found, terms[:, places])
+
+
+def test_more_latents_are_drawn_beside_those_that_are_there():
+    graph = graph_of(
+        """
+        (let [a (sample (normal 3 2))
+              b (sample (normal (* 2 a) 1))
+              c (sample (normal b 0.5))]
+          (observe (normal c 0.5) 1.0)
+          a)"""
+    )
+    model = Model.from_graph(graph)
+    _, b, c = graph.latents
+    num = 20_000
+    latents = torch.full((num, 3), 7.0, dtype=torch.float64)
+    latents[:, 0] = torch.linspace(-5, 5, num)
+    data = model.observation()
+    drawn = model.sample_more([b, c], latents, data, generator=_generator())
+    assert torch.equal(drawn[:, 0], latents[:, 0])
+    assert (latents[:, 1:] == 7.0).all()
+    # Means and deviations within five standard errors.
+    for values, sd in (
+        (drawn[:, 1] - 2 * latents[:, 0], 1.0),
+        (drawn[:, 2] - drawn[:, 1], 0.5),
+    ):
+        assert abs(float(values.mean())) < 5 * sd / num**0.5
+        assert abs(float(values.std()) - sd) < 5 * sd / (2 * num) ** 0.5
+    last = model.sample_more([c], drawn, data, generator=_generator())
+    assert torch.equal(last[:, :2], drawn[:, :2])
+
+
 @pytest.mark.parametrize("shapes", [{}, {"a": (3,)}, {"a": (3, 2)}, {"a": (0, 0)}])
 def test_given_values_of_the_wrong_shape_are_refused(shapes):
     model = Model.from_graph(graph_of("(let [a (sample (normal 3 2))] a)"))
