@@ -356,7 +356,9 @@ class _FusedSolve(torch.autograd.Function):
             for into, add in zip(total, other, strict=True):
                 into += add
         if trace:
-            scratch = np.empty(int(np.diff(net.hidden).max()), dtype=np.float32)
+            scratch = np.empty(
+                2 * int(np.diff(net.hidden).max()) ** 2, dtype=np.float32
+            )
             kernels().adjoint_tables(net, tables, total, task.times.numel(), scratch)
         gradients = _named_gradients(task, total)
         return (None, None, None, None, None, start, None, None, *gradients)

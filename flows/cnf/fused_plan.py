@@ -16,8 +16,12 @@ __all__ = ["MAX_GROUPS", "Floats", "Integers", "Network", "Plan", "make_plan"]
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
+OPEN, CLOSED, CUBIC = 0, 1, 2
+"""Forms of a node's trace."""
 MAX_GROUPS = 8
 """Groups of 16 rows in a pack: a pack's layers stay in the second-level cache."""
+_MOST_CUBIC = 2048
+"""Numbers of a cubic form; those of all nodes and times stay in the caches."""
 _CHAIN_BYTES = 10_000
 """Aim for one matrix of a chain; four of them stay in the first-level cache."""
 
@@ -32,7 +36,7 @@ class Network(NamedTuple):
         state: first state feature of each node, and their number.
         hidden: first hidden feature of each node, and their number.
         columns: c of each node.
-        closed: 1 for the closed form of a node's trace, else 0.
+        closed: 1 for the closed form of a node's trace, 2 for the cubic one, else 0.
         table: offset of each node's block in a table row, and a row's size.
         batch: groups whose chains are computed together, per node.
         rows: first block of each row, and the number of blocks of a layer.
@@ -123,16 +127,22 @@ def make_plan(
             backward[layer, :, place] = from_output[i], starts[block], outputs[i]
     counts = [len(block.observed_columns) for block in structure.blocks]
     observed_starts, turn_observed = _turned(list(zip(rows, counts, strict=True)), 0)
-    closed = [_is_closed(s, h, num_layers) for s, h in zip(state, rows, strict=True)]
+    forms = [
+        _form(s, h, num_layers, residual=residual)
+        for s, h in zip(state, rows, strict=True)
+    ]
     columns = [
-        h if is_closed else s
-        for s, h, is_closed in zip(state, rows, closed, strict=True)
+        {OPEN: s, CLOSED: h, CUBIC: (h + residual) ** 2}[form]
+        for s, h, form in zip(state, rows, forms, strict=True)
     ]
     cells = [h * c for h, c in zip(rows, columns, strict=True)]
     batch = [
         min(MAX_GROUPS, max(1, _CHAIN_BYTES // (4 * LANES * size))) for size in cells
     ]
-    chain = max(size * b * LANES for size, b in zip(cells, batch, strict=True))
+    chain = max(
+        1 if form == CUBIC else size * b * LANES
+        for size, b, form in zip(cells, batch, forms, strict=True)
+    )
     zeros = np.zeros(len(state), dtype=np.int64)
     network = Network(
         num_nodes=len(state),
@@ -141,7 +151,7 @@ def make_plan(
         state=_starts(state),
         hidden=_starts(rows),
         columns=_integers(columns),
-        closed=_integers(closed),
+        closed=_integers(forms),
         table=_starts(cells),
         batch=_integers(batch),
         rows=_starts([len(line) for line in pattern]),
@@ -166,11 +176,15 @@ def make_plan(
     )
 
 
-def _is_closed(state: int, hidden: int, num_layers: int) -> bool:
-    """Whether the closed form of a node's trace takes fewer multiplications."""
+def _form(state: int, hidden: int, num_layers: int, *, residual: bool) -> int:
+    """The form of a node's trace that takes the least work (`fused_trace.py`)."""
     if num_layers == 2:
-        return False
-    return num_layers == 3 or (num_layers - 3) * hidden < (num_layers - 2) * state
+        return OPEN
+    size = hidden * (hidden + residual) ** 2
+    if num_layers == 4 and hidden <= 2 * state and size <= _MOST_CUBIC:
+        return CUBIC
+    is_closed = (num_layers - 3) * hidden < (num_layers - 2) * state
+    return CLOSED if num_layers == 3 or is_closed else OPEN
 
 
 def _integers(values: Sequence[int]) -> Integers:

@@ -26,7 +26,7 @@ class Tables(NamedTuple):
         gates: sigmoid(g t + k), [time, feature of all layers].
         drifts: c t, likewise.
         start: S of all nodes, [time, table].
-        close: E of all nodes (flat: C in both layouts), [time, table].
+        close: E of all nodes (flat and cubic: C in both layouts), [time, table].
         trace: residual and flat: diagonal of S, [time, hidden feature].
     """
 
@@ -50,7 +50,7 @@ class Gradients(NamedTuple):
         gates: [time, feature].
         drifts: [time, feature]; the bias follows from it.
         start: of S, [time, table].
-        close: of E, or of C when flat, [time, table].
+        close: of E, or of C when flat or cubic, [time, table].
         trace: of the diagonal of S, [time, hidden feature].
     """
 
@@ -103,7 +103,9 @@ def fill_tables(net: Network, tab: Tables, num_times: int) -> None:
             gate = time * F + last + net.state[i]
             first = net.diagonal[0, 1, i]
             final = net.diagonal[L - 1, 1, i]
-            if net.closed[i] == 1:
+            if net.closed[i] == 2:
+                _fill_cubic(net, tab, i, at, gate)
+            elif net.closed[i] == 1:
                 for p in range(h):
                     for k in range(h):
                         tab.start[at + p * c + k] = np.float32(0.0)
@@ -138,6 +140,112 @@ def fill_tables(net: Network, tab: Tables, num_times: int) -> None:
 
 
 @compiled
+def _begin(
+    net: Network, tab: Tables, i: int, gate: int, out: Floats, out_at: int
+) -> None:
+    """Compute S of the closed form, transposed: S[a, c] at place c h + a."""
+    h = net.hidden[i + 1] - net.hidden[i]
+    s = net.state[i + 1] - net.state[i]
+    first = net.diagonal[0, 1, i]
+    final = net.diagonal[net.num_layers - 1, 1, i]
+    for c in range(h):
+        for a in range(h):
+            total = np.float32(0.0)
+            for j in range(s):
+                total += (
+                    tab.weights[first + a * s + j]
+                    * tab.gates[gate + j]
+                    * tab.weights[final + j * h + c]
+                )
+            out[out_at + c * h + a] = total
+
+
+@compiled
+def _fill_cubic(net: Network, tab: Tables, i: int, at: int, gate: int) -> None:
+    """Compute C of the cubic form in both layouts."""
+    h = net.hidden[i + 1] - net.hidden[i]
+    width = h + net.residual
+    columns = width * width
+    second = net.diagonal[1, 1, i]
+    third = net.diagonal[2, 1, i]
+    _begin(net, tab, i, gate, tab.start, at)
+    for b in range(h):
+        left = second + b * h
+        for c in range(h):
+            right = tab.weights[third + c * h + b]
+            begin = at + c * h
+            to = at + (b * width + c) * h
+            for a in range(h):
+                tab.close[to + a] = tab.start[begin + a] * tab.weights[left + a] * right
+    if net.residual == 1:
+        for b in range(h):
+            for a in range(h):
+                begin = tab.start[at + b * h + a]
+                past_third = begin * tab.weights[second + b * h + a]
+                past_second = begin * tab.weights[third + b * h + a]
+                tab.close[at + (b * width + h) * h + a] = past_third
+                tab.close[at + (h * width + b) * h + a] = past_second
+            past_both = tab.start[at + b * h + b]
+            tab.close[at + (columns - 1) * h + b] = past_both
+    for a in range(h):
+        for k in range(columns):
+            tab.start[at + a * columns + k] = tab.close[at + k * h + a]
+
+
+@compiled
+def _adjoint_cubic(
+    net: Network,
+    tab: Tables,
+    grad: Gradients,
+    i: int,
+    at: int,
+    gate: int,
+    scratch: Floats,
+) -> None:
+    """Carry the cotangents of C on to S (into ``grad.start``) and the middle layers."""
+    h = net.hidden[i + 1] - net.hidden[i]
+    width = h + net.residual
+    columns = width * width
+    second = net.diagonal[1, 1, i]
+    third = net.diagonal[2, 1, i]
+    begins, bars = 0, h * h
+    _begin(net, tab, i, gate, scratch, begins)
+    for k in range(h * h):
+        scratch[bars + k] = np.float32(0.0)
+    for b in range(h):
+        left = second + b * h
+        for c in range(h):
+            right = tab.weights[third + c * h + b]
+            begin = begins + c * h
+            bar = bars + c * h
+            here = at + (b * width + c) * h
+            total = np.float32(0.0)
+            for a in range(h):
+                value = grad.close[here + a]
+                both = value * scratch[begin + a]
+                scratch[bar + a] += value * tab.weights[left + a] * right
+                grad.weights[left + a] += both * right
+                total += both * tab.weights[left + a]
+            grad.weights[third + c * h + b] += total
+    if net.residual == 1:
+        for b in range(h):
+            for a in range(h):
+                begin_value = scratch[begins + b * h + a]
+                past_third = grad.close[at + (b * width + h) * h + a]
+                past_second = grad.close[at + (h * width + b) * h + a]
+                grad.weights[second + b * h + a] += past_third * begin_value
+                grad.weights[third + b * h + a] += past_second * begin_value
+                scratch[bars + b * h + a] += (
+                    past_third * tab.weights[second + b * h + a]
+                    + past_second * tab.weights[third + b * h + a]
+                )
+            scratch[bars + b * h + b] += grad.close[at + (columns - 1) * h + b]
+    for a in range(h):
+        for c in range(h):
+            grad.start[at + a * h + c] = scratch[bars + c * h + a]
+
+
+@compiled
 def adjoint_tables(
     net: Network,
     tab: Tables,
@@ -145,7 +253,10 @@ def adjoint_tables(
     num_times: int,
     scratch: Floats,
 ) -> None:
-    """Carry the cotangents of S and E (or C) on to the weights and the gates."""
+    """Carry the cotangents of S and E (or C) on to the weights and the gates.
+
+    ``scratch`` has room for twice the square of the largest hidden block.
+    """
     L = net.num_layers
     H = net.hidden[net.num_nodes]
     F = tab.bias.size
@@ -185,9 +296,13 @@ def adjoint_tables(
                         grad.start[at + m * c + m] += grad.trace[
                             time * H + net.hidden[i] + m
                         ]
-            if net.closed[i] == 1:
-                for k in range(h * h):
-                    grad.weights[middle + k] += grad.close[at + k]
+            if net.closed[i] >= 1:
+                if net.closed[i] == 2:
+                    c = h
+                    _adjoint_cubic(net, tab, grad, i, at, gate, scratch)
+                else:
+                    for k in range(h * h):
+                        grad.weights[middle + k] += grad.close[at + k]
                 for j in range(s):
                     for k in range(h):
                         scratch[k] = np.float32(0.0)

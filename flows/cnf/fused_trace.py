@@ -7,18 +7,24 @@ is, with the diagonal blocks of node i,
 
 G_L being the last layer's gate, which depends on time only. Whatever depends on time
 only is tabulated once per solve. The trace is a chain of matrices with c columns,
-N_1 = d_1 S and N_l = d_l W_l N_{l-1}, closed by E. It has two forms; a node takes the
-cheaper one:
+N_1 = d_1 S and N_l = d_l W_l N_{l-1}, closed by E. It has three forms; a node takes the
+cheapest:
 
     open     S = W_1, N_1 .. N_{L-1}, E = G_L W_L,
              tr = sum_km E[k, m] N[m, k];
     closed   S = W_1 G_L W_L, N_1 .. N_{L-2}, E = W_{L-1},
-             tr = sum_k d_{L-1}[k] sum_m E[k, m] N[m, k]     (a trace is cyclic).
+             tr = sum_k d_{L-1}[k] sum_m E[k, m] N[m, k]     (a trace is cyclic),
+    cubic    L = 4, S as in the closed form, C[b, c, a] = S[a, c] W_2[b, a] W_3[c, b],
+             tr = sum_bc d_2[b] d_3[c] sum_a C[b, c, a] d_1[a].
 
 The open form has as many columns as the state block, the closed one as many as the
 hidden block but one product less. With L <= 3 no product is left ("flat"): the trace
 is bilinear in the slopes, and C[k, m] = E[k, m] S[m, k] is tabulated. A residual
-connection adds N_{l-1} to N_l.
+connection adds N_{l-1} to N_l; in the cubic form b and c have one more value, which
+goes past the layer and has slope 1.
+
+The cubic form multiplies as often as the closed one, but keeps no matrices per row: it
+is one product with a table, which small blocks can afford.
 
 References:
     Weilbach et al., AISTATS 2020, section 3 (the structure that makes it exact).
@@ -54,6 +60,11 @@ def add_traces(
         h = net.hidden[i + 1] - top
         c = net.columns[i]
         table = time * M + net.table[i]
+        if net.closed[i] == 2:
+            _add_cubic(
+                net, tab, work, i, table, weight, log_det, log_det_at + i * N, groups
+            )
+            continue
         if net.num_layers <= 3:
             product(
                 work.raw, 0, work.slope, top * N, N, tab.start, table,
@@ -99,6 +110,102 @@ def add_traces(
                     total = total + inner
                 to = log_det_at + i * N + (first + g) * LANES
                 store(log_det, to, load(log_det, to) + total * weight)
+
+
+@compiled
+def _add_cubic(
+    net: Network,
+    tab: Tables,
+    work: Workspace,
+    i: int,
+    table: int,
+    weight: np.float32,
+    log_det: Floats,
+    log_det_at: int,
+    groups: int,
+) -> None:
+    """Add ``weight`` times the trace of node i in the cubic form."""
+    N = groups * LANES
+    H = net.hidden[net.num_nodes]
+    top = net.hidden[i]
+    h = net.hidden[i + 1] - top
+    width = h + net.residual
+    product(
+        work.raw, 0, work.slope, top * N, N, tab.start, table,
+        net.table_blocks, i, i + 1, width * width, groups, 0,
+    )  # fmt: skip
+    for g in range(groups):
+        total = splat(0.0)
+        for b in range(width):
+            inner = splat(0.0)
+            for c in range(h):
+                slope = load(work.slope, (2 * H + top + c) * N + g * LANES)
+                at = (b * width + c) * N + g * LANES
+                inner = inner + slope * load(work.raw, at)
+            if net.residual == 1:
+                inner = inner + load(work.raw, (b * width + h) * N + g * LANES)
+            if b < h:
+                inner = inner * load(work.slope, (H + top + b) * N + g * LANES)
+            total = total + inner
+        to = log_det_at + g * LANES
+        store(log_det, to, load(log_det, to) + total * weight)
+
+
+@compiled
+def _adjoint_cubic(
+    net: Network,
+    tab: Tables,
+    work: Workspace,
+    grad: Gradients,
+    learn: int,
+    i: int,
+    table: int,
+    weight: np.float32,
+    log_det_bar: Floats,
+    lam_at: int,
+    groups: int,
+) -> None:
+    """Write the slopes' cotangents of node i, and add those of C."""
+    N = groups * LANES
+    H = net.hidden[net.num_nodes]
+    top = net.hidden[i]
+    h = net.hidden[i + 1] - top
+    width = h + net.residual
+    columns = width * width
+    product(
+        work.raw, 0, work.slope, top * N, N, tab.start, table,
+        net.table_blocks, i, i + 1, columns, groups, 0,
+    )  # fmt: skip
+    for g in range(groups):
+        lam = load(log_det_bar, lam_at + g * LANES) * weight
+        for c in range(h):
+            store(work.slope_bar, (2 * H + top + c) * N + g * LANES, splat(0.0))
+        for b in range(width):
+            left = lam
+            if b < h:
+                left = lam * load(work.slope, (H + top + b) * N + g * LANES)
+            inner = splat(0.0)
+            for c in range(h):
+                at = (b * width + c) * N + g * LANES
+                to = (2 * H + top + c) * N + g * LANES
+                slope = load(work.slope, to)
+                value = load(work.raw, at)
+                inner = inner + slope * value
+                store(work.bar, at, left * slope)
+                store(work.slope_bar, to, load(work.slope_bar, to) + left * value)
+            if net.residual == 1:
+                at = (b * width + h) * N + g * LANES
+                inner = inner + load(work.raw, at)
+                store(work.bar, at, left)
+            if b < h:
+                store(work.slope_bar, (H + top + b) * N + g * LANES, lam * inner)
+    product(
+        work.slope_bar, top * N, work.bar, 0, N, tab.close, table,
+        net.column_blocks, i, i + 1, h, groups, 0,
+    )  # fmt: skip
+    if learn == 1:
+        outer(work.acc, 0, work.bar, 0, work.slope, top * N, N, columns, h, groups, 0)
+        fold(work.acc, 0, grad.close, table, columns * h)
 
 
 @compiled
@@ -175,6 +282,12 @@ def adjoint_traces(
         closed = net.closed[i] == 1
         table = time * M + net.table[i]
         lam_at = log_det_at + i * N
+        if net.closed[i] == 2:
+            _adjoint_cubic(
+                net, tab, work, grad, learn, i, table, weight, log_det_bar, lam_at,
+                groups,
+            )  # fmt: skip
+            continue
         if net.num_layers <= 3:
             product(
                 work.raw, 0, work.slope, top * N, N, tab.start, table,
