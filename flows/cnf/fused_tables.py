@@ -148,16 +148,17 @@ def _begin(
     s = net.state[i + 1] - net.state[i]
     first = net.diagonal[0, 1, i]
     final = net.diagonal[net.num_layers - 1, 1, i]
-    for c in range(h):
-        for a in range(h):
-            total = np.float32(0.0)
-            for j in range(s):
-                total += (
-                    tab.weights[first + a * s + j]
-                    * tab.gates[gate + j]
-                    * tab.weights[final + j * h + c]
-                )
-            out[out_at + c * h + a] = total
+    for k in range(h * h):
+        out[out_at + k] = np.float32(0.0)
+    # slices, as only their indices are known not to be negative, which lets loops be
+    # vectors
+    for j in range(s):
+        left = tab.turned[first + j * h : first + (j + 1) * h]
+        for c in range(h):
+            factor = tab.gates[gate + j] * tab.weights[final + j * h + c]
+            into = out[out_at + c * h : out_at + (c + 1) * h]
+            for a in range(h):
+                into[a] += factor * left[a]
 
 
 @compiled
@@ -188,8 +189,10 @@ def _fill_cubic(net: Network, tab: Tables, i: int, at: int, gate: int) -> None:
             past_both = tab.start[at + b * h + b]
             tab.close[at + (columns - 1) * h + b] = past_both
     for a in range(h):
+        into = tab.start[at + a * columns : at + (a + 1) * columns]
+        source = tab.close[at + a : at + columns * h]
         for k in range(columns):
-            tab.start[at + a * columns + k] = tab.close[at + k * h + a]
+            into[k] = source[k * h]
 
 
 @compiled
@@ -213,19 +216,20 @@ def _adjoint_cubic(
     for k in range(h * h):
         scratch[bars + k] = np.float32(0.0)
     for b in range(h):
-        left = second + b * h
+        left = tab.weights[second + b * h : second + (b + 1) * h]
+        left_bar = grad.weights[second + b * h : second + (b + 1) * h]
         for c in range(h):
             right = tab.weights[third + c * h + b]
-            begin = begins + c * h
-            bar = bars + c * h
+            begin = scratch[begins + c * h : begins + (c + 1) * h]
+            begin_bar = scratch[bars + c * h : bars + (c + 1) * h]
             here = at + (b * width + c) * h
+            cotangent = grad.close[here : here + h]
             total = np.float32(0.0)
             for a in range(h):
-                value = grad.close[here + a]
-                both = value * scratch[begin + a]
-                scratch[bar + a] += value * tab.weights[left + a] * right
-                grad.weights[left + a] += both * right
-                total += both * tab.weights[left + a]
+                both = cotangent[a] * begin[a]
+                begin_bar[a] += cotangent[a] * left[a] * right
+                left_bar[a] += both * right
+                total += both * left[a]
             grad.weights[third + c * h + b] += total
     if net.residual == 1:
         for b in range(h):
