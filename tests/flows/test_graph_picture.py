@@ -51,3 +51,30 @@ def test_nodes_of_a_layer_do_not_overlap_and_long_chains_are_drawn():
         (float(r.get("x")), float(r.get("x")) + float(r.get("width"))) for r in rects
     )
     assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
+
+
+def test_a_long_arrow_passes_beside_the_nodes_in_between():
+    parents = {"a": (), "b": ("a",), "c": ("b",), "d": ("c", "a")}
+    picture = drawn(list(parents), parents)
+    boxes = [
+        [float(each.get(key)) for key in ("x", "y", "width", "height")]
+        for each in picture.iter(f"{SVG}rect")
+    ]
+    ways = [
+        [float(number) for number in re.findall(r"-?[\d.]+", path.get("d"))]
+        for path in picture.findall(f"{SVG}path")
+    ]
+    (long,) = (way for way in ways if len(way) > 8)
+    # Start, then two handles and an end for every layer; between are two bends.
+    bends = [long[6:8], long[12:14]]
+    for (x, y), (left, top, width, height) in zip(bends, boxes[1:3], strict=True):
+        assert top < y < top + height
+        assert not left - 1 < x < left + width + 1
+
+
+def test_a_tangle_of_arrows_is_drawn_straight():
+    names = [f"n{i}" for i in range(100)]
+    parents = {name: tuple(names[:i]) for i, name in enumerate(names)}
+    paths = drawn(names, parents).findall(f"{SVG}path")
+    assert len(paths) == 100 * 99 // 2
+    assert {len(re.findall(r"-?[\d.]+", path.get("d"))) for path in paths} == {8}
