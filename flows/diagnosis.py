@@ -10,9 +10,10 @@ For every prior-predictive data set x, with truth z, the flow draws N particles:
   the truth among them is uniform if draws, densities and weights fit together, however
   good the flow is (`inference.calibration`);
 - weakness of a node. With log w = Σ c_i (`contributions`), Var(log w) =
-  Σ Cov(c_i, log w), within one data set. The mean of Cov(c_i, log w) over data sets is
-  what node i costs, in squared nats; it may be negative where one node makes up for
-  another.
+  Σ Cov(c_i, log w), within one data set. Cov(c_i, log w) is what node i costs there, in
+  squared nats; it may be negative where one node makes up for another. Means over data
+  sets add up, medians say what is usual: a particle far below the others may cost more
+  than all else here, and yet next to no ess.
 
 Marginals: per latent the Kolmogorov-Smirnov statistic between truths and one draw each,
 and histograms of both.
@@ -111,11 +112,14 @@ class NodeWeakness:
 
     Attributes:
         name: Label of the latent.
-        variance: Its part of the variance of log weights, in squared nats.
+        variance: Its part of the variance of log weights, in squared nats, as a mean
+            over data sets.
+        median_variance: The median of this part.
     """
 
     name: str
     variance: float
+    median_variance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class Diagnosis:
         k_hats: Pareto k-hat of every data set.
         latents: One entry per number among the latents.
         log_weight_variance: Mean variance of log weights within a data set.
+        median_log_weight_variance: The median of it.
         nodes: Parts of this variance, in sampling order.
         coverage_levels: Masses of the central intervals.
         config: How much was drawn.
@@ -136,6 +141,7 @@ class Diagnosis:
     k_hats: tuple[float, ...]
     latents: tuple[LatentDiagnosis, ...]
     log_weight_variance: float
+    median_log_weight_variance: float
     nodes: tuple[NodeWeakness, ...]
     coverage_levels: tuple[float, ...]
     config: DiagnosisConfig
@@ -246,7 +252,10 @@ def _diagnose(
         lasts.append(latents[:, -1])
         yield DiagnosisProgress((start + count) / config.num_data_sets)
     names = [n for variable in model.layout.latents for n in variable.column_names]
-    nodes = torch.stack(costs).mean(0).tolist() if costs else [math.nan] * len(names)
+    blocks = flow.structure.blocks
+    nothing = torch.full((1, len(blocks)), math.nan, dtype=torch.float64)
+    parts_of_nodes = torch.stack(costs) if costs else nothing
+    totals_of_sets = torch.stack(totals) if totals else nothing[0]
     labels = {v.name: v.label for v in model.layout.latents}
     result = Diagnosis(
         tuple(ess),
@@ -258,10 +267,16 @@ def _diagnose(
             torch.stack(ranks),
             torch.stack(levels),
         ),
-        float(torch.stack(totals).mean()) if totals else math.nan,
+        float(totals_of_sets.mean()),
+        float(totals_of_sets.median()),
         tuple(
-            NodeWeakness(labels[block.name], value)
-            for block, value in zip(flow.structure.blocks, nodes, strict=True)
+            NodeWeakness(labels[block.name], mean, median)
+            for block, mean, median in zip(
+                blocks,
+                parts_of_nodes.mean(0).tolist(),
+                parts_of_nodes.median(0).values.tolist(),
+                strict=True,
+            )
         ),
         COVERAGE_LEVELS,
         config,

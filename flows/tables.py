@@ -145,14 +145,18 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
         "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
     )
     weak = sorted(
-        diagnosis["nodes"], key=lambda node: node["variance"] or 0.0, reverse=True
+        diagnosis["nodes"],
+        key=lambda node: node["median_variance"] or 0.0,
+        reverse=True,
     )
     table.add_row(
-        "variance of log weights",
-        f"{_number(diagnosis['log_weight_variance'], 3)} nats²",
+        "variance of log weights, median (mean)",
+        f"{_number(diagnosis['median_log_weight_variance'], 3)} "
+        f"({_number(diagnosis['log_weight_variance'], 3)}) nats²",
     )
     for node in weak[:5]:
-        table.add_row(f"  of it {node['name']}", _number(node["variance"], 3))
+        both = (_number(node[key], 3) for key in ("median_variance", "variance"))
+        table.add_row(f"  of it {node['name']}", "{} ({})".format(*both))
     predictive = diagnosis["predictive"]
     for number in [] if predictive is None else _least_predicted(predictive):
         table.add_row(

@@ -41,6 +41,9 @@ def test_a_broken_flow_fails_and_the_broken_node_is_named(pair_graph):
     *rest, last = found.nodes
     assert abs(last.variance - shift**2) < 0.05
     assert all(abs(node.variance) < 0.05 for node in rest)
+    assert abs(found.median_log_weight_variance - shift**2) < 0.05
+    assert abs(last.median_variance - shift**2) < 0.05
+    assert all(abs(node.median_variance) < 0.05 for node in rest)
     assert abs(sum(n.variance for n in found.nodes) - found.log_weight_variance) < 1e-9
     assert last.name == flow.structure.blocks[-1].name
     median = float(torch.tensor(found.ess_fractions).median())
