@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from .extras import require
 
 __all__ = [
@@ -41,7 +43,7 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _grid(count: int, columns: int = 3) -> tuple[Any, list[Any]]:
+def _grid(count: int, columns: int) -> tuple[Any, list[Any]]:
     count = min(count, _MOST_PANELS)
     columns = min(columns, max(count, 1))
     rows = max(1, -(-count // columns))
@@ -62,16 +64,19 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def ranks_plot(diagnosis: Mapping[str, Any], *, of: str = "ranks") -> str:
+def ranks_plot(
+    diagnosis: Mapping[str, Any], *, of: str = "ranks", columns: int = 3
+) -> str:
     """Return the rank histograms of a diagnosis, with their bands.
 
     Args:
         diagnosis: What `diagnosis.json` holds.
         of: `ranks`, the flow's own draws, or `weighted_ranks`.
+        columns: How many panels stand side by side.
     """
     latents = diagnosis["latents"]
     verdict = {"ranks": "is_calibrated", "weighted_ranks": "is_weighted_calibrated"}
-    figure, axes = _grid(len(latents))
+    figure, axes = _grid(len(latents), columns)
     for axis, latent in zip(axes, latents, strict=False):
         ranks = latent[of]
         places = range(len(ranks["counts"]))
@@ -83,10 +88,10 @@ def ranks_plot(diagnosis: Mapping[str, Any], *, of: str = "ranks") -> str:
     return _svg(figure)
 
 
-def ks_plot(diagnosis: Mapping[str, Any]) -> str:
+def ks_plot(diagnosis: Mapping[str, Any], *, columns: int = 3) -> str:
     """Return the marginals of truths and draws, with their KS statistics."""
     latents = diagnosis["latents"]
-    figure, axes = _grid(len(latents))
+    figure, axes = _grid(len(latents), columns)
     for axis, latent in zip(axes, latents, strict=False):
         marginal = latent["marginal"]
         edges = marginal["edges"]
@@ -98,10 +103,10 @@ def ks_plot(diagnosis: Mapping[str, Any]) -> str:
     return _svg(figure)
 
 
-def predictive_plot(predictive: Mapping[str, Any]) -> str:
+def predictive_plot(predictive: Mapping[str, Any], *, columns: int = 3) -> str:
     """Return histograms of new data, with the observed numbers."""
     numbers = predictive["numbers"]
-    figure, axes = _grid(len(numbers))
+    figure, axes = _grid(len(numbers), columns)
     for axis, number in zip(axes, numbers, strict=False):
         axis.stairs(number["counts"], number["edges"], fill=True, color=_COLOUR)
         axis.axvline(number["observed"], color=_ACCENT)
@@ -132,14 +137,15 @@ def coverage_plot(diagnosis: Mapping[str, Any]) -> str:
 
 
 def weakness_plot(diagnosis: Mapping[str, Any]) -> str:
-    """Return what each node's conditional costs."""
+    """Return what each node's conditional costs in the median over data sets."""
     nodes = diagnosis["nodes"]
     figure = _figure(5, 0.9 + 0.22 * min(len(nodes), 60))
     axis = figure.subplots()
-    shown = sorted(nodes, key=lambda node: node["variance"] or 0.0)[-60:]
-    values = [node["variance"] or 0.0 for node in shown]
+    shown = sorted(nodes, key=lambda node: node["median_variance"] or 0.0)[-60:]
+    values = [node["median_variance"] or 0.0 for node in shown]
     axis.barh([node["name"] for node in shown], values, color=_COLOUR)
-    axis.set_xlabel("part of the variance of log weights, nats²")
+    axis.axvline(0.0, color="0.6", linewidth=0.8)
+    axis.set_xlabel("part of the variance of log weights, median, nats²")
     axis.tick_params(labelsize=7)
     return _svg(figure)
 
@@ -154,10 +160,10 @@ def values_plot(values: Sequence[float | None], name: str) -> str:
     return _svg(figure)
 
 
-def curves_plot(reports: Sequence[Mapping[str, Any]]) -> str:
+def curves_plot(reports: Sequence[Mapping[str, Any]], *, columns: int = 2) -> str:
     """Return training curves: certified J, loss and ESS / N over seconds."""
-    figure = _figure(7, 2.8)
-    left, right = figure.subplots(1, 2)
+    figure = _figure(3.5 * columns, 2.8 * (2 // columns))
+    left, right = figure.subplots(2 // columns, columns, squeeze=False).ravel()
     losses = [(r["seconds"], r["loss"]) for r in reports if r.get("loss") is not None]
     if losses:
         left.plot(*zip(*losses, strict=True), color="0.6", linewidth=0.8, label="loss")
@@ -179,32 +185,52 @@ def curves_plot(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def marginals_plot(
-    names: Sequence[str], columns: Sequence[Any], weights: Any, other: Sequence[Any]
+    names: Sequence[str],
+    latents: Sequence[Any],
+    weights: Any,
+    other: Sequence[Any],
+    *,
+    columns: int = 3,
 ) -> str:
     """Return weighted histograms of the posterior, with the prior behind them.
 
+    The prior is shown around the posterior, where it may be all but flat.
+
     Args:
         names: Labels of the latents.
-        columns: Values of the particles, one array per latent.
+        latents: Values of the particles, one array per latent.
         weights: Normalised weights.
         other: Draws of the prior, one array per latent.
+        columns: How many panels stand side by side.
     """
-    figure, axes = _grid(len(names))
-    panels = zip(axes, names, columns, other, strict=False)
-    for axis, name, values, prior in panels:
-        axis.hist(prior, bins=40, density=True, color="0.85", label="prior")
-        axis.hist(
-            values, bins=40, weights=weights, density=True, color=_COLOUR, alpha=0.8
-        )
+    figure, axes = _grid(len(names), columns)
+    for axis, name, values, prior in zip(axes, names, latents, other, strict=False):
+        edges = _edges(values[weights > 0.0])
+        for drawn, shares, colour in (
+            (prior, None, "0.8"),
+            (values, weights, _COLOUR),
+        ):
+            counts, _ = np.histogram(drawn, edges, weights=shares)
+            total = len(drawn) if shares is None else shares.sum()
+            axis.stairs(counts / total, edges, fill=True, color=colour, alpha=0.8)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
     return _svg(figure)
 
 
-def pairs_plot(names: Sequence[str], columns: Sequence[Any], weights: Any) -> str:
+def _edges(values: Any) -> Any:
+    """Return the ends of bins around values, and half their range further out."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.5 * (high - low) or 0.5
+    return np.linspace(low - margin, high + margin, 81)
+
+
+def pairs_plot(
+    names: Sequence[str], latents: Sequence[Any], weights: Any, *, most: int = 5
+) -> str:
     """Return weighted two-dimensional histograms of the first few latents."""
-    count = min(len(names), 5)
+    count = min(len(names), most)
     figure = _figure(1.5 * count + 0.4, 1.5 * count + 0.4)
     axes = figure.subplots(count, count, squeeze=False)
     for row in range(count):
@@ -214,12 +240,12 @@ def pairs_plot(names: Sequence[str], columns: Sequence[Any], weights: Any) -> st
             if column > row:
                 axis.set_axis_off()
             elif column == row:
-                axis.hist(columns[row], bins=30, weights=weights, color=_COLOUR)
+                axis.hist(latents[row], bins=30, weights=weights, color=_COLOUR)
                 axis.set_yticks([])
             else:
                 axis.hist2d(
-                    columns[column], columns[row], bins=30, weights=weights,
-                    cmap="Blues",
+                    latents[column], latents[row], bins=30, weights=weights,
+                    cmap="Blues", rasterized=True,
                 )  # fmt: skip
             if row == count - 1:
                 axis.set_xlabel(names[column], fontsize=8)

@@ -53,9 +53,9 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
 h1 { font-size: 1.6em; margin: 24px 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 1.2em; margin: 32px 0 8px; border-bottom: 1px solid #ddd; }
 h3 { font-size: 1em; margin: 20px 0 4px; }
-img { height: auto; display: block; margin: 8px 0; }
-@media (min-width: 860px) { img { max-width: 100%; } }
-pre, .wide { overflow-x: auto; }
+img { max-width: 100%; height: auto; display: block; margin: 8px 0; }
+pre, .wide { overflow-x: auto; margin: 8px 0 16px; }
+.wide img { max-width: none; }
 pre { background: #f5f5f5; padding: 10px; font-size: 13px; line-height: 1.4; }
 table { border-collapse: collapse; font-size: 14px; }
 td, th { padding: 3px 10px 3px 0; text-align: right; white-space: nowrap; }
@@ -64,6 +64,12 @@ tr + tr { border-top: 1px solid #eee; }
 .caution { background: #fdf0e6; border-left: 4px solid #c2571a; padding: 8px 12px;
   margin: 8px 0; }
 .absent { color: #777; }
+@media (min-width: 860px) { .wide img { max-width: 100%; } }
+@media (max-width: 600px) {
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; }
+  table { font-size: 12px; }
+  td, th { padding-right: 7px; }
+}
 """
 
 
@@ -128,12 +134,31 @@ def _damaged(path: Path) -> FlowsError:
     return FlowsError(Problem(str(path), "damaged", "what the command wrote"))
 
 
-def _picture(svg: str, alt: str) -> str:
-    content = base64.b64encode(svg.encode()).decode()
-    return (
-        f'<div class="wide"><img alt="{escape(alt, quote=True)}" '
-        f'src="data:image/svg+xml;base64,{content}"></div>'
+def _picture(svg: str, alt: str, narrow: str = "") -> str:
+    """Return a picture that shrinks to the width of the page.
+
+    Args:
+        svg: The picture.
+        alt: What it shows.
+        narrow: The same for a narrow page, where shrinking would make it unreadable.
+    """
+    other = (
+        f'<source media="(max-width: 600px)" srcset="{_data(narrow)}">'
+        if narrow
+        else ""
     )
+    name = escape(alt, quote=True)
+    return f'<picture>{other}<img alt="{name}" src="{_data(svg)}"></picture>'
+
+
+def _wide_picture(svg: str, alt: str) -> str:
+    """Return a picture of any width, which a narrow page shows part by part."""
+    name = escape(alt, quote=True)
+    return f'<div class="wide"><img alt="{name}" src="{_data(svg)}"></div>'
+
+
+def _data(svg: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def _absent(what: str, command: str) -> str:
@@ -179,7 +204,8 @@ def _model_section(run: RunFolder) -> str:
         names = [node.name for node in graph.nodes]
         parents = {node.name: node.parents for node in graph.nodes}
         svg = graph_picture(names, parents, graph.observed, labels, "model")
-        parts.append(_picture(svg, "graph of the model; observed nodes are shaded"))
+        alt = "graph of the model; observed nodes are shaded"
+        parts.append(_wide_picture(svg, alt))
     path = run.path / "inverse.json"
     parts.append("<h3>Inverse</h3>")
     if not path.is_file():
@@ -191,8 +217,9 @@ def _model_section(run: RunFolder) -> str:
         above: dict[str, tuple[str, ...]] = dict.fromkeys(inverse.observed, ())
         above |= {name: tuple(inverse.parents[name]) for name in inverse.latents}
         svg = graph_picture(names, above, inverse.observed, labels, "inverse")
-        parts.append(_picture(svg, "inverse: data above, latents in sampling order"))
-    parts.append(_picture(inverse_to_svg(inverse), "adjacency of the inverse"))
+        alt = "inverse: data above, latents in sampling order"
+        parts.append(_wide_picture(svg, alt))
+    parts.append(_wide_picture(inverse_to_svg(inverse), "adjacency of the inverse"))
     return "\n".join(parts)
 
 
@@ -208,7 +235,9 @@ def _training_section(run: RunFolder) -> str:
         except ValueError:
             # The last line of a training that goes on may be half there.
             continue
-    return "<h2>Training</h2>" + _picture(curves_plot(reports), "training curves")
+    return "<h2>Training</h2>" + _picture(
+        curves_plot(reports), "training curves", curves_plot(reports, columns=1)
+    )
 
 
 def _posterior_section(run: RunFolder) -> str:
@@ -286,7 +315,9 @@ def _predictive(
         "the data. Close to 0 % or 100 %, the model misses this number.</p>"
         + _table(("data", "value", "mean", "sd", "5 %", "95 %", "below"), rows)
         + _picture(
-            predictive_plot(found.to_json()), "new data; a line marks the data at hand"
+            predictive_plot(found.to_json()),
+            "new data; a line marks the data at hand",
+            predictive_plot(found.to_json(), columns=1),
         )
     )
 
@@ -305,9 +336,14 @@ def _particle_pictures(run: RunFolder, particles: Particles) -> str:
         + _picture(
             marginals_plot(names, columns, weights, others),
             "posterior marginals; the prior in grey",
+            marginals_plot(names, columns, weights, others, columns=1),
         )
         + "<h3>Pairs</h3>"
-        + _picture(pairs_plot(names, columns, weights), "pairs of latents")
+        + _picture(
+            pairs_plot(names, columns, weights),
+            "pairs of latents",
+            pairs_plot(names, columns, weights, most=3),
+        )
         + "<h3>Weights</h3>"
         + _picture(weights_plot(log_weights), "histogram of log weights")
     )
@@ -361,16 +397,25 @@ def _diagnosis_section(run: RunFolder) -> str:
     return (
         "<h2>Calibration</h2>"
         f"<p>{config['num_data_sets']} simulated data sets. The ranks of the flow's "
-        f"own draws are {own} the joint 99 % band, those of the weighted draws, which "
-        f"answers are made of, {weighted}.</p><h3>The flow's own draws</h3>"
-        + _picture(ranks_plot(diagnosis), "calibration ranks with their band")
+        f"own draws are {own} the joint 99 % band; those of the weighted draws, which "
+        f"answers are made of, are {weighted} it.</p><h3>The flow's own draws</h3>"
+        + _picture(
+            ranks_plot(diagnosis),
+            "calibration ranks with their band",
+            ranks_plot(diagnosis, columns=1),
+        )
         + "<h3>Weighted draws</h3>"
         + _picture(
             ranks_plot(diagnosis, of="weighted_ranks"),
             "calibration ranks of weighted draws with their band",
+            ranks_plot(diagnosis, of="weighted_ranks", columns=1),
         )
         + "<h3>Marginals of truths (grey) and draws, with KS</h3>"
-        + _picture(ks_plot(diagnosis), "marginals of truths and draws with KS")
+        + _picture(
+            ks_plot(diagnosis),
+            "marginals of truths and draws with KS",
+            ks_plot(diagnosis, columns=1),
+        )
         + "<h3>Expected coverage</h3>"
         + _picture(coverage_plot(diagnosis), "expected coverage")
         + "<h3>What each node costs</h3>"
