@@ -10,6 +10,7 @@ numbers depend on the observed values (`AffineMap`).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,6 +24,7 @@ __all__ = ["AffineMap", "Scaling"]
 
 _HEAVY = 10.0
 _NORMAL_QUARTILE = 0.6744897501960817
+_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +34,20 @@ class AffineMap:
     Args:
         shift: m of the state columns.
         scale: d of the state columns.
-        coefficients: B, strictly lower triangular; one for all rows, or one per row.
-        residual_scale: s of the state columns, likewise.
+        coefficients: B, strictly lower triangular; one for all rows, or several.
+        residual_scale: s of the state columns, of all rows or of each.
         centre: predicted v_i less B_i v.
-        log_det: log|det dr/dz| of each node; the same for all rows, or one per row.
+        log_det: log|det dr/dz| of each node, of all rows or of each.
+        which: which of several B is a row's.
     """
 
     shift: Tensor
     scale: Tensor
-    coefficients: Float[Tensor, "*rows state state"]
+    coefficients: Float[Tensor, "*maps state state"]
     residual_scale: Float[Tensor, "*rows state"]
     centre: Float[Tensor, "*batch state"]
     log_det: Float[Tensor, "*rows node"]
+    which: Tensor | None = None
 
     def to_residual(
         self, state: Float[Tensor, "*batch state"]
@@ -57,25 +61,39 @@ class AffineMap:
     ) -> Float[Tensor, "*batch state"]:
         """State of residual coordinates; undone by `to_residual`."""
         target = residual * self.residual_scale + self.centre
-        width = target.shape[-1]
-        matrix = torch.eye(width, dtype=target.dtype, device=target.device)
-        is_one = self.coefficients.ndim == 2
-        rows = target.reshape(-1, width) if is_one else target[..., None, :]
-        scaled = torch.linalg.solve_triangular(
-            (matrix - self.coefficients).mT,
-            rows,
-            upper=True,
-            left=False,
-            unitriangular=True,
-        )
-        back: Tensor = scaled.reshape(target.shape) * self.scale + self.shift
+        scaled = self._by_map(_solved, target)
+        back: Tensor = scaled * self.scale + self.shift
         return back
 
     def _slopes(self, scaled: Tensor) -> Tensor:
         """B v."""
-        if self.coefficients.ndim == 2:
-            return scaled @ self.coefficients.T
-        return (self.coefficients @ scaled[..., None])[..., 0]
+        return self._by_map(_multiplied, scaled)
+
+    def _by_map(self, use: Callable[[Tensor, Tensor], Tensor], rows: Tensor) -> Tensor:
+        """What becomes of rows by their B; few at once, as each may have its own."""
+        flat = rows.reshape(-1, rows.shape[-1])
+        if self.which is None:
+            return use(self.coefficients, flat).reshape(rows.shape)
+        parts = [
+            use(self.coefficients[which], part[:, None])[:, 0]
+            for which, part in zip(
+                torch.split(self.which, _ROWS), torch.split(flat, _ROWS), strict=True
+            )
+        ]
+        return torch.cat(parts).reshape(rows.shape)
+
+
+def _multiplied(slopes: Tensor, rows: Tensor) -> Tensor:
+    return rows @ slopes.mT
+
+
+def _solved(slopes: Tensor, rows: Tensor) -> Tensor:
+    """Rows v of which v - B v is given."""
+    identity = torch.eye(rows.shape[-1], dtype=rows.dtype, device=rows.device)
+    solved: Tensor = torch.linalg.solve_triangular(
+        (identity - slopes).mT, rows, upper=True, left=False, unitriangular=True
+    )
+    return solved
 
 
 class Scaling(nn.Module, ABC):
