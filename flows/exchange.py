@@ -106,7 +106,7 @@ def posterior_json(
     return {
         **plain,
         "ok": True,
-        "model_name": graph.parent.name if graph.name == "graph.json" else graph.stem,
+        "model_name": _model_name(graph),
         "model": model.graph.digest,
         "artifact": str(artifact),
         "graph": str(graph),
@@ -114,6 +114,11 @@ def posterior_json(
         "seed": seed,
         "observed": dict(zip(names, observed.tolist(), strict=True)),
     }
+
+
+def _model_name(graph: Path) -> str:
+    """Return the name of a document, or of its folder if it is called like any."""
+    return graph.resolve().parent.name if graph.name == "graph.json" else graph.stem
 
 
 def save_summary(path: Path, summary: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from daphne_bridge.errors import printable
+
 from .extras import require
 
 __all__ = [
@@ -54,6 +56,11 @@ def _grid(count: int, columns: int) -> tuple[Any, list[Any]]:
     return figure, axes[:count]
 
 
+def _text(name: str) -> str:
+    """Return a name as it stands: no formula between dollars, nothing unprintable."""
+    return printable(name).replace("$", r"\$")
+
+
 def _svg(figure: Any) -> str:
     matplotlib = import_module("matplotlib")
     stream = io.StringIO()
@@ -83,7 +90,7 @@ def ranks_plot(
         axis.axhspan(ranks["low"], ranks["high"], color="0.88")
         colour = _COLOUR if latent[verdict[of]] else _ACCENT
         axis.bar(places, ranks["counts"], color=colour, width=0.9)
-        axis.set_title(latent["name"], fontsize=9)
+        axis.set_title(_text(latent["name"]), fontsize=9)
         axis.tick_params(labelsize=7)
     return _svg(figure)
 
@@ -97,7 +104,7 @@ def ks_plot(diagnosis: Mapping[str, Any], *, columns: int = 3) -> str:
         edges = marginal["edges"]
         axis.stairs(marginal["truths"], edges, fill=True, color="0.8")
         axis.stairs(marginal["draws"], edges, color=_COLOUR)
-        axis.set_title(f"{latent['name']}, KS {latent['ks']:.3f}", fontsize=9)
+        axis.set_title(f"{_text(latent['name'])}, KS {latent['ks']:.3f}", fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
     return _svg(figure)
@@ -110,7 +117,7 @@ def predictive_plot(predictive: Mapping[str, Any], *, columns: int = 3) -> str:
     for axis, number in zip(axes, numbers, strict=False):
         axis.stairs(number["counts"], number["edges"], fill=True, color=_COLOUR)
         axis.axvline(number["observed"], color=_ACCENT)
-        axis.set_title(number["name"], fontsize=9)
+        axis.set_title(_text(number["name"]), fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
     return _svg(figure)
@@ -127,7 +134,7 @@ def coverage_plot(diagnosis: Mapping[str, Any]) -> str:
             latent["coverage"],
             linewidth=1,
             marker=".",
-            label=latent["name"],
+            label=_text(latent["name"]),
         )
     axis.set_xlabel("mass of the central interval")
     axis.set_ylabel("share of truths inside")
@@ -143,7 +150,7 @@ def weakness_plot(diagnosis: Mapping[str, Any]) -> str:
     axis = figure.subplots()
     shown = sorted(nodes, key=lambda node: node["median_variance"] or 0.0)[-60:]
     values = [node["median_variance"] or 0.0 for node in shown]
-    axis.barh([node["name"] for node in shown], values, color=_COLOUR)
+    axis.barh([_text(node["name"]) for node in shown], values, color=_COLOUR)
     axis.axvline(0.0, color="0.6", linewidth=0.8)
     axis.set_xlabel("part of the variance of log weights, median, nats²")
     axis.tick_params(labelsize=7)
@@ -213,7 +220,7 @@ def marginals_plot(
             counts, _ = np.histogram(drawn, edges, weights=shares)
             total = len(drawn) if shares is None else shares.sum()
             axis.stairs(counts / total, edges, fill=True, color=colour, alpha=0.8)
-        axis.set_title(name, fontsize=9)
+        axis.set_title(_text(name), fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
     return _svg(figure)
@@ -248,9 +255,9 @@ def pairs_plot(
                     cmap="Blues", rasterized=True,
                 )  # fmt: skip
             if row == count - 1:
-                axis.set_xlabel(names[column], fontsize=8)
+                axis.set_xlabel(_text(names[column]), fontsize=8)
             if column == 0:
-                axis.set_ylabel(names[row], fontsize=8)
+                axis.set_ylabel(_text(names[row]), fontsize=8)
     return _svg(figure)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from daphne_bridge.drawing import show_graph
+from daphne_bridge.errors import printable
 from daphne_bridge.graph import Graph
 from daphne_bridge.inverse_document import load_inverse
 from daphne_bridge.inverse_drawing import inverse_to_svg
@@ -105,7 +106,7 @@ def report_page(run: RunFolder) -> str:
     Raises:
         FlowsError: If a file of the run is damaged.
     """
-    title = escape(run.path.resolve().name)
+    title = _shown(run.path.resolve().name)
     sections = [
         _model_section(run),
         *(_section_of(make, run, name) for make, name in _SECTIONS),
@@ -134,6 +135,16 @@ def _damaged(path: Path) -> FlowsError:
     return FlowsError(Problem(str(path), "damaged", "what the command wrote"))
 
 
+def _shown(text: str) -> str:
+    """Return text of one line for the page, control characters as escapes."""
+    return escape(printable(text), quote=True)
+
+
+def _lines(text: str) -> str:
+    """Return text of many lines for the page."""
+    return "\n".join(_shown(line.expandtabs()) for line in text.splitlines())
+
+
 def _picture(svg: str, alt: str, narrow: str = "") -> str:
     """Return a picture that shrinks to the width of the page.
 
@@ -147,13 +158,13 @@ def _picture(svg: str, alt: str, narrow: str = "") -> str:
         if narrow
         else ""
     )
-    name = escape(alt, quote=True)
+    name = _shown(alt)
     return f'<picture>{other}<img alt="{name}" src="{_data(svg)}"></picture>'
 
 
 def _wide_picture(svg: str, alt: str) -> str:
     """Return a picture of any width, which a narrow page shows part by part."""
-    name = escape(alt, quote=True)
+    name = _shown(alt)
     return f'<div class="wide"><img alt="{name}" src="{_data(svg)}"></div>'
 
 
@@ -163,8 +174,8 @@ def _data(svg: str) -> str:
 
 def _absent(what: str, command: str) -> str:
     return (
-        f'<p class="absent">{escape(what)}: not there. '
-        f"<code>{escape(command)}</code> makes it.</p>"
+        f'<p class="absent">{_shown(what)}: not there. '
+        f"<code>{_shown(command)}</code> makes it.</p>"
     )
 
 
@@ -175,9 +186,9 @@ def _number(value: Any, digits: int = 4) -> str:
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{escape(each)}</th>" for each in heading)
+    head = "".join(f"<th>{_shown(each)}</th>" for each in heading)
     body = "\n".join(
-        "<tr>" + "".join(f"<td>{escape(str(each))}</td>" for each in row) + "</tr>"
+        "<tr>" + "".join(f"<td>{_shown(str(each))}</td>" for each in row) + "</tr>"
         for row in rows
     )
     return f'<div class="wide"><table><tr>{head}</tr>\n{body}</table></div>'
@@ -198,8 +209,8 @@ def _model_section(run: RunFolder) -> str:
     labels = {node.name: node.label for node in graph.nodes}
     parts = ["<h2>Model</h2>"]
     if run.program is not None:
-        parts.append(f"<h3>Program</h3><pre>{escape(run.program)}</pre>")
-    parts.append(f"<h3>Graph</h3><pre>{escape(show_graph(graph))}</pre>")
+        parts.append(f"<h3>Program</h3><pre>{_lines(run.program)}</pre>")
+    parts.append(f"<h3>Graph</h3><pre>{_lines(show_graph(graph))}</pre>")
     if len(graph.nodes) <= _MOST_DRAWN:
         names = [node.name for node in graph.nodes]
         parents = {node.name: node.parents for node in graph.nodes}
@@ -250,8 +261,8 @@ def _posterior_section(run: RunFolder) -> str:
         return "<h2>Posterior</h2>" + _absent("particles of one data set", command)
     parts = ["<h2>Posterior</h2>"]
     parts += [
-        f'<p class="caution">{escape(c["what"])}: {escape(c["meaning"])}. '
-        f"{escape(c['remedy'])}.</p>"
+        f'<p class="caution">{_shown(c["what"])}: {_shown(c["meaning"])}. '
+        f"{_shown(c['remedy'])}.</p>"
         for c in summary["cautions"]
     ]
     parts.append(
@@ -281,7 +292,7 @@ def _posterior_section(run: RunFolder) -> str:
         ("Pareto k-hat", _number(summary["k_hat"], 3)),
     )
     parts.append(_table(("figure", "value"), figures))
-    parts.append(f"<p>Given {escape(given)}.</p>")
+    parts.append(f"<p>Given {_shown(given)}.</p>")
     if summary["latents"]:
         particles = load_particles(folder / "particles.npz")
         parts.append(_particle_pictures(run, particles))
@@ -439,7 +450,7 @@ def _files_section(run: RunFolder) -> str:
         + _table(("file", "size"), files)
         + "<h3>Versions that trained the flow</h3>"
         + _table(("library", "version"), sorted(versions.items()))
-        + f"<p>Model <code>{escape(run.graph.digest[:23])}…</code></p>"
+        + f"<p>Model <code>{_shown(run.graph.digest[:23])}…</code></p>"
     )
 
 

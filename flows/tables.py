@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from daphne_bridge.errors import printable
+
 from .evaluation import PROPOSAL_FIGURES
 
-__all__ = ["diagnosis_table", "evaluation_table", "posterior_table"]
+__all__ = ["cells", "diagnosis_table", "evaluation_table", "posterior_table"]
+
+
+def cells(*texts: str) -> tuple[Text, ...]:
+    """Return texts as they stand: no markup, control characters as escapes."""
+    return tuple(Text(printable(text)) for text in texts)
 
 
 def _number(value: float | None, digits: int = 4) -> str:
@@ -22,42 +30,42 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
     Args:
         summary: What `summary.json` holds.
     """
-    table = Table(title=f"posterior of {summary['model_name']}", title_justify="left")
+    title = escape(printable(f"posterior of {summary['model_name']}"))
+    table = Table(title=title, title_justify="left")
     for heading in ("latent", "document", "mean", "± MC", "sd", "5 %", "95 %"):
         is_text = heading in ("latent", "document")
         table.add_column(heading, justify="left" if is_text else "right")
     for latent in summary["latents"]:
         table.add_row(
-            latent["label"],
-            latent["name"],
-            _number(latent["mean"], 5),
-            _number(latent["mean_standard_error"], 2),
-            _number(latent["sd"]),
-            _number(latent["quantile_05"]),
-            _number(latent["quantile_95"]),
+            *cells(
+                latent["label"],
+                latent["name"],
+                _number(latent["mean"], 5),
+                _number(latent["mean_standard_error"], 2),
+                _number(latent["sd"]),
+                _number(latent["quantile_05"]),
+                _number(latent["quantile_95"]),
+            )
         )
     lines: list[RenderableType] = [table]
     given = ", ".join(
         f"{name} = {value}" for name, value in list(summary["observed"].items())[:8]
     )
     more = len(summary["observed"]) - 8
-    lines.append(
-        Text(f"observed      {given}" + (f" and {more} more" if more > 0 else ""))
-    )
+    ending = f" and {more} more" if more > 0 else ""
+    lines += cells(f"observed      {given}{ending}")
     error = summary["log_evidence_standard_error"]
     known = "nats, ± not known" if error is None else f"± {_number(error, 2)} nats"
-    lines.append(Text(f"log evidence  {_number(summary['log_evidence'], 6)} {known}"))
-    lines.append(
-        Text(
-            f"ESS / N       {_number(summary['ess_fraction'], 3)} of "
-            f"{summary['num_particles']} particles from the {summary['proposal']}"
-        )
+    lines += cells(f"log evidence  {_number(summary['log_evidence'], 6)} {known}")
+    lines += cells(
+        f"ESS / N       {_number(summary['ess_fraction'], 3)} of "
+        f"{summary['num_particles']} particles from the {summary['proposal']}",
+        f"Pareto k-hat  {_number(summary['k_hat'], 3)}",
+        *(
+            f"caution: {c['what']}: {c['meaning']}. {c['remedy']}."
+            for c in summary["cautions"]
+        ),
     )
-    lines.append(Text(f"Pareto k-hat  {_number(summary['k_hat'], 3)}"))
-    lines += [
-        Text(f"caution: {c['what']}: {c['meaning']}. {c['remedy']}.")
-        for c in summary["cautions"]
-    ]
     return Group(*lines)
 
 
@@ -81,33 +89,39 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> RenderableType:
         value = f"{_number(part['mean'])} ± {_number(part['standard_error'], 2)} nats"
         if part["num_non_finite"]:
             value += f" ({part['num_non_finite']} not finite)"
-        table.add_row(name, value, draws)
+        table.add_row(*cells(name, value, draws))
     symmetric = evaluation["j"]["symmetric"]
     table.add_row(
-        "J, median of means", f"{_number(symmetric['median_of_means'])} nats", draws
+        *cells(
+            "J, median of means", f"{_number(symmetric['median_of_means'])} nats", draws
+        )
     )
     sets = f"{config['num_data_sets']} data sets, N = {config['num_particles']}"
     for key, name in PROPOSAL_FIGURES:
         flow, prior = (_number(evaluation[of][key], 3) for of in ("flow", "prior"))
-        table.add_row(name, f"{flow}; of the prior {prior}", sets)
+        table.add_row(*cells(name, f"{flow}; of the prior {prior}", sets))
     latents = evaluation["latents"]
     worst = max(latents, key=lambda latent: latent["ks"])
     table.add_row(
-        "KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})", draws
+        *cells("KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})", draws)
     )
     wrong = [latent["name"] for latent in latents if not latent["is_calibrated"]]
     table.add_row(
-        "calibration ranks",
-        "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
-        sets,
+        *cells(
+            "calibration ranks",
+            "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
+            sets,
+        )
     )
     table.add_row(
-        "field evaluations",
-        f"{evaluation['evaluations_base_to_latent']} to draw, "
-        f"{evaluation['evaluations_latent_to_base']} to score",
-        f"{evaluation['multiply_adds']} multiply-adds each",
+        *cells(
+            "field evaluations",
+            f"{evaluation['evaluations_base_to_latent']} to draw, "
+            f"{evaluation['evaluations_latent_to_base']} to score",
+            f"{evaluation['multiply_adds']} multiply-adds each",
+        )
     )
-    table.add_row("parameters", str(evaluation["num_parameters"]), "")
+    table.add_row(*cells("parameters", str(evaluation["num_parameters"]), ""))
     return table
 
 
@@ -123,26 +137,32 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
         table.add_column(heading)
     ess = sorted(diagnosis["ess_fractions"])
     table.add_row(
-        "data sets", f"{config['num_data_sets']}, N = {config['num_particles']}"
+        *cells("data sets", f"{config['num_data_sets']}, N = {config['num_particles']}")
     )
-    table.add_row("ESS / N, median", _number(ess[len(ess) // 2], 3))
-    table.add_row("ESS / N, worst", _number(ess[0], 3))
+    table.add_row(*cells("ESS / N, median", _number(ess[len(ess) // 2], 3)))
+    table.add_row(*cells("ESS / N, worst", _number(ess[0], 3)))
     high = sum(k is not None and k > 0.7 for k in diagnosis["k_hats"])
-    table.add_row("Pareto k-hat above 0.7", f"{high} data sets")
+    table.add_row(*cells("Pareto k-hat above 0.7", f"{high} data sets"))
     latents = diagnosis["latents"]
     worst = max(latents, key=lambda latent: latent["ks"])
-    table.add_row("KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})")
+    table.add_row(
+        *cells("KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})")
+    )
     wrong = [latent["name"] for latent in latents if not latent["is_calibrated"]]
     table.add_row(
-        "calibration ranks",
-        "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
+        *cells(
+            "calibration ranks",
+            "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
+        )
     )
     wrong = [
         latent["name"] for latent in latents if not latent["is_weighted_calibrated"]
     ]
     table.add_row(
-        "  of weighted draws",
-        "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
+        *cells(
+            "  of weighted draws",
+            "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
+        )
     )
     weak = sorted(
         diagnosis["nodes"],
@@ -150,18 +170,22 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
         reverse=True,
     )
     table.add_row(
-        "variance of log weights, median (mean)",
-        f"{_number(diagnosis['median_log_weight_variance'], 3)} "
-        f"({_number(diagnosis['log_weight_variance'], 3)}) nats²",
+        *cells(
+            "variance of log weights, median (mean)",
+            f"{_number(diagnosis['median_log_weight_variance'], 3)} "
+            f"({_number(diagnosis['log_weight_variance'], 3)}) nats²",
+        )
     )
     for node in weak[:5]:
         both = (_number(node[key], 3) for key in ("median_variance", "variance"))
-        table.add_row(f"  of it {node['name']}", "{} ({})".format(*both))
+        table.add_row(*cells(f"  of it {node['name']}", "{} ({})".format(*both)))
     predictive = diagnosis["predictive"]
     for number in [] if predictive is None else _least_predicted(predictive):
         table.add_row(
-            f"new data below {number['name']} = {_number(number['observed'])}",
-            f"{number['level']:.1%} of {predictive['num_draws']}",
+            *cells(
+                f"new data below {number['name']} = {_number(number['observed'])}",
+                f"{number['level']:.1%} of {predictive['num_draws']}",
+            )
         )
     return table
 

@@ -14,6 +14,7 @@ from daphne_bridge.command_line import guarded, print_json
 
 from ..artifact import Artifact
 from ..command_input import PATH, json_option, print_table
+from ..tables import cells
 
 __all__ = ["inspect_command"]
 
@@ -97,7 +98,7 @@ def _shape_of(layout: Mapping[str, Any], name: str) -> list[int]:
 def _tables(found: Mapping[str, Any]) -> Group:
     labels = {node["name"]: node["label"] for node in found["model"]["nodes"]}
     parts: list[Table | Text] = [
-        Text(f"{found['artifact']}: {found['format']}, version {found['version']}"),
+        *cells(f"{found['artifact']}: {found['format']}, version {found['version']}"),
         _model_table(found["model"]["nodes"]),
         _inverse_table(found, labels),
     ]
@@ -152,7 +153,7 @@ def _tables(found: Mapping[str, Any]) -> Group:
     table.add_column()
     table.add_column(overflow="fold")
     for name, text in rows:
-        table.add_row(Text(name), Text(text))
+        table.add_row(*cells(name, text))
     return Group(*parts, table)
 
 
@@ -162,12 +163,14 @@ def _model_table(nodes: list[dict[str, Any]]) -> Table:
         table.add_column(heading)
     for node in nodes:
         table.add_row(
-            Text(node["label"]),
-            Text(node["name"]),
-            "observed" if node["observed"] else "latent",
-            Text(_cut(node["link"])),
-            node["support"] or "",
-            "x".join(map(str, node["shape"])),
+            *cells(
+                node["label"],
+                node["name"],
+                "observed" if node["observed"] else "latent",
+                _cut(node["link"]),
+                node["support"] or "",
+                "x".join(map(str, node["shape"])),
+            )
         )
     return table
 
@@ -182,9 +185,11 @@ def _inverse_table(found: Mapping[str, Any], labels: Mapping[str, str]) -> Table
     ):
         parents = found["inverse"]["parents"][name]
         table.add_row(
-            Text(labels.get(name, name)),
-            Text(_cut(", ".join(labels.get(p, p) for p in parents))),
-            str(nuisances),
+            *cells(
+                labels.get(name, name),
+                _cut(", ".join(labels.get(p, p) for p in parents)),
+                str(nuisances),
+            )
         )
     return table
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from daphne_bridge.document import NodeNames, dump_names, load_document
 from daphne_bridge.inverse_document import dump_inverse
 from daphne_bridge.inversion import invert
 from flows.command_input import load_graph
@@ -88,6 +89,28 @@ def test_the_page_shows_everything_and_loads_nothing(whole, tmp_path):
     ):
         assert part in text
     assert "not there" not in text
+
+
+def test_labels_of_any_characters_are_shown_as_they_stand(whole, tmp_path):
+    """A label is no markup, no formula, and no command to a terminal."""
+    folder = tmp_path / "evil"
+    shutil.copytree(whole, folder)
+    label = "a\x1b[31m<b>$x$\x07"
+    document = load_document(folder / "graph.json")
+    names = NodeNames(labels={"sample1": label})
+    dump_names(names, document, folder / "graph.json")
+    artifact, graph = folder / "artifact", folder / "graph.json"
+    said = good("sample", artifact, graph, "-o", folder / "particles")
+    assert "\x1b" not in said
+    assert "a\\x1b[31m<b>" in said
+    good("diagnose", artifact, graph, "-o", folder / "diagnosis", "--num-data-sets", 60)
+    good("report", folder)
+    text = (folder / "report.html").read_text()
+    assert "a\\x1b[31m&lt;b&gt;$x$\\x07" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
+    pictures = [a["src"] for tag, a in Page(text).tags if tag == "img"]
+    for each in pictures:
+        ElementTree.fromstring(base64.b64decode(each.partition("base64,")[2]))
 
 
 def test_what_is_missing_is_named_with_its_command(run, tmp_path):
