@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -36,6 +36,7 @@ __all__ = [
     "check_file_place",
     "check_folder_place",
     "new_folder",
+    "own_folder",
     "read_file",
     "write_file",
     "write_folder",
@@ -146,6 +147,32 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, marker: str) -> None
     with new_folder(path, marker=marker) as folder:
         for name, content in files.items():
             write_file(folder / name, content)
+
+
+@contextmanager
+def own_folder(path: Path, what: str) -> Iterator[None]:
+    """Make a folder if it is not there, and be the only one in it.
+
+    The lock ends with the process, however it ends.
+
+    Args:
+        path: The folder.
+        what: What goes on in it, for the message to another process.
+
+    Raises:
+        ArtifactError: If another process is in it, or it cannot be made.
+    """
+    with ExitStack() as held:
+        try:
+            path.mkdir(exist_ok=True)
+            held.enter_context(locked(path))
+        except BlockingIOError:
+            expected = "one at a time, or another place"
+            problem = Problem(str(path), f"another {what} is going on here", expected)
+            raise ArtifactError(problem) from None
+        except OSError as error:
+            raise ArtifactError(cannot_write(path, error)) from None
+        yield
 
 
 def check_folder_place(

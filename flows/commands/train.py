@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -38,7 +38,7 @@ from ..command_input import (
     progress_bar,
 )
 from ..errors import FlowsError, Problem
-from ..folders import check_folder_place, write_file
+from ..folders import check_folder_place, own_folder, write_file
 from ..model.data_backed import DataBackedModel
 from ..model.density import Model
 from ..patches import DIGITS, latent_arrays, split_rows
@@ -130,7 +130,7 @@ def train(
         settings = replace(settings, augment=augment)
     if objective is not None:
         settings = replace(settings, objective=objective)
-    with joined_ranks() as ranks:
+    with joined_ranks() as ranks, ExitStack() as held:
         checked = load_graph(graph)
         model = load_model(checked)
         check_folder_place(output, marker=MANIFEST)
@@ -143,15 +143,16 @@ def train(
         target = _target(model, latents_from, settings)
         resolved = {**settings.as_mapping(), **target.origin}
         key = RunKey(checked.digest, seed, resolved)
-        state = ranks.shared(lambda: _checkpoint(folder, key) if resume else None)
         structure = ranks.shared(lambda: _structure(checked, target, settings, seed))
+        if ranks.rank == 0:
+            held.enter_context(own_folder(folder, "training"))
+        state = ranks.shared(lambda: _checkpoint(folder, key) if resume else None)
         flow = build_flow(structure, settings.flow, seed=seed).to(place)
         run = _fit(target, flow, settings, seed, state, make_engine, ranks)
         if ranks.rank > 0:
             for _ in run:
                 pass
             return
-        folder.mkdir(exist_ok=True)
         write_file(folder / _CONFIG, _toml(settings.as_mapping()).encode())
         board = nullcontext() if tensorboard is None else board_for(tensorboard)
         with board as add:

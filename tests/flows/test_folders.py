@@ -14,6 +14,7 @@ from flows.folders import (
     check_file_place,
     check_folder_place,
     new_folder,
+    own_folder,
     write_file,
     write_folder,
 )
@@ -125,3 +126,37 @@ def test_a_killed_writer_leaves_one_whole_folder_and_the_next_one_cleans_up(tmp_
         assert len(contents) == 1
     write_folder(place, {"a": b"end"}, marker="a")
     assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+def stay(path):
+    with own_folder(path, "work"):
+        (path / "in").touch()
+        time.sleep(60)
+
+
+def test_one_at_a_time_is_in_a_folder_until_it_leaves_or_is_killed(tmp_path):
+    place = tmp_path / "f"
+    with own_folder(place, "work"):
+        (place / "a").touch()
+        sentence = f"{place}: another work is going on here; expected one at a time"
+        with pytest.raises(ArtifactError, match=sentence), own_folder(place, "work"):
+            pass
+    process = multiprocessing.get_context("spawn").Process(target=stay, args=(place,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (place / "in").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(ArtifactError, match="another work"), own_folder(place, "work"):
+        pass
+    process.kill()
+    process.join()
+    with own_folder(place, "work"):
+        assert (place / "a").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "f"
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        own_folder(place, "work").__enter__()

@@ -10,6 +10,7 @@ import torch
 from daphne_bridge.document import load_document
 from daphne_bridge.graph import Graph
 from flows.artifact import Artifact
+from flows.folders import own_folder
 from flows.model.density import Model
 
 from ..conftest import pair_document
@@ -196,6 +197,17 @@ def test_rows_that_fit_no_latent_are_refused_before_any_file(folder, arrays, sen
     )  # fmt: skip
     assert sentence in said
     assert not (folder / "artifact.training").exists()
+
+
+def test_a_second_training_into_the_same_artifact_is_refused(folder):
+    training = folder / "artifact.training"
+    sentence = f"{training}: another training is going on here; expected one at a time"
+    with own_folder(training, "training"):
+        for options in ((), ("--resume",)):
+            assert sentence in train(folder, *options, caller=bad)
+        assert list(training.iterdir()) == []
+    train(folder)
+    assert (folder / "artifact" / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "meta"])
