@@ -32,6 +32,7 @@ from daphne_bridge.graph import Graph
 
 from .errors import FlowsError, Problem
 from .folders import read_file
+from .inference.importance import MOST_SEED
 from .model.density import Model, capabilities
 from .model.observation import Given
 from .training_config import (
@@ -94,7 +95,7 @@ class Real(click.FloatRange):
         return number
 
 
-SEED = Whole(0, 2**62)
+SEED = Whole(0, MOST_SEED)
 """Type of a seed, as the random generators take it."""
 
 COUNT = Whole(1, 1_000_000_000)

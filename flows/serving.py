@@ -33,17 +33,18 @@ from daphne_bridge.errors import BridgeError
 
 from .errors import FlowsError, Problem
 from .flow_proposal import FlowProposal
+from .inference.importance import MOST_SEED
 
 __all__ = ["LINE_LIMIT", "Server", "request_lines"]
 
 LINE_LIMIT = 2**20
 """Most bytes of a request."""
 
-_MOST_SEED = 2**63 - 1
 _KEYS = ("observe", "num_particles", "seed", "id")
 _DEEPEST = 4
 _SHOWN = 60
 _LONGEST_ID = 200
+_MOST_ID = 2**63 - 1
 _MOST_NUMBER = 10**300
 
 
@@ -99,7 +100,7 @@ class Server:
 
     def _draws(self, request: Mapping[str, Any]) -> dict[str, Any]:
         num = _whole(request, "num_particles", 1, self.max_particles)
-        seed = _whole(request, "seed", 0, _MOST_SEED)
+        seed = _whole(request, "seed", 0, MOST_SEED)
         values = request.get("observe", {})
         if not isinstance(values, dict):
             raise _wrong("observe", "not an object", "values by name", values)
@@ -163,7 +164,7 @@ def _identity(request: Mapping[str, Any]) -> str | int | None:
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if value is None or (isinstance(value, str) and len(value) <= _LONGEST_ID):
         return value
-    if is_number and abs(value) <= _MOST_SEED:
+    if is_number and abs(value) <= _MOST_ID:
         return int(value)
     expected = f"text of up to {_LONGEST_ID} characters, or a whole number"
     raise _wrong("id", "not a name of a request", expected, value)
@@ -215,7 +216,7 @@ def _plain(values: Tensor) -> Any:
 def _shown(value: Any) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
-    if isinstance(value, int) and abs(value) > _MOST_SEED:
+    if isinstance(value, int) and abs(value) > _MOST_ID:
         return "a larger number"
     text = json.dumps(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -8,7 +8,7 @@ import click
 from daphne_bridge.command_line import guarded
 
 from ..artifact import Artifact
-from ..command_input import PATH, load_graph, load_model
+from ..command_input import COUNT, PATH, load_graph, load_model
 from ..errors import FlowsError, Problem
 from ..flow_proposal import FlowProposal
 from ..serving import Server, request_lines
@@ -22,7 +22,7 @@ __all__ = ["serve"]
 @click.option("--stdio", is_flag=True, help="Read requests from standard input.")
 @click.option(
     "--max-particles",
-    type=click.IntRange(1),
+    type=COUNT,
     default=100_000,
     show_default=True,
     help="Most draws of one request.",

@@ -27,6 +27,7 @@ from .weights import WeightTotals, check_log_weights
 
 __all__ = [
     "BATCH_SIZE",
+    "MOST_SEED",
     "ImportanceReport",
     "batch_generator",
     "importance_batch",
@@ -38,6 +39,9 @@ __all__ = [
 
 BATCH_SIZE = 10_000
 """Particles drawn at once unless another number is asked for."""
+
+MOST_SEED = 2**62
+"""Largest seed that is taken from outside: numbers may be added to it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

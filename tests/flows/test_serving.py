@@ -12,7 +12,9 @@ import torch
 from daphne_bridge.document import document_from_json
 from daphne_bridge.graph import Graph
 from flows.artifact import Artifact
+from flows.command_input import SEED
 from flows.flow_proposal import FlowProposal
+from flows.inference.importance import MOST_SEED
 from flows.model.density import Model
 from flows.serving import LINE_LIMIT, Server, request_lines
 
@@ -45,6 +47,11 @@ def ask(server, request):
     text = server.answer(line)
     assert "\n" not in text
     return json.loads(text, parse_constant=pytest.fail)
+
+
+def test_a_seed_that_the_commands_take_is_taken_here(server):
+    assert ask(server, {**GOOD, "seed": MOST_SEED})["latents"]
+    assert SEED.max == MOST_SEED
 
 
 def test_an_answer_holds_the_draws_and_their_densities(server):
@@ -121,6 +128,7 @@ BAD = [
     ({**GOOD, "num_particles": None}, "num_particles"),
     ({**GOOD, "seed": -1}, "seed"),
     ({**GOOD, "seed": 2**64}, "seed"),
+    ({**GOOD, "seed": MOST_SEED + 1}, "seed"),
     ({"seed": 1}, "num_particles"),
     ({"num_particles": 1}, "seed"),
     ({**GOOD, "observe": [1]}, "observe"),
