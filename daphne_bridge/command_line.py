@@ -10,15 +10,23 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
 from .errors import BridgeError, Problem
 from .start import INTERRUPTED
 
-__all__ = ["BAD_INPUT", "FAILURE", "Commands", "guarded", "print_json", "warn"]
+__all__ = [
+    "BAD_INPUT",
+    "FAILURE",
+    "Command",
+    "Commands",
+    "guarded",
+    "print_json",
+    "warn",
+]
 
 FAILURE = 1
 BAD_INPUT = 2
@@ -49,33 +57,50 @@ def _problem_json(problem: Problem) -> dict[str, str]:
     }
 
 
+class Command(click.Command):
+    """A command that says in one sentence what is wrong with its options."""
+
+    def main(self, *arguments: Any, **extra: Any) -> Any:
+        """Run the command line, and exit with its code."""
+        run = functools.partial(super().main, *arguments)
+        _run(run, self.name, extra)
+
+
 class Commands(click.Group):
     """A group of commands that says in one sentence what is wrong with its options."""
 
     def main(self, *arguments: Any, **extra: Any) -> Any:
         """Run the command line, and exit with its code."""
-        extra = {"prog_name": self.name, **extra, "standalone_mode": False}
-        try:
-            code = super().main(*arguments, **extra)
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            sys.exit(BAD_INPUT)
-        except click.UsageError as error:
-            click.echo(f"{self._problem(error)}", err=True)
-            sys.exit(BAD_INPUT)
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("interrupted", err=True)
-            sys.exit(INTERRUPTED)
-        except OSError as error:
-            _leave_if_output_is_broken(error)
-            raise
-        sys.exit(code if isinstance(code, int) else 0)
+        run = functools.partial(super().main, *arguments)
+        _run(run, self.name, extra)
 
-    def _problem(self, error: click.UsageError) -> Problem:
-        command = error.ctx.command_path if error.ctx else f"{self.name}"
-        what = " ".join(error.format_message().split()).rstrip(".")
-        expected = f"the usage that {command} --help shows"
-        return Problem(command, f"{what[:1].lower()}{what[1:]}", expected)
+
+def _run(
+    main: Callable[..., Any], name: str | None, extra: Mapping[str, Any]
+) -> NoReturn:
+    """Run a command line, and exit with its code."""
+    try:
+        code = main(**{"prog_name": name, **extra, "standalone_mode": False})
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except click.UsageError as error:
+        click.echo(f"{_usage_problem(error, name)}", err=True)
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except OSError as error:
+        _leave_if_output_is_broken(error)
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_problem(error: click.UsageError, name: str | None) -> Problem:
+    command = error.ctx.command_path if error.ctx else f"{name}"
+    what = " ".join(error.format_message().split()).rstrip(".")
+    expected = f"the usage that {command} --help shows"
+    return Problem(command, f"{what[:1].lower()}{what[1:]}", expected)
 
 
 def _leave_if_output_is_broken(error: Exception) -> None:

@@ -18,7 +18,7 @@ import click
 import torch
 from matplotlib.figure import Figure
 
-from daphne_bridge.command_line import guarded
+from daphne_bridge.command_line import Command, guarded
 from daphne_bridge.compiler import compile_program
 from daphne_bridge.document import NodeNames, document_from_json
 from daphne_bridge.elimination_plans import PUBLISHED
@@ -196,7 +196,7 @@ class _Experiments:
 _NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d")
 
 
-@click.command()
+@click.command("python -m flows.experiments", cls=Command)
 @click.option(
     "--length",
     type=click.Choice(tuple(PLANS)),

@@ -31,3 +31,13 @@ def test_a_missing_file_of_patches_is_bad_input(tmp_path):
     )
     assert result.exit_code == 2
     assert "no such file" in result.output
+
+
+def test_wrong_usage_is_said_in_one_sentence():
+    result = CliRunner().invoke(command.main, ["--only", "fig99"])
+    assert result.exit_code == 2
+    (line,) = result.output.splitlines()
+    assert line.startswith("python -m flows.experiments: invalid value for '--only'")
+    assert line.endswith(
+        "expected the usage that python -m flows.experiments --help shows"
+    )
