@@ -56,7 +56,7 @@ _USUAL = FigurePlan(
     deconvolution=replace(_FORWARD, budget_seconds=900.0, certify_draws=400),
     deconvolution_copies=40,
 )
-"""Some two hours on one core, half of them in the networks without structure."""
+"""An hour or two on one core, half of it in the networks without structure."""
 
 _PAPER = replace(
     _USUAL,
