@@ -38,7 +38,7 @@ def fit_factors(
 ) -> Float[Tensor, " coefficient"]:
     """M_f of each factor row by row, factor after factor, from normalised draws."""
     parts = [
-        _coefficients(factor, _fit(factor, free, observed).with_products)
+        _coefficients(factor, _Design.of(factor, free, observed).full())
         for factor in factors
     ]
     return torch.cat(parts) if parts else free.new_zeros(0)
@@ -78,10 +78,11 @@ def find_factors(
     unit, given = _unit(free), _unit(observed)
     needs_products = False
     for factor in sorted(factors, key=lambda f: -len(f.observed)):
-        fit = _fit(factor, unit, given)
-        if not fit.is_usable:
+        design = _Design.of(factor, unit, given)
+        full = design.full()
+        if not _is_usable(factor, full):
             return structure
-        needs_products |= fit.needs_products
+        needs_products = needs_products or _needs_products(design, full)
     if not needs_products:
         return structure
     chosen = tuple(_with_dependence(f, structure, unit, given) for f in factors)
@@ -103,7 +104,7 @@ def _with_dependence(
     wide = replace(factor, latents=(*factor.latents, *read))
     if not read or (1 + len(wide.latents)) > _MOST_PRODUCTS:
         return factor
-    explained = 1.0 - float(_fit(wide, free, observed).with_products.scale) ** 2
+    explained = 1.0 - float(_Design.of(wide, free, observed).full().scale) ** 2
     return wide if _is_more_than_chance(explained, len(read), len(free)) else factor
 
 
@@ -141,40 +142,65 @@ def _observed_columns(variable: VariableLike) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _FactorFit:
-    """Regressions of a factor's first column on the others."""
+class _Design:
+    """A factor's first column, and the columns that may predict it.
 
-    with_products: Regression
-    needs_products: bool
-    is_usable: bool
+    Args:
+        draws: the first column, the others, products of latents and observed values,
+            ones.
+        moments: means of the products of their columns.
+        num_plain: number of columns that may predict it, without products.
+    """
+
+    draws: Tensor
+    moments: Tensor
+    num_plain: int
+
+    @classmethod
+    def of(cls, factor: Factor, free: Tensor, observed: Tensor) -> "_Design":
+        """Columns of normalised draws."""
+        latents = free[:, list(factor.latents)]
+        given = observed[:, list(factor.observed)]
+        if factor.is_of_observed:
+            target, given = given[:, :1], given[:, 1:]
+        else:
+            target, latents = latents[:, :1], latents[:, 1:]
+        products = (latents[:, :, None] * given[:, None, :]).flatten(1)
+        ones = torch.ones_like(target)
+        draws = torch.cat([target, given, latents, products, ones], -1)
+        moments = draws.T @ draws / draws.shape[0]
+        return cls(draws, moments, given.shape[1] + latents.shape[1])
+
+    @property
+    def num_products(self) -> int:
+        """Number of products."""
+        return self.draws.shape[1] - 2 - self.num_plain
+
+    def plain(self) -> Regression:
+        """Without products."""
+        reads = range(1, 1 + self.num_plain)
+        return Regression.of(self.draws, self.moments, 0, reads)
+
+    def full(self) -> Regression:
+        """With products, as far as they clearly count."""
+        draws, moments = self.draws, self.moments
+        every, plain = range(1, draws.shape[1] - 1), range(1, 1 + self.num_plain)
+        return _pruned(draws, moments, Regression.of(draws, moments, 0, every, plain))
 
 
-def _fit(factor: Factor, free: Tensor, observed: Tensor) -> _FactorFit:
-    """Regressions with and without products of latents and observed values."""
-    latents, given = free[:, list(factor.latents)], observed[:, list(factor.observed)]
-    if factor.is_of_observed:
-        target, given = given[:, :1], given[:, 1:]
-    else:
-        target, latents = latents[:, :1], latents[:, 1:]
-    products = (latents[:, :, None] * given[:, None, :]).flatten(1)
-    ones = torch.ones_like(target)
-    draws = torch.cat([target, given, latents, products, ones], -1)
-    moments = draws.T @ draws / draws.shape[0]
-    plain = range(1, 1 + given.shape[1] + latents.shape[1])
-    every = range(1, draws.shape[1] - 1)
-    full = _pruned(draws, moments, Regression.of(draws, moments, 0, every, plain))
+def _needs_products(design: _Design, full: Regression) -> bool:
+    """Whether products explain more than chance."""
     explained = 0.0
-    if products.shape[1]:
-        simple = Regression.of(draws, moments, 0, plain)
-        explained = 1.0 - float(full.scale / simple.scale) ** 2
-    is_prior = not factor.is_of_observed and not every
-    return _FactorFit(
-        with_products=full,
-        needs_products=_is_more_than_chance(
-            explained, products.shape[1], draws.shape[0]
-        ),
-        is_usable=1e-7 < float(full.scale) < torch.inf
-        and (full.is_linear_gaussian or (is_prior and full.kurtosis < _MOST_KURTOSIS)),
+    if design.num_products:
+        explained = 1.0 - float(full.scale / design.plain().scale) ** 2
+    return _is_more_than_chance(explained, design.num_products, len(design.draws))
+
+
+def _is_usable(factor: Factor, full: Regression) -> bool:
+    """Whether a factor is linear and normal, or the prior of a latent with moments."""
+    is_prior = len(factor.latents) == 1 and not factor.observed
+    return 1e-7 < float(full.scale) < torch.inf and (
+        full.is_linear_gaussian or (is_prior and full.kurtosis < _MOST_KURTOSIS)
     )
 
 
