@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from .fused_tiles import LANES
 from .structure import Structure
 
-__all__ = ["MAX_GROUPS", "Floats", "Integers", "Network", "Plan", "make_plan"]
+__all__ = [
+    "CLOSED",
+    "CUBIC",
+    "MAX_GROUPS",
+    "OPEN",
+    "Floats",
+    "Integers",
+    "Network",
+    "Plan",
+    "make_plan",
+]
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -36,7 +46,7 @@ class Network(NamedTuple):
         state: first state feature of each node, and their number.
         hidden: first hidden feature of each node, and their number.
         columns: c of each node.
-        closed: 1 for the closed form of a node's trace, 2 for the cubic one, else 0.
+        form: OPEN, CLOSED or CUBIC, of each node's trace.
         table: offset of each node's block in a table row, and a row's size.
         batch: groups whose chains are computed together, per node.
         rows: first block of each row, and the number of blocks of a layer.
@@ -56,7 +66,7 @@ class Network(NamedTuple):
     state: Integers
     hidden: Integers
     columns: Integers
-    closed: Integers
+    form: Integers
     table: Integers
     batch: Integers
     rows: Integers
@@ -151,7 +161,7 @@ def make_plan(
         state=_starts(state),
         hidden=_starts(rows),
         columns=_integers(columns),
-        closed=_integers(forms),
+        form=_integers(forms),
         table=_starts(cells),
         batch=_integers(batch),
         rows=_starts([len(line) for line in pattern]),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .fused_plan import Floats, Network
+from .fused_plan import CLOSED, CUBIC, OPEN, Floats, Network
 from .fused_tiles import compiled
 
 __all__ = ["Gradients", "Tables", "Workspace", "adjoint_tables", "fill_tables"]
@@ -103,9 +103,9 @@ def fill_tables(net: Network, tab: Tables, num_times: int) -> None:
             gate = time * F + last + net.state[i]
             first = net.diagonal[0, 1, i]
             final = net.diagonal[L - 1, 1, i]
-            if net.closed[i] == 2:
+            if net.form[i] == CUBIC:
                 _fill_cubic(net, tab, i, at, gate)
-            elif net.closed[i] == 1:
+            elif net.form[i] == CLOSED:
                 for p in range(h):
                     for k in range(h):
                         tab.start[at + p * c + k] = np.float32(0.0)
@@ -127,7 +127,7 @@ def fill_tables(net: Network, tab: Tables, num_times: int) -> None:
                             tab.gates[gate + j] * tab.weights[final + j * h + m]
                         )
             if L <= 3:
-                if net.residual == 1 and net.closed[i] == 1:
+                if net.residual == 1 and net.form[i] == CLOSED:
                     for m in range(h):
                         tab.trace[time * H + net.hidden[i] + m] = tab.start[
                             at + m * c + m
@@ -281,7 +281,7 @@ def adjoint_tables(
                 for p in range(h):
                     for k in range(c):
                         start = np.float32(0.0)
-                        if net.closed[i] == 1:
+                        if net.form[i] == CLOSED:
                             for j in range(s):
                                 start += (
                                     tab.weights[first + p * s + j]
@@ -295,13 +295,13 @@ def adjoint_tables(
                         bar = grad.close[at + k * h + p]
                         grad.close[at + k * h + p] = bar * start
                         grad.start[at + p * c + k] = bar * close
-                if net.residual == 1 and net.closed[i] == 1:
+                if net.residual == 1 and net.form[i] == CLOSED:
                     for m in range(h):
                         grad.start[at + m * c + m] += grad.trace[
                             time * H + net.hidden[i] + m
                         ]
-            if net.closed[i] >= 1:
-                if net.closed[i] == 2:
+            if net.form[i] != OPEN:
+                if net.form[i] == CUBIC:
                     c = h
                     _adjoint_cubic(net, tab, grad, i, at, gate, scratch)
                 else:

@@ -32,7 +32,7 @@ References:
 
 import numpy as np
 
-from .fused_plan import Floats, Network
+from .fused_plan import CLOSED, CUBIC, Floats, Network
 from .fused_products import fold, outer, product
 from .fused_tables import Gradients, Tables, Workspace
 from .fused_tiles import LANES, compiled, load, splat, store
@@ -60,7 +60,7 @@ def add_traces(
         h = net.hidden[i + 1] - top
         c = net.columns[i]
         table = time * M + net.table[i]
-        if net.closed[i] == 2:
+        if net.form[i] == CUBIC:
             _add_cubic(
                 net, tab, work, i, table, weight, log_det, log_det_at + i * N, groups
             )
@@ -74,10 +74,10 @@ def add_traces(
                 total = splat(0.0)
                 for k in range(c):
                     value = load(work.raw, k * N + g * LANES)
-                    if net.closed[i] == 1:
+                    if net.form[i] == CLOSED:
                         value = value * load(work.slope, (H + top + k) * N + g * LANES)
                     total = total + value
-                if net.residual == 1 and net.closed[i] == 1:
+                if net.residual == 1 and net.form[i] == CLOSED:
                     for m in range(h):
                         slope = load(work.slope, (top + m) * N + g * LANES)
                         total = total + slope * tab.trace[time * H + top + m]
@@ -99,7 +99,7 @@ def add_traces(
                             load(work.chain, at + m * stride)
                             * tab.close[table + k * h + m]
                         )
-                    if net.closed[i] == 1:
+                    if net.form[i] == CLOSED:
                         outside = load(
                             work.slope,
                             ((level + 1) * H + top + k) * N + (first + g) * LANES,
@@ -225,7 +225,7 @@ def _chain(
     top = net.hidden[i]
     h = net.hidden[i + 1] - top
     c = net.columns[i]
-    levels: int = net.num_layers - 1 - net.closed[i]
+    levels: int = net.num_layers - 1 - int(net.form[i] == CLOSED)
     table = time * net.table[net.num_nodes] + net.table[i]
     stride = count * c * LANES
     for p in range(h):
@@ -279,10 +279,10 @@ def adjoint_traces(
         top = net.hidden[i]
         h = net.hidden[i + 1] - top
         c = net.columns[i]
-        closed = net.closed[i] == 1
+        closed = net.form[i] == CLOSED
         table = time * M + net.table[i]
         lam_at = log_det_at + i * N
-        if net.closed[i] == 2:
+        if net.form[i] == CUBIC:
             _adjoint_cubic(
                 net, tab, work, grad, learn, i, table, weight, log_det_bar, lam_at,
                 groups,
@@ -322,7 +322,7 @@ def adjoint_traces(
                 fold(work.sums, 0, grad.trace, time * H + top, h)
             continue
         cells = h * c * LANES
-        levels = net.num_layers - 2 - net.closed[i]
+        levels = net.num_layers - 2 - int(closed)
         close_acc = 0
         start_acc = cells
         weight_acc = 2 * cells
