@@ -20,24 +20,37 @@ from torch import Tensor
 
 from .vector_field import DenseField, Gates, SizeGroup
 
-__all__ = ["divergence_per_node"]
+__all__ = ["Slopes", "divergence_per_node", "slopes_of"]
+
+
+Slopes = tuple[Tensor, ...]
+"""D_l of the hidden layers, their blocks' diagonals side by side."""
+
+
+def slopes_of(values: tuple[Tensor, ...], gates: Gates) -> Slopes:
+    """Slopes of the hidden layers.
+
+    Args:
+        values: tanh values of the hidden layers, as `evaluate_field` returns them.
+        gates: the gates they were computed with.
+    """
+    return tuple(
+        torch.addcmul(factor, factor, value * value, value=-1.0)
+        for value, factor in zip(values, gates.factors[:-1], strict=True)
+    )
 
 
 def divergence_per_node(
-    field: DenseField, values: tuple[Tensor, ...], gates: Gates
+    field: DenseField, slopes: Slopes, gates: Gates
 ) -> Float[Tensor, "*batch node"]:
     """Trace of each diagonal block of the field's Jacobian, in sampling order.
 
     Args:
         field: the network.
-        values: tanh values of the hidden layers, as `evaluate_field` returns them.
+        slopes: of the hidden layers, as `slopes_of` returns them.
         gates: the gates they were computed with.
     """
-    batch = values[0].shape[:-1]
-    slopes = [
-        torch.addcmul(factor, factor, value * value, value=-1.0)
-        for value, factor in zip(values, gates.factors[:-1], strict=True)
-    ]
+    batch = slopes[0].shape[:-1]
     last = gates.factors[-1].expand(*batch, -1)
     traces = [_group_trace(field, group, slopes, last) for group in field.groups]
     if len(traces) == 1:
@@ -47,7 +60,7 @@ def divergence_per_node(
 
 
 def _group_trace(
-    field: DenseField, group: SizeGroup, slopes: list[Tensor], last: Tensor
+    field: DenseField, group: SizeGroup, slopes: Slopes, last: Tensor
 ) -> Tensor:
     """Traces of the blocks of one size, [row, node]."""
     count = group.nodes.numel()

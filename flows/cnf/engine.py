@@ -58,7 +58,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TorchEngine:
-    """Equal Runge-Kutta steps of order 4, differentiable."""
+    """Graded Runge-Kutta steps of order 4, differentiable."""
 
     num_steps: int
     is_exact: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 - ``fused``: the kernel of `fused.py`; float32 on the CPU, needs Numba.
 - ``torch``: the readable reference, on any device and in any precision.
 - ``adaptive``: error-controlled steps at 1e-5 with the exact divergence and the adjoint
-  method; slow, and free of the bias of equal steps.
+  method; slow, and free of the bias of fixed steps.
 - ``paper``: the paper's configuration, ``adaptive`` with Hutchinson's noisy divergence.
 - ``auto``: fused where it can be used, else torch.
 

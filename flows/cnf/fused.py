@@ -33,7 +33,7 @@ from .fused_lanes import Pack, aligned, from_lanes, make_packs, to_lanes
 from .fused_plan import MAX_GROUPS, Floats, Plan, make_plan
 from .fused_tables import Gradients, Tables, Workspace
 from .fused_tiles import LANES
-from .solve import Solution
+from .solve import Solution, stage_times
 from .structure import StateBlock, Structure
 from .vector_field import VectorField
 
@@ -43,6 +43,7 @@ __all__ = [
     "Plan",
     "is_compiled",
     "make_plan",
+    "plan_of",
     "solve_fused",
     "warm_up",
 ]
@@ -71,10 +72,22 @@ class FieldParameters:
     gate_rate: Tensor
     gate_offset: Tensor
 
+    @classmethod
+    def of(cls, field: VectorField) -> "FieldParameters":
+        """A field's parameters in single precision."""
+        return cls(
+            tuple(weight.float() for weight in field.weights),
+            field.observed_weight.float(),
+            field.bias.float(),
+            field.time_bias.float(),
+            field.gate_rate.float(),
+            field.gate_offset.float(),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FusedEngine:
-    """Equal Runge-Kutta steps of order 4 in the fused kernel: float32, CPU.
+    """Graded Runge-Kutta steps of order 4 in the fused kernel: float32, CPU.
 
     Args:
         num_steps: number of steps.
@@ -97,31 +110,16 @@ class FusedEngine:
         """Ends and per-node log-determinants, with gradients.
 
         Args:
-            field: the vector field.
+            field: the vector field; solved in single precision, whatever its own.
             start: residual coordinates where each row starts.
             observed: normalised observed values of each row.
             sign: +1 from base to latents, -1 from latents to base.
             with_log_det: False to leave the log-determinants at 0, which is faster.
         """
-        plan = _PLANS.get(field)
-        if plan is None:
-            config = field.config
-            plan = make_plan(
-                field.structure, field.hidden, config.layers, residual=config.residual
-            )
-            _PLANS[field] = plan
-        parameters = FieldParameters(
-            tuple(field.weights),
-            field.observed_weight,
-            field.bias,
-            field.time_bias,
-            field.gate_rate,
-            field.gate_offset,
-        )
         directions, batch, width = start.shape
         end, log_det = solve_fused(
-            plan,
-            parameters,
+            plan_of(field),
+            FieldParameters.of(field),
             start.reshape(-1, width),
             observed.reshape(directions * batch, -1),
             sign.repeat_interleave(batch),
@@ -143,6 +141,16 @@ class FusedEngine:
 _PLANS: WeakKeyDictionary[VectorField, Plan] = WeakKeyDictionary()
 
 
+def plan_of(field: VectorField) -> Plan:
+    """The plan of a field, made once."""
+    plan = _PLANS.get(field)
+    if plan is None:
+        layers, residual = field.config.layers, field.config.residual
+        plan = make_plan(field.structure, field.hidden, layers, residual=residual)
+        _PLANS[field] = plan
+    return plan
+
+
 def solve_fused(
     plan: Plan,
     parameters: FieldParameters,
@@ -154,7 +162,7 @@ def solve_fused(
     num_threads: int = 1,
     with_log_det: bool = True,
 ) -> tuple[Float[Tensor, "batch state"], Float[Tensor, "batch node"]]:
-    """Ends and per-node log|det d end / d start| of equal Runge-Kutta steps.
+    """Ends and per-node log|det d end / d start| of graded Runge-Kutta steps.
 
     Gradients flow to ``state`` and to the parameters, not to ``observed``.
 
@@ -411,7 +419,7 @@ def _make_tables(
 ) -> tuple[Tables, Tensor]:
     """Tables of a solve, and its stage times."""
     net = plan.network
-    times = torch.linspace(0.0, 1.0, 2 * num_steps + 1)
+    times = stage_times(num_steps).float()
     column = times.unsqueeze(-1)
     weights = torch.cat(parameters.weights).numpy()
     size = times.numel() * int(net.table[-1])
@@ -430,6 +438,7 @@ def _make_tables(
         trace=np.zeros(
             times.numel() * int(net.hidden[-1]) if has_trace else 1, dtype=np.float32
         ),
+        times=times.numpy(),
     )
     kernels().fill_tables(net, tables, times.numel())
     return tables, times
@@ -459,17 +468,16 @@ def _make_workspace(plan: Plan) -> Workspace:
     acc = max(widest**2, 2 * cells + levels * int(heights.max()) ** 2)
     matrices = (net.num_layers - 1) * net.chain
     flat = int(net.columns.max()) * lanes
-    tanh = aligned(inner * lanes)
+    tanh = aligned(2 * inner * lanes)
     return Workspace(
         base=aligned(hidden * lanes),
-        linear=aligned(plan.features * lanes),
+        linear=aligned(2 * plan.features * lanes),
         tanh=tanh,
-        unit=aligned(inner * lanes) if net.residual else tanh,
+        unit=aligned(2 * inner * lanes) if net.residual else tanh,
         slope=aligned(inner * lanes),
         velocity=aligned(max(hidden, state) * lanes),
         total=aligned(state * lanes),
         slope_bar=aligned(inner * lanes),
-        alpha=aligned(max(hidden, state) * lanes),
         unit_bar=aligned(hidden * lanes),
         stage_bar=aligned(state * lanes),
         first_bar=aligned(hidden * lanes),

@@ -1,9 +1,12 @@
 """This file solves the structured flow and its discrete adjoint on packed blocks.
 
 A pack is rows of one direction, 16 to a group; its arrays are [feature, group, lane].
-The solver is the classical Runge-Kutta method of order 4 with equal steps. The adjoint
-is that of the discrete scheme: stage inputs are kept, all else is computed again.
-Weights' gradients are summed over lanes within a pack and a stage; sums run in a fixed
+The solver is the classical Runge-Kutta method of order 4, with Simpson's rule for the
+log-determinants (`solve.py`). Stage j of all 4 N stages lies at place (j + 1) // 2 of
+the 2 N + 1 times: one stage at either end, two at each place between, whose slopes are
+averaged and then have one trace. The adjoint is that of the discrete scheme: stage
+inputs are kept, all else is computed again, for the two stages of a place side by side.
+Weights' gradients are summed over lanes within a pack and a place; sums run in a fixed
 order, so equal inputs give equal bits.
 
 References:
@@ -63,34 +66,57 @@ def solve_pack(
     N = groups * LANES
     D = net.state[net.num_nodes]
     size = D * N
-    step = np.float32(sign / num_steps)
     _base(net, tab, work, given, given_at, groups)
-    for number in range(num_steps):
-        for stage in range(4):
-            x_at = tape_at + keep * (4 * number + stage) * size
-            reach = step * np.float32(
-                0.0 if stage == 0 else (1.0 if stage == 3 else 0.5)
-            )
-            for at in range(0, size, LANES):
-                value = load(state, state_at + at)
-                if stage > 0:
-                    value = value + load(work.velocity, at) * reach
-                store(tape, x_at + at, value)
-            time = 2 * number + (stage + 1) // 2
-            if sign < 0:
-                time = 2 * num_steps - time
-            part = step / np.float32(3.0 if stage == 1 or stage == 2 else 6.0)
-            _layers(net, tab, work, tape, x_at, time, groups)
-            if trace == 1:
-                add_traces(net, tab, work, time, part, log_det, log_det_at, groups)
-            for at in range(0, size, LANES):
-                value = load(work.velocity, at) * part
-                if stage > 0:
-                    value = value + load(work.total, at)
-                store(work.total, at, value)
+    for j in range(4 * num_steps):
+        stage = j % 4
+        place = (j + 1) // 2
+        step = _step(tab, j // 4, num_steps, sign)
+        x_at = tape_at + keep * j * size
+        reach = step * np.float32(0.0 if stage == 0 else (1.0 if stage == 3 else 0.5))
         for at in range(0, size, LANES):
-            value = load(state, state_at + at) + load(work.total, at)
-            store(state, state_at + at, value)
+            value = load(state, state_at + at)
+            if stage > 0:
+                value = value + load(work.velocity, at) * reach
+            store(tape, x_at + at, value)
+        part = step / np.float32(3.0 if stage == 1 or stage == 2 else 6.0)
+        weight = _place_weight(tab, place, num_steps, sign)
+        is_second = j == 2 * place
+        time = place if sign > 0 else 2 * num_steps - place
+        _layers(
+            net, tab, work, tape, x_at, time, 0, trace, part / weight,
+            int(is_second and j > 0), groups,
+        )  # fmt: skip
+        if trace == 1 and (is_second or place == 2 * num_steps):
+            add_traces(net, tab, work, time, weight, log_det, log_det_at, groups)
+        for at in range(0, size, LANES):
+            value = load(work.velocity, at) * part
+            if stage > 0:
+                value = value + load(work.total, at)
+            store(work.total, at, value)
+            if stage == 3:
+                store(state, state_at + at, load(state, state_at + at) + value)
+
+
+@compiled
+def _step(tab: Tables, number: int, num_steps: int, sign: int) -> np.float32:
+    """Signed width of a step, counted along the path."""
+    left = 2 * (number if sign > 0 else num_steps - 1 - number)
+    width: np.float32 = tab.times[left + 2] - tab.times[left]
+    return width * np.float32(sign)
+
+
+@compiled
+def _place_weight(tab: Tables, place: int, num_steps: int, sign: int) -> np.float32:
+    """Simpson's weight of a place along the path, with the path's sign."""
+    number = place // 2
+    if place % 2 == 1:
+        return _step(tab, number, num_steps, sign) / np.float32(1.5)
+    width = np.float32(0.0)
+    if number > 0:
+        width += _step(tab, number - 1, num_steps, sign)
+    if number < num_steps:
+        width += _step(tab, number, num_steps, sign)
+    return width / np.float32(6.0)
 
 
 @compiled
@@ -101,17 +127,27 @@ def _layers(
     x: Floats,
     x_at: int,
     time: int,
+    slot: int,
+    trace: int,
+    share: np.float32,
+    add: int,
     groups: int,
 ) -> None:
-    """Evaluate the field at ``x``: linear parts, tanh, slopes, velocity."""
+    """Evaluate the field at ``x``: linear parts, tanh, velocity.
+
+    Linear parts and tanh values go to ``slot``, 0 or 1, of their arrays. With ``trace``
+    1 ``share`` of the slopes is written to the mean slopes, or added with ``add`` 1.
+    """
     N = groups * LANES
     H = net.hidden[net.num_nodes]
     gate_at = time * tab.bias.size
+    linear_at = slot * tab.bias.size * N
+    unit_at = slot * (net.num_layers - 1) * H * N
     for l in range(net.num_layers - 1):
         for i in range(net.num_nodes):
             top = net.hidden[i]
             height = net.hidden[i + 1] - top
-            out_at = (l * H + top) * N
+            out_at = linear_at + (l * H + top) * N
             if l == 0:
                 product(
                     work.linear, out_at, x, x_at, N, tab.turned, 0, net.forward[l],
@@ -119,8 +155,9 @@ def _layers(
                 )  # fmt: skip
             else:
                 product(
-                    work.linear, out_at, work.unit, (l - 1) * H * N, N, tab.turned, 0,
-                    net.forward[l], net.rows[i], net.rows[i + 1], height, groups, 0,
+                    work.linear, out_at, work.unit, unit_at + (l - 1) * H * N, N,
+                    tab.turned, 0, net.forward[l], net.rows[i], net.rows[i + 1],
+                    height, groups, 0,
                 )  # fmt: skip
             for r in range(top, top + height):
                 f = l * H + r
@@ -131,22 +168,27 @@ def _layers(
                     at = f * N + g * LANES
                     if l == 0:
                         bias = load(work.base, at)
-                    linear = load(work.linear, at) + bias
-                    store(work.linear, at, linear)
+                    linear = load(work.linear, linear_at + at) + bias
+                    store(work.linear, linear_at + at, linear)
                     value = tanh(linear * gate + drift)
-                    store(work.tanh, at, value)
-                    store(work.slope, at, (splat(1.0) - value * value) * gate)
+                    store(work.tanh, unit_at + at, value)
+                    if trace == 1:
+                        slope = (splat(1.0) - value * value) * (gate * share)
+                        if add == 1:
+                            slope = slope + load(work.slope, at)
+                        store(work.slope, at, slope)
                     if net.residual == 1:
                         if l > 0:
-                            value = value + load(work.unit, at - H * N)
-                        store(work.unit, at, value)
+                            value = value + load(work.unit, unit_at + at - H * N)
+                        store(work.unit, unit_at + at, value)
     l = net.num_layers - 1
     for i in range(net.num_nodes):
         top = net.state[i]
         height = net.state[i + 1] - top
         product(
-            work.linear, (l * H + top) * N, work.unit, (l - 1) * H * N, N, tab.turned,
-            0, net.forward[l], net.rows[i], net.rows[i + 1], height, groups, 0,
+            work.linear, linear_at + (l * H + top) * N,
+            work.unit, unit_at + (l - 1) * H * N, N, tab.turned, 0,
+            net.forward[l], net.rows[i], net.rows[i + 1], height, groups, 0,
         )  # fmt: skip
         for r in range(top, top + height):
             f = l * H + r
@@ -154,7 +196,7 @@ def _layers(
             drift = tab.drifts[gate_at + f]
             bias = tab.bias[f]
             for g in range(groups):
-                at = f * N + g * LANES
+                at = linear_at + f * N + g * LANES
                 linear = load(work.linear, at) + bias
                 store(work.linear, at, linear)
                 store(work.velocity, r * N + g * LANES, linear * gate + drift)
@@ -213,44 +255,58 @@ def adjoint_pack(
     D = net.state[net.num_nodes]
     H = net.hidden[net.num_nodes]
     size = D * N
-    step = np.float32(sign / num_steps)
     _base(net, tab, work, given, given_at, groups)
     for at in range(0, H * N, LANES):
         store(work.first_bar, at, splat(0.0))
     if trace == 0:
         for at in range(0, (net.num_layers - 1) * H * N, LANES):
             store(work.slope_bar, at, splat(0.0))
-    for back in range(num_steps):
-        number = num_steps - 1 - back
-        for at in range(0, size, LANES):
-            store(work.total, at, load(state_bar, state_at + at))
-        for turn in range(4):
-            stage = 3 - turn
-            x_at = tape_at + (4 * number + stage) * size
-            time = 2 * number + (stage + 1) // 2
-            if sign < 0:
-                time = 2 * num_steps - time
-            part = step / np.float32(3.0 if stage == 1 or stage == 2 else 6.0)
+    for back in range(2 * num_steps + 1):
+        place = 2 * num_steps - back
+        time = place if sign > 0 else 2 * num_steps - place
+        weight = _place_weight(tab, place, num_steps, sign)
+        first = max(2 * place - 1, 0)
+        last = min(2 * place, 4 * num_steps - 1)
+        for j in range(first, last + 1):
+            step = _step(tab, j // 4, num_steps, sign)
+            part = step / np.float32(6.0 if place % 2 == 0 else 3.0)
+            _layers(
+                net, tab, work, tape, tape_at + j * size, time, j - first, trace,
+                part / weight, j - first, groups,
+            )  # fmt: skip
+        if trace == 1:
+            adjoint_traces(
+                net, tab, work, grad, learn, time, weight, log_det_bar, log_det_at,
+                groups,
+            )  # fmt: skip
+        for turn in range(last - first + 1):
+            j = last - turn
+            stage = j % 4
+            step = _step(tab, j // 4, num_steps, sign)
+            part = step / np.float32(6.0 if place % 2 == 0 else 3.0)
             # the next stage was entered with state + reach * velocity
             reach = step * np.float32(1.0 if stage == 2 else 0.5)
-            _layers(net, tab, work, tape, x_at, time, groups)
-            if trace == 1:
-                adjoint_traces(
-                    net, tab, work, grad, learn, time, part, log_det_bar, log_det_at,
-                    groups,
-                )  # fmt: skip
             for at in range(0, size, LANES):
-                bar = load(state_bar, state_at + at) * part
+                bar = load(state_bar, state_at + at)
+                if stage == 3:
+                    store(work.total, at, bar)
+                bar = bar * part
                 if stage < 3:
                     bar = bar + load(work.stage_bar, at) * reach
                 store(work.velocity, at, bar)
-            _adjoint_field(net, tab, work, grad, learn, tape, x_at, time, groups)
+            _adjoint_field(net, tab, work, time, j - first, part / weight, turn, groups)
             for at in range(0, size, LANES):
                 bar = load(work.velocity, at)
                 store(work.stage_bar, at, bar)
-                store(work.total, at, load(work.total, at) + bar)
-        for at in range(0, size, LANES):
-            store(state_bar, state_at + at, load(work.total, at))
+                bar = load(work.total, at) + bar
+                store(work.total, at, bar)
+                if stage == 0:
+                    store(state_bar, state_at + at, bar)
+        if learn == 1:
+            _add_gradients(
+                net, tab, work, grad, time, tape, tape_at + first * size,
+                last - first + 1, groups,
+            )  # fmt: skip
     if learn == 0:
         return
     for i in range(net.num_nodes):
@@ -269,100 +325,134 @@ def _adjoint_field(
     net: Network,
     tab: Tables,
     work: Workspace,
-    grad: Gradients,
-    learn: int,
-    x: Floats,
-    x_at: int,
     time: int,
+    slot: int,
+    share: np.float32,
+    add: int,
     groups: int,
 ) -> None:
-    """From the cotangents of velocity and slopes to those of ``x`` (in velocity)."""
+    """From the cotangents of velocity and mean slopes to those of ``x`` (in velocity).
+
+    The linear parts of ``slot`` are overwritten by their cotangents. The sums for gates
+    and drifts are written, or with ``add`` 1 added to.
+    """
     N = groups * LANES
     L = net.num_layers
     H = net.hidden[net.num_nodes]
     D = net.state[net.num_nodes]
     F = tab.bias.size
     gate_at = time * F
+    linear_at = slot * F * N
+    unit_at = slot * (L - 1) * H * N
     for r in range(D):
         f = (L - 1) * H + r
         gate = tab.gates[gate_at + f]
         to_gate = splat(0.0)
         to_drift = splat(0.0)
+        if add == 1:
+            to_gate = load(work.sums, f * LANES)
+            to_drift = load(work.sums, (F + f) * LANES)
         for g in range(groups):
-            at = r * N + g * LANES
-            bar = load(work.velocity, at)
-            to_gate = to_gate + bar * load(work.linear, f * N + g * LANES)
+            at = linear_at + f * N + g * LANES
+            bar = load(work.velocity, r * N + g * LANES)
+            to_gate = to_gate + bar * load(work.linear, at)
             to_drift = to_drift + bar
-            store(work.alpha, at, bar * gate)
+            store(work.linear, at, bar * gate)
         store(work.sums, f * LANES, to_gate)
         store(work.sums, (F + f) * LANES, to_drift)
     for l in range(L - 1, 0, -1):
         before = (l - 1) * H
-        _adjoint_layer(
-            net, tab, work, grad, learn, l, work.unit, before * N, work.unit_bar,
-            groups,
-        )  # fmt: skip
+        _adjoint_inputs(net, tab, work, l, linear_at + l * H * N, work.unit_bar, groups)
         for r in range(H):
             f = before + r
             gate = tab.gates[gate_at + f]
+            twice = (gate + gate) * share
             to_gate = splat(0.0)
             to_drift = splat(0.0)
+            if add == 1:
+                to_gate = load(work.sums, f * LANES)
+                to_drift = load(work.sums, (F + f) * LANES)
             for g in range(groups):
-                at = r * N + g * LANES
-                value = load(work.tanh, f * N + g * LANES)
-                slope_bar = load(work.slope_bar, f * N + g * LANES)
+                at = f * N + g * LANES
+                value = load(work.tanh, unit_at + at)
+                slope_bar = load(work.slope_bar, at)
                 rest = splat(1.0) - value * value
-                bar = load(work.unit_bar, at) - value * slope_bar * (gate + gate)
-                bar = bar * rest
-                linear = load(work.linear, f * N + g * LANES)
-                to_gate = to_gate + bar * linear + slope_bar * rest
+                bar = load(work.unit_bar, r * N + g * LANES)
+                bar = (bar - value * slope_bar * twice) * rest
+                linear = load(work.linear, linear_at + at)
+                to_gate = to_gate + bar * linear + slope_bar * rest * share
                 to_drift = to_drift + bar
-                store(work.alpha, at, bar * gate)
+                store(work.linear, linear_at + at, bar * gate)
             store(work.sums, f * LANES, to_gate)
             store(work.sums, (F + f) * LANES, to_drift)
     for at in range(0, H * N, LANES):
-        store(work.first_bar, at, load(work.first_bar, at) + load(work.alpha, at))
-    _adjoint_layer(net, tab, work, grad, learn, 0, x, x_at, work.velocity, groups)
-    if learn == 0:
-        return
-    fold(work.sums, 0, grad.gates, gate_at, F)
-    fold(work.sums, F * LANES, grad.drifts, gate_at, F)
+        bar = load(work.first_bar, at) + load(work.linear, linear_at + at)
+        store(work.first_bar, at, bar)
+    _adjoint_inputs(net, tab, work, 0, linear_at, work.velocity, groups)
 
 
 @compiled
-def _adjoint_layer(
+def _adjoint_inputs(
     net: Network,
     tab: Tables,
     work: Workspace,
-    grad: Gradients,
-    learn: int,
     l: int,
-    x: Floats,
-    x_at: int,
+    alpha_at: int,
     out: Floats,
     groups: int,
 ) -> None:
-    """From the cotangents ``alpha`` of layer l's linear part to weights and inputs."""
+    """From the cotangents of layer l's linear part to those of its inputs."""
     N = groups * LANES
-    to_state = l == net.num_layers - 1
     from_state = l == 0
-    for i in range(net.num_nodes * learn):
-        top = net.state[i] if to_state else net.hidden[i]
-        end = net.state[i + 1] if to_state else net.hidden[i + 1]
-        for block in range(net.rows[i], net.rows[i + 1]):
-            width = net.forward[l, 2, block]
-            outer(
-                work.acc, 0, work.alpha, top * N,
-                x, x_at + net.forward[l, 0, block] * N,
-                N, end - top, width, groups, 0,
-            )  # fmt: skip
-            at = net.forward[l, 1, block]
-            fold(work.acc, 0, grad.weights, at, (end - top) * width)
     passes = net.residual if 0 < l < net.num_layers - 1 else 0
     for j in range(net.num_nodes):
         top = net.state[j] if from_state else net.hidden[j]
         end = net.state[j + 1] if from_state else net.hidden[j + 1]
         product(
-            out, top * N, work.alpha, 0, N, tab.weights, 0, net.backward[l],
+            out, top * N, work.linear, alpha_at, N, tab.weights, 0, net.backward[l],
             net.cols[j], net.cols[j + 1], end - top, groups, passes,
         )  # fmt: skip
+
+
+@compiled
+def _add_gradients(
+    net: Network,
+    tab: Tables,
+    work: Workspace,
+    grad: Gradients,
+    time: int,
+    x: Floats,
+    x_at: int,
+    slots: int,
+    groups: int,
+) -> None:
+    """Add the gradients of weights, gates and drifts from the stages of a place."""
+    N = groups * LANES
+    L = net.num_layers
+    H = net.hidden[net.num_nodes]
+    F = tab.bias.size
+    fold(work.sums, 0, grad.gates, time * F, F)
+    fold(work.sums, F * LANES, grad.drifts, time * F, F)
+    for l in range(L):
+        for i in range(net.num_nodes):
+            top = net.state[i] if l == L - 1 else net.hidden[i]
+            end = net.state[i + 1] if l == L - 1 else net.hidden[i + 1]
+            for block in range(net.rows[i], net.rows[i + 1]):
+                width = net.forward[l, 2, block]
+                column = net.forward[l, 0, block]
+                for slot in range(slots):
+                    alpha_at = (slot * F + l * H + top) * N
+                    if l == 0:
+                        outer(
+                            work.acc, 0, work.linear, alpha_at,
+                            x, x_at + (slot * net.state[net.num_nodes] + column) * N,
+                            N, end - top, width, groups, slot,
+                        )  # fmt: skip
+                    else:
+                        unit_at = (slot * (L - 1) * H + (l - 1) * H + column) * N
+                        outer(
+                            work.acc, 0, work.linear, alpha_at, work.unit, unit_at,
+                            N, end - top, width, groups, slot,
+                        )  # fmt: skip
+                at = net.forward[l, 1, block]
+                fold(work.acc, 0, grad.weights, at, (end - top) * width)

@@ -28,6 +28,7 @@ class Tables(NamedTuple):
         start: S of all nodes, [time, table].
         close: E of all nodes (flat and cubic: C in both layouts), [time, table].
         trace: residual and flat: diagonal of S, [time, hidden feature].
+        times: ends of the steps and their midpoints, 2 N + 1 in ascending order.
     """
 
     weights: Floats
@@ -39,6 +40,7 @@ class Tables(NamedTuple):
     start: Floats
     close: Floats
     trace: Floats
+    times: Floats
 
 
 class Gradients(NamedTuple):
@@ -64,7 +66,10 @@ class Gradients(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Scratch arrays of one thread; contents mean nothing between calls."""
+    """Scratch arrays of one thread; contents mean nothing between calls.
+
+    ``linear``, ``tanh`` and ``unit`` hold two stages.
+    """
 
     base: Floats
     linear: Floats
@@ -74,7 +79,6 @@ class Workspace(NamedTuple):
     velocity: Floats
     total: Floats
     slope_bar: Floats
-    alpha: Floats
     unit_bar: Floats
     stage_bar: Floats
     first_bar: Floats

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
 from .baselines import GatedField
-from .divergence import divergence_per_node
+from .divergence import divergence_per_node, slopes_of
 from .solve import Solution
 from .vector_field import VectorField, evaluate_field
 
@@ -324,7 +324,7 @@ def _with_blocks(
     gates = dense.gates(time[None], time.new_tensor([sign]))
     term = dense.observed_term(observed)
     change, values = evaluate_field(dense, state, term, gates)
-    return change, divergence_per_node(dense, values, gates)
+    return change, divergence_per_node(dense, slopes_of(values, gates), gates)
 
 
 def _diagonal(velocity: Tensor, state: Tensor, *, create_graph: bool = False) -> Tensor:

@@ -6,9 +6,14 @@ either way: with s from 0 to 1, a row of sign +1 has t = s and a row of sign -1 
 t = 1 - s and velocity -f, so one solve carries both directions, and the log-determinant
 it returns is always that of the map from the row's start to its end.
 
-Fixed step: classical Runge-Kutta of order 4 with equal steps. The log-determinant never
-enters the field, so it is a quadrature over the stages, computed for the four stages of
-a step at once, after the solve.
+Fixed step: classical Runge-Kutta of order 4 in N steps, which get shorter towards the
+latents, where a trained field changes fastest: they end at t_n = 1 - (1 - n / N)^1.3.
+The log-determinant never enters the field, so it is a quadrature over the stages:
+Simpson's rule with one trace at each end and midpoint of the steps. There two stages
+meet, but for the first and the last, at states that differ by O(h^2); the trace, which
+is linear in the slopes of each layer, is taken at the mean of their slopes, with the
+stages' Runge-Kutta weights. This differs from the sum of both traces by O(h^4), so the
+order stays, with half the traces.
 
 Adaptive: Dormand-Prince 5(4) of torchdiffeq. The error norm of a state is the maximum
 over rows of the row's root mean square, so that no row hides in the batch mean. Rows
@@ -26,12 +31,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torchdiffeq import odeint
 
-from .divergence import divergence_per_node
+from .divergence import Slopes, divergence_per_node, slopes_of
 from .vector_field import DenseField, Gates, evaluate_field
 
-__all__ = ["Solution", "solve_adaptive", "solve_fixed_step"]
+__all__ = ["Solution", "solve_adaptive", "solve_fixed_step", "stage_times"]
 
 _MAX_ADAPTIVE_STEPS = 20_000
+_GRADE = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ def solve_fixed_step(
     *,
     with_log_det: bool = True,
 ) -> Solution:
-    """The end after ``num_steps`` equal Runge-Kutta steps, differentiable.
+    """The end after ``num_steps`` graded Runge-Kutta steps, differentiable.
 
     Args:
         field: the network.
@@ -68,40 +74,65 @@ def solve_fixed_step(
         num_steps: number of steps.
         with_log_det: False to leave the log-determinants at 0.
     """
-    step = 1.0 / num_steps
-    gates = stage_gates(field, sign, num_steps)
-    grid = gates.split(1)
+    times = _times_of_signs(sign, num_steps)
+    gates = field.gates(times[..., None], sign[:, None]).split(1)
+    widths = (times[2::2] - times[:-2:2]).abs()[..., None, None]
     state = start
-    weights = start.new_tensor([1.0, 2.0, 2.0, 1.0]) * (step / 6.0)
     log_det = start.new_zeros(*start.shape[:-1], field.num_nodes)
-    for number in range(num_steps):
-        stages = [grid[2 * number + offset] for offset in (0, 1, 1, 2)]
-        slopes: list[Tensor] = []
-        values: list[tuple[Tensor, ...]] = []
-        for part, size in enumerate((0.0, 0.5, 0.5, 1.0)):
-            where = torch.add(state, slopes[-1], alpha=size * step) if part else state
-            slope, hidden = evaluate_field(field, where, observed_term, stages[part])
-            slopes.append(slope)
-            values.append(hidden)
-        k1, k2, k3, k4 = slopes
-        change = torch.add(k1 + k4, k2 + k3, alpha=2.0)
-        state = torch.add(state, change, alpha=step / 6.0)
-        if with_log_det:
-            divergence = divergence_per_node(
-                field,
-                tuple(torch.cat(layer) for layer in zip(*values, strict=True)),
-                Gates.join(stages),
-            )
-            log_det = log_det + torch.tensordot(weights, divergence, dims=1)
-    return Solution(state[0], log_det, 4 * num_steps)
+    before: Slopes | None = None
+    for number, width in enumerate(widths):
+        first, middle, last = gates[2 * number : 2 * number + 3]
+        k1, values = evaluate_field(field, state, observed_term, first)
+        at_start = slopes_of(values, first)
+        k2, values = evaluate_field(
+            field, state + width / 2 * k1, observed_term, middle
+        )
+        at_middle = slopes_of(values, middle)
+        k3, values = evaluate_field(
+            field, state + width / 2 * k2, observed_term, middle
+        )
+        at_middle = _mean(at_middle, slopes_of(values, middle), 0.5)
+        k4, values = evaluate_field(field, state + width * k3, observed_term, last)
+        state = (state + width / 6 * (k1 + 2 * (k2 + k3) + k4))[0]
+        if not with_log_det:
+            continue
+        start_weight = width
+        if before is not None:
+            start_weight = width + widths[number - 1]
+            at_start = _mean(before, at_start, width / start_weight)
+        divergence = divergence_per_node(
+            field,
+            tuple(map(torch.cat, zip(at_start, at_middle, strict=True))),
+            Gates.join([first, middle]),
+        )
+        log_det = (
+            log_det + start_weight / 6 * divergence[0] + width / 1.5 * divergence[1]
+        )
+        before = slopes_of(values, last)
+    if before is not None:
+        divergence = divergence_per_node(field, before, gates[-1])
+        log_det = log_det + widths[-1] / 6 * divergence[0]
+    return Solution(state, log_det, 4 * num_steps)
 
 
-def stage_gates(field: DenseField, sign: Tensor, num_steps: int) -> Gates:
-    """Gates at s = 0, 1/2N, ..., 1 for rows of each sign, [time, direction, 1, out]."""
-    grid = torch.linspace(
-        0.0, 1.0, 2 * num_steps + 1, dtype=sign.dtype, device=sign.device
-    )
-    return field.gates(_time(grid[:, None, None], sign[:, None]), sign[:, None])
+def _mean(left: Slopes, right: Slopes, share: float | Tensor) -> Slopes:
+    """Slopes of two stages averaged, the right ones by ``share``."""
+    return tuple(torch.lerp(a, b, share) for a, b in zip(left, right, strict=True))
+
+
+def stage_times(num_steps: int) -> Float[Tensor, " time"]:
+    """Ends of the steps and their midpoints, from 0 to 1, [2 num_steps + 1]."""
+    ends = 1.0 - torch.linspace(1.0, 0.0, num_steps + 1, dtype=torch.float64) ** _GRADE
+    times = ends.new_empty(2 * num_steps + 1)
+    times[::2] = ends
+    times[1::2] = (ends[1:] + ends[:-1]) / 2
+    return times
+
+
+def _times_of_signs(sign: Tensor, num_steps: int) -> Float[Tensor, "time direction"]:
+    """`stage_times` along the path of rows of each sign."""
+    times = stage_times(num_steps).to(sign)[:, None]
+    return torch.where(sign > 0, times, times.flip(0))
 
 
 def solve_adaptive(
@@ -175,7 +206,8 @@ def _integrate(
             tuple(drift[:, 0] for drift in gates.drifts),
         )
         change, values = evaluate_field(field, joined[:, :width], term, gates)
-        return torch.cat([change, divergence_per_node(field, values, gates)], -1)
+        divergence = divergence_per_node(field, slopes_of(values, gates), gates)
+        return torch.cat([change, divergence], -1)
 
     start = torch.cat([rows, rows.new_zeros(rows.shape[0], field.num_nodes)], -1)
     ends = rows.new_tensor([0.0, 1.0])

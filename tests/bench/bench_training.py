@@ -11,7 +11,7 @@ Prints the table that `flows/README.md` quotes and writes runs/bench/training.js
 Times are medians of processor time (all threads) with the wall time in brackets; a
 ratio is the median of the ratios within one repeat, so that a busy machine slows both.
 
-- fast: the fused kernel, equal Runge-Kutta steps, exact divergence.
+- fast: the fused kernel, graded Runge-Kutta steps, exact divergence.
 - paper: Dormand-Prince at 1e-5 with the adjoint and Hutchinson's divergence.
 - eager: the same network and steps as fast, in eager torch with dense masked weights.
 - full: the dense network without masks, as many equal steps, Hutchinson's divergence.

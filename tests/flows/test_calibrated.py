@@ -1,6 +1,6 @@
 """Tests that what a trained flow answers is calibrated, on the programs of the demo.
 
-A test draws and scores 100,000 particles. They are solved with equal steps in single
+A test draws and scores 100,000 particles. They are solved with fixed steps in single
 precision, which takes a tenth of the time of the adaptive solve and gives the same
 densities to a hundredth of a nat; that it does is a test here.
 """
@@ -33,7 +33,7 @@ SECONDS = {"gaussian_tree": 10, "state_space": 10, "arithmetic_circuit": 30}
 
 
 class SinglePrecision:
-    """Solves a float64 flow with 24 equal steps in float32."""
+    """Solves a float64 flow with 24 fixed steps in float32."""
 
     is_exact = True
 

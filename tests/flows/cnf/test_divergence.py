@@ -6,7 +6,7 @@ import torch
 from daphne_bridge.document import document_from_json
 from daphne_bridge.graph import Graph
 from daphne_bridge.inversion import invert
-from flows.cnf.divergence import divergence_per_node
+from flows.cnf.divergence import divergence_per_node, slopes_of
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig, evaluate_field
 from flows.model.density import Model
@@ -56,7 +56,7 @@ def check(structure, field, seed):
     term = dense.observed_term(observed)
     gates = dense.gates(times, sign)
     _, values = evaluate_field(dense, states, term, gates)
-    got = divergence_per_node(dense, values, gates)
+    got = divergence_per_node(dense, slopes_of(values, gates), gates)
     node = torch.tensor(structure.state_node)
     for row in range(3):
         gates = dense.gates(times[row], sign[row])

@@ -52,7 +52,7 @@ def _loss_and_gradients(model, structure, engine, dtype):
 
 @pytest.mark.parametrize("case", CASES)
 def test_all_engines_give_the_same_loss_and_gradients(case):
-    """Float64 autograd through equal steps is the oracle of the others.
+    """Float64 autograd through fixed steps is the oracle of the others.
 
     Within a relative 1e-5: the fused kernel in float32, the adjoint in float64 at a
     solver tolerance of 1e-8; at its own 1e-5, within 1e-3.
