@@ -37,7 +37,7 @@ INSTALLED := $(VENV)/.installed
 
 demo:
 	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s \
-	    EVALUATE='--num-data-sets 20 --num-particles 500 --num-draws 5000' \
+	    EVALUATE='--num-draws 5000' \
 	    DIAGNOSE='--num-data-sets 100'
 
 # --- installation -----------------------------------------------------------------

@@ -39,6 +39,7 @@ from daphne_bridge.graph import Graph, Node
 
 from .artifact_checks import AFFINE, FACTORS, check_claims, check_weight_counts
 from .cnf.engine import AdaptiveEngine
+from .cnf.engines import weighing_engine
 from .cnf.flow import ConditionalFlow
 from .cnf.structure import (
     Factor,
@@ -170,7 +171,7 @@ class Artifact:
             for name, tensor in flow.state_dict().items()
         }
         made = cls(manifest, tensors, {}, "<artifact>")
-        golden = _golden_values(made.flow(), tolerance)
+        golden = _golden_values(made._golden_flow(), tolerance)
         return cls(manifest, tensors, golden, "<artifact>")
 
     def save(self, path: Path) -> None:
@@ -332,7 +333,7 @@ class Artifact:
             ArtifactError: If they differ by more than the solver's error.
         """
         where = str(Path(self.source) / GOLDEN)
-        flow = self.flow()
+        flow = self._golden_flow()
         try:
             base = _matrix(self.golden["base"], flow.structure.state_dim)
             observed = _matrix(self.golden["observed"], flow.structure.observed_dim)
@@ -363,6 +364,12 @@ class Artifact:
                 )
             )
 
+    def _golden_flow(self) -> ConditionalFlow:
+        """Return the flow with the solver of the golden values."""
+        flow = self.flow()
+        flow.engine = AdaptiveEngine(self.tolerance)
+        return flow
+
     def _structure(self) -> Structure:
         manifest = self.manifest
         inverse = build_inverse(manifest["inverse"])
@@ -392,7 +399,9 @@ class Artifact:
         config = FieldConfig(**shape)
         weights = str(Path(self.source) / WEIGHTS)
         check_weight_counts(structure, config, tensors, weights)
-        flow = ConditionalFlow(structure, config, engine=AdaptiveEngine(self.tolerance))
+        flow = ConditionalFlow(
+            structure, config, engine=weighing_engine(self.tolerance)
+        )
         expected = {n: tuple(t.shape) for n, t in flow.state_dict().items()}
         got = {n: tuple(t.shape) for n, t in tensors.items()}
         if expected != got:

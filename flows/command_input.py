@@ -30,6 +30,7 @@ from daphne_bridge.document import load_document, load_names
 from daphne_bridge.errors import GraphError
 from daphne_bridge.graph import Graph
 
+from .cnf.engines import prepare_kernel
 from .errors import FlowsError, Problem
 from .folders import read_file
 from .inference.importance import MOST_SEED
@@ -60,6 +61,8 @@ __all__ = [
     "print_table",
     "problem_of",
     "progress_bar",
+    "ready_kernel",
+    "say_compiling",
     "seconds_of",
 ]
 
@@ -252,3 +255,13 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
 def print_table(renderable: Any) -> None:
     """Print a table on standard output."""
     Console(soft_wrap=False).print(renderable, highlight=False)
+
+
+def ready_kernel() -> None:
+    """Have the kernel that solves flows compiled, and say so if it was not."""
+    prepare_kernel(say_compiling)
+
+
+def say_compiling() -> None:
+    """Tell that the kernel is being compiled."""
+    click.echo("compiling the kernel, once on this machine", err=True)

@@ -2,8 +2,9 @@
 
 - J, the symmetric KL, with its two directions: over fresh joint draws, exact
   divergence, adaptive float64 solve.
-- Quality as a proposal: ESS / N over prior-predictive data sets, N draws each, and ESS
-  per second of processor time; beside it the same of the prior, on the same data.
+- Quality as a proposal: ESS / N over prior-predictive data sets, N draws each, solved
+  as weights are (`cnf/checked.py`), and ESS per second of processor time; beside it
+  the same of the prior, on the same data.
 - Calibration: per latent the rank of the truth among draws of q given its data is
   uniform (simulation-based calibration); the draws are the flow's own, unweighted.
 - Marginals: per latent the Kolmogorov-Smirnov statistic between q(z | x) p(x) and
@@ -26,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .cnf.engine import AdaptiveEngine, Engine
+from .cnf.engines import weighing_engine
 from .cnf.flow import ConditionalFlow
 from .cnf.solve import Solution
 from .cnf.vector_field import VectorField
@@ -240,6 +242,7 @@ def evaluate(
     """
     generator = torch.Generator().manual_seed(config.seed)
     engine = _CountingEngine(AdaptiveEngine(tolerance))
+    weighing = weighing_engine(tolerance)
     total = 2 * config.num_draws + config.num_data_sets * config.num_particles
     done = 0
     forward, reverse, truth, drawn = [], [], [], []
@@ -276,7 +279,7 @@ def evaluate(
                     count * config.num_particles, generator=generator
                 ),
             )
-            free, terms = _reverse(model, flow, many, engine)
+            free, terms = _reverse(model, flow, many, weighing)
             latents = model.constrain(free)[0]
             seconds += clock() - begin
             latents = latents.reshape(count, config.num_particles, -1)

@@ -1,4 +1,4 @@
-"""This file picks the engine that a flow is trained with.
+"""This file picks the engines that flows are trained and weighed with.
 
 - ``fused``: the kernel of `fused.py`; float32 on the CPU, needs Numba.
 - ``torch``: the readable reference, on any device and in any precision.
@@ -8,7 +8,8 @@
 - ``auto``: fused where it can be used, else torch.
 
 ``adaptive`` and ``paper`` choose their steps themselves, whatever they are made with.
-Figures that are quoted and weights never come from these: they use `AdaptiveEngine`.
+Figures that are quoted and weights never come from these. J is certified by
+`AdaptiveEngine`; weights use it too, or `CheckedEngine`, which is as exact.
 """
 
 import os
@@ -17,10 +18,18 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
-from .engine import Engine, TorchEngine
+import torch
+
+from .engine import AdaptiveEngine, Engine, TorchEngine
 from .paper_engine import AdjointEngine
 
-__all__ = ["ENGINES", "EngineFactory", "choose_engine"]
+__all__ = [
+    "ENGINES",
+    "EngineFactory",
+    "choose_engine",
+    "prepare_kernel",
+    "weighing_engine",
+]
 
 ENGINES = ("auto", "fused", "torch", "adaptive", "paper")
 
@@ -47,16 +56,44 @@ def choose_engine(
         raise ValueError(
             f"engine: unknown; expected one of {', '.join(ENGINES)}; got {name}"
         )
-    has_numba = find_spec("numba") is not None
-    if name == "fused" and not has_numba:
+    if name == "fused" and not _has_numba():
         raise ValueError("engine: fused needs Numba; expected it installed; got none")
     if name in ("adaptive", "paper"):
         adjoint = AdjointEngine(is_exact=name == "adaptive")
         return lambda _: adjoint
-    if name == "torch" or not has_numba:
+    if name == "torch" or not _has_numba():
         return TorchEngine
+    prepare_kernel(on_compile)
     fused = import_module(".fused", __package__)
-    fused.warm_up(on_compile)
     # Results do not depend on the number of threads.
     threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
     return partial(fused.FusedEngine, num_threads=threads)
+
+
+def weighing_engine(tolerance: float) -> Engine:
+    """Return what solves a float64 flow on the CPU for weights.
+
+    Args:
+        tolerance: Of the adaptive solver, which solves all rows where Numba is missing.
+    """
+    adaptive = AdaptiveEngine(tolerance)
+    if not _has_numba():
+        return adaptive
+    checked = import_module(".checked", __package__)
+    threads = min(_MOST_THREADS, torch.get_num_threads())
+    engine: Engine = checked.CheckedEngine(adaptive, threads)
+    return engine
+
+
+def prepare_kernel(on_compile: Callable[[], None] | None = None) -> None:
+    """Compile the fused kernel if Numba is there and this machine has not done so.
+
+    Args:
+        on_compile: Called before, as it takes a while.
+    """
+    if _has_numba():
+        import_module(".fused", __package__).warm_up(on_compile)
+
+
+def _has_numba() -> bool:
+    return find_spec("numba") is not None

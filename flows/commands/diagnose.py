@@ -21,6 +21,7 @@ from ..command_input import (
     observe_option,
     print_table,
     progress_bar,
+    ready_kernel,
 )
 from ..diagnosis import Diagnosis, DiagnosisConfig, diagnose
 from ..flow_proposal import FlowProposal
@@ -79,6 +80,7 @@ def diagnose_command(
     check_folder_place(output, marker="diagnosis.json")
     given = observations(observe)
     data = model.observation(given.values, places=given.places)
+    ready_kernel()
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None

@@ -20,6 +20,7 @@ from ..command_input import (
     load_model,
     print_table,
     progress_bar,
+    ready_kernel,
 )
 from ..errors import FlowsError
 from ..evaluation import Evaluation, EvaluationConfig, evaluate
@@ -65,6 +66,7 @@ def evaluate_command(
     if output is not None:
         check_file_place(output)
     loaded = Artifact.load(artifact)
+    ready_kernel()
     flow = loaded.flow_for(checked, model.layout)
     config = EvaluationConfig(num_draws, num_data_sets, num_particles, seed)
     result: Evaluation | None = None

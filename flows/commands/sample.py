@@ -31,6 +31,7 @@ from ..command_input import (
     observations,
     print_table,
     progress_bar,
+    ready_kernel,
 )
 from ..errors import FlowsError, Problem
 from ..exchange import (
@@ -208,6 +209,8 @@ def sample(
             in_memory=option == "--draws",
         )
     loaded = Artifact.load(artifact)
+    if kind != "prior":
+        ready_kernel()
     loaded.flow_for(checked, model.layout, weighted=not unweighted)
     plan = _Plan(
         artifact=loaded,

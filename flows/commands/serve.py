@@ -8,7 +8,13 @@ import click
 from daphne_bridge.command_line import guarded
 
 from ..artifact import Artifact
-from ..command_input import COUNT, PATH, load_graph, load_model
+from ..command_input import (
+    COUNT,
+    PATH,
+    load_graph,
+    load_model,
+    ready_kernel,
+)
 from ..errors import FlowsError, Problem
 from ..flow_proposal import FlowProposal
 from ..serving import Server, request_lines
@@ -44,6 +50,7 @@ def serve(artifact: Path, graph: Path, max_particles: int, *, stdio: bool) -> No
         raise FlowsError(Problem("serve", "no way to listen", "--stdio"))
     checked = load_graph(graph)
     model = load_model(checked)
+    ready_kernel()
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
     server = Server(FlowProposal(flow, model), max_particles)
     output = sys.stdout.buffer

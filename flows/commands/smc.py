@@ -21,6 +21,7 @@ from ..command_input import (
     observations,
     print_table,
     progress_bar,
+    ready_kernel,
 )
 from ..errors import FlowsError, Problem
 from ..exchange import (
@@ -161,6 +162,8 @@ def smc(
     given = observations(observe)
     data = model.observation(given.values, places=given.places)
     check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
+    if kind != "prior":
+        ready_kernel()
     flow = Artifact.load(artifact).flow_for(checked, model.layout)
     proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]

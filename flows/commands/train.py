@@ -36,6 +36,7 @@ from ..command_input import (
     load_model,
     problem_of,
     progress_bar,
+    say_compiling,
 )
 from ..errors import FlowsError, Problem
 from ..folders import check_folder_place, own_folder, write_file
@@ -275,9 +276,6 @@ def _target(model: Model, source: str | None, settings: TrainingConfig) -> _Targ
 
 
 def _engine(name: str, device: torch.device) -> EngineFactory:
-    def say() -> None:
-        click.echo("compiling the training kernel, once on this machine", err=True)
-
     if device.type != "cpu":
         if name == "fused":
             raise FlowsError(
@@ -290,7 +288,7 @@ def _engine(name: str, device: torch.device) -> EngineFactory:
             )
         name = "torch" if name == "auto" else name
     try:
-        return choose_engine(name, on_compile=say, processes=local_size())
+        return choose_engine(name, on_compile=say_compiling, processes=local_size())
     except ValueError as error:
         raise FlowsError(problem_of(str(error))) from None
 
