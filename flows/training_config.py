@@ -70,7 +70,7 @@ class TrainingConfig:
         warm_start_seconds: most seconds spent on it.
         warm_start_batch_size: rows per iteration there.
         warm_start_learning_rate: Adam's rate there.
-        num_steps: Runge-Kutta steps of the training solve.
+        num_steps: Runge-Kutta steps of the training solve at first.
         max_num_steps: most steps that training may raise this to.
         bias_tolerance: nats between N and 2N steps, in the bulk of rows, that raise N.
         normalisation_draws: joint draws that fit the normalisation.
@@ -100,7 +100,7 @@ class TrainingConfig:
     warm_start_seconds: float = _number(30.0, 0, 1e8)
     warm_start_batch_size: int = _number(512, 1, 1_000_000)
     warm_start_learning_rate: float = _number(1e-2, 0, 10)
-    num_steps: int = _number(8, 1, 1000)
+    num_steps: int = _number(4, 1, 1000)
     max_num_steps: int = _number(30, 1, 1000)
     bias_tolerance: float = _number(1e-2, 0, 1e3)
     normalisation_draws: int = _number(40_000, 2, 10_000_000)
