@@ -21,6 +21,9 @@ from .vector_field import VectorField
 
 __all__ = ["AdaptiveEngine", "Engine", "TorchEngine"]
 
+_MOST_OUTPUTS = 2**22
+"""Outputs of all layers and rows of an adaptive solve, which bound its memory."""
+
 
 class Engine(Protocol):
     """Solves the flow for rows that run either way."""
@@ -90,7 +93,8 @@ class AdaptiveEngine:
 
     Args:
         tolerance: relative and absolute.
-        rows: rows solved together at most; rows share their steps.
+        rows: rows solved together at most, fewer of a large network; rows share their
+            steps.
     """
 
     tolerance: float = 1e-6
@@ -116,14 +120,15 @@ class AdaptiveEngine:
                 "adaptive engine: precision; expected a float64 flow and rows "
                 f"(use .double()); got {field.bias.dtype} and {start.dtype}"
             )
+        count = max(1, min(self.rows, _MOST_OUTPUTS // sum(field.widths)))
         with torch.no_grad():
             dense = field.dense()
             term = dense.observed_term(observed)
             parts = [
                 solve_adaptive(dense, rows, terms, sign, tolerance=self.tolerance)
                 for rows, terms in zip(
-                    torch.split(start, self.rows, 1),
-                    torch.split(term, self.rows, 1),
+                    torch.split(start, count, 1),
+                    torch.split(term, count, 1),
                     strict=True,
                 )
             ]

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from flows.cnf import engine
+from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.solve import solve_adaptive, solve_fixed_step
 
 from .random_structures import CASES, case
@@ -89,6 +91,24 @@ def test_error_of_fixed_steps_falls_with_the_fourth_power_of_their_number():
         )
     for coarse, fine in zip(*errors, strict=True):
         assert 10 < float(coarse / fine) < 26
+
+
+def test_a_large_network_is_solved_few_rows_at_a_time(monkeypatch):
+    structure, field = case("scalars", 4)
+    start, observed = _rows(structure, 7, 8)
+    whole = AdaptiveEngine(1e-9).solve(field, start, observed, SIGNS)
+    counts = []
+
+    def solve(dense, rows, *others, **options):
+        counts.append(rows.shape[1])
+        return solve_adaptive(dense, rows, *others, **options)
+
+    monkeypatch.setattr(engine, "solve_adaptive", solve)
+    monkeypatch.setattr(engine, "_MOST_OUTPUTS", 3 * sum(field.widths) + 1)
+    parts = AdaptiveEngine(1e-9).solve(field, start, observed, SIGNS)
+    assert counts == [3, 3, 1]
+    torch.testing.assert_close(parts.state, whole.state, atol=1e-7, rtol=0)
+    torch.testing.assert_close(parts.log_det, whole.log_det, atol=1e-7, rtol=0)
 
 
 def test_the_two_directions_undo_each_other():
