@@ -29,12 +29,12 @@ def folder(tmp_path):
 
 
 def refused(folder, most_seconds=3.0):
-    """Return the sentence that refuses an artifact, cheap in time and memory."""
+    """Return the sentence that refuses an artifact, with little time and memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ArtifactError) as caught:
         Artifact.load(folder)
-    assert time.monotonic() - start < most_seconds
+    assert time.process_time() - start < most_seconds
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 200 * 1024  # kilobytes
     said = str(caught.value)

@@ -14,9 +14,9 @@ from .fuzz import check, mutants
 
 def test_mutants_end_in_a_document_or_an_error_with_a_place():
     for mutant in islice(mutants(1000), 250):
-        start = time.monotonic()
+        start = time.process_time()
         check(mutant)
-        assert time.monotonic() - start < 20, f"seed {mutant.seed}"
+        assert time.process_time() - start < 20, f"seed {mutant.seed}"
 
 
 MANY = 20_000
@@ -82,7 +82,7 @@ def test_what_does_not_end_or_fit_is_refused(what):
 def test_a_chain_of_sums_is_shared_until_it_is_written():
     chain = " ".join(f"x{i + 1} (+ x{i} x{i})" for i in range(16))
     program = f"(let [x0 (sample (normal 0 1)) {chain}] (sample (normal x16 1)))"
-    start = time.monotonic()
+    start = time.process_time()
     document = compile_program(program, "chain.daphne").document
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     assert json.dumps(document).count("sample0") > 2**16
