@@ -5,8 +5,8 @@ log|det dz/du|. Nuisances y stay as they are. Relative to N(0, I) on the nuisanc
 
     log_prob = log q(u, y | x) - log|det dz/du| - log N(y; 0, I),
 
-so that log p(z, x) - log_prob is the log weight of (z, y). Everything is float64, with
-the solver that the artifact declares.
+so that log p(z, x) - log_prob is the log weight of (z, y). Everything is float64, and
+solved as exactly as the artifact declares (`cnf/checked.py`).
 
 The flow pushes forward a base e ~ N(0, I): `from_base` is that map with the density
 at its end, which lets annealed SMC move particles in the base.

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .engine import AdaptiveEngine
-from .fused import FusedEngine
+from .engine import AdaptiveEngine, check_double
+from .fused import FusedEngine, is_usable
 from .solve import Solution
 from .vector_field import VectorField
 
@@ -55,7 +55,14 @@ class CheckedEngine:
         *,
         with_log_det: bool = True,
     ) -> Solution:
-        """Ends and per-node log-determinants, without gradients."""
+        """Ends and per-node log-determinants, without gradients.
+
+        Raises:
+            ValueError: if the field or the rows are not float64.
+        """
+        check_double(field, start)
+        if not is_usable():
+            return self.adaptive.solve(field, start, observed, sign)
         parts = [
             self._solve_direction(
                 field,

@@ -19,7 +19,7 @@ from torch import Tensor
 from .solve import Solution, solve_adaptive, solve_fixed_step
 from .vector_field import VectorField
 
-__all__ = ["AdaptiveEngine", "Engine", "TorchEngine"]
+__all__ = ["AdaptiveEngine", "Engine", "TorchEngine", "check_double"]
 
 _MOST_OUTPUTS = 2**22
 """Outputs of all layers and rows of an adaptive solve, which bound its memory."""
@@ -115,11 +115,7 @@ class AdaptiveEngine:
         Raises:
             ValueError: if the field or the rows are not float64.
         """
-        if start.dtype != torch.float64 or field.bias.dtype != torch.float64:
-            raise ValueError(
-                "adaptive engine: precision; expected a float64 flow and rows "
-                f"(use .double()); got {field.bias.dtype} and {start.dtype}"
-            )
+        check_double(field, start)
         count = max(1, min(self.rows, _MOST_OUTPUTS // sum(field.widths)))
         with torch.no_grad():
             dense = field.dense()
@@ -141,3 +137,16 @@ class AdaptiveEngine:
     def with_steps(self, factor: int) -> "AdaptiveEngine":
         """The engine with a tolerance smaller by ``factor`` to the fifth power."""
         return AdaptiveEngine(self.tolerance / factor**5, self.rows)
+
+
+def check_double(field: VectorField, start: Tensor) -> None:
+    """Refuse a field or rows in another precision.
+
+    Raises:
+        ValueError: if one of them is not float64.
+    """
+    if start.dtype != torch.float64 or field.bias.dtype != torch.float64:
+        raise ValueError(
+            "adaptive engine: precision; expected a float64 flow and rows "
+            f"(use .double()); got {field.bias.dtype} and {start.dtype}"
+        )

@@ -34,6 +34,7 @@ __all__ = [
 ENGINES = ("auto", "fused", "torch", "adaptive", "paper")
 
 _MOST_THREADS = 4
+_LEAST_CHECKED = 1e-6
 
 EngineFactory = Callable[[int], Engine]
 """Makes an engine of a number of steps."""
@@ -63,8 +64,8 @@ def choose_engine(
         return lambda _: adjoint
     if name == "torch" or not _has_numba():
         return TorchEngine
-    prepare_kernel(on_compile)
     fused = import_module(".fused", __package__)
+    fused.warm_up(on_compile)
     # Results do not depend on the number of threads.
     threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
     return partial(fused.FusedEngine, num_threads=threads)
@@ -74,10 +75,11 @@ def weighing_engine(tolerance: float) -> Engine:
     """Return what solves a float64 flow on the CPU for weights.
 
     Args:
-        tolerance: Of the adaptive solver, which solves all rows where Numba is missing.
+        tolerance: Of the adaptive solver, which solves all rows where Numba is missing
+            or the tolerance is smaller than fixed steps in single precision can keep.
     """
     adaptive = AdaptiveEngine(tolerance)
-    if not _has_numba():
+    if tolerance < _LEAST_CHECKED or not _has_numba():
         return adaptive
     checked = import_module(".checked", __package__)
     threads = min(_MOST_THREADS, torch.get_num_threads())
@@ -92,8 +94,18 @@ def prepare_kernel(on_compile: Callable[[], None] | None = None) -> None:
         on_compile: Called before, as it takes a while.
     """
     if _has_numba():
-        import_module(".fused", __package__).warm_up(on_compile)
+        fused = import_module(".fused", __package__)
+        if not fused.is_compiled() and on_compile is not None:
+            on_compile()
+        fused.is_usable()
 
 
 def _has_numba() -> bool:
-    return find_spec("numba") is not None
+    """Whether Numba is there and can be imported."""
+    if find_spec("numba") is None:
+        return False
+    try:
+        import_module("numba")
+    except Exception:  # it refuses a NumPy, or has lost its LLVM
+        return False
+    return True

@@ -16,9 +16,11 @@ References:
     Weilbach et al., AISTATS 2020, section 3.
 """
 
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -28,7 +30,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .fused_compile import is_compiled, kernels, mark_compiled
+from .fused_compile import compile_afresh, is_compiled, kernels, mark_compiled
 from .fused_lanes import Pack, aligned, from_lanes, make_packs, to_lanes
 from .fused_plan import MAX_GROUPS, Floats, Plan, make_plan
 from .fused_tables import Gradients, Tables, Workspace
@@ -42,6 +44,7 @@ __all__ = [
     "FusedEngine",
     "Plan",
     "is_compiled",
+    "is_usable",
     "make_plan",
     "plan_of",
     "solve_fused",
@@ -245,6 +248,36 @@ def warm_up(on_compile: Callable[[], None] | None = None) -> None:
     was_compiled = is_compiled()
     if not was_compiled and on_compile is not None:
         on_compile()
+    try:
+        _solve_one()
+    except Exception:  # a damaged or a full cache shows itself in many ways
+        compile_afresh()
+        _solve_one()
+        return
+    if not was_compiled:
+        mark_compiled()
+
+
+@cache
+def is_usable() -> bool:
+    """Whether the kernel runs on this machine; warns if it does not."""
+    try:
+        warm_up()
+    except Exception as error:  # Numba may be broken in many ways
+        warnings.warn(
+            f"the fused kernel cannot be used here ({type(error).__name__}: "
+            f"{str(error)[:200]}); flows are solved by adaptive steps, which takes "
+            "longer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+@torch.enable_grad()
+def _solve_one() -> None:
+    """Run all of the kernel once."""
     plan = make_plan(
         Structure((StateBlock("a", (0,), 0, (), (0,)),), 1), [1], 2, residual=False
     )
@@ -254,8 +287,6 @@ def warm_up(on_compile: Callable[[], None] | None = None) -> None:
     start = torch.zeros(1, 1, requires_grad=True)
     end, log_det = solve_fused(plan, parameters, start, torch.zeros(1, 1), one, 1)
     (end.sum() + log_det.sum()).backward()  # type: ignore[no-untyped-call]
-    if not was_compiled:
-        mark_compiled()
 
 
 @dataclass(frozen=True, slots=True)

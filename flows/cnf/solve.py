@@ -154,14 +154,14 @@ def solve_adaptive(
     """
     directions, batch, width = start.shape
     rows = start.reshape(-1, width)
-    term = observed_term.reshape(rows.shape[0], -1)
+    term = observed_term.reshape(rows.shape[0], observed_term.shape[-1])
     signs = sign[:, None].expand(directions, batch).reshape(-1, 1)
     with torch.no_grad():
         ends, evaluations = _solve_rows(field, rows, term, signs, tolerance)
     state, log_det = torch.split(ends, [width, field.num_nodes], -1)
     return Solution(
         state.reshape(start.shape),
-        log_det.reshape(directions, batch, -1),
+        log_det.reshape(directions, batch, field.num_nodes),
         evaluations,
     )
 

@@ -80,8 +80,9 @@ def diagnose_command(
     check_folder_place(output, marker="diagnosis.json")
     given = observations(observe)
     data = model.observation(given.values, places=given.places)
+    loaded = Artifact.load(artifact)
     ready_kernel()
-    flow = Artifact.load(artifact).flow_for(checked, model.layout)
+    flow = loaded.flow_for(checked, model.layout)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None
     with progress_bar(quiet=as_json) as progress:

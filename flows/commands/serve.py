@@ -50,8 +50,9 @@ def serve(artifact: Path, graph: Path, max_particles: int, *, stdio: bool) -> No
         raise FlowsError(Problem("serve", "no way to listen", "--stdio"))
     checked = load_graph(graph)
     model = load_model(checked)
+    loaded = Artifact.load(artifact)
     ready_kernel()
-    flow = Artifact.load(artifact).flow_for(checked, model.layout)
+    flow = loaded.flow_for(checked, model.layout)
     server = Server(FlowProposal(flow, model), max_particles)
     output = sys.stdout.buffer
     for line in request_lines(sys.stdin.buffer):

@@ -162,9 +162,10 @@ def smc(
     given = observations(observe)
     data = model.observation(given.values, places=given.places)
     check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
+    loaded = Artifact.load(artifact)
     if kind != "prior":
         ready_kernel()
-    flow = Artifact.load(artifact).flow_for(checked, model.layout)
+    flow = loaded.flow_for(checked, model.layout)
     proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
     if method == "sequential":

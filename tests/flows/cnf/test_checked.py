@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from flows.cnf import checked
 from flows.cnf.checked import CheckedEngine
 from flows.cnf.engine import AdaptiveEngine
+from flows.cnf.engines import weighing_engine
 
 from .random_structures import CASES, case
 
@@ -95,3 +97,31 @@ def test_no_rows_are_solved():
     got = ENGINE.solve(field, start, observed, SIGNS)
     assert got.state.shape == start.shape
     assert got.log_det.shape == (2, 0, len(structure.blocks))
+
+
+def test_no_rows_are_solved_by_adaptive_steps():
+    structure, field = case("residual", 13)
+    start, observed = rows(structure, 0, 14)
+    got = ENGINE.adaptive.solve(field, start, observed, SIGNS)
+    assert got.state.shape == start.shape
+
+
+def test_single_precision_is_refused():
+    structure, field = case("residual", 15)
+    start, observed = rows(structure, 3, 16)
+    with pytest.raises(ValueError, match="expected a float64 flow"):
+        ENGINE.solve(field.float(), start.float(), observed.float(), SIGNS.float())
+
+
+def test_without_the_kernel_rows_are_solved_by_adaptive_steps(monkeypatch):
+    structure, field = case("residual", 17)
+    start, observed = rows(structure, 3, 18)
+    monkeypatch.setattr(checked, "is_usable", lambda: False)
+    got = ENGINE.solve(field, start, observed, SIGNS)
+    wanted = ENGINE.adaptive.solve(field, start, observed, SIGNS)
+    assert torch.equal(got.state, wanted.state)
+
+
+def test_a_tolerance_that_steps_cannot_keep_is_kept_by_adaptive_steps():
+    assert isinstance(weighing_engine(1e-6), CheckedEngine)
+    assert weighing_engine(1e-9) == AdaptiveEngine(1e-9)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.cnf import fused_compile, fused_tiles
+from flows.cnf import fused, fused_compile, fused_tiles
 from flows.cnf.engine import TorchEngine
 from flows.cnf.fused import (
     FieldParameters,
@@ -444,6 +444,55 @@ def test_warm_up_says_when_it_compiles(monkeypatch):
     assert fused_compile.is_compiled()
     monkeypatch.setattr(fused_tiles, "target", lambda: ("another processor", ""))
     assert not fused_compile.is_compiled()
+
+
+def test_a_cache_that_fails_is_dropped(monkeypatch):
+    """The kernel is compiled anew; if that fails too, it is said not to be usable."""
+    solve, calls = fused._solve_one, []
+
+    def fail_once():
+        calls.append("solve")
+        if len(calls) == 1:
+            raise EOFError("ran out of input")
+        solve()
+
+    monkeypatch.setattr(fused, "_solve_one", fail_once)
+    monkeypatch.setattr(fused, "compile_afresh", lambda: calls.append("afresh"))
+    warm_up()
+    assert calls == ["solve", "afresh", "solve"]
+
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fused, "_solve_one", fail)
+    fused.is_usable.cache_clear()
+    with pytest.warns(RuntimeWarning, match="No space left on device"):
+        assert not fused.is_usable()
+    fused.is_usable.cache_clear()
+
+
+def test_dropping_the_cache_removes_its_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(fused_compile, "cache_folder", lambda: tmp_path / "kernel")
+    monkeypatch.setattr(fused_compile, "_PROCESS", fused_compile._Process())
+    assert fused_compile._can_write(tmp_path / "kernel")
+    fused_compile.mark_compiled()
+    assert fused_compile.is_compiled()
+    fused_compile.compile_afresh()
+    assert not (tmp_path / "kernel").exists()
+    fused_compile.mark_compiled()
+    assert not fused_compile.is_compiled()
+    fused_compile.kernels.cache_clear()
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(fused_compile.Path, "home", no_home)
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    assert fused_compile.cache_folder() is None
+    assert not fused_compile.is_compiled()
+    fused_compile.mark_compiled()
 
 
 def test_tanh_is_accurate():
