@@ -301,9 +301,13 @@ def _structure(
         auxiliary = nuisances(settings.augment, model.layout)
     except ConfigurationError as error:
         raise FlowsError(*(problem_of(text) for text in error.problems)) from None
+    try:
+        structure = build_structure(invert(graph), model.layout, auxiliary)
+    except ValueError as error:  # a latent that has no free column
+        raise FlowsError(problem_of(str(error))) from None
     return prepare_structure(
         model,
-        build_structure(invert(graph), model.layout, auxiliary),
+        structure,
         model.layout,
         {node.name: node.parents for node in graph.nodes},
         num_draws=settings.normalisation_draws,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from daphne_bridge.compiler import compile_program
 from daphne_bridge.document import load_document
 from daphne_bridge.graph import Graph
 from flows.artifact import Artifact
@@ -228,3 +229,13 @@ def test_a_flow_is_trained_on_a_gpu(folder):
     assert "--engine fused" in train(
         folder, "--device", "cuda", "--engine", "fused", caller=bad
     )
+
+
+def test_a_latent_without_a_free_column_is_refused(folder):
+    program = (
+        "(let [p (sample (dirichlet [1.0]))] (observe (normal (get p 0) 1) 0.5) p)"
+    )
+    compiled = compile_program(program, "one.daphne")
+    (folder / "graph.json").write_text(json.dumps(compiled.document))
+    said = train(folder, caller=bad)
+    assert "sample0: no free column; expected a continuous latent" in said
