@@ -92,7 +92,6 @@ class CheckedEngine:
         state = torch.full_like(start, torch.nan)
         log_det = start.new_full((len(start), len(field.structure.blocks)), torch.nan)
         waiting = (start.abs().amax(-1) < _FARTHEST).nonzero().squeeze(-1)
-        is_done = torch.zeros(len(start), dtype=torch.bool)
         before: Solution | None = None
         differences = start.new_full((waiting.numel(),), torch.nan)
         evaluations = 0
@@ -116,13 +115,12 @@ class CheckedEngine:
                 rows = waiting[good]
                 state[rows] = found.state[0, good].to(state)
                 log_det[rows] = found.log_det[0, good].to(log_det)
-                is_done[rows] = True
                 waiting, differences = waiting[~good], differences[~good]
                 found = Solution(
                     found.state[:, ~good], found.log_det[:, ~good], evaluations
                 )
             before = found
-        rest = (~is_done).nonzero().squeeze(-1)
+        rest = state.isnan().any(-1).nonzero().squeeze(-1)
         if rest.numel():
             found = self.adaptive.solve(
                 field, start[rest][None], observed[rest][None], sign

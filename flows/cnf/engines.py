@@ -57,15 +57,18 @@ def choose_engine(
         raise ValueError(
             f"engine: unknown; expected one of {', '.join(ENGINES)}; got {name}"
         )
-    if name == "fused" and not _has_numba():
-        raise ValueError("engine: fused needs Numba; expected it installed; got none")
     if name in ("adaptive", "paper"):
         adjoint = AdjointEngine(is_exact=name == "adaptive")
         return lambda _: adjoint
-    if name == "torch" or not _has_numba():
+    if name == "torch":
+        return TorchEngine
+    if not prepare_kernel(on_compile):
+        if name == "fused":
+            raise ValueError(
+                "engine: fused needs Numba; expected it installed; got none that works"
+            )
         return TorchEngine
     fused = import_module(".fused", __package__)
-    fused.warm_up(on_compile)
     # Results do not depend on the number of threads.
     threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
     return partial(fused.FusedEngine, num_threads=threads)
@@ -87,17 +90,15 @@ def weighing_engine(tolerance: float) -> Engine:
     return engine
 
 
-def prepare_kernel(on_compile: Callable[[], None] | None = None) -> None:
-    """Compile the fused kernel if Numba is there and this machine has not done so.
+def prepare_kernel(on_compile: Callable[[], None] | None = None) -> bool:
+    """Have the fused kernel compiled; return whether it can be used.
 
     Args:
         on_compile: Called before, as it takes a while.
     """
-    if _has_numba():
-        fused = import_module(".fused", __package__)
-        if not fused.is_compiled() and on_compile is not None:
-            on_compile()
-        fused.is_usable()
+    return _has_numba() and bool(
+        import_module(".fused", __package__).is_usable(on_compile)
+    )
 
 
 def _has_numba() -> bool:

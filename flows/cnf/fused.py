@@ -259,15 +259,18 @@ def warm_up(on_compile: Callable[[], None] | None = None) -> None:
 
 
 @cache
-def is_usable() -> bool:
-    """Whether the kernel runs on this machine; warns if it does not."""
+def is_usable(on_compile: Callable[[], None] | None = None) -> bool:
+    """Whether the kernel runs on this machine; warns if it does not.
+
+    Args:
+        on_compile: see `warm_up`.
+    """
     try:
-        warm_up()
+        warm_up(on_compile)
     except Exception as error:  # Numba may be broken in many ways
         warnings.warn(
             f"the fused kernel cannot be used here ({type(error).__name__}: "
-            f"{str(error)[:200]}); flows are solved by adaptive steps, which takes "
-            "longer",
+            f"{str(error)[:200]}); flows are solved without it, which takes longer",
             RuntimeWarning,
             stacklevel=2,
         )

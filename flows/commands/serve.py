@@ -8,13 +8,7 @@ import click
 from daphne_bridge.command_line import guarded
 
 from ..artifact import Artifact
-from ..command_input import (
-    COUNT,
-    PATH,
-    load_graph,
-    load_model,
-    ready_kernel,
-)
+from ..command_input import COUNT, PATH, load_graph, load_model, ready_kernel
 from ..errors import FlowsError, Problem
 from ..flow_proposal import FlowProposal
 from ..serving import Server, request_lines
