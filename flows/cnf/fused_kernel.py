@@ -78,15 +78,15 @@ def solve_pack(
             if stage > 0:
                 value = value + load(work.velocity, at) * reach
             store(tape, x_at + at, value)
-        part = step / np.float32(3.0 if stage == 1 or stage == 2 else 6.0)
+        part = _stage_weight(tab, j, num_steps, sign)
         weight = _place_weight(tab, place, num_steps, sign)
-        is_second = j == 2 * place
+        first, last = _stages(place, num_steps)
         time = place if sign > 0 else 2 * num_steps - place
         _layers(
             net, tab, work, tape, x_at, time, 0, trace, part / weight,
-            int(is_second and j > 0), groups,
+            j - first, groups,
         )  # fmt: skip
-        if trace == 1 and (is_second or place == 2 * num_steps):
+        if trace == 1 and j == last:
             add_traces(net, tab, work, time, weight, log_det, log_det_at, groups)
         for at in range(0, size, LANES):
             value = load(work.velocity, at) * part
@@ -106,17 +106,26 @@ def _step(tab: Tables, number: int, num_steps: int, sign: int) -> np.float32:
 
 
 @compiled
+def _stage_weight(tab: Tables, j: int, num_steps: int, sign: int) -> np.float32:
+    """Runge-Kutta weight of stage j, with the path's sign."""
+    step: np.float32 = _step(tab, j // 4, num_steps, sign)
+    return step / np.float32(3.0 if j % 4 == 1 or j % 4 == 2 else 6.0)
+
+
+@compiled
+def _stages(place: int, num_steps: int) -> tuple[int, int]:
+    """First and last stage of a place."""
+    return max(2 * place - 1, 0), min(2 * place, 4 * num_steps - 1)
+
+
+@compiled
 def _place_weight(tab: Tables, place: int, num_steps: int, sign: int) -> np.float32:
-    """Simpson's weight of a place along the path, with the path's sign."""
-    number = place // 2
-    if place % 2 == 1:
-        return _step(tab, number, num_steps, sign) / np.float32(1.5)
-    width = np.float32(0.0)
-    if number > 0:
-        width += _step(tab, number - 1, num_steps, sign)
-    if number < num_steps:
-        width += _step(tab, number, num_steps, sign)
-    return width / np.float32(6.0)
+    """Weight of a place in the quadrature: that of its stages."""
+    first, last = _stages(place, num_steps)
+    weight = np.float32(0.0)
+    for j in range(first, last + 1):
+        weight += _stage_weight(tab, j, num_steps, sign)
+    return weight
 
 
 @compiled
@@ -265,11 +274,9 @@ def adjoint_pack(
         place = 2 * num_steps - back
         time = place if sign > 0 else 2 * num_steps - place
         weight = _place_weight(tab, place, num_steps, sign)
-        first = max(2 * place - 1, 0)
-        last = min(2 * place, 4 * num_steps - 1)
+        first, last = _stages(place, num_steps)
         for j in range(first, last + 1):
-            step = _step(tab, j // 4, num_steps, sign)
-            part = step / np.float32(6.0 if place % 2 == 0 else 3.0)
+            part = _stage_weight(tab, j, num_steps, sign)
             _layers(
                 net, tab, work, tape, tape_at + j * size, time, j - first, trace,
                 part / weight, j - first, groups,
@@ -283,7 +290,7 @@ def adjoint_pack(
             j = last - turn
             stage = j % 4
             step = _step(tab, j // 4, num_steps, sign)
-            part = step / np.float32(6.0 if place % 2 == 0 else 3.0)
+            part = _stage_weight(tab, j, num_steps, sign)
             # the next stage was entered with state + reach * velocity
             reach = step * np.float32(1.0 if stage == 2 else 0.5)
             for at in range(0, size, LANES):
