@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from . import __version__
-from .checking import CheckReport, check_document
 from .clojure import run_daphne
 from .command_line import Commands, guarded, print_json, warn
 from .compiler import (
@@ -16,8 +15,11 @@ from .compiler import (
     parse_data,
     show_edn,
 )
-from .deep_json import JsonError, dumps, loads
-from .document import (
+from .errors import DocumentError, GraphError, Problem
+from .files import check_file_place, check_no_input
+from .graph.checking import CheckReport, check_document
+from .graph.deep_json import JsonError, dumps, loads
+from .graph.document import (
     GraphDocument,
     NodeNames,
     dump_document,
@@ -28,13 +30,11 @@ from .document import (
     read_text,
     write_text,
 )
-from .drawing import graph_to_dot, show_graph
-from .errors import DocumentError, GraphError, Problem
-from .files import check_file_place, check_no_input
-from .graph import Graph
-from .inverse_document import dump_inverse, load_inverse
-from .inverse_drawing import inverse_to_dot, inverse_to_svg, show_inverse
-from .inversion import invert
+from .graph.drawing import graph_to_dot, show_graph
+from .graph.graph import Graph
+from .inversion.document import dump_inverse, load_inverse
+from .inversion.drawing import inverse_to_dot, inverse_to_svg, show_inverse
+from .inversion.nami import invert
 
 __all__ = ["main"]
 

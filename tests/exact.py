@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from daphne_bridge.expression import evaluate
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.expression import evaluate
+from daphne_bridge.graph.graph import Graph
 
 __all__ = [
     "Conjugate",

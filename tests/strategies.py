@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from daphne_bridge.compiler.forms import Compound, Form, Literal, Symbol
-from daphne_bridge.primitives import BigInt, Keyword
+from daphne_bridge.language.primitives import BigInt, Keyword
 
 __all__ = ["forms", "programs", "text"]
 

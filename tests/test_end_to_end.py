@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from daphne_bridge.cli import main as bridge
-from daphne_bridge.document import load_document
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.document import load_document
+from daphne_bridge.graph.graph import Graph
 from flows.cli import main as flows
 
 from .exact import joint_gaussian

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..families import DISTRIBUTIONS
-from ..primitives import PRIMITIVES
+from ..language.families import DISTRIBUTIONS
+from ..language.primitives import PRIMITIVES
 from .desugar import describe
 from .distributions import draws_scalar
 from .forms import Compound, Form, Span

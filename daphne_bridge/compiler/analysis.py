@@ -22,7 +22,7 @@ References:
 from collections.abc import Mapping
 from typing import Any
 
-from ..primitives import HashMap, Keyword
+from ..language.primitives import HashMap, Keyword
 from .analyser import Analyser, Handler
 from .binding_forms import foreach, let, loop
 from .definitions import define, nested_definition

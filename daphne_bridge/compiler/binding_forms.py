@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..primitives import HashMap
+from ..language.primitives import HashMap
 from .analyser import Analyser
 from .description import described
 from .desugar import bindings, unroll_limit

@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..deep_json import JsonError, loads
 from ..errors import Problem, ReadError
-from ..primitives import HashMap, Keyword, Value
+from ..graph.deep_json import JsonError, loads
+from ..language.primitives import HashMap, Keyword, Value
 
 __all__ = ["constants", "parse_data"]
 

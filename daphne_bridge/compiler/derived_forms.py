@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..primitives import Seq
+from ..language.primitives import Seq
 from .analyser import Analyser
 from .evaluation import (
     branches,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..primitives import HashMap, Keyword, Seq, format_double
+from ..language.primitives import HashMap, Keyword, Seq, format_double
 from .distributions import is_distribution
 from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm
 

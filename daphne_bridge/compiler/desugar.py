@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 from ..errors import CompileError
-from ..families import DISTRIBUTIONS
-from ..primitives import PRIMITIVES
+from ..language.families import DISTRIBUTIONS
+from ..language.primitives import PRIMITIVES
 from .forms import Compound, Form, Literal, Span, Symbol, head_name, symbols
 from .reader import Source
 from .recursion import Recursive, run

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..families import DISTRIBUTIONS
-from ..primitives import HashMap, PrimitiveError, is_number
+from ..language.families import DISTRIBUTIONS
+from ..language.primitives import HashMap, PrimitiveError, is_number
 from .terms import (
     CallTerm,
     FunctionTerm,

@@ -8,7 +8,7 @@ are keyed `:V :A :P :Y`, with V and the children in A as sets.
 import math
 from typing import Any
 
-from ..primitives import format_double
+from ..language.primitives import format_double
 
 __all__ = ["show_edn"]
 

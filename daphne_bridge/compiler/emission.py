@@ -18,7 +18,7 @@ from fractions import Fraction
 from math import isfinite
 from typing import Any
 
-from ..primitives import HashMap, Keyword, Seq, Value, format_double
+from ..language.primitives import HashMap, Keyword, Seq, Value, format_double
 from .desugar import desugar
 from .forms import Form, Literal, Span, Symbol, head_name
 from .meaning import Analysis, Variable

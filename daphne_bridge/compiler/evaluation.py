@@ -6,8 +6,8 @@ Everything is evaluated once, in the order in which Clojure would do it.
 from math import isfinite
 from typing import Any
 
-from ..families import DISTRIBUTIONS
-from ..primitives import (
+from ..language.families import DISTRIBUTIONS
+from ..language.primitives import (
     HOST_CONSTANTS,
     PRIMITIVES,
     HashMap,

@@ -14,7 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal as Choice
 
-from ..primitives import BigInt, Keyword, Value, format_double
+from ..language.primitives import BigInt, Keyword, Value, format_double
 
 __all__ = [
     "NOWHERE",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ..primitives import (
+from ..language.primitives import (
     HashMap,
     Keyword,
     truthy,

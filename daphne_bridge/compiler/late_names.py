@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..primitives import PRIMITIVES
+from ..language.primitives import PRIMITIVES
 from .analyser import Analyser
 from .forms import Compound, Symbol
 from .symbolic_simplify import NUMERIC

@@ -11,7 +11,7 @@ needs only the arguments' values, and those no longer change.
 
 from typing import Any
 
-from ..primitives import PRIMITIVES, PrimitiveError, is_number
+from ..language.primitives import PRIMITIVES, PrimitiveError, is_number
 from .distributions import is_distribution
 from .symbolic_simplify import NUMERIC, symbolic_simplify
 from .terms import (

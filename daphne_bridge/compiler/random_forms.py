@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..primitives import Keyword, PrimitiveError
+from ..language.primitives import Keyword, PrimitiveError
 from .analyser import Analyser
 from .description import described
 from .desugar import describe

@@ -15,7 +15,7 @@ from fractions import Fraction
 from math import isinf
 
 from ..errors import CompileError, Problem, ReadError
-from ..primitives import BigInt, Keyword, Value
+from ..language.primitives import BigInt, Keyword, Value
 from .forms import Compound, Form, Literal, Span, Symbol, show
 
 __all__ = ["Source", "read"]

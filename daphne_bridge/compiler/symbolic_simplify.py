@@ -16,7 +16,7 @@ There is no algebra: `(+ x 0)` stays.
 
 from typing import Any
 
-from ..primitives import PRIMITIVES, HashMap, PrimitiveError, Seq
+from ..language.primitives import PRIMITIVES, HashMap, PrimitiveError, Seq
 from .terms import (
     UNKNOWN,
     CallTerm,

@@ -15,8 +15,8 @@ document. `size` counts what would be written.
 
 from typing import Any, Final
 
-from ..families import DISTRIBUTIONS
-from ..primitives import HashMap, ListSeq, Seq, Value
+from ..language.families import DISTRIBUTIONS
+from ..language.primitives import HashMap, ListSeq, Seq, Value
 from .forms import Compound, Span, Symbol
 
 __all__ = [

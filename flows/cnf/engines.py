@@ -1,6 +1,6 @@
 """This file picks the engines that flows are trained and weighed with.
 
-- ``fused``: the kernel of `fused.py`; float32 on the CPU, needs Numba.
+- ``fused``: the kernel of `fused/`; float32 on the CPU, needs Numba.
 - ``torch``: the readable reference, on any device and in any precision.
 - ``adaptive``: error-controlled steps at 1e-5 with the exact divergence and the adjoint
   method; slow, and free of the bias of fixed steps.
@@ -68,7 +68,7 @@ def choose_engine(
                 "engine: fused needs Numba; expected it installed; got none that works"
             )
         return TorchEngine
-    fused = import_module(".fused", __package__)
+    fused = import_module(".fused.engine", __package__)
     # Results do not depend on the number of threads.
     threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
     return partial(fused.FusedEngine, num_threads=threads)
@@ -97,7 +97,7 @@ def prepare_kernel(on_compile: Callable[[], None] | None = None) -> bool:
         on_compile: Called before, as it takes a while.
     """
     return _has_numba() and bool(
-        import_module(".fused", __package__).is_usable(on_compile)
+        import_module(".fused.engine", __package__).is_usable(on_compile)
     )
 
 

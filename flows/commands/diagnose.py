@@ -8,8 +8,22 @@ import click
 
 from daphne_bridge.command_line import guarded, print_json
 
-from ..artifact import Artifact
-from ..command_input import (
+from ..inference.importance import batch_generator, importance_particles
+from ..measurement.diagnosis import Diagnosis, DiagnosisConfig, diagnose
+from ..measurement.predictive import posterior_predictive
+from ..proposals.flow import FlowProposal
+from ..report.plots import (
+    coverage_plot,
+    ks_plot,
+    predictive_plot,
+    ranks_plot,
+    values_plot,
+    weakness_plot,
+)
+from ..report.tables import diagnosis_table
+from ..storage.artifact import Artifact
+from ..storage.folders import check_folder_place, write_folder
+from .inputs import (
     MOST_HELD,
     PATH,
     SEED,
@@ -23,20 +37,6 @@ from ..command_input import (
     progress_bar,
     ready_kernel,
 )
-from ..diagnosis import Diagnosis, DiagnosisConfig, diagnose
-from ..flow_proposal import FlowProposal
-from ..folders import check_folder_place, write_folder
-from ..inference.importance import batch_generator, importance_particles
-from ..plots import (
-    coverage_plot,
-    ks_plot,
-    predictive_plot,
-    ranks_plot,
-    values_plot,
-    weakness_plot,
-)
-from ..predictive import posterior_predictive
-from ..tables import diagnosis_table
 
 __all__ = ["diagnose_command"]
 

@@ -6,11 +6,15 @@ from pathlib import Path
 import click
 
 from daphne_bridge.command_line import guarded, print_json
-from daphne_bridge.document import names_path
 from daphne_bridge.files import check_no_input
+from daphne_bridge.graph.document import names_path
 
-from ..artifact import Artifact
-from ..command_input import (
+from ..errors import FlowsError
+from ..measurement.evaluation import Evaluation, EvaluationConfig, evaluate
+from ..report.tables import evaluation_table
+from ..storage.artifact import Artifact
+from ..storage.folders import check_file_place, write_file
+from .inputs import (
     MOST_HELD,
     PATH,
     SEED,
@@ -22,10 +26,6 @@ from ..command_input import (
     progress_bar,
     ready_kernel,
 )
-from ..errors import FlowsError
-from ..evaluation import Evaluation, EvaluationConfig, evaluate
-from ..folders import check_file_place, write_file
-from ..tables import evaluation_table
 
 __all__ = ["evaluate_command"]
 

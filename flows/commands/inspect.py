@@ -12,9 +12,9 @@ from rich.text import Text
 
 from daphne_bridge.command_line import guarded, print_json
 
-from ..artifact import Artifact
-from ..command_input import PATH, json_option, print_table
-from ..tables import cells
+from ..report.tables import cells
+from ..storage.artifact import Artifact
+from .inputs import PATH, json_option, print_table
 
 __all__ = ["inspect_command"]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from ..command_input import OPEN_SHARE, PATH, SEED, json_option, observe_option
-from ..flow_proposal import KINDS
+from ..proposals.flow import KINDS
+from .inputs import OPEN_SHARE, PATH, SEED, json_option, observe_option
 
 __all__ = ["OWN_FILES", "SUMMARY", "particle_options"]
 

@@ -7,11 +7,11 @@ import click
 from daphne_bridge.command_line import guarded
 from daphne_bridge.files import check_no_input
 
-from ..command_input import FILE_LIMIT, PATH, check_run, load_graph, load_model
 from ..errors import FlowsError, Problem
-from ..folders import check_file_place, read_file, write_file
-from ..plots import check_plots
-from ..report import RunFolder, report_page, run_files
+from ..report.page import RunFolder, report_page, run_files
+from ..report.plots import check_plots
+from ..storage.folders import check_file_place, read_file, write_file
+from .inputs import FILE_LIMIT, PATH, check_run, load_graph, load_model
 
 __all__ = ["report"]
 

@@ -12,38 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
-from daphne_bridge.document import (
+from daphne_bridge.graph.document import (
     NodeNames,
     format_document,
     load_document,
     parse_document,
 )
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.graph import Graph
 
-from ..artifact import Artifact
-from ..command_input import (
-    COUNT,
-    PATH,
-    Real,
-    Whole,
-    load_graph,
-    load_model,
-    observations,
-    print_table,
-    progress_bar,
-    ready_kernel,
-)
 from ..errors import FlowsError, Problem
-from ..exchange import (
-    FORMATS,
-    check_formats,
-    posterior_json,
-    predictive_cautions,
-    save_posterior,
-    save_summary,
-)
-from ..flow_proposal import proposal_of
-from ..folders import check_folder_place, new_folder
 from ..inference.cluster import check_cluster, cluster_importance_sample
 from ..inference.diagnostics import Caution, summarize
 from ..inference.importance import (
@@ -57,8 +34,31 @@ from ..inference.particle_store import ParticleStore, check_room
 from ..inference.particles import Particles, latent_columns
 from ..inference.resampling import resampled_draws
 from ..model.density import Model
-from ..observations_file import load_observations
-from ..tables import posterior_table
+from ..proposals.flow import proposal_of
+from ..report.tables import posterior_table
+from ..storage.artifact import Artifact
+from ..storage.export import (
+    FORMATS,
+    check_formats,
+    posterior_json,
+    predictive_cautions,
+    save_posterior,
+    save_summary,
+)
+from ..storage.folders import check_folder_place, new_folder
+from ..storage.observations import load_observations
+from .inputs import (
+    COUNT,
+    PATH,
+    Real,
+    Whole,
+    load_graph,
+    load_model,
+    observations,
+    print_table,
+    progress_bar,
+    ready_kernel,
+)
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
 __all__ = ["sample"]

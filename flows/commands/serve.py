@@ -7,11 +7,11 @@ import click
 
 from daphne_bridge.command_line import guarded
 
-from ..artifact import Artifact
-from ..command_input import COUNT, PATH, load_graph, load_model, ready_kernel
 from ..errors import FlowsError, Problem
-from ..flow_proposal import FlowProposal
-from ..serving import Server, request_lines
+from ..proposals.flow import FlowProposal
+from ..storage.artifact import Artifact
+from .inputs import COUNT, PATH, load_graph, load_model, ready_kernel
+from .json_lines import Server, request_lines
 
 __all__ = ["serve"]
 

@@ -10,8 +10,33 @@ from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
 
-from ..artifact import Artifact
-from ..command_input import (
+from ..errors import FlowsError, Problem
+from ..inference.proposal import PriorProposal, Proposal
+from ..inference.resampling import SCHEMES
+from ..inference.smc.annealing import AnnealingReport, annealed_smc, move_cautions
+from ..inference.smc.coordinates import BaseSpace, FreeSpace, Space
+from ..inference.smc.moves import Hamiltonian, RandomWalk
+from ..inference.smc.observes import (
+    ObserveSequence,
+    Sequence,
+    SmcReport,
+    sequential_smc,
+)
+from ..inference.smc.result import SmcResult, merge_runs, run_seed, summarize_smc
+from ..model.density import Model
+from ..proposals.flow import FlowProposal, proposal_of
+from ..proposals.flow_sequence import FlowSequence
+from ..proposals.prior_sequence import PriorSequence
+from ..report.tables import posterior_table
+from ..storage.artifact import Artifact
+from ..storage.export import (
+    posterior_json,
+    predictive_cautions,
+    save_posterior,
+    save_summary,
+)
+from ..storage.folders import check_folder_place, new_folder
+from .inputs import (
     MOST_HELD,
     OPEN_SHARE,
     Real,
@@ -23,26 +48,6 @@ from ..command_input import (
     progress_bar,
     ready_kernel,
 )
-from ..errors import FlowsError, Problem
-from ..exchange import (
-    posterior_json,
-    predictive_cautions,
-    save_posterior,
-    save_summary,
-)
-from ..flow_proposal import FlowProposal, proposal_of
-from ..flow_sequence import FlowSequence
-from ..folders import check_folder_place, new_folder
-from ..inference.annealing import AnnealingReport, annealed_smc, move_cautions
-from ..inference.moves import Hamiltonian, RandomWalk
-from ..inference.proposal import PriorProposal, Proposal
-from ..inference.resampling import SCHEMES
-from ..inference.smc import ObserveSequence, Sequence, SmcReport, sequential_smc
-from ..inference.smc_result import SmcResult, merge_runs, run_seed, summarize_smc
-from ..inference.spaces import BaseSpace, FreeSpace, Space
-from ..model.density import Model
-from ..prior_sequence import PriorSequence
-from ..tables import posterior_table
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
 __all__ = ["smc"]

@@ -12,15 +12,15 @@ from rich.errors import ConsoleError
 
 from daphne_bridge.command_line import guarded
 
-from ..command_input import (
+from ..errors import FlowsError, Problem
+from ..report.tables import evaluation_table, posterior_table
+from ..storage.folders import read_file
+from .inputs import (
     FILE_LIMIT,
     PATH,
     check_run,
     print_table,
 )
-from ..errors import FlowsError, Problem
-from ..folders import read_file
-from ..tables import evaluation_table, posterior_table
 
 __all__ = ["summary"]
 

@@ -18,16 +18,35 @@ from rich.progress import Progress, TaskID
 
 from daphne_bridge.command_line import guarded, print_json
 from daphne_bridge.files import cannot_write
-from daphne_bridge.graph import Graph
-from daphne_bridge.inversion import invert
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.nami import invert
 
-from ..artifact import MANIFEST, Artifact
-from ..board import board_for, check_board
-from ..checkpoint import RunKey, load_checkpoint, save_checkpoint, training_folder
 from ..cnf.engines import ENGINES, EngineFactory, choose_engine
 from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.structure import Structure, build_structure
-from ..command_input import (
+from ..errors import FlowsError, Problem
+from ..model.data_backed import DataBackedModel
+from ..model.density import Model
+from ..storage.artifact import MANIFEST, Artifact
+from ..storage.checkpoint import (
+    RunKey,
+    load_checkpoint,
+    save_checkpoint,
+    training_folder,
+)
+from ..storage.folders import check_folder_place, own_folder, write_file
+from ..storage.latent_rows import DIGITS, latent_arrays, split_rows
+from ..training.config import (
+    MOST_NUISANCES,
+    OBJECTIVES,
+    ConfigurationError,
+    TrainingConfig,
+    nuisances,
+)
+from ..training.loop import Fit, Report, TrainingState, fit, prepare_structure
+from ..training.processes import Ranks, joined_ranks, local_rank, local_size
+from ..training.tensorboard_log import board_for, check_board
+from .inputs import (
     PATH,
     SEED,
     json_option,
@@ -37,20 +56,6 @@ from ..command_input import (
     problem_of,
     progress_bar,
     say_compiling,
-)
-from ..errors import FlowsError, Problem
-from ..folders import check_folder_place, own_folder, write_file
-from ..model.data_backed import DataBackedModel
-from ..model.density import Model
-from ..patches import DIGITS, latent_arrays, split_rows
-from ..ranks import Ranks, joined_ranks, local_rank, local_size
-from ..training import Fit, Report, TrainingState, fit, prepare_structure
-from ..training_config import (
-    MOST_NUISANCES,
-    OBJECTIVES,
-    ConfigurationError,
-    TrainingConfig,
-    nuisances,
 )
 
 __all__ = ["train"]

@@ -20,18 +20,18 @@ from matplotlib.figure import Figure
 
 from daphne_bridge.command_line import Command, guarded
 from daphne_bridge.compiler import compile_program
-from daphne_bridge.document import NodeNames, document_from_json
-from daphne_bridge.elimination_plans import PUBLISHED
-from daphne_bridge.graph import Graph
-from daphne_bridge.inversion import invert
+from daphne_bridge.graph.document import NodeNames, document_from_json
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.elimination_plans import PUBLISHED
+from daphne_bridge.inversion.nami import invert
 
 from ..cnf.engines import EngineFactory, choose_engine
 from ..cnf.structure import Structure, build_structure
-from ..folders import read_file, write_file
 from ..model.data_backed import DataBackedModel
 from ..model.density import Model
-from ..patches import DIGITS, latent_arrays, split_rows, vary
-from ..training_config import nuisances
+from ..storage.folders import read_file, write_file
+from ..storage.latent_rows import DIGITS, latent_arrays, split_rows, vary
+from ..training.config import nuisances
 from .claims import claims_table
 from .comparison import compare_objectives, compare_structures
 from .deconvolution import deconvolve, inverse_adjacency

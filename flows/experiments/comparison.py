@@ -29,7 +29,8 @@ from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.paper_engine import AdjointEngine, ExactTraceEngine
 from ..cnf.structure import Structure
 from ..cnf.vector_field import FieldConfig
-from ..losses import (
+from ..model.density import Model
+from ..training.losses import (
     SymmetricEstimate,
     draw_batch,
     estimate_symmetric,
@@ -38,7 +39,6 @@ from ..losses import (
     symmetric,
     symmetric_parts,
 )
-from ..model.density import Model
 from .published_training import (
     Loss,
     PublishedConfig,

@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from daphne_bridge.elimination_plans import PUBLISHED
-from daphne_bridge.graph import Graph
-from daphne_bridge.inversion import invert
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.elimination_plans import PUBLISHED
+from daphne_bridge.inversion.nami import invert
 
 from ..cnf.engine import AdaptiveEngine, Engine
 from ..cnf.engines import EngineFactory
@@ -31,8 +31,8 @@ from ..cnf.structure import build_structure
 from ..errors import FlowsError, Problem
 from ..model.data_backed import DataBackedModel
 from ..model.density import Draws
-from ..training import fit, prepare_structure
-from ..training_config import TrainingConfig, nuisances
+from ..training.config import TrainingConfig, nuisances
+from ..training.loop import fit, prepare_structure
 
 __all__ = ["convolve", "deconvolve", "inverse_adjacency"]
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from ..certification import certify
 from ..cnf.engine import AdaptiveEngine
 from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.structure import Structure
 from ..inference.calibration import ks_statistic
-from ..losses import draw_batch
 from ..model.density import Model
-from ..training import fit
-from ..training_config import TrainingConfig
+from ..training.certification import certify
+from ..training.config import TrainingConfig
+from ..training.loop import fit
+from ..training.losses import draw_batch
 
 __all__ = ["compare_marginals"]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ..training_config import TrainingConfig
+from ..training.config import TrainingConfig
 from .comparison import ComparisonConfig
 
 __all__ = ["PLANS", "FigurePlan"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cnf.flow import ConditionalFlow
-from ..losses import TargetModel
+from ..training.losses import TargetModel
 
 __all__ = [
     "Loss",

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..errors import InferenceError, Problem
-from ..extras import require
+from ..optional import require
 from .importance import BATCH_SIZE, ImportanceReport
 from .parallel import BatchQueue, DrawnBatch, Sampler, draw
 from .particles import VariableLayout

@@ -27,9 +27,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from daphne_bridge.errors import GraphError, Problem
-from daphne_bridge.expression import show
-from daphne_bridge.families import FAMILIES
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.expression import show
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.language.families import FAMILIES
 
 from ..errors import ModelError
 from .dag import Dag

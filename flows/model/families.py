@@ -25,8 +25,8 @@ from types import MappingProxyType
 import torch
 from torch import Generator, Tensor
 
-from daphne_bridge.families import FAMILIES as NAMES
-from daphne_bridge.families import Family
+from daphne_bridge.language.families import FAMILIES as NAMES
+from daphne_bridge.language.families import Family
 
 __all__ = ["DENSITIES", "Density", "Parameter", "Shape", "event_shape"]
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from daphne_bridge.errors import Problem
-from daphne_bridge.expression import (
+from daphne_bridge.graph.expression import (
     Call,
     Constant,
     Expression,
     Reference,
     show,
 )
-from daphne_bridge.families import FAMILIES
-from daphne_bridge.graph import Graph, Node
-from daphne_bridge.primitives import HashMap, equal
+from daphne_bridge.graph.graph import Graph, Node
+from daphne_bridge.language.families import FAMILIES
+from daphne_bridge.language.primitives import HashMap, equal
 
 from ..errors import ModelError
 from .dag import Dag

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from daphne_bridge.expression import show_value
-from daphne_bridge.primitives import equal
+from daphne_bridge.graph.expression import show_value
+from daphne_bridge.language.primitives import equal
 
 from .dag import Dag
 from .lowering import Branch, Lowered

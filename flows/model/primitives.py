@@ -17,7 +17,13 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from daphne_bridge.primitives import PRIMITIVES, HashMap, PrimitiveError, Seq, equal
+from daphne_bridge.language.primitives import (
+    PRIMITIVES,
+    HashMap,
+    PrimitiveError,
+    Seq,
+    equal,
+)
 
 from .dag import Dag
 from .values import (

@@ -20,7 +20,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal
 
-from daphne_bridge.primitives import HashMap, Seq
+from daphne_bridge.language.primitives import HashMap, Seq
 
 from .dag import Dag
 

@@ -20,8 +20,8 @@ from random import Random
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from daphne_bridge.document import document_from_json
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
 from flows.model.density import Model
 
 from ..flows.model.naive import naive_log_joint

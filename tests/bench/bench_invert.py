@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from daphne_bridge.elimination_plans import PUBLISHED, Plan  # noqa: E402
-from daphne_bridge.inverse_document import format_inverse  # noqa: E402
-from daphne_bridge.inversion import invert_dag  # noqa: E402
+from daphne_bridge.inversion.document import format_inverse  # noqa: E402
+from daphne_bridge.inversion.elimination_plans import PUBLISHED, Plan  # noqa: E402
+from daphne_bridge.inversion.nami import invert_dag  # noqa: E402
 from tests.daphne_bridge.dags import (  # noqa: E402
     Example,
     binary_tree,

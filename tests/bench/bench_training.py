@@ -36,21 +36,21 @@ import torch
 from torch import Tensor
 
 from daphne_bridge.compiler import compile_program
-from daphne_bridge.document import document_from_json
-from daphne_bridge.graph import Graph
-from daphne_bridge.inversion import invert
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.baselines import build_baseline
 from flows.cnf.engine import AdaptiveEngine, Engine, TorchEngine
 from flows.cnf.flow import ConditionalFlow, build_flow
-from flows.cnf.fused import FusedEngine, warm_up
+from flows.cnf.fused.engine import FusedEngine, warm_up
 from flows.cnf.paper_engine import AdjointEngine
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.published_training import scales_from_model
-from flows.losses import Batch, draw_batch, estimate, symmetric, symmetric_path
 from flows.model.density import Model
-from flows.training import fit
-from flows.training_config import TrainingConfig
+from flows.training.config import TrainingConfig
+from flows.training.loop import fit
+from flows.training.losses import Batch, draw_batch, estimate, symmetric, symmetric_path
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIQUES = FieldConfig(hidden=0)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from daphne_bridge.document import GraphDocument, document_from_json
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.document import GraphDocument, document_from_json
+from daphne_bridge.graph.graph import Graph
 
 
 def make_document(

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from daphne_bridge.cli import main
-from daphne_bridge.inverse_document import load_inverse
+from daphne_bridge.inversion.document import load_inverse
 
 PROGRAM = """
 (defn double [x] (* 2 x))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from daphne_bridge.document import document_from_json
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
 
 
 @pytest.fixture(autouse=True, scope="session")

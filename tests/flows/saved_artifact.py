@@ -5,15 +5,15 @@ import json
 
 import torch
 
-from daphne_bridge.document import document_from_json
-from daphne_bridge.graph import Graph
-from daphne_bridge.inversion import invert
-from flows.artifact import Artifact
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.factors import find_factors
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.model.density import Model
+from flows.storage.artifact import Artifact
 
 from .conftest import pair_document
 

@@ -13,15 +13,15 @@ import torch
 from click.testing import CliRunner
 
 from daphne_bridge.cli import main as bridge
-from flows.artifact import Artifact
 from flows.cli import main as flows
 from flows.cnf.engine import AdaptiveEngine
-from flows.cnf.fused import FusedEngine
+from flows.cnf.fused.engine import FusedEngine
 from flows.cnf.solve import Solution
-from flows.command_input import load_graph, load_model
-from flows.diagnosis import DiagnosisConfig, diagnose
+from flows.commands.inputs import load_graph, load_model
+from flows.measurement.diagnosis import DiagnosisConfig, diagnose
+from flows.storage.artifact import Artifact
 
-from .test_evaluation import exact_flow
+from .measurement.test_evaluation import exact_flow
 
 PROGRAMS = Path(__file__).parents[2] / "clj-programs"
 LINEAR = ("gaussian_tree", "state_space")

@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from daphne_bridge.cli import main as bridge
-from flows.artifact import Artifact
 from flows.cli import main as flows
-from flows.command_input import load_graph
-from flows.flow_proposal import FlowProposal
+from flows.commands.inputs import load_graph
+from flows.commands.json_lines import Server
 from flows.inference.particle_file import load_particles
 from flows.model.density import Model
-from flows.serving import Server
+from flows.proposals.flow import FlowProposal
+from flows.storage.artifact import Artifact
 
 from .conftest import pair_document
 

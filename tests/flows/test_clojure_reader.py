@@ -15,22 +15,22 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal, norm
 
-from daphne_bridge.document import document_from_json
-from daphne_bridge.graph import Graph
-from daphne_bridge.inversion import invert
-from flows.artifact import Artifact
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
-from flows.flow_proposal import FlowProposal
 from flows.model.density import Model
-from flows.training import prepare_structure
+from flows.proposals.flow import FlowProposal
+from flows.storage.artifact import Artifact
+from flows.training.loop import prepare_structure
 
 from .conftest import pair_document
 from .model.programs import graph_of
 from .saved_artifact import rewrite
-from .test_artifact_checks import CLAIMS, same
+from .storage.test_artifact_checks import CLAIMS, same
 
 CLJ = Path(__file__).parents[2] / "clj-programs"
 JARS = [

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from daphne_bridge.compiler import compile_program
-from daphne_bridge.document import document_from_json
-from daphne_bridge.graph import Graph
-from daphne_bridge.inversion import invert
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
-from flows.losses import (
+from flows.model.density import Model
+from flows.training.losses import (
     Batch,
     flow_matching,
     forward_kl,
@@ -26,7 +27,6 @@ from flows.losses import (
     symmetric,
     symmetric_path,
 )
-from flows.model.density import Model
 
 PROGRAMS = Path(__file__).parents[2] / "clj-programs"
 

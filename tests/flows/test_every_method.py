@@ -14,24 +14,24 @@ import pytest
 import torch
 
 from daphne_bridge.compiler import compile_program
-from daphne_bridge.document import document_from_json
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
 from flows.cnf.engine import AdaptiveEngine
-from flows.flow_proposal import FlowProposal, proposal_of
-from flows.flow_sequence import FlowSequence
-from flows.inference.annealing import annealed_smc
 from flows.inference.importance import importance_particles
-from flows.inference.lineages import Lineages
-from flows.inference.moves import Hamiltonian, RandomWalk
 from flows.inference.resampling import SCHEMES
-from flows.inference.smc import ObserveSequence, sequential_smc
-from flows.inference.smc_result import SmcResult, result_of
-from flows.inference.spaces import BaseSpace, FreeSpace
-from flows.prior_sequence import PriorSequence
+from flows.inference.smc.ancestry import Lineages
+from flows.inference.smc.annealing import annealed_smc
+from flows.inference.smc.coordinates import BaseSpace, FreeSpace
+from flows.inference.smc.moves import Hamiltonian, RandomWalk
+from flows.inference.smc.observes import ObserveSequence, sequential_smc
+from flows.inference.smc.result import SmcResult, result_of
+from flows.proposals.flow import FlowProposal, proposal_of
+from flows.proposals.flow_sequence import FlowSequence
+from flows.proposals.prior_sequence import PriorSequence
 
 from ..exact import joint_gaussian
 from .inference.targets import check_moments
-from .test_evaluation import exact_flow
+from .measurement.test_evaluation import exact_flow
 
 PROGRAMS = Path(__file__).parents[2] / "clj-programs"
 SHORT = ["gaussian_tree", "state_space"]

@@ -20,8 +20,8 @@ from typing import Any
 
 from daphne_bridge.compiler.forms import Compound, Form, Literal, Symbol
 from daphne_bridge.compiler.reader import read
-from daphne_bridge.families import FAMILIES
-from daphne_bridge.primitives import (
+from daphne_bridge.language.families import FAMILIES
+from daphne_bridge.language.primitives import (
     PRIMITIVES,
     HashMap,
     Keyword,

@@ -9,8 +9,8 @@ import pytest
 from daphne_bridge.compiler import compile_program
 from daphne_bridge.compiler.prelude import prelude
 from daphne_bridge.errors import CompileError
-from daphne_bridge.families import FAMILIES
-from daphne_bridge.primitives import PRIMITIVES
+from daphne_bridge.language.families import FAMILIES
+from daphne_bridge.language.primitives import PRIMITIVES
 
 GALLERY = Path(__file__).parents[3] / "clj-programs"
 RANDOM = np.random.default_rng(5)

@@ -8,7 +8,7 @@ import pytest
 from daphne_bridge.compiler.forms import Compound, Literal, Span, Symbol, show
 from daphne_bridge.compiler.reader import read
 from daphne_bridge.errors import ReadError
-from daphne_bridge.primitives import BigInt, Keyword
+from daphne_bridge.language.primitives import BigInt, Keyword
 
 
 def value(text):

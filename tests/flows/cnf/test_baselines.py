@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from daphne_bridge.elimination_plans import PUBLISHED
-from daphne_bridge.inversion import invert_dag
+from daphne_bridge.inversion.elimination_plans import PUBLISHED
+from daphne_bridge.inversion.nami import invert_dag
 from flows.cnf.baselines import (
     BASELINES,
     build_baseline,
@@ -16,7 +16,7 @@ from flows.cnf.baselines import (
 from flows.cnf.paper_engine import ExactTraceEngine
 from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig, VectorField
-from flows.losses import draw_batch, forward_kl, reverse_kl, symmetric
+from flows.training.losses import draw_batch, forward_kl, reverse_kl, symmetric
 
 from .models import Circuit
 from .random_structures import random_structure

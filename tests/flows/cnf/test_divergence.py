@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from daphne_bridge.document import document_from_json
-from daphne_bridge.graph import Graph
-from daphne_bridge.inversion import invert
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.divergence import divergence_per_node, slopes_of
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig, evaluate_field

@@ -11,7 +11,7 @@ from flows.cnf.engines import ENGINES, choose_engine
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig
-from flows.losses import Batch, draw_batch, symmetric
+from flows.training.losses import Batch, draw_batch, symmetric
 
 from .models import Circuit, LinearGaussian
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal, norm
 
-from daphne_bridge.inversion import invert
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.factor_normalisation import FactorNormalisation
 from flows.cnf.factors import find_factors
 from flows.cnf.flow import build_flow

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from daphne_bridge.inverse_document import dump_inverse
-from daphne_bridge.inversion import invert
+from daphne_bridge.inversion.document import dump_inverse
+from daphne_bridge.inversion.nami import invert
 from flows.cli import main
-from flows.command_input import load_graph
+from flows.commands.inputs import load_graph
 
 pytest.importorskip("matplotlib")
 

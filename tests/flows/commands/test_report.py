@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from daphne_bridge.document import NodeNames, dump_names, load_document
-from daphne_bridge.inverse_document import dump_inverse
-from daphne_bridge.inversion import invert
-from flows.command_input import load_graph
+from daphne_bridge.graph.document import NodeNames, dump_names, load_document
+from daphne_bridge.inversion.document import dump_inverse
+from daphne_bridge.inversion.nami import invert
+from flows.commands.inputs import load_graph
 
 from .pair import bad, good
 

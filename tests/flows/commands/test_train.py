@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from daphne_bridge.compiler import compile_program
-from daphne_bridge.document import load_document
-from daphne_bridge.graph import Graph
-from flows.artifact import Artifact
-from flows.folders import own_folder
+from daphne_bridge.graph.document import load_document
+from daphne_bridge.graph.graph import Graph
 from flows.model.density import Model
+from flows.storage.artifact import Artifact
+from flows.storage.folders import own_folder
 
 from ..conftest import pair_document
 from .pair import CONFIG, bad, good

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.graph import Graph
 from tests.flows.model.programs import graph_of
 
 __all__ = ["PROGRAMS", "program"]

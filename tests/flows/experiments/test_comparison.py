@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from daphne_bridge.elimination_plans import PUBLISHED
-from daphne_bridge.inversion import invert
+from daphne_bridge.inversion.elimination_plans import PUBLISHED
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.baselines import BASELINES
 from flows.cnf.engine import AdaptiveEngine, TorchEngine
 from flows.cnf.flow import build_flow

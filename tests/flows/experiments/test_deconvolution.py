@@ -14,7 +14,7 @@ from flows.experiments.deconvolution import (
 )
 from flows.model.data_backed import DataBackedModel
 from flows.model.density import Model
-from flows.training_config import TrainingConfig
+from flows.training.config import TrainingConfig
 
 from .programs import program
 

@@ -10,7 +10,7 @@ from flows.experiments.published_training import (
     scales_from_model,
     train_as_published,
 )
-from flows.losses import draw_batch, symmetric
+from flows.training.losses import draw_batch, symmetric
 from tests.flows.cnf.models import gaussian_tree
 
 

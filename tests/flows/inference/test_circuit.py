@@ -10,13 +10,13 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from flows.exchange import predictive_cautions
-from flows.inference.annealing import annealed_smc, move_cautions
-from flows.inference.moves import Hamiltonian
 from flows.inference.proposal import PriorProposal
-from flows.inference.smc_result import result_of, summarize_smc
-from flows.inference.spaces import FreeSpace
+from flows.inference.smc.annealing import annealed_smc, move_cautions
+from flows.inference.smc.coordinates import FreeSpace
+from flows.inference.smc.moves import Hamiltonian
+from flows.inference.smc.result import result_of, summarize_smc
 from flows.model.density import Model
+from flows.storage.export import predictive_cautions
 
 from ..model.programs import PROGRAMS, graph_of
 

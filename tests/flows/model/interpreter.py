@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
-from daphne_bridge.expression import Call, Expression, evaluate
-from daphne_bridge.families import FAMILIES
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.expression import Call, Expression, evaluate
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.language.families import FAMILIES
 
 __all__ = ["log_density", "log_terms", "values_of_row"]
 

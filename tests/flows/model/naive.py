@@ -7,8 +7,8 @@ Every node's link function is walked on tensors [row], every density is one call
 import torch
 from torch import Tensor, distributions
 
-from daphne_bridge.expression import Call, Constant, Expression, Reference
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.expression import Call, Constant, Expression, Reference
+from daphne_bridge.graph.graph import Graph
 
 __all__ = ["naive_log_joint"]
 

@@ -1,8 +1,8 @@
 """This file holds programs for the tests of the target density."""
 
 from daphne_bridge.compiler import compile_program
-from daphne_bridge.document import NodeNames, document_from_json
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.document import NodeNames, document_from_json
+from daphne_bridge.graph.graph import Graph
 
 __all__ = ["PROGRAMS", "graph_of"]
 

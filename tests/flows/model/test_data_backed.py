@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from daphne_bridge.inversion import invert
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import ModelError
 from flows.model.data_backed import DataBackedModel
 from flows.model.density import Model
-from flows.training import fit
-from flows.training_config import TrainingConfig
+from flows.training.config import TrainingConfig
+from flows.training.loop import fit
 
 from .programs import graph_of
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from daphne_bridge.document import document_from_json, load_document
 from daphne_bridge.errors import BridgeError
-from daphne_bridge.graph import Graph
+from daphne_bridge.graph.document import document_from_json, load_document
+from daphne_bridge.graph.graph import Graph
 from flows.errors import ModelError
 from flows.model.density import Model, capabilities
 

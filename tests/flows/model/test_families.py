@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from daphne_bridge.families import FAMILIES
+from daphne_bridge.language.families import FAMILIES
 from flows.model import families
 from flows.model.families import DENSITIES, event_shape
 

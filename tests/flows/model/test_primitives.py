@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from daphne_bridge.primitives import PRIMITIVES, HashMap, Keyword, Seq
+from daphne_bridge.language.primitives import PRIMITIVES, HashMap, Keyword, Seq
 from flows.model.dag import Dag
 from flows.model.primitives import NEEDS_KNOWN, RULES, Primitives
 from flows.model.schedule import Plan

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import biject_to, constraints
 
-from daphne_bridge.families import FAMILIES
+from daphne_bridge.language.families import FAMILIES
 from flows.model.support import BIJECTIONS
 
 SIZES = {"simplex": 4, "positive definite matrix": 9, "real vector": 3}

@@ -1,0 +1,1 @@
+"""Documents, the graphs they describe, and what is wrong with them."""

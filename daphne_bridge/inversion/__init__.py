@@ -1,0 +1,1 @@
+"""Faithful inverses: elimination, NaMI, their documents and their judge."""

@@ -1,0 +1,1 @@
+"""What the words of a program mean: families and primitives."""

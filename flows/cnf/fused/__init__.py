@@ -1,0 +1,1 @@
+"""The fused engine: a whole solve, with its adjoint, in one compiled kernel."""

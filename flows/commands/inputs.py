@@ -1,0 +1,267 @@
+"""This file reads what a user names on the command line, for every command.
+
+Graphs, models, configurations, observations and durations: each is checked whole, and
+what is wrong is said in one sentence per problem.
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from daphne_bridge.command_line import warn
+from daphne_bridge.errors import GraphError
+from daphne_bridge.graph.checking import check_document
+from daphne_bridge.graph.deep_json import JsonError, loads
+from daphne_bridge.graph.document import load_document, load_names
+from daphne_bridge.graph.graph import Graph
+
+from ..cnf.engines import prepare_kernel
+from ..errors import FlowsError, Problem
+from ..inference.importance import MOST_SEED
+from ..model.density import Model, capabilities
+from ..model.observation import Given
+from ..storage.folders import read_file
+from ..training.config import (
+    ConfigurationError,
+    TrainingConfig,
+    training_config_from,
+)
+
+__all__ = [
+    "COUNT",
+    "FILE_LIMIT",
+    "MOST_HELD",
+    "OPEN_SHARE",
+    "PATH",
+    "SEED",
+    "Real",
+    "Whole",
+    "check_run",
+    "json_option",
+    "load_config",
+    "load_graph",
+    "load_model",
+    "observations",
+    "observe_option",
+    "print_table",
+    "problem_of",
+    "progress_bar",
+    "ready_kernel",
+    "say_compiling",
+    "seconds_of",
+]
+
+FILE_LIMIT = 2**30
+"""Largest text file that is read."""
+
+PATH = click.Path(path_type=Path)
+"""Type of an argument that names a file or folder."""
+
+
+class Whole(click.IntRange):
+    """A whole number in a range, in digits only."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number; Python's `1_000` is refused."""
+        if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value) is None:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Real(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number; nan, infinity and Python's `1_000` are refused."""
+        number = super().convert(value, param, ctx)
+        if "_" in str(value) or not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+SEED = Whole(0, MOST_SEED)
+"""Type of a seed, as the random generators take it."""
+
+COUNT = Whole(1, 1_000_000_000)
+"""Type of a number of draws."""
+
+MOST_HELD = 1_000_000
+"""Most draws of a kind whose results are all held in memory."""
+
+OPEN_SHARE = Real(0, 1, min_open=True, max_open=True)
+"""Type of a share that is neither nothing nor all."""
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print machine-readable results."
+)
+
+
+observe_option = click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Other data than the document's; may be repeated.",
+)
+
+
+def check_run(folder: Path) -> None:
+    """Raise an error if there is no run in a place."""
+    if not folder.is_dir():
+        raise FlowsError(
+            Problem(
+                str(folder), "this run does not exist", "the folder of a finished run"
+            )
+        )
+
+
+def load_graph(path: Path) -> Graph:
+    """Return the checked graph of a document; print warnings.
+
+    Raises:
+        GraphError: With every problem.
+    """
+    document = load_document(path)
+    names, warnings = load_names(document, path)
+    report = check_document(document, names)
+    if report.problems or report.graph is None:
+        raise GraphError(*report.problems)
+    warn((*warnings, *report.warnings))
+    return report.graph
+
+
+def load_model(graph: Graph) -> Model:
+    """Return the model of a graph that a flow can be used for.
+
+    Raises:
+        FlowsError: If nothing is observed, or a latent is not continuous.
+    """
+    can = capabilities(graph)
+    if not can.observed:
+        raise FlowsError(
+            Problem(graph.source, "the program observes nothing", "an observe")
+        )
+    if not can.has_free_coordinates:
+        raise FlowsError(
+            Problem(graph.source, can.sentence.rstrip("."), "continuous latents")
+        )
+    return Model.from_graph(graph)
+
+
+def load_config(path: Path | None, budget: str | None) -> TrainingConfig:
+    """Return the training configuration of a TOML file, or the default."""
+    table: Mapping[str, Any] = {}
+    if path is not None:
+        content = read_file(path, "a TOML file", limit=FILE_LIMIT)
+        try:
+            table = tomllib.loads(content.decode("utf-8-sig"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise FlowsError(Problem(str(path), f"not TOML: {error}")) from None
+    try:
+        config = training_config_from(table, str(path or "the default configuration"))
+    except ConfigurationError as error:
+        raise FlowsError(*(problem_of(text) for text in error.problems)) from None
+    if budget is not None:
+        config = replace(config, budget_seconds=seconds_of(budget))
+    return config
+
+
+def problem_of(text: str) -> Problem:
+    """Return a problem of a sentence that is already complete."""
+    where, _, what = text.partition(": ")
+    return Problem(where, what)
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of a duration such as `90s`, `10m` or `1.5h`.
+
+    Raises:
+        FlowsError: If the text is no duration above 0.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text.strip())
+    value = float(match.group(1)) if match else 0.0
+    if match is None or value <= 0:
+        raise FlowsError(
+            Problem("--budget", "not a duration", "90s, 10m or 1.5h", repr(text))
+        )
+    return value * {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}[match.group(2)]
+
+
+def observations(entries: tuple[str, ...]) -> Given:
+    """Return values by name of options `NAME=VALUE`."""
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for entry in entries:
+        name, separator, text = entry.partition("=")
+        where = f"--observe {entry}"
+        if not separator or not name:
+            raise FlowsError(Problem(where, "not an observation", "NAME=VALUE"))
+        if name in values:
+            raise FlowsError(Problem(where, f"{name} is observed twice"))
+        try:
+            value = loads(text)
+        except JsonError:
+            try:
+                value = float(text)
+            except ValueError:
+                value = text
+        if isinstance(value, float) and not math.isfinite(value):
+            raise FlowsError(
+                Problem(where, "the observation is not finite", "a finite number", text)
+            )
+        values[name] = _as_data(value)
+        places[name] = where
+    return Given(values, places)
+
+
+def _as_data(value: Any) -> Any:
+    return tuple(map(_as_data, value)) if isinstance(value, list) else value
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Progress]:
+    """Yield a progress bar on standard error; its tasks have a field `note`."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, console=console) as progress:
+        yield progress
+
+
+def print_table(renderable: Any) -> None:
+    """Print a table on standard output."""
+    Console(soft_wrap=False).print(renderable, highlight=False)
+
+
+def ready_kernel() -> None:
+    """Have the kernel that solves flows compiled, and say so if it was not."""
+    prepare_kernel(say_compiling)
+
+
+def say_compiling() -> None:
+    """Tell that the kernel is being compiled."""
+    click.echo("compiling the kernel, once on this machine", err=True)

@@ -1,0 +1,1 @@
+"""Sequential Monte Carlo: observes one by one, or a path of temperatures."""

@@ -1,0 +1,91 @@
+r"""This file keeps weights of particles together with whom they descend from.
+
+Resampled particles share ancestors, so they are not independent of each other, but
+lines of descent are, up to what resampling makes them share: each particle remembers
+from which of the first N it descends (its Eve).
+
+References:
+    Chan, Lai (2013), A general theory of particle filters in hidden Markov models and
+    some applications, Annals of Statistics 41(6), https://arxiv.org/abs/1312.5114
+    Lee, Whiteley (2018), Variance estimation in the particle filter, Biometrika 105(3),
+    https://arxiv.org/abs/1509.00394
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ..resampling import resample
+from ..weights import WeightTotals, check_log_weights
+
+__all__ = ["Lineages"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lineages:
+    """Weights and descent of particles.
+
+    Attributes:
+        log_weights: Unnormalised, in nats; log of their mean estimates the evidence.
+        eves: For each particle, which of the first ones it descends from.
+        num_lines: How many of them there were.
+    """
+
+    log_weights: Float[Tensor, " particle"]
+    eves: Int[Tensor, " particle"]
+    num_lines: int
+
+    @classmethod
+    def start(cls, log_weights: Float[Tensor, " particle"]) -> "Lineages":
+        """Return particles that are their own ancestors."""
+        check_log_weights(log_weights, "sequential Monte Carlo")
+        num = log_weights.shape[0]
+        return cls(log_weights, torch.arange(num, device=log_weights.device), num)
+
+    @property
+    def totals(self) -> WeightTotals:
+        """Return what the weights add up to."""
+        return WeightTotals.from_log_weights(self.log_weights)
+
+    def grow(self, log_weight_increment: Float[Tensor, " particle"]) -> "Lineages":
+        """Return the particles with their weights multiplied.
+
+        Raises:
+            InferenceError: If an increment is nan or +inf.
+        """
+        check_log_weights(log_weight_increment, "sequential Monte Carlo")
+        log_weights = self.log_weights + log_weight_increment
+        return Lineages(log_weights, self.eves, self.num_lines)
+
+    def resample(
+        self, scheme: str, generator: torch.Generator
+    ) -> tuple["Lineages", Int[Tensor, " particle"]]:
+        """Return as many equally weighted particles, and their ancestors."""
+        num = self.log_weights.shape[0]
+        ancestors = resample(self.log_weights, num, scheme=scheme, generator=generator)
+        equal = torch.full_like(self.log_weights, self.totals.log_evidence)
+        return Lineages(equal, self.eves[ancestors], self.num_lines), ancestors
+
+    @property
+    def line_totals(self) -> WeightTotals:
+        """Return the totals of whole lines of descent, one for each first particle.
+
+        Their weights add up like those of independent particles.
+        """
+        largest = self.log_weights.max()
+        if not bool(largest > -torch.inf):
+            return WeightTotals(self.num_lines, self.num_lines)
+        weights = (self.log_weights - largest).exp().unsqueeze(1)
+        return WeightTotals.from_log_weights(
+            self.sums(weights).squeeze(1).log() + largest
+        )
+
+    def sums(
+        self, values: Float[Tensor, "particle column"]
+    ) -> Float[Tensor, "line column"]:
+        """Return the sums of `values` over the descendants of each first particle."""
+        return values.new_zeros(self.num_lines, values.shape[1]).index_add_(
+            0, self.eves, values
+        )

@@ -1,0 +1,168 @@
+r"""This file holds coordinates that lie between a proposal and a target.
+
+Between the proposal q and the target p lie the densities π_β(c) ∝ reference(c) w(c)^β
+on coordinates c of latents and nuisances, w the importance weight.
+
+`FreeSpace` is for every proposal: latents on the real line, nuisances
+beside them, reference(c) = q(z, y | x) |dz/dc|. `BaseSpace` is for proposals that push
+forward a base N(0, I): reference(c) = N(c; 0, I) and z follows from c, so that the flow
+preconditions: what it learnt need not be learnt again by the moves.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..proposal import Proposal, ProposalDraw, Target
+from .moves import Point
+
+__all__ = ["AnnealedTarget", "BaseMap", "BaseSpace", "FreeSpace", "Space"]
+
+_LOG_2_PI = math.log(2.0 * math.pi)
+
+
+class AnnealedTarget(Target, Protocol):
+    """A target that can be moved in: it maps its latents to the real line and back."""
+
+    def constrain(
+        self, free: Float[Tensor, "*batch free"], /
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
+        """Return latents and log|det d latents / d free|."""
+
+    def unconstrain(
+        self, latents: Float[Tensor, "*batch latent"], /
+    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
+        """Return free coordinates and log|det d latents / d free|."""
+
+
+class BaseMap(Protocol):
+    """A proposal that pushes forward a base N(0, I)."""
+
+    @property
+    def base_dim(self) -> int:
+        """Return the number of base coordinates."""
+
+    def from_base(
+        self,
+        base: Float[Tensor, "particle base"],
+        observed: Float[Tensor, " observed"],
+    ) -> ProposalDraw:
+        """Return where base points go, with the proposal's density there."""
+
+
+class Space(Protocol):
+    """Coordinates that lie between a proposal and a target."""
+
+    @property
+    def target(self) -> Target:
+        """Return the target."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the coordinates are."""
+
+    def draw(
+        self, num_particles: int, *, generator: torch.Generator
+    ) -> Float[Tensor, "particle coordinate"]:
+        """Return draws of the proposal."""
+
+    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
+        """Return the densities at given coordinates."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreeSpace:
+    """Latents on the real line with the nuisances beside them; for every proposal.
+
+    Attributes:
+        target: The model.
+        proposal: Where the particles come from.
+        observed: The observed values.
+    """
+
+    target: AnnealedTarget
+    proposal: Proposal
+    observed: Float[Tensor, " observed"]
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the coordinates are."""
+        return self.observed.device
+
+    def draw(
+        self, num_particles: int, *, generator: torch.Generator
+    ) -> Float[Tensor, "particle coordinate"]:
+        """Return draws of the proposal, mapped to the real line."""
+        draw = self.proposal.rsample_and_log_prob(
+            self.observed, num_particles, generator=generator
+        )
+        free, _ = self.target.unconstrain(draw.latents)
+        return torch.cat([free, draw.auxiliary], 1)
+
+    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
+        """Return the densities at given coordinates."""
+        num, width = coordinates.shape
+        split = width - self.proposal.auxiliary_dim
+        auxiliary = coordinates[:, split:]
+        latents, log_det = self.target.constrain(coordinates[:, :split])
+        log_prob = self.proposal.log_prob(latents, auxiliary, self.observed)
+        log_joint = self.target.log_joint(latents, self.observed.expand(num, -1))
+        # Where the proposal has no mass no particle can come from: density 0.
+        is_reached = log_prob > -torch.inf
+        return Point(
+            coordinates,
+            latents,
+            log_prob + _log_normal(auxiliary) + log_det,
+            torch.where(is_reached | log_prob.isnan(), log_joint - log_prob, 0.0),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BaseSpace:
+    """The base N(0, I) of a proposal; its map preconditions the moves.
+
+    Attributes:
+        target: The model.
+        proposal: The map from the base, with its density.
+        observed: The observed values.
+    """
+
+    target: Target
+    proposal: BaseMap
+    observed: Float[Tensor, " observed"]
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the coordinates are."""
+        return self.observed.device
+
+    def draw(
+        self, num_particles: int, *, generator: torch.Generator
+    ) -> Float[Tensor, "particle coordinate"]:
+        """Return draws of N(0, I)."""
+        return torch.randn(
+            (num_particles, self.proposal.base_dim),
+            dtype=torch.float64,
+            generator=generator,
+            device=self.device,
+        )
+
+    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
+        """Return the densities at given coordinates."""
+        draw = self.proposal.from_base(coordinates, self.observed)
+        observed = self.observed.expand(coordinates.shape[0], -1)
+        log_joint = self.target.log_joint(draw.latents, observed)
+        return Point(
+            coordinates,
+            draw.latents,
+            _log_normal(coordinates),
+            log_joint - draw.log_prob,
+        )
+
+
+def _log_normal(values: Float[Tensor, "particle column"]) -> Float[Tensor, " particle"]:
+    return -0.5 * (values.square() + _LOG_2_PI).sum(1)

@@ -1,0 +1,220 @@
+r"""This file says what runs of sequential Monte Carlo have found, and how surely.
+
+Particles share ancestors, so the formulas for independent weights do not hold. With W_e
+the share of the weight that descends from the first particle e (`lineages`), and S_e
+the part of Σ_i W_i (f_i - mean f) that does,
+
+    se² of the log evidence = (N Σ_e W_e² - 1) / (N - 1),
+    se² of mean f           = Σ_e S_e² / (1 - Σ_e W_e²),
+
+which are the usual ones where nothing was resampled. They are averages over 1 / Σ W_e²
+lines of descent. Where these are few the formulas say too little (with one line left,
+that every mean is exact), so below 10 the errors are not known: nan, and a caution.
+
+Independent runs stand side by side, each counting by its weights, and so do their
+lines. From 20 runs on a whole run takes the place of a line: the errors are then those
+of the spread over runs, which ask nothing of what happens inside a run.
+
+References:
+    Chan, Lai (2013), A general theory of particle filters in hidden Markov models and
+    some applications, Annals of Statistics 41(6), https://arxiv.org/abs/1312.5114
+    Lee, Whiteley (2018), Variance estimation in the particle filter, Biometrika 105(3),
+    https://arxiv.org/abs/1509.00394
+    Vergé, Dubarry, Del Moral, Moulines (2015), On parallel implementation of sequential
+    Monte Carlo methods: the island particle model, https://arxiv.org/abs/1306.3911
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..diagnostics import Caution, Summary, evidence_cautions, summarize
+from ..particles import Particles
+from .ancestry import Lineages
+
+__all__ = [
+    "Report",
+    "SmcResult",
+    "merge_runs",
+    "result_of",
+    "run_seed",
+    "summarize_smc",
+]
+
+# Over fewer independent parts than this a standard error is a guess.
+_MIN_PARTS = 10
+# The spread of so many runs is known to a sixth.
+_MIN_RUNS = 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SmcResult:
+    """What one run leaves, or several independent ones side by side.
+
+    Attributes:
+        particles: The particles; the log of their mean weight is the log evidence.
+        lineages: From which of the first particles each one descends.
+        num_runs: How many runs of equally many particles they are of.
+    """
+
+    particles: Particles
+    lineages: Lineages
+    num_runs: int = 1
+
+    @property
+    def log_evidence(self) -> float:
+        """Return the log of the unbiased estimate of the evidence, in nats."""
+        return self.particles.totals.log_evidence
+
+    @property
+    def log_evidence_standard_error(self) -> float:
+        """Return its standard error over repetitions, in nats; nan if not known."""
+        if not self.has_known_errors:
+            return math.nan
+        return self._parts.line_totals.log_evidence_standard_error
+
+    @property
+    def num_eves(self) -> int:
+        """Return how many of the first particles have descendants with weight."""
+        totals = self.lineages.line_totals
+        return totals.num_particles - totals.num_zero
+
+    @property
+    def ess(self) -> float:
+        """Return the effective number of lines of descent, 1 / Σ W_e²."""
+        return self.lineages.line_totals.ess
+
+    @property
+    def has_known_errors(self) -> bool:
+        """Whether the standard errors are known."""
+        return self._parts.line_totals.ess >= _MIN_PARTS
+
+    def mean_standard_error(self) -> Float[Tensor, " latent"]:
+        """Return the standard error of the particles' mean; nan if not known."""
+        return self.standard_error(self.particles.latents)
+
+    def standard_error(
+        self, values: Float[Tensor, "particle column"]
+    ) -> Float[Tensor, " column"]:
+        """Return the standard error of the weighted mean of any values of particles.
+
+        It is the spread that the mean has over repetitions of the run; nan if not
+        known.
+        """
+        parts = self._parts
+        weights = self.particles.normalized_weights.unsqueeze(1)
+        # Particles of weight 0 may be infinite and count as nothing.
+        finite = torch.where(weights > 0.0, values, 0.0)
+        gaps = parts.sums(weights * (finite - (weights * finite).sum(0)))
+        if not self.has_known_errors:
+            return torch.full_like(gaps[0], math.nan)
+        shares = parts.sums(weights)
+        return (gaps.square().sum(0) / (1.0 - shares.square().sum())).sqrt()
+
+    @property
+    def _parts(self) -> Lineages:
+        """Return what is independent: many runs, or else lines of descent."""
+        if self.num_runs < _MIN_RUNS:
+            return self.lineages
+        run = torch.arange(self.num_runs, device=self.lineages.eves.device)
+        num = self.particles.num_particles // self.num_runs
+        runs = run.repeat_interleave(num)
+        return Lineages(self.particles.log_weights, runs, self.num_runs)
+
+
+def run_seed(seed: int, run: int) -> int:
+    """Return the seed of one of several runs: that of all for the first of them."""
+    if run == 0:
+        return seed
+    words = np.random.SeedSequence([seed, run]).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
+
+
+def merge_runs(runs: Sequence[SmcResult]) -> SmcResult:
+    """Return independent runs as one result, each counting by its weights.
+
+    Raises:
+        ValueError: If there is none, or if they differ in latents or in numbers of
+            particles.
+    """
+    particles = Particles.merge(run.particles for run in runs)
+    nums = {run.particles.num_particles // run.num_runs for run in runs}
+    if len(nums) > 1:
+        raise ValueError(
+            "runs: expected as many particles in each; got"
+            f" {', '.join(map(str, sorted(nums)))}"
+        )
+    starts = np.cumsum([0, *(run.lineages.num_lines for run in runs)]).tolist()
+    eves = [
+        run.lineages.eves + start for run, start in zip(runs, starts[:-1], strict=True)
+    ]
+    return SmcResult(
+        particles,
+        Lineages(particles.log_weights, torch.cat(eves), starts[-1]),
+        sum(run.num_runs for run in runs),
+    )
+
+
+class Report(Protocol):
+    """A report that carries the result if it is the last."""
+
+    @property
+    def result(self) -> SmcResult | None:
+        """Return the result, with the last report only."""
+
+
+def result_of(reports: Iterable[Report]) -> SmcResult:
+    """Return the result that the last report of a whole run carries."""
+    result = None
+    for report in reports:
+        result = report.result
+    if result is None:
+        raise ValueError("sequential Monte Carlo: the run has not come to its end")
+    return result
+
+
+def summarize_smc(result: SmcResult) -> Summary:
+    """Return the summary of runs, with errors that know of shared ancestors.
+
+    The ess is 1 / Σ W_e², that of the lines of descent. There is no k-hat: nan. Errors
+    that are not known are nan.
+    """
+    plain = summarize(result.particles)
+    if not plain.latents:
+        return plain
+    errors = result.mean_standard_error().tolist()
+    latents = tuple(
+        replace(latent, mean_standard_error=error)
+        for latent, error in zip(plain.latents, errors, strict=True)
+    )
+    return replace(
+        plain,
+        log_evidence_standard_error=result.log_evidence_standard_error,
+        ess=result.ess,
+        ess_fraction=result.ess / result.particles.num_particles,
+        k_hat=math.nan,
+        latents=latents,
+        cautions=_cautions(result),
+    )
+
+
+def _cautions(result: SmcResult) -> tuple[Caution, ...]:
+    """Return what is to be said of the standard errors."""
+    if result.has_known_errors:
+        return evidence_cautions(result.log_evidence_standard_error)
+    lines = f"{result.num_eves} of the first {result.lineages.num_lines}"
+    return (
+        Caution(
+            f"all particles descend from {lines}, and in effect from {result.ess:.1f}",
+            "the means and the evidence rest on so few independent lines that their"
+            " standard errors are not known",
+            f"Make {_MIN_RUNS} independent runs, whose spread is the error, or draw"
+            " more particles",
+        ),
+    )

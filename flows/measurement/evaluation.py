@@ -1,0 +1,375 @@
+"""This file measures a trained flow by one protocol, so that figures can be compared.
+
+- J, the symmetric KL, with its two directions: over fresh joint draws, exact
+  divergence, adaptive float64 solve.
+- Quality as a proposal: ESS / N over prior-predictive data sets, N draws each, solved
+  as weights are (`cnf/checked.py`), and ESS per second of processor time; beside it
+  the same of the prior, on the same data.
+- Calibration: per latent the rank of the truth among draws of q given its data is
+  uniform (simulation-based calibration); the draws are the flow's own, unweighted.
+- Marginals: per latent the Kolmogorov-Smirnov statistic between q(z | x) p(x) and
+  p(z, x).
+- Cost: evaluations of the vector field per direction, and multiply-adds of one.
+
+References:
+    Talts, Betancourt, Simpson, Vehtari, Gelman, "Validating Bayesian inference
+    algorithms with simulation-based calibration", 2018.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cnf.engine import AdaptiveEngine, Engine
+from ..cnf.engines import weighing_engine
+from ..cnf.flow import ConditionalFlow
+from ..cnf.solve import Solution
+from ..cnf.vector_field import VectorField
+from ..inference.calibration import (
+    RankHistogram,
+    ks_statistic,
+    rank_histogram,
+    sbc_ranks,
+)
+from ..inference.importance import log_weights_of
+from ..inference.proposal import PriorProposal
+from ..inference.weights import WeightTotals
+from ..model.density import Model
+from ..training.losses import (
+    Batch,
+    SymmetricEstimate,
+    draw_batch,
+    estimate_symmetric,
+)
+
+__all__ = [
+    "PROPOSAL_FIGURES",
+    "Evaluation",
+    "EvaluationConfig",
+    "EvaluationProgress",
+    "ProposalFigures",
+    "evaluate",
+]
+
+PROPOSAL_FIGURES = (
+    ("ess_median", "ESS / N, median"),
+    ("ess_quantile_10", "ESS / N, 10 % quantile"),
+    ("ess_quantile_05", "ESS / N, 5 % quantile"),
+    ("ess_per_cpu_second", "ESS per CPU second"),
+)
+"""What a file of `evaluate` says of a proposal, and in words."""
+
+_ROWS = 4096
+_SBC_DRAWS = 99
+_SBC_LEVEL = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+    """How much is drawn.
+
+    Attributes:
+        num_draws: Joint draws for J, used in both directions, and for the marginals.
+        num_data_sets: Prior-predictive data sets for ESS and calibration.
+        num_particles: Draws per data set.
+        seed: Of every draw.
+    """
+
+    num_draws: int = 10_000
+    num_data_sets: int = 100
+    num_particles: int = 1000
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationProgress:
+    """How far an evaluation is.
+
+    Attributes:
+        rows_done: Solved rows.
+        rows_total: Rows to solve in all.
+        result: The evaluation, with the last report only.
+    """
+
+    rows_done: int
+    rows_total: int
+    result: "Evaluation | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class LatentFigures:
+    """Figures of one number among the latents.
+
+    Attributes:
+        name: Label, with the position in a vector.
+        ks: Kolmogorov-Smirnov statistic of its marginal.
+        ranks: Calibration ranks in bins.
+    """
+
+    name: str
+    ks: float
+    ranks: RankHistogram
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalFigures:
+    """How well a proposal serves the data sets.
+
+    Attributes:
+        ess_median: Median of ESS / N over the data sets.
+        ess_quantile_10: Its 10 % quantile.
+        ess_quantile_05: Its 5 % quantile.
+        ess_per_cpu_second: Effective draws of all data sets together, per second of
+            processor time spent on drawing and weighing.
+    """
+
+    ess_median: float
+    ess_quantile_10: float
+    ess_quantile_05: float
+    ess_per_cpu_second: float
+
+    @classmethod
+    def from_fractions(
+        cls, fractions: list[float], num_particles: int, seconds: float
+    ) -> "ProposalFigures":
+        """Return the figures of ESS / N of every data set, drawn in so many seconds."""
+        values = torch.tensor(fractions, dtype=torch.float64)
+        levels = torch.tensor([0.5, 0.1, 0.05], dtype=torch.float64)
+        speed = float(values.sum()) * num_particles / seconds if seconds else math.nan
+        median, low, lower = torch.quantile(values, levels).tolist()
+        return cls(median, low, lower, speed)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything that was measured.
+
+    Attributes:
+        j: Symmetric KL in nats with its two directions.
+        flow: The flow as a proposal.
+        prior: The prior as a proposal, on the same data sets.
+        latents: Figures per number among the latents.
+        evaluations_base_to_latent: Evaluations of the field to draw.
+        evaluations_latent_to_base: Evaluations of the field to score.
+        multiply_adds: Of one evaluation for one row, entries that exist only.
+        num_parameters: Trained numbers.
+        config: How much was drawn.
+    """
+
+    j: SymmetricEstimate
+    flow: ProposalFigures
+    prior: ProposalFigures
+    latents: tuple[LatentFigures, ...]
+    evaluations_base_to_latent: int
+    evaluations_latent_to_base: int
+    multiply_adds: int
+    num_parameters: int
+    config: EvaluationConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; null stands for what is not finite."""
+        plain = _finite(asdict(self))
+        for entry, latent in zip(plain["latents"], self.latents, strict=True):
+            entry["is_calibrated"] = latent.ranks.is_uniform
+        return plain  # type: ignore[no-any-return]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(slots=True)
+class _CountingEngine:
+    """An engine that remembers the evaluations of each direction."""
+
+    inner: AdaptiveEngine
+    to_latent: int = 0
+    to_base: int = 0
+    is_exact: ClassVar[bool] = True
+
+    def solve(
+        self,
+        field: VectorField,
+        start: Float[Tensor, "direction batch state"],
+        observed: Float[Tensor, "direction batch observed"],
+        sign: Float[Tensor, " direction"],
+        *,
+        with_log_det: bool = True,
+    ) -> Solution:
+        """Return the inner engine's solution."""
+        solution = self.inner.solve(
+            field, start, observed, sign, with_log_det=with_log_det
+        )
+        if float(sign.min()) > 0:
+            self.to_latent = max(self.to_latent, solution.num_evaluations)
+        if float(sign.max()) < 0:
+            self.to_base = max(self.to_base, solution.num_evaluations)
+        return solution
+
+    def with_steps(self, factor: int) -> Engine:
+        """Return the inner engine with more steps."""
+        return self.inner.with_steps(factor)
+
+
+def evaluate(
+    model: Model,
+    flow: ConditionalFlow,
+    config: EvaluationConfig,
+    *,
+    tolerance: float = 1e-6,
+    clock: Callable[[], float] = time.process_time,
+) -> Iterator[EvaluationProgress]:
+    """Yield progress, and the evaluation with the last report.
+
+    Args:
+        model: The target, float64.
+        flow: In the model's columns, float64.
+        config: How much to draw.
+        tolerance: Of the solver.
+        clock: Gives the processor time in seconds.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    engine = _CountingEngine(AdaptiveEngine(tolerance))
+    weighing = weighing_engine(tolerance)
+    total = 2 * config.num_draws + config.num_data_sets * config.num_particles
+    done = 0
+    forward, reverse, truth, drawn = [], [], [], []
+    for start in range(0, config.num_draws, _ROWS):
+        count = min(_ROWS, config.num_draws - start)
+        with torch.no_grad():
+            batch = draw_batch(model, flow, count, generator=generator)
+            log_prob = flow.log_prob(
+                batch.free, batch.auxiliary, batch.observed, engine=engine
+            )
+            forward.append(batch.log_joint - log_prob)
+            free, terms = _reverse(model, flow, batch, engine)
+            reverse.append(terms)
+            truth.append(model.constrain(batch.free)[0])
+            drawn.append(model.constrain(free)[0])
+        done += 2 * count
+        yield EvaluationProgress(done, total)
+    # The prior has draws of its own, so that the flow's are the same without it.
+    prior = _PriorWeights(model, config)
+    seconds = prior_seconds = 0.0
+    ess: list[float] = []
+    prior_ess: list[float] = []
+    ranks: list[Tensor] = []
+    sets = max(1, _ROWS // config.num_particles)
+    for start in range(0, config.num_data_sets, sets):
+        count = min(sets, config.num_data_sets - start)
+        with torch.no_grad():
+            batch = draw_batch(model, flow, count, generator=generator)
+            begin = clock()
+            many = replace(
+                batch,
+                observed=batch.observed.repeat_interleave(config.num_particles, 0),
+                base=flow.sample_base(
+                    count * config.num_particles, generator=generator
+                ),
+            )
+            free, terms = _reverse(model, flow, many, weighing)
+            latents = model.constrain(free)[0]
+            seconds += clock() - begin
+            latents = latents.reshape(count, config.num_particles, -1)
+            data_truth = model.constrain(batch.free)[0]
+        for row, log_weights in enumerate((-terms).reshape(count, -1)):
+            ess.append(WeightTotals.from_log_weights(log_weights).ess_fraction)
+            draws = latents[row, : min(_SBC_DRAWS, config.num_particles)]
+            ranks.append(sbc_ranks(data_truth[row], draws, generator=generator))
+            begin = clock()
+            prior_ess.append(prior.ess_fraction(batch.observed[row]))
+            prior_seconds += clock() - begin
+        done += count * config.num_particles
+        yield EvaluationProgress(done, total)
+    result = Evaluation(
+        j=estimate_symmetric(torch.cat(forward), torch.cat(reverse)),
+        flow=ProposalFigures.from_fractions(ess, config.num_particles, seconds),
+        prior=ProposalFigures.from_fractions(
+            prior_ess, config.num_particles, prior_seconds
+        ),
+        latents=_latent_figures(
+            model, torch.cat(truth), torch.cat(drawn), torch.stack(ranks), config
+        ),
+        evaluations_base_to_latent=engine.to_latent,
+        evaluations_latent_to_base=engine.to_base,
+        multiply_adds=_multiply_adds(flow.field),
+        num_parameters=flow.field.num_parameters(),
+        config=config,
+    )
+    yield EvaluationProgress(total, total, result)
+
+
+def _reverse(
+    model: Model, flow: ConditionalFlow, batch: Batch, engine: Engine
+) -> tuple[Tensor, Tensor]:
+    """Return draws in free coordinates and the terms of the reverse KL."""
+    free, auxiliary, log_det = flow.base_to_latent(
+        batch.base, batch.observed, engine=engine
+    )
+    log_prob = flow.base_log_prob(batch.base).sum(-1) - log_det.sum(-1)
+    nuisance = -0.5 * (auxiliary.square() + math.log(2.0 * math.pi)).sum(-1)
+    return free, log_prob - model.log_joint_free(free, batch.observed) - nuisance
+
+
+class _PriorWeights:
+    """Weighs draws of the prior."""
+
+    def __init__(self, model: Model, config: EvaluationConfig) -> None:
+        self._model = model
+        self._proposal = PriorProposal(model)
+        self._num = config.num_particles
+        self._generator = torch.Generator().manual_seed(config.seed)
+        # The first call prepares the model; that is no time of the proposal.
+        self.ess_fraction(model.observation())
+
+    @torch.no_grad()
+    def ess_fraction(self, observed: Float[Tensor, " observed"]) -> float:
+        """Return ESS / N given these data."""
+        draw = self._proposal.rsample_and_log_prob(
+            observed, self._num, generator=self._generator
+        )
+        log_weights = log_weights_of(self._model, draw, observed)
+        return WeightTotals.from_log_weights(log_weights).ess_fraction
+
+
+def _latent_figures(
+    model: Model,
+    truth: Float[Tensor, "draw latent"],
+    drawn: Float[Tensor, "draw latent"],
+    ranks: Tensor,
+    config: EvaluationConfig,
+) -> tuple[LatentFigures, ...]:
+    statistics = ks_statistic(truth, drawn).tolist()
+    names = [n for variable in model.layout.latents for n in variable.column_names]
+    num_draws = min(_SBC_DRAWS, config.num_particles)
+    bins = next(b for b in (20, 10, 5, 4, 2, 1) if (num_draws + 1) % b == 0)
+    return tuple(
+        LatentFigures(
+            name,
+            statistic,
+            rank_histogram(
+                ranks[:, column],
+                num_draws,
+                num_bins=bins if config.num_data_sets >= 10 * bins else 1,
+                level=_SBC_LEVEL,
+                num_histograms=len(names),
+            ),
+        )
+        for column, (name, statistic) in enumerate(zip(names, statistics, strict=True))
+    )
+
+
+def _multiply_adds(field: VectorField) -> int:
+    return sum(packing.size for packing in field.packings) + field.observed_packing.size

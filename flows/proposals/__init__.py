@@ -1,0 +1,1 @@
+"""Flows and priors as proposals, with their terms of the log weight."""

@@ -1,0 +1,274 @@
+"""This file makes a proposal for the latents' natural values out of a flow.
+
+The flow lives in free coordinates u; the model maps them to natural values z with
+log|det dz/du|. Nuisances y stay as they are. Relative to N(0, I) on the nuisances
+
+    log_prob = log q(u, y | x) - log|det dz/du| - log N(y; 0, I),
+
+so that log p(z, x) - log_prob is the log weight of (z, y). Everything is float64, and
+solved as exactly as the artifact declares (`cnf/checked.py`).
+
+The flow pushes forward a base e ~ N(0, I): `from_base` is that map with the density
+at its end, which lets annealed SMC move particles in the base.
+
+Given an ancestral set of the latents, `rsample_remaining` draws the others from their
+conditional density, which is the sum of their nodes' terms.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cnf.engine import Engine, TorchEngine
+from ..cnf.flow import ConditionalFlow, RemainingDraw
+from ..errors import InferenceError, Problem
+from ..inference.proposal import (
+    DefensiveMixture,
+    PriorProposal,
+    Proposal,
+    ProposalDraw,
+)
+from ..model.density import Model
+
+__all__ = ["KINDS", "ConditionalDraw", "FlowProposal", "proposal_of"]
+
+KINDS = ("flow", "prior", "mixture")
+"""What particles can be drawn from."""
+
+_PILOT_DRAWS = 200
+_NUM_STEPS = (8, 16, 32, 64)
+_MOST_BIAS = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionalDraw:
+    """Given latents with draws of the remaining ones.
+
+    Attributes:
+        latents: Natural values, the given ones as they were given.
+        auxiliary: Nuisances of all latents.
+        nodes: Names of the latents in the flow's sampling order.
+        log_prob_per_node: Per node the log density given its ancestors and the data,
+            relative to N(0, I) of its nuisances; of given nodes too.
+        log_prob: Sum over the remaining nodes: the log density of the draw.
+    """
+
+    latents: Float[Tensor, "particle latent"]
+    auxiliary: Float[Tensor, "particle auxiliary"]
+    nodes: tuple[str, ...]
+    log_prob_per_node: Float[Tensor, "particle node"]
+    log_prob: Float[Tensor, " particle"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowProposal:
+    """A trained flow as a proposal; see `inference.proposal.Proposal`.
+
+    Attributes:
+        flow: In the model's columns, float64.
+        model: Its target, float64.
+        engine: Solves the flow; the flow's own if None.
+    """
+
+    flow: ConditionalFlow
+    model: Model
+    engine: Engine | None = None
+
+    @property
+    def auxiliary_dim(self) -> int:
+        """Number of nuisance columns."""
+        return self.flow.structure.auxiliary_dim
+
+    def rsample_and_log_prob(
+        self,
+        observed: Float[Tensor, " observed"],
+        num_particles: int,
+        *,
+        generator: torch.Generator,
+    ) -> ProposalDraw:
+        """Return draws given the observed values, with their densities."""
+        base = self.flow.sample_base(num_particles, generator=generator)
+        return self.from_base(base, observed)
+
+    @property
+    def base_dim(self) -> int:
+        """Number of base coordinates."""
+        return self.flow.structure.state_dim
+
+    def from_base(
+        self,
+        base: Float[Tensor, "particle base"],
+        observed: Float[Tensor, " observed"],
+    ) -> ProposalDraw:
+        """Return where base points go, with the proposal's density there."""
+        rows = observed.expand(base.shape[0], -1)
+        free, auxiliary, to_free = self.flow.base_to_latent(
+            base, rows, engine=self.engine
+        )
+        latents, to_natural = self.model.constrain(free)
+        log_prob = self.flow.base_log_prob(base).sum(-1) - to_free.sum(-1) - to_natural
+        return ProposalDraw(latents, auxiliary, log_prob - _standard_normal(auxiliary))
+
+    def log_prob(
+        self,
+        latents: Float[Tensor, "particle latent"],
+        auxiliary: Float[Tensor, "particle auxiliary"],
+        observed: Float[Tensor, " observed"],
+    ) -> Float[Tensor, " particle"]:
+        """Return the density at given values, relative to N(0, I) of the nuisances."""
+        free, log_det = self.model.unconstrain(latents)
+        rows = observed.expand(latents.shape[0], -1)
+        log_prob = self.flow.log_prob(free, auxiliary, rows, engine=self.engine)
+        return log_prob - log_det - _standard_normal(auxiliary)
+
+    def rsample_remaining(
+        self,
+        given: Mapping[str, Float[Tensor, "particle value"]],
+        observed: Float[Tensor, " observed"],
+        *,
+        generator: torch.Generator,
+        auxiliary: Float[Tensor, "particle auxiliary"] | None = None,
+    ) -> ConditionalDraw:
+        """Return draws of the remaining latents given values of some.
+
+        Args:
+            given: Values by the document's name of a latent, one row per particle;
+                with each latent its ancestors in the inverse.
+            observed: Observed values.
+            generator: Source of the draws.
+            auxiliary: Nuisances, of which those of given latents are used; drawn from
+                N(0, I), their target, if None.
+
+        Raises:
+            ValueError: If nothing is given, or an ancestor in the inverse is not.
+            ModelError: If a value is outside its support.
+            InferenceError: If the support of a given latent depends on a latent that is
+                not given.
+        """
+        structure = self.flow.structure
+        nodes = structure.ancestral(given)
+        if not nodes:
+            raise ValueError("given latents: none; expected one at least; got none")
+        num = len(next(iter(given.values())))
+        latents, free = self._placed(given, num)
+        shape = (num, structure.auxiliary_dim)
+        if auxiliary is None:
+            auxiliary = torch.randn(shape, generator=generator, dtype=free.dtype)
+        rows = observed.expand(num, -1)
+        drawn = self.flow.rsample_remaining(
+            free, auxiliary, rows, given, generator=generator, engine=self.engine
+        )
+        natural, _ = self.model.constrain(drawn.free)
+        is_given = ~torch.isnan(latents)
+        terms = drawn.log_prob_per_node - self._reference(drawn)
+        remaining = [i for i in range(len(structure.blocks)) if i not in nodes]
+        return ConditionalDraw(
+            torch.where(is_given, latents, natural),
+            drawn.auxiliary,
+            structure.names,
+            terms,
+            terms[:, remaining].sum(-1),
+        )
+
+    def _placed(
+        self, given: Mapping[str, Tensor], num: int
+    ) -> tuple[Float[Tensor, "particle latent"], Float[Tensor, "particle free"]]:
+        """Values in the model's columns and in free coordinates, nan where not given.
+
+        Raises:
+            InferenceError: If a given value has no free coordinate.
+        """
+        layout = self.model.layout
+        like = self.flow.normalisation.shift
+        latents = like.new_full((num, layout.latent_dim), torch.nan)
+        variables = [layout.variable(name) for name in given]
+        for variable in variables:
+            values = given[variable.name].reshape(num, variable.size)
+            latents[:, variable.start : variable.stop] = values
+        free, _ = self.model.unconstrain(latents)
+        for variable in variables:
+            columns = free[:, variable.free_start : variable.free_stop]
+            if not bool(torch.isfinite(columns).all()):
+                raise InferenceError(
+                    Problem(
+                        "given latents",
+                        f"{variable.label} has no free coordinate",
+                        "a value inside its support, which given latents decide",
+                    )
+                )
+        return latents, free
+
+    def _reference(self, draw: RemainingDraw) -> Float[Tensor, "particle node"]:
+        """Per node log|det dz/du| + log N(y), in sampling order."""
+        place = {v.name: i for i, v in enumerate(self.model.layout.latents)}
+        structure = self.flow.structure
+        order = [place[name] for name in structure.names]
+        terms = self.model.constrain_terms(draw.free)[:, order]
+        counts = [block.auxiliary for block in structure.blocks]
+        normal = [_standard_normal(y) for y in torch.split(draw.auxiliary, counts, -1)]
+        return terms + torch.stack(normal, -1)
+
+    def differentiable(self, observed: Float[Tensor, " observed"]) -> "FlowProposal":
+        """Return the proposal with fixed steps, which carry gradients.
+
+        The number of steps is doubled until the density at pilot draws is that of the
+        adaptive solve.
+
+        Raises:
+            InferenceError: If no number of steps that is tried suffices.
+        """
+        generator = torch.Generator().manual_seed(0)
+        base = self.flow.sample_base(_PILOT_DRAWS, generator=generator)
+        error = math.inf
+        with torch.no_grad():
+            exact = self._base_log_prob(base, observed)
+            for num_steps in _NUM_STEPS:
+                tried = FlowProposal(self.flow, self.model, TorchEngine(num_steps))
+                found = tried._base_log_prob(base, observed)
+                error = float((found - exact).abs().median())
+                if error < _MOST_BIAS:
+                    return tried
+        raise InferenceError(
+            Problem(
+                "flow",
+                f"{_NUM_STEPS[-1]} steps do not solve it exactly enough for gradients",
+                f"an error below {_MOST_BIAS} nats",
+                f"{error:.2g} nats",
+            )
+        )
+
+    def _base_log_prob(
+        self, base: Float[Tensor, "particle base"], observed: Tensor
+    ) -> Float[Tensor, " particle"]:
+        return self.from_base(base, observed).log_prob
+
+
+def proposal_of(
+    kind: str, flow: ConditionalFlow, model: Model, *, mixture_weight: float = 0.1
+) -> Proposal:
+    """Return the proposal of a name.
+
+    Args:
+        kind: One of `KINDS`.
+        flow: In the model's columns, float64.
+        model: Its target, float64.
+        mixture_weight: Share of the prior in the mixture.
+
+    Raises:
+        ValueError: If the name or the share is no good.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"proposal: expected one of {', '.join(KINDS)}; got {kind}")
+    usual, prior = FlowProposal(flow, model), PriorProposal(model)
+    if kind == "flow":
+        return usual
+    return prior if kind == "prior" else DefensiveMixture(usual, prior, mixture_weight)
+
+
+def _standard_normal(values: Tensor) -> Tensor:
+    constant = 0.5 * math.log(2.0 * math.pi) * values.shape[-1]
+    return -0.5 * values.square().sum(-1) - constant

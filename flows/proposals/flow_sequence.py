@@ -1,0 +1,209 @@
+r"""This file draws a flow's latents one by one, for sequential Monte Carlo from it.
+
+Step t belongs to latent t in sampling order of the inverse. Every particle is drawn
+from q(z, y | x) at once, but weighed latent by latent: c_t (`contributions`) is what
+enters the log weight with latent t. Where particles were resampled, all copies but one
+of a particle draw the latents that are left anew, from q(left | those so far, x): they
+share their past and not their future.
+
+Messages. Weighed by c_1 + ... + c_t alone, particles would be drawn to a target that
+knows only what is complete at step t: densities of data whose latents are there, none
+of the prior of those that come last. To an exact flow, whose log w = Σ c_t is the same
+for every particle, that does harm. What step t lacks is a message from the latents that
+are left to those they read. Messages m_j, functions of the inverse's parents of latent
+j, are fitted to pilot draws of the flow from the last latent to the first, by least
+squares on squares and products,
+
+    m_j(parents of j) ≈ c_j + Σ over k whose last parent is j of m_k,
+
+and step t weighs by how far this is from true,
+
+    log w_t = c_t + (Σ over k whose last parent is t of m_k) - m_t.
+
+The sum over all steps is log w whatever the messages are, so estimates are unbiased.
+For the posterior of a linear-Gaussian model the messages are exact and log w_t is
+constant; elsewhere they only have to be better than none.
+
+References:
+    Guarniero, Johansen, Lee (2017), The iterated auxiliary particle filter, JASA
+    112(520), https://arxiv.org/abs/1511.06286
+    Le, Baydin, Wood (2017), Inference compilation, https://arxiv.org/abs/1610.09900
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cnf.flow import ConditionalFlow
+from ..inference.particles import VariableLayout
+from ..inference.smc.observes import Step
+from ..model.density import Model
+from .lookahead import Message
+from .weight_terms import Contributions
+
+__all__ = ["FlowSequence"]
+
+_PILOT_DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowSequence:
+    """A flow's latents in its sampling order, one per step.
+
+    A particle's state: its free coordinates, its nuisances, what every step weighs, and
+    a number that its copies share.
+
+    Attributes:
+        model: The target, float64.
+        flow: In the model's columns, float64.
+        observed: The observed values.
+        messages: For each latent, what the later ones say of its parents; None where
+            nothing is said.
+    """
+
+    model: Model
+    flow: ConditionalFlow
+    observed: Float[Tensor, " observed"]
+    messages: tuple[Message | None, ...]
+
+    @classmethod
+    def fitted(
+        cls,
+        model: Model,
+        flow: ConditionalFlow,
+        observed: Float[Tensor, " observed"],
+        *,
+        generator: torch.Generator,
+        num_pilots: int = _PILOT_DRAWS,
+    ) -> "FlowSequence":
+        """Return the sequence with messages fitted to pilot draws.
+
+        Args:
+            model: The target, float64.
+            flow: In the model's columns, float64.
+            observed: The observed values.
+            generator: Of the pilot draws; one of their own, as particles that had a
+                part in the messages would bias the evidence.
+            num_pilots: How many of them; 0 does without messages.
+        """
+        blank = cls(model, flow, observed, (None,) * len(flow.structure.blocks))
+        if num_pilots == 0:
+            return blank
+        with torch.no_grad():
+            free, _, parts = blank._drawn(num_pilots, generator)
+        messages: list[Message | None] = [None] * blank.num_steps
+        # What is known of a latent's parents once all later latents have spoken.
+        for step in reversed(range(blank.num_steps)):
+            block = flow.structure.blocks[step]
+            columns = [
+                column
+                for parent in block.latent_parents
+                for column in flow.structure.blocks[parent].free_columns
+            ]
+            message = Message.fitted(columns, free, parts[:, step])
+            if message is not None:
+                parts[:, max(block.latent_parents)] += message(free)
+            messages[step] = message
+        return cls(model, flow, observed, tuple(messages))
+
+    @property
+    def num_steps(self) -> int:
+        """Return the number of latents."""
+        return len(self.flow.structure.blocks)
+
+    @property
+    def layout(self) -> VariableLayout:
+        """Return which columns belong to which variable."""
+        return self.model.layout
+
+    def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
+        """Return draws, weighed by what the first latent says."""
+        free, auxiliary, parts = self._drawn(num_particles, generator)
+        weighed = self._weighed(free, parts)
+        number = torch.arange(num_particles, device=free.device, dtype=free.dtype)
+        state = torch.cat([free, auxiliary, weighed, number.unsqueeze(1)], 1)
+        return Step(state, weighed[:, 0])
+
+    def extend(
+        self,
+        state: Float[Tensor, "particle state"],
+        step: int,
+        *,
+        generator: torch.Generator,
+    ) -> Step:
+        """Return the particles with copies redrawn, weighed by what this step says."""
+        copies = _copies(state[:, -1])
+        if copies.numel():
+            state = state.clone()
+            state[copies] = self._redrawn(state[copies], step, generator)
+            # Numbers are never used twice.
+            first = state[:, -1].max() + 1.0
+            fresh = torch.arange(copies.numel(), device=state.device)
+            state[copies, -1] = first + fresh.to(state.dtype)
+        return Step(state, state[:, step - self.num_steps - 1])
+
+    def latents(
+        self, state: Float[Tensor, "particle state"]
+    ) -> Float[Tensor, "particle latent"]:
+        """Return the natural values of all latents."""
+        return self.model.constrain(state[:, : self.flow.structure.free_dim])[0]
+
+    def _drawn(
+        self, num: int, generator: torch.Generator
+    ) -> tuple[
+        Float[Tensor, "row free"],
+        Float[Tensor, "row auxiliary"],
+        Float[Tensor, "row node"],
+    ]:
+        """Return draws of the flow, with the parts of their log weights."""
+        rows = self.observed.expand(num, -1)
+        base = self.flow.sample_base(num, generator=generator)
+        free, auxiliary, log_det = self.flow.base_to_latent(base, rows)
+        log_probs = self.flow.base_log_prob(base) - log_det
+        contributions = Contributions(self.model, self.flow)
+        return free, auxiliary, contributions(free, auxiliary, log_probs, rows)[1]
+
+    def _redrawn(
+        self,
+        state: Float[Tensor, "copy state"],
+        step: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "copy state"]:
+        """Return particles with the latents from this step on drawn anew."""
+        structure = self.flow.structure
+        rows = self.observed.expand(state.shape[0], -1)
+        split = [structure.free_dim, structure.auxiliary_dim, self.num_steps, 1]
+        free, auxiliary, _, number = torch.split(state, split, 1)
+        drawn = self.flow.rsample_remaining(
+            free, auxiliary, rows, structure.names[:step], generator=generator
+        )
+        parts = Contributions(self.model, self.flow)(
+            drawn.free, drawn.auxiliary, drawn.log_prob_per_node, rows
+        )[1]
+        weighed = self._weighed(drawn.free, parts)
+        return torch.cat([drawn.free, drawn.auxiliary, weighed, number], 1)
+
+    def _weighed(
+        self, free: Float[Tensor, "row free"], parts: Float[Tensor, "row node"]
+    ) -> Float[Tensor, "row node"]:
+        """Return what every step weighs: the parts, messages put where they belong."""
+        weighed = parts.clone()
+        blocks = self.flow.structure.blocks
+        for step, (block, message) in enumerate(
+            zip(blocks, self.messages, strict=True)
+        ):
+            if message is not None:
+                said = message(free)
+                weighed[:, max(block.latent_parents)] += said
+                weighed[:, step] -= said
+        return weighed
+
+
+def _copies(numbers: Float[Tensor, " particle"]) -> Tensor:
+    """Return the places of all but the first of those with equal numbers."""
+    ordered, order = numbers.sort(stable=True)
+    again = torch.zeros_like(ordered, dtype=torch.bool)
+    again[1:] = ordered[1:] == ordered[:-1]
+    return order[again]

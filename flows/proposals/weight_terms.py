@@ -1,0 +1,80 @@
+r"""This file splits the log weight of a flow's draws into a part for every latent.
+
+In sampling order of the inverse let c_i collect what is known as soon as latent i is
+drawn, and not before: the log densities of all nodes whose last latent is i, with the
+log-determinants of their free coordinates, minus log q(z_i, y_i | earlier latents, x),
+plus log N(y_i; 0, I). A latent between bounds that are latents has a value when they
+have. Then
+
+    log w = log p(z, x) + log N(y; 0, I) - log q(z, y | x) = Σ_i c_i,
+
+and c_i depends on the first i latents and their nuisances alone.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cnf.flow import ConditionalFlow
+from ..model.density import Model
+
+__all__ = ["Contributions"]
+
+
+class Contributions:
+    """Splits the log weights of one flow's draws.
+
+    Args:
+        model: The target, float64.
+        flow: In the model's columns, float64.
+    """
+
+    def __init__(self, model: Model, flow: ConditionalFlow) -> None:
+        self._model = model
+        blocks = flow.structure.blocks
+        graph = model.graph
+        # Position of the last block that a latent's natural value depends on.
+        known = dict.fromkeys(graph.observed, 0)
+        known |= {block.name: i for i, block in enumerate(blocks)}
+        for node in graph.nodes:
+            supports = {family.support for family in node.families}
+            if not node.is_observed and (len(supports) > 1 or "interval" in supports):
+                parents = [known[parent] for parent in node.parents]
+                known[node.name] = max([known[node.name], *parents])
+
+        def last(name: str) -> int:
+            return max(known[each] for each in [*graph.node(name).parents, name])
+
+        self._prior = torch.tensor([last(v.name) for v in model.layout.latents])
+        self._likelihood = torch.tensor([last(v.name) for v in model.layout.observed])
+        self._auxiliary = [block.auxiliary for block in blocks]
+
+    def __call__(
+        self,
+        free: Float[Tensor, "row free"],
+        auxiliary: Float[Tensor, "row auxiliary"],
+        log_prob_per_node: Float[Tensor, "row node"],
+        observed: Float[Tensor, "row observed"],
+    ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row node"]]:
+        """Return natural values of draws, and the parts of their log weights, in nats.
+
+        Args:
+            free: Latents in free coordinates.
+            auxiliary: Nuisances.
+            log_prob_per_node: Of the draws, in sampling order.
+            observed: Data, one row for each draw.
+        """
+        model = self._model
+        latents, _ = model.constrain(free)
+        parts = -log_prob_per_node
+        parts.index_add_(1, self._prior, model.constrain_terms(free))
+        parts.index_add_(1, self._prior, model.log_prior_terms(latents, observed))
+        parts.index_add_(
+            1, self._likelihood, model.log_likelihood_terms(latents, observed)
+        )
+        for i, own in enumerate(torch.split(auxiliary, self._auxiliary, 1)):
+            constant = 0.5 * math.log(2.0 * math.pi) * own.shape[1]
+            parts[:, i] -= 0.5 * own.square().sum(1) + constant
+        return latents, parts

@@ -1,0 +1,245 @@
+"""This file compares what a manifest claims with the tensors that are there.
+
+A manifest is written by someone else. A few characters in it can claim a billion
+columns, so that its numbers are checked by arithmetic alone, against the tensors that
+the weights file really holds, before anything of the claimed size is made.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..cnf.structure import Structure
+from ..cnf.vector_field import FieldConfig, hidden_sizes
+from ..errors import ArtifactError, Problem
+
+__all__ = ["AFFINE", "FACTORS", "check_claims", "check_weight_counts"]
+
+AFFINE = "shift and scale, then affine along the inverse"
+FACTORS = "shift and scale, then the posterior of factors linear in the latents"
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+def check_claims(
+    manifest: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    manifest_place: str,
+    weights_place: str,
+) -> None:
+    """Check layout and inverse for themselves and against the tensors.
+
+    Args:
+        manifest: Of the right form (`manifest.schema.json`).
+        tensors: Of the weights file.
+        manifest_place: For messages.
+        weights_place: For messages.
+
+    Raises:
+        ArtifactError: If columns leave gaps, names are unknown or stand twice, or the
+            tensors have other lengths than the layout claims.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise ArtifactError(
+                Problem(
+                    weights_place,
+                    f"the tensor {name[:60]} has another type of numbers",
+                    "float32 or float64",
+                    str(tensor.dtype).removeprefix("torch."),
+                )
+            )
+    layout = manifest["layout"]
+    strange = {*manifest["model"].get("without_density", ())}.difference(
+        variable["name"] for variable in layout["latents"]
+    )
+    if strange:
+        place = f"{manifest_place}: $.model.without_density"
+        raise ArtifactError(
+            Problem(place, "no latent of this name", "", min(strange)[:60])
+        )
+    where = f"{manifest_place}: $.layout"
+    _check_columns(layout["latents"], f"{where}.latents", "start", "stop", shape=True)
+    _check_columns(layout["observed"], f"{where}.observed", "start", "stop", shape=True)
+    free = _check_columns(layout["latents"], f"{where}.latents", "free_start")
+    _check_free_sizes(layout["latents"], f"{where}.latents")
+    read = _check_inverse(manifest, f"{manifest_place}: $.inverse")
+    auxiliary = manifest["architecture"]["auxiliary"]
+    if len(auxiliary) != len(layout["latents"]):
+        raise ArtifactError(
+            Problem(
+                f"{manifest_place}: $.architecture.auxiliary",
+                "one number per latent is needed",
+                f"{len(layout['latents'])}",
+                f"{len(auxiliary)}",
+            )
+        )
+    for name, claimed in (
+        ("normalisation.shift", free + sum(auxiliary)),
+        ("normalisation.observed_shift", _end(layout["observed"])),
+    ):
+        _check_length(tensors, name, claimed, weights_place)
+    factors = manifest.get("factors", ())
+    kinds = {manifest["normalisation"] == FACTORS, manifest["version"] == 2}
+    if kinds != {bool(factors)}:
+        raise ArtifactError(
+            Problem(
+                f"{manifest_place}: $.normalisation",
+                "version, normalisation and factors disagree",
+                f"factors with version 2 and {FACTORS!r}, and with them alone",
+            )
+        )
+    if factors:
+        coefficients = sum(
+            (1 + len(entry["latents"])) * (1 + len(entry["observed"]))
+            for entry in factors
+        )
+        name = "normalisation.factor_coefficients"
+        _check_length(tensors, name, coefficients, weights_place)
+    weights = tensors.get("field.observed_weight")
+    if weights is not None and read > weights.numel():
+        raise _misfit(
+            "field.observed_weight", f"at least {read}", weights, weights_place
+        )
+
+
+def check_weight_counts(
+    structure: Structure,
+    config: FieldConfig,
+    tensors: Mapping[str, Tensor],
+    weights_place: str,
+) -> None:
+    """Check the lengths of the packed weights, counted and not made.
+
+    Raises:
+        ArtifactError: If they are of another architecture.
+    """
+    hidden = hidden_sizes(structure, config.hidden)
+    state = structure.sizes
+    inputs = [state, *[hidden] * (config.layers - 1)]
+    outputs = [*[hidden] * (config.layers - 1), state]
+    for layer, (rows, columns) in enumerate(zip(outputs, inputs, strict=True)):
+        claimed = sum(
+            rows[i] * (columns[i] + sum(columns[j] for j in block.latent_parents))
+            for i, block in enumerate(structure.blocks)
+        )
+        _check_length(tensors, f"field.weights.{layer}", claimed, weights_place)
+
+
+def _check_columns(
+    variables: list[dict[str, Any]],
+    where: str,
+    start: str,
+    stop: str = "free_stop",
+    *,
+    shape: bool = False,
+) -> int:
+    """Return the number of columns, which must follow each other without gaps."""
+    end = 0
+    names: set[str] = set()
+    for number, variable in enumerate(variables):
+        place = f"{where}[{number}]"
+        if variable["name"] in names:
+            raise ArtifactError(Problem(place, "this name stands twice"))
+        names.add(variable["name"])
+        if variable[start] != end or variable[stop] < end:
+            raise ArtifactError(
+                Problem(
+                    place,
+                    "the columns do not follow those before",
+                    f"{start} {end}"[:80],
+                    f"{variable[start]} to {variable[stop]}"[:80],
+                )
+            )
+        end = variable[stop]
+        if shape and math.prod(variable["shape"]) != end - variable[start]:
+            raise ArtifactError(
+                Problem(
+                    place,
+                    "shape and columns disagree",
+                    f"{end - variable[start]} columns"[:80],
+                    f"{variable['shape']}"[:80],
+                )
+            )
+    return end
+
+
+def _check_free_sizes(latents: list[dict[str, Any]], where: str) -> None:
+    """Check that no latent has far more values than free columns.
+
+    A simplex has one more, a symmetric p x p matrix p^2 for p (p + 1) / 2.
+    """
+    for number, variable in enumerate(latents):
+        size = variable["stop"] - variable["start"]
+        free = variable["free_stop"] - variable["free_start"]
+        if not 0 < free <= size <= 2 * free:
+            raise ArtifactError(
+                Problem(
+                    f"{where}[{number}]",
+                    "values and free columns disagree",
+                    f"{free} to {2 * free} values"[:80],
+                    f"{size}"[:80],
+                )
+            )
+
+
+def _check_inverse(manifest: Mapping[str, Any], where: str) -> int:
+    """Return how many observed columns all latents together read."""
+    latents = {variable["name"] for variable in manifest["layout"]["latents"]}
+    observed = {
+        variable["name"]: variable["stop"] - variable["start"]
+        for variable in manifest["layout"]["observed"]
+    }
+    order = manifest["inverse"]["latents"]
+    parents = manifest["inverse"]["parents"]
+    if len(order) != len(latents) or set(order) != latents or set(parents) != latents:
+        raise ArtifactError(
+            Problem(where, "inverse and layout have other latents", f"{len(latents)}")
+        )
+    before: set[str] = set()
+    read = 0
+    for name in order:
+        place = f"{where}.parents.{name}"
+        if len(set(parents[name])) != len(parents[name]):
+            raise ArtifactError(Problem(place, "a parent stands twice"))
+        for parent in parents[name]:
+            if parent not in before and parent not in observed:
+                raise ArtifactError(
+                    Problem(
+                        place,
+                        "this parent does not come before its child",
+                        "an earlier latent or an observed node",
+                        parent[:60],
+                    )
+                )
+            read += observed.get(parent, 0)
+        before.add(name)
+    return read
+
+
+def _check_length(
+    tensors: Mapping[str, Tensor], name: str, claimed: int, place: str
+) -> None:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.numel() != claimed:
+        raise _misfit(name, f"{claimed}", tensor, place)
+
+
+def _misfit(
+    name: str, expected: str, tensor: Tensor | None, place: str
+) -> ArtifactError:
+    return ArtifactError(
+        Problem(
+            place,
+            f"the tensor {name} does not fit the architecture",
+            f"{expected[:40]} numbers",
+            "none" if tensor is None else f"{tensor.numel()}",
+        )
+    )
+
+
+def _end(variables: list[dict[str, Any]]) -> int:
+    return int(variables[-1]["stop"]) if variables else 0

@@ -1,0 +1,135 @@
+"""This file keeps a training run on disk, so that it can be resumed at any moment.
+
+Beside an artifact ARTIFACT stands the folder ARTIFACT.training:
+
+- `checkpoint.safetensors`: the tensors of `training.TrainingState`; its plain values,
+  the model's digest, the seed and the configuration are text in the file's metadata,
+  with a checksum of everything. One file, written whole or not at all.
+- `log.jsonl`: one report per line.
+- `config.toml`: the configuration as resolved.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import ArtifactError, Problem
+from ..training.loop import TrainingState
+from .folders import read_file, write_file
+
+__all__ = ["RunKey", "load_checkpoint", "save_checkpoint", "training_folder"]
+
+_FORMAT = "daphne-flows checkpoint 2"
+_LIMIT = 8 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """What a run must share with its continuation.
+
+    Attributes:
+        digest: Of the model.
+        seed: Of every draw.
+        config: Resolved configuration, plain values.
+    """
+
+    digest: str
+    seed: int
+    config: Mapping[str, Any]
+
+
+def training_folder(artifact: Path) -> Path:
+    """Return the folder of the run that makes an artifact."""
+    return artifact.with_name(f"{artifact.name}.training")
+
+
+def save_checkpoint(state: TrainingState, key: RunKey, path: Path) -> None:
+    """Write a checkpoint, whole or not at all."""
+    metadata = {
+        "format": _FORMAT,
+        "digest": key.digest,
+        "seed": json.dumps(key.seed),
+        "config": json.dumps(key.config),
+        "values": json.dumps(state.values),
+    }
+    tensors = {
+        name: tensor.cpu().contiguous() for name, tensor in state.tensors.items()
+    }
+    metadata["checksum"] = _checksum(metadata, tensors)
+    write_file(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
+    """Return the state of a run.
+
+    Args:
+        path: The checkpoint.
+        key: Of the run that is to be continued.
+
+    Raises:
+        ArtifactError: If the file is damaged, or of another run.
+    """
+    content = read_file(path, "a checkpoint", limit=_LIMIT)
+    try:
+        with safe_open(path, "pt") as opened:
+            metadata = opened.metadata() or {}
+        tensors = safetensors.torch.load(content)
+        if metadata.get("format") != _FORMAT:
+            raise ValueError("another format")
+        if metadata.pop("checksum", "") != _checksum(metadata, tensors):
+            raise ValueError("the checksum differs")
+        stored = RunKey(
+            metadata["digest"],
+            json.loads(metadata["seed"]),
+            json.loads(metadata["config"]),
+        )
+        values = json.loads(metadata["values"])
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise ArtifactError(
+            Problem(
+                str(path),
+                "the checkpoint is damaged",
+                "a file that this program wrote",
+                str(error)[:80],
+            )
+        ) from None
+    for what, mine, theirs in (
+        ("model", key.digest, stored.digest),
+        ("seed", key.seed, stored.seed),
+        ("configuration", dict(key.config), dict(stored.config)),
+    ):
+        if mine != theirs:
+            raise ArtifactError(
+                Problem(
+                    str(path),
+                    f"the checkpoint has another {what}; train without --resume to "
+                    "start anew",
+                    *_shown(mine, theirs),
+                )
+            )
+    return TrainingState(tensors, values)
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _shown(mine: Any, theirs: Any) -> tuple[str, str]:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        for name in sorted({*mine, *theirs}):
+            if mine.get(name) != theirs.get(name):
+                return f"{name} = {mine.get(name)}", f"{name} = {theirs.get(name)}"
+    return str(mine)[:30], str(theirs)[:30]

@@ -1,0 +1,96 @@
+"""This file reads data sets from a file: one row for each.
+
+- CSV: the first line names observed nodes, every other line is a data set of numbers.
+- JSON: a list of objects, `[{"y0": 0.2, "y1": 1.4}, ...]`.
+
+Nodes that a row leaves out keep the document's data.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from daphne_bridge.graph.deep_json import JsonError, loads
+
+from ..errors import FlowsError, Problem
+from ..model.observation import Given
+from .folders import read_file
+
+__all__ = ["load_observations"]
+
+_LIMIT = 2**28
+
+
+def load_observations(path: Path) -> list[Given]:
+    """Return the values of every data set by name of an observed node.
+
+    Raises:
+        FlowsError: If the file is neither, or holds no data set.
+    """
+    content = read_file(path, "a CSV or JSON file of data sets", limit=_LIMIT)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise FlowsError(Problem(str(path), "not a text file", "CSV or JSON")) from None
+    rows = _from_json(text, path) if path.suffix == ".json" else _from_csv(text, path)
+    if not rows:
+        raise FlowsError(Problem(str(path), "there is no data set", "at least one row"))
+    return rows
+
+
+def _from_json(text: str, path: Path) -> list[Given]:
+    try:
+        value = loads(text)
+    except JsonError as error:
+        raise FlowsError(Problem(str(path), f"not JSON: {error}")) from None
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise FlowsError(
+            Problem(str(path), "not a list of data sets", '[{"name": value, ...}, ...]')
+        )
+    return [_given(row, f"{path} row {number}") for number, row in enumerate(value, 1)]
+
+
+def _given(row: Mapping[str, Any], where: str) -> Given:
+    places = {name: f"{where} {name}" for name in row}
+    values = {name: _as_data(item, places[name]) for name, item in row.items()}
+    return Given(values, places)
+
+
+def _from_csv(text: str, path: Path) -> list[Given]:
+    lines = list(csv.reader(io.StringIO(text)))
+    header = [name.strip() for name in lines[0]] if lines else []
+    if len(set(header)) < len(header):
+        raise FlowsError(Problem(str(path), "a name stands twice in the first line"))
+    rows = []
+    for number, line in enumerate(lines[1:], 2):
+        if not line:
+            continue
+        where = f"{path} line {number}"
+        if len(line) != len(header):
+            raise FlowsError(
+                Problem(
+                    where, "wrong number of values", str(len(header)), str(len(line))
+                )
+            )
+        row = {}
+        for name, entry in zip(header, line, strict=True):
+            try:
+                value = float(entry)
+            except ValueError:
+                raise FlowsError(
+                    Problem(f"{where} {name}", "not a number", "a number", repr(entry))
+                ) from None
+            row[name] = value
+        rows.append(_given(row, where))
+    return rows
+
+
+def _as_data(value: Any, where: str) -> Any:
+    if isinstance(value, list):
+        return tuple(_as_data(item, where) for item in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FlowsError(Problem(where, "not finite", "a finite number", str(value)))
+    return value

@@ -1,0 +1,1 @@
+"""Training: losses, the loop over phases, certification."""

@@ -1,0 +1,377 @@
+r"""This file defines the training objectives as functions of (model, flow, batch).
+
+With p(z, x) the model's joint density in free coordinates, y the nuisance columns with
+target N(0, I), and p(z, y, x) = p(z, x) N(y; 0, I),
+
+    forward_kl  F = E_p(z,y,x) [log p(z,y,x) - log q(z,y|x)],
+    reverse_kl  R = E_p(x) q(z,y|x) [log q(z,y|x) - log p(z,y,x)],
+    symmetric   J = (F + R) / 2.
+
+F and R are Kullback-Leibler divergences plus and minus the same constant, so it cancels
+in J, which is the expected Jeffreys divergence: zero exactly when q is the posterior.
+Both directions of a row share its observed values, so log p(x) cancels row by row and
+the estimate of J has a far smaller variance than those of F and R.
+
+The gradient of J has two unbiased estimators. `symmetric` is differentiated as it
+stands: its gradient contains the scores of q, which are zero in the mean and noisy even
+where q is exact, and also how the solver's error depends on the weights, which training
+can exploit. `symmetric_path` leaves out both. With T the flow, e = T^-1(z) for z of p,
+z' = T(e') for e' of N, and inside brackets the weights held fixed,
+
+    dF/dw = E [d/de (log p(T(e)) + log|det dT| - log N(e))] de/dw,
+    dR/dw = E [d/dz' (log q(z' | x) - log p(z', x))] dz'/dw,
+
+so both brackets, and all noise, vanish where q is exact. It takes one solve to the ends
+and one back, and no derivative of a log-determinant by the weights.
+
+Of a model that has draws but no density only F is left, without the constant entropy of
+its draws: E_p [log N(y) - log q(z,y|x)].
+
+Every loss has the signature (model, flow, batch, *, engine) -> terms, and returns one
+term per row; a mean of terms is the estimate. Terms are not clipped: `Estimate` counts
+those that are not finite and leaves them out of its mean, and says so.
+
+References:
+    Weilbach et al., AISTATS 2020, section 3.4.
+    Roeder, Wu, Duvenaud, "Sticking the Landing", NeurIPS 2017 (R).
+    Vaitl, Nicoli, Nakajima, Kessel, "Path-Gradient Estimators for Continuous
+    Normalizing Flows", ICML 2022 (R and F).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cnf.engine import Engine
+from ..cnf.flow import ConditionalFlow
+
+__all__ = [
+    "Batch",
+    "Estimate",
+    "SymmetricEstimate",
+    "TargetModel",
+    "draw_batch",
+    "estimate",
+    "estimate_symmetric",
+    "flow_matching",
+    "forward_kl",
+    "reverse_kl",
+    "symmetric",
+    "symmetric_parts",
+    "symmetric_path",
+]
+
+_HALF_LOG_TWO_PI = 0.9189385332046727
+
+
+class JointDraws(Protocol):
+    """Joint draws of a model, in natural coordinates."""
+
+    @property
+    def latents(self) -> Tensor:
+        """Latents, [draw, latent]."""
+        ...
+
+    @property
+    def observed(self) -> Tensor:
+        """Observed values, [draw, observed]."""
+        ...
+
+
+class TargetModel(Protocol):
+    """What the losses need of a model."""
+
+    @property
+    def has_density(self) -> bool:
+        """Whether `log_joint_free` can be computed; else only draws are there."""
+        ...
+
+    def sample(self, num: int, *, generator: torch.Generator) -> JointDraws:
+        """Joint draws."""
+        ...
+
+    def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
+        """Log joint density in free coordinates, in nats."""
+        ...
+
+    def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Free coordinates, with log|det|."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Joint draws for the forward direction, and base points for the reverse one.
+
+    Args:
+        free: latents of joint draws, in free coordinates.
+        auxiliary: standard normal nuisance columns.
+        observed: observed values of the same draws, used in both directions.
+        log_joint: log p(free, observed) + log N(auxiliary), in nats; without a density
+            the second alone.
+        base: standard normal base points.
+    """
+
+    free: Float[Tensor, "batch free"]
+    auxiliary: Float[Tensor, "batch auxiliary"]
+    observed: Float[Tensor, "batch observed"]
+    log_joint: Float[Tensor, " batch"]
+    base: Float[Tensor, "batch state"]
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Some of the rows."""
+        return Batch(
+            free=self.free[start:stop],
+            auxiliary=self.auxiliary[start:stop],
+            observed=self.observed[start:stop],
+            log_joint=self.log_joint[start:stop],
+            base=self.base[start:stop],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean of terms.
+
+    Args:
+        mean: mean of the finite terms, in nats.
+        standard_error: its standard error.
+        num_terms: number of terms.
+        num_non_finite: how many were not finite and are not in the mean.
+        median_of_means: median of the means of batches of 100 terms.
+        trimmed_mean: mean without the 0.5 % largest terms.
+    """
+
+    mean: float
+    standard_error: float
+    num_terms: int
+    num_non_finite: int
+    median_of_means: float
+    trimmed_mean: float
+
+    def sentence(self) -> str:
+        """The estimate in words."""
+        text = f"{self.mean:.4g} +- {self.standard_error:.2g} nats"
+        if self.num_non_finite:
+            text += (
+                f" without {self.num_non_finite} of {self.num_terms} terms that were "
+                "not finite"
+            )
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class SymmetricEstimate:
+    """J with its two directions.
+
+    Args:
+        symmetric: J = (F + R) / 2.
+        forward: F, up to the model's entropy constant.
+        reverse: R, up to the same constant with the other sign.
+    """
+
+    symmetric: Estimate
+    forward: Estimate
+    reverse: Estimate
+
+
+def draw_batch(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    num: int,
+    *,
+    generator: torch.Generator,
+) -> Batch:
+    """A fresh batch of ``num`` rows for each direction."""
+    draws = model.sample(num, generator=generator)
+    like = flow.normalisation.shift
+    free = model.unconstrain(draws.latents)[0]
+    observed = draws.observed
+    auxiliary = torch.randn(
+        num,
+        flow.structure.auxiliary_dim,
+        generator=generator,
+        dtype=like.dtype,
+        device=generator.device,
+    ).to(like.device)
+    log_joint = _standard_normal(auxiliary)
+    if model.has_density:
+        with torch.no_grad():
+            joint = model.log_joint_free(free, observed)
+        log_joint = log_joint + joint.to(like.device)
+    return Batch(
+        free=free.to(like),
+        auxiliary=auxiliary,
+        observed=observed.to(like),
+        log_joint=log_joint,
+        base=flow.sample_base(num, generator=generator),
+    )
+
+
+def forward_kl(
+    model: TargetModel,  # noqa: ARG001 (the signature all losses share)
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> Float[Tensor, " batch"]:
+    """Terms of F, in nats."""
+    log_prob = flow.log_prob(batch.free, batch.auxiliary, batch.observed, engine=engine)
+    return batch.log_joint - log_prob
+
+
+def reverse_kl(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> Float[Tensor, " batch"]:
+    """Terms of R, in nats."""
+    free, auxiliary, log_det = flow.base_to_latent(
+        batch.base, batch.observed, engine=engine
+    )
+    log_prob = _standard_normal(batch.base) - log_det.sum(-1)
+    return log_prob - _log_target(model, free, auxiliary, batch.observed)
+
+
+def symmetric(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> Float[Tensor, " batch"]:
+    """Terms of J, in nats, from one solve for both directions."""
+    forward, reverse = symmetric_parts(model, flow, batch, engine=engine)
+    return 0.5 * (forward + reverse)
+
+
+def symmetric_path(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> Float[Tensor, " batch"]:
+    """Terms of J, in nats, that have the path gradient."""
+    there = flow.ends(
+        batch.free, batch.auxiliary, batch.observed, batch.base, engine=engine
+    )
+    ends = (there.free, there.auxiliary, there.base)
+    with _fixed_weights(flow):
+        free, auxiliary, base = (end.detach().requires_grad_() for end in ends)
+        back = flow.two_way(free, auxiliary, batch.observed, base, engine=engine)
+        reverse = back.log_prob - _log_target(model, free, auxiliary, batch.observed)
+        draw = back.draw
+        target = _log_target(model, draw.free, draw.auxiliary, batch.observed)
+        terms = 0.5 * (target - draw.log_prob + reverse)
+        slopes = torch.autograd.grad(
+            terms.sum(), (free, auxiliary, base), materialize_grads=True
+        )
+    path = sum(
+        ((end * slope).sum(-1) for end, slope in zip(ends, slopes, strict=True)),
+        terms.new_zeros(()),
+    )
+    return terms.detach() + path - path.detach()
+
+
+def symmetric_parts(
+    model: TargetModel,
+    flow: ConditionalFlow,
+    batch: Batch,
+    *,
+    engine: Engine | None = None,
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Terms of F and of R, in nats, from one solve."""
+    both = flow.two_way(
+        batch.free,
+        batch.auxiliary,
+        batch.observed,
+        batch.base,
+        engine=engine,
+    )
+    draw = both.draw
+    target = _log_target(model, draw.free, draw.auxiliary, batch.observed)
+    return batch.log_joint - both.log_prob, draw.log_prob - target
+
+
+def flow_matching(
+    flow: ConditionalFlow, batch: Batch, times: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Terms of the conditional flow-matching loss, a warm start for the KL.
+
+    With r the residual coordinates of a joint draw and e its base point, the straight
+    path (1 - t) e + t r has velocity r - e, which the field regresses on. The minimiser
+    carries the base to the posterior, up to what node i cannot see of other nodes.
+
+    References:
+        Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow Matching for Generative Modeling",
+        ICLR 2023.
+    """
+    with torch.no_grad():
+        end = flow.to_residual(batch.free, batch.auxiliary, batch.observed)
+        where = torch.lerp(batch.base, end, times[:, None])
+    velocity = flow.velocity(where, times, batch.observed)
+    return (velocity - (end - batch.base)).square().sum(-1)
+
+
+def estimate(terms: Float[Tensor, " batch"]) -> Estimate:
+    """Mean of terms with its standard error; non-finite terms are counted."""
+    terms = terms.detach().double()
+    finite = terms[torch.isfinite(terms)]
+    count = finite.numel()
+    if count < 2:
+        nan = float("nan")
+        return Estimate(nan, nan, terms.numel(), terms.numel() - count, nan, nan)
+    chunks = [part.mean() for part in torch.split(finite, 100)]
+    kept = finite.sort().values[: count - count // 200]
+    return Estimate(
+        mean=float(finite.mean()),
+        standard_error=float(finite.std() / count**0.5),
+        num_terms=terms.numel(),
+        num_non_finite=terms.numel() - count,
+        median_of_means=float(torch.stack(chunks).median()),
+        trimmed_mean=float(kept.mean()),
+    )
+
+
+def estimate_symmetric(
+    forward: Float[Tensor, " batch"], reverse: Float[Tensor, " batch"]
+) -> SymmetricEstimate:
+    """J, F and R of terms paired row by row."""
+    return SymmetricEstimate(
+        symmetric=estimate(0.5 * (forward + reverse)),
+        forward=estimate(forward),
+        reverse=estimate(reverse),
+    )
+
+
+def _log_target(
+    model: TargetModel, free: Tensor, auxiliary: Tensor, observed: Tensor
+) -> Tensor:
+    """Log joint density of latents, nuisances and observed values."""
+    return model.log_joint_free(free, observed) + _standard_normal(auxiliary)
+
+
+@contextmanager
+def _fixed_weights(flow: ConditionalFlow) -> Iterator[None]:
+    """Within it, weights of the flow carry no gradients."""
+    learned = [p for p in flow.parameters() if p.requires_grad]
+    for parameter in learned:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad = True
+
+
+def _standard_normal(values: Tensor) -> Tensor:
+    """Log density of standard normal columns."""
+    return (-0.5 * values.square() - _HALF_LOG_TWO_PI).sum(-1)

@@ -1,0 +1,140 @@
+"""Tests of flows.inference.moves."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from flows.errors import InferenceError
+from flows.inference.smc.moves import Hamiltonian, Point, RandomWalk, weighted_factor
+
+from ..targets import seeded
+
+MOVES = {"random walk": RandomWalk(), "hamiltonian": Hamiltonian()}
+
+
+def at_skewed(coordinates):
+    """Reference N(0, 1) for both, weight so that π_1 is Gumbel times N(c_0, 0.5)."""
+    first, second = coordinates[:, 0], coordinates[:, 1]
+    reference = -0.5 * coordinates.square().sum(1)
+    log_density = -first - (-first).exp() - 2.0 * (second - first).square()
+    return Point(coordinates, coordinates, reference, log_density - reference)
+
+
+def skewed_draws(num, seed=0):
+    generator = seeded(seed)
+    uniform = torch.rand(num, dtype=torch.float64, generator=generator)
+    first = -(-uniform.log()).log()
+    noise = torch.randn(num, dtype=torch.float64, generator=generator)
+    return torch.stack([first, first + 0.5 * noise], 1)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_moves_keep_the_density(name):
+    """Exact draws stay exact after 20 moves: KS p-values above 1e-3, seed fixed."""
+    move = MOVES[name]
+    start = skewed_draws(8000)
+    factor = weighted_factor(start, torch.full((8000,), 1 / 8000, dtype=torch.float64))
+    point = at_skewed(start)
+    generator = seeded(1)
+    acceptances = []
+    for _ in range(20):
+        outcome = move.step(
+            point, at_skewed, 1.0, factor, move.first_step_size(2), generator
+        )
+        point = outcome.point
+        acceptances.append(outcome.acceptance)
+    first, second = point.coordinates.T.numpy()
+    assert 0.15 < np.mean(acceptances) < 0.99
+    assert stats.kstest(first, stats.gumbel_r.cdf).pvalue > 1e-3
+    assert stats.kstest(second - first, stats.norm(0, 0.5).cdf).pvalue > 1e-3
+    correlation = np.corrcoef(first, start[:, 0].numpy())[0, 1]
+    assert abs(correlation) < 0.2
+    torch.testing.assert_close(
+        point.log_weight, at_skewed(point.coordinates).log_weight
+    )
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_moves_keep_the_density_of_a_temperature(name):
+    """At β = 0 nothing but the reference counts: N(0, 1) stays N(0, 1)."""
+    move = MOVES[name]
+    start = torch.randn((8000, 2), dtype=torch.float64, generator=seeded(2))
+    factor = torch.eye(2, dtype=torch.float64)
+    point = at_skewed(start)
+    generator = seeded(3)
+    for _ in range(10):
+        point = move.step(
+            point, at_skewed, 0.0, factor, move.first_step_size(2), generator
+        ).point
+    for column in point.coordinates.T.numpy():
+        assert stats.kstest(column, stats.norm.cdf).pvalue > 1e-3
+
+
+def test_a_short_leapfrog_accepts_almost_all_and_a_long_one_almost_none():
+    """The error of the leapfrog falls with the square of its step."""
+    point = at_skewed(skewed_draws(500))
+    factor = torch.eye(2, dtype=torch.float64)
+    rates = [
+        Hamiltonian(5).step(point, at_skewed, 1.0, factor, size, seeded()).acceptance
+        for size in (0.02, 0.2, 20.0)
+    ]
+    assert rates[0] > 0.995
+    assert rates[0] > rates[1] > rates[2]
+    assert rates[2] < 0.05
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_steps_grow_where_much_is_accepted_and_shrink_where_little_is(name):
+    move = MOVES[name]
+    assert move.adapted(1.0, 1.0) > 1.0
+    assert move.adapted(1.0, 0.05) < 1.0
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_places_where_the_density_is_nan_are_refused_and_counted(name):
+    def at_half(coordinates):
+        """The density is nan right of 0."""
+        bad = (coordinates[:, 0] > 0).double() * math.nan
+        bad = torch.where(coordinates[:, 0] > 0, bad, 0.0)
+        reference = -0.5 * coordinates.square().sum(1) + bad
+        return Point(coordinates, coordinates, reference, torch.zeros_like(reference))
+
+    move = MOVES[name]
+    start = -torch.rand((400, 1), dtype=torch.float64, generator=seeded())
+    factor = torch.ones((1, 1), dtype=torch.float64)
+    outcome = move.step(at_half(start), at_half, 1.0, factor, 1.0, seeded())
+    assert outcome.num_divergent > 50
+    assert bool((outcome.point.coordinates <= 0).all())
+
+
+def test_an_infinite_density_is_an_error():
+    def at_peak(coordinates):
+        reference = torch.full((coordinates.shape[0],), 0.0, dtype=torch.float64)
+        peak = torch.where(coordinates[:, 0] == 0.0, 0.0, math.inf)
+        return Point(coordinates, coordinates, reference, peak)
+
+    point = at_peak(torch.zeros((7, 1), dtype=torch.float64))
+    factor = torch.ones((1, 1), dtype=torch.float64)
+    with pytest.raises(InferenceError, match="7 of 7 not finite"):
+        RandomWalk().step(point, at_peak, 1.0, factor, 1.0, seeded())
+
+
+def test_the_factor_is_that_of_the_weighted_covariance():
+    draws = skewed_draws(300)
+    weights = torch.rand(300, dtype=torch.float64, generator=seeded())
+    weights[5] = 0.0
+    weights /= weights.sum()
+    infinite = draws.clone()
+    infinite[5] = math.inf
+    factor = weighted_factor(infinite, weights)
+    expected = np.cov(draws.T.numpy(), aweights=weights.numpy(), bias=True)
+    np.testing.assert_allclose((factor @ factor.T).numpy(), expected, rtol=1e-6)
+
+
+def test_particles_that_all_agree_still_have_a_factor():
+    weights = torch.full((10,), 0.1, dtype=torch.float64)
+    factor = weighted_factor(torch.ones((10, 3), dtype=torch.float64), weights)
+    assert bool(factor.isfinite().all())

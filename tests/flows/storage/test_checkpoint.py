@@ -1,0 +1,88 @@
+"""Tests of flows.storage.checkpoint: what is saved comes back, or is refused."""
+
+import pytest
+import torch
+
+from flows.errors import ArtifactError
+from flows.storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
+from flows.training.loop import TrainingState
+
+KEY = RunKey("sha256:0", 3, {"batch_size": 7, "flow": {"hidden": 2}})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    tensors = {
+        "weights.values": torch.arange(3.0),
+        "count": torch.tensor(5, dtype=torch.int64),
+        "none": torch.zeros(0),
+    }
+    state = TrainingState(tensors, {"iteration": 4, "best": None, "status": "ok"})
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(state, KEY, path)
+    return path, state
+
+
+def refusal(path):
+    """Return what loading says against a file, or nothing."""
+    try:
+        load_checkpoint(path, KEY)
+    except ArtifactError as error:
+        return str(error)
+    return ""
+
+
+def same(one, other):
+    return (
+        dict(one.values) == dict(other.values)
+        and set(one.tensors) == set(other.tensors)
+        and all(
+            torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors
+        )
+    )
+
+
+def test_a_checkpoint_comes_back_as_it_was(saved):
+    path, state = saved
+    assert same(load_checkpoint(path, KEY), state)
+
+
+@pytest.mark.parametrize("change", [lambda b: b ^ 1, lambda b: b ^ 0x80, lambda b: 0])
+def test_every_changed_byte_is_refused_in_a_sentence_or_harmless(saved, change):
+    path, state = saved
+    content = path.read_bytes()
+    refused = 0
+    for place, byte in enumerate(content):
+        if change(byte) == byte:
+            continue
+        path.write_bytes(content[:place] + bytes([change(byte)]) + content[place + 1 :])
+        said = refusal(path)
+        if said:
+            assert "the checkpoint is damaged" in said
+            assert "\n" not in said
+            refused += 1
+        else:
+            assert same(load_checkpoint(path, KEY), state)
+    assert refused > 0.8 * len(content)
+
+
+def test_every_cut_is_refused_in_a_sentence(saved):
+    path, _ = saved
+    content = path.read_bytes()
+    for length in range(0, len(content), 3):
+        path.write_bytes(content[:length])
+        with pytest.raises(ArtifactError, match="the checkpoint is damaged"):
+            load_checkpoint(path, KEY)
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        (RunKey("sha256:1", 3, KEY.config), "another model"),
+        (RunKey("sha256:0", 4, KEY.config), "another seed"),
+        (RunKey("sha256:0", 3, {**KEY.config, "batch_size": 8}), "batch_size = 8"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(saved, key, sentence):
+    with pytest.raises(ArtifactError, match=sentence):
+        load_checkpoint(saved[0], key)

@@ -1,0 +1,38 @@
+"""Tests of flows.observations_file."""
+
+import pytest
+
+from flows.errors import FlowsError
+from flows.storage.observations import load_observations
+
+
+def test_every_row_of_csv_and_json_is_a_data_set(tmp_path):
+    (tmp_path / "d.csv").write_text("x, y\n1,2.5\n\n-3,1e-3\n")
+    rows = load_observations(tmp_path / "d.csv")
+    assert [row.values for row in rows] == [{"x": 1.0, "y": 2.5}, {"x": -3, "y": 1e-3}]
+    assert rows[1].places["y"] == f"{tmp_path / 'd.csv'} line 4 y"
+    (tmp_path / "d.json").write_text('[{"x": 1, "w": [1, [2, 3]]}, {}]')
+    rows = load_observations(tmp_path / "d.json")
+    assert [row.values for row in rows] == [{"x": 1, "w": (1, (2, 3))}, {}]
+    assert rows[0].places["w"] == f"{tmp_path / 'd.json'} row 1 w"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("d.csv", "", "there is no data set"),
+        ("d.csv", "x,y\n", "there is no data set"),
+        ("d.csv", "x,y\n1\n", "line 2: wrong number of values; expected 2; got 1"),
+        ("d.csv", "x,x\n1,2\n", "a name stands twice"),
+        ("d.csv", "x\nfoo\n", "line 2 x: not a number"),
+        ("d.csv", "x\nnan\n", "not finite"),
+        ("d.json", "{oops", "not JSON"),
+        ("d.json", '{"x": 1}', "not a list of data sets"),
+        ("d.json", '[{"x": 1e999}]', "too large for a number"),
+        ("d.json", "[]", "there is no data set"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FlowsError, match=said):
+        load_observations(tmp_path / name)

@@ -1,0 +1,185 @@
+"""Tests of flows.losses."""
+
+import math
+
+import pytest
+import torch
+
+from flows.cnf.engine import TorchEngine
+from flows.cnf.flow import build_flow
+from flows.cnf.structure import StateBlock, Structure
+from flows.cnf.vector_field import FieldConfig
+from flows.training.losses import (
+    draw_batch,
+    estimate,
+    estimate_symmetric,
+    flow_matching,
+    forward_kl,
+    reverse_kl,
+    symmetric,
+    symmetric_parts,
+    symmetric_path,
+)
+from tests.flows.cnf.models import Circuit, LinearGaussian
+
+NUM = 20_000
+
+
+def _pair(offset: float, slope: float, scale: float, auxiliary: int = 0):
+    """Model z ~ N(0, 1), x ~ N(z, 1); proposal N(offset + slope x, scale)."""
+    model = LinearGaussian([[0.0, 0.0], [1.0, 0.0]], [0.0, 0.0], [1.0, 1.0], 1)
+    structure = Structure((StateBlock("z", (0,), auxiliary, (), (0,)),), 1)
+    config = FieldConfig(hidden=3, last_layer_scale=0.0)
+    flow = build_flow(structure, config, engine=TorchEngine(1)).double()
+    flow.normalisation.offset[0] = offset
+    flow.normalisation.observed_coefficients[0] = slope
+    flow.normalisation.residual_scale[0] = scale
+    return model, flow
+
+
+def _exact(offset: float, slope: float, scale: float):
+    """Both directions against the posterior N(x / 2, 1 / 2), with x ~ N(0, 2)."""
+    gap = offset**2 + 2.0 * (slope - 0.5) ** 2
+    forward = math.log(scale / math.sqrt(0.5)) + (0.5 + gap) / (2 * scale**2) - 0.5
+    reverse = math.log(math.sqrt(0.5) / scale) + (scale**2 + gap) / (2 * 0.5) - 0.5
+    # E log p(x) of x ~ N(0, 2)
+    constant = -0.5 * math.log(2 * math.pi * 2.0) - 0.5
+    return forward + constant, reverse - constant
+
+
+@pytest.mark.parametrize("auxiliary", [0, 2])
+@pytest.mark.parametrize("case", [(0.0, 0.5, math.sqrt(0.5)), (0.3, 0.2, 0.9)])
+def test_estimates_agree_with_closed_forms(case, auxiliary):
+    model, flow = _pair(*case, auxiliary)
+    generator = torch.Generator().manual_seed(0)
+    batch = draw_batch(model, flow, NUM, generator=generator)
+    with torch.no_grad():
+        forward, reverse = symmetric_parts(model, flow, batch)
+        both = symmetric(model, flow, batch)
+        alone = forward_kl(model, flow, batch), reverse_kl(model, flow, batch)
+    for terms, one, wanted in zip(
+        (forward, reverse), alone, _exact(*case), strict=True
+    ):
+        got = estimate(terms)
+        assert abs(got.mean - wanted) < 5 * got.standard_error + 1e-9
+        torch.testing.assert_close(terms, one)
+    got = estimate(both)
+    assert abs(got.mean - sum(_exact(*case)) / 2) < 5 * got.standard_error + 1e-9
+    torch.testing.assert_close(both, 0.5 * (forward + reverse))
+
+
+def test_symmetric_terms_vanish_row_by_row_when_the_flow_is_the_posterior():
+    model, flow = _pair(0.0, 0.5, math.sqrt(0.5))
+    batch = draw_batch(model, flow, 100, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        terms = symmetric(model, flow, batch)
+    assert float(terms.abs().max()) < 1e-12
+
+
+def test_gradient_of_the_reverse_direction_is_that_of_its_closed_form():
+    case = (0.3, 0.2, 0.9)
+    model, flow = _pair(*case)
+    flow.normalisation.offset.requires_grad_()
+    batch = draw_batch(model, flow, NUM, generator=torch.Generator().manual_seed(1))
+    terms = reverse_kl(model, flow, batch)
+    (got,) = torch.autograd.grad(terms.mean(), flow.normalisation.offset)
+    # d/d offset of gap / (2 sigma^2) = 2 offset / (2 * 0.5); terms vary with sd about 2
+    assert float(got[0]) == pytest.approx(2 * 0.3, abs=0.1)
+
+
+def _gradient(loss, model, flow, batch, engine=None):
+    flow.zero_grad()
+    loss(model, flow, batch, engine=engine).mean().backward()
+    return torch.cat([p.grad.reshape(-1) for p in flow.parameters()])
+
+
+def _curved_flow(auxiliary: int):
+    flow = build_flow(
+        Circuit.structure(auxiliary),
+        FieldConfig(hidden=4, last_layer_scale=0.5),
+        engine=TorchEngine(12),
+        seed=3,
+    ).double()
+    draws = Circuit().sample(2000, generator=torch.Generator().manual_seed(0))
+    flow.normalisation.fit(draws.latents, draws.observed)
+    return flow
+
+
+@pytest.mark.parametrize("auxiliary", [0, 1])
+def test_terms_with_the_path_gradient_are_those_without(auxiliary):
+    model, flow = Circuit(), _curved_flow(auxiliary)
+    batch = draw_batch(model, flow, 64, generator=torch.Generator().manual_seed(1))
+    got = symmetric_path(model, flow, batch)
+    torch.testing.assert_close(got, symmetric(model, flow, batch), rtol=1e-4, atol=1e-3)
+    assert all(p.requires_grad for p in flow.parameters())
+
+
+@pytest.mark.parametrize("auxiliary", [0, 1])
+def test_path_gradient_has_the_mean_of_the_total_gradient(auxiliary):
+    # means over rows along random directions, and of every weight, within 5 errors
+    model, flow = Circuit(), _curved_flow(auxiliary)
+    generator = torch.Generator().manual_seed(2)
+    gaps, sizes = [], []
+    for _ in range(60):
+        batch = draw_batch(model, flow, 200, generator=generator)
+        total = _gradient(symmetric, model, flow, batch)
+        gaps.append(_gradient(symmetric_path, model, flow, batch) - total)
+        sizes.append(total)
+    gap, size = torch.stack(gaps), torch.stack(sizes).mean(0)
+    turned = torch.randn(gap.shape[1], 20, generator=generator, dtype=torch.float64)
+    for values in (gap, gap @ turned):
+        error = values.std(0) / len(values) ** 0.5
+        assert bool((values.mean(0).abs() <= 5 * error + 1e-9).all())
+    # the errors are small beside what they are errors of
+    assert float((gap.std(0) / 60**0.5).norm()) < 0.2 * float(size.norm())
+
+
+def test_path_gradient_is_without_noise_where_the_flow_is_the_posterior():
+    model, flow = _pair(0.0, 0.5, math.sqrt(0.5), auxiliary=1)
+    batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(0))
+    total = _gradient(symmetric, model, flow, batch)
+    path = _gradient(symmetric_path, model, flow, batch)
+    assert float(total.norm()) > 0.1
+    assert float(path.norm()) < 1e-12
+
+
+def test_terms_that_are_not_finite_are_counted_and_said():
+    terms = torch.tensor([1.0, 3.0, torch.nan, torch.inf])
+    got = estimate(terms)
+    assert got.mean == 2.0
+    assert got.num_non_finite == 2
+    assert "without 2 of 4 terms that were not finite" in got.sentence()
+    assert "without" not in estimate(terms[:2]).sentence()
+
+
+def test_robust_means_leave_out_one_wild_term():
+    terms = torch.zeros(10_000)
+    terms[17] = 1e6
+    got = estimate(terms)
+    assert got.mean == pytest.approx(100.0)
+    assert got.median_of_means == 0.0
+    assert got.trimmed_mean == 0.0
+    assert estimate_symmetric(terms, -terms).symmetric.mean == 0.0
+
+
+def test_flow_matching_is_least_where_the_field_is_the_expected_velocity():
+    # base e and end r independent standard normals: at time t the expected velocity
+    # given (1 - t) e + t r = u is (2 t - 1) u / (t^2 + (1 - t)^2), with variance
+    # 1 / (t^2 + (1 - t)^2) around it, and the velocity itself has variance 2
+    model, flow = _pair(0.0, 0.5, math.sqrt(0.5))
+    generator = torch.Generator().manual_seed(0)
+    batch = draw_batch(model, flow, NUM, generator=generator)
+    times = torch.full((NUM,), 0.25, dtype=torch.float64)
+    got = estimate(flow_matching(flow, batch, times))
+    assert abs(got.mean - 2.0) < 5 * got.standard_error
+
+
+def test_batch_holds_the_joint_density_of_its_rows():
+    model = Circuit()
+    flow = build_flow(Circuit.structure(1), FieldConfig(hidden=3)).double()
+    batch = draw_batch(model, flow, 7, generator=torch.Generator().manual_seed(0))
+    normal = -0.5 * batch.auxiliary.square() - 0.5 * math.log(2 * math.pi)
+    wanted = model.log_joint(batch.free, batch.observed) + normal.sum(-1)
+    torch.testing.assert_close(batch.log_joint, wanted)
+    part = batch.rows(2, 4)
+    assert torch.equal(part.observed, batch.observed[2:4])
