@@ -7,11 +7,22 @@ expected ...; got ...`, as in `daphne_bridge.errors`; so a caller that catches
 
 from daphne_bridge.errors import BridgeError, Problem
 
-__all__ = ["ArtifactError", "FlowsError", "InferenceError", "ModelError", "Problem"]
+__all__ = [
+    "ArgumentError",
+    "ArtifactError",
+    "FlowsError",
+    "InferenceError",
+    "ModelError",
+    "Problem",
+]
 
 
 class FlowsError(BridgeError):
     """Bad input to this package, described by one or more problems."""
+
+
+class ArgumentError(FlowsError, ValueError):
+    """A wrong argument of a call, which Python programs catch as a `ValueError`."""
 
 
 class ModelError(FlowsError):

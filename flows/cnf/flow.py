@@ -51,12 +51,12 @@ class FlowDraw:
 
     Args:
         free: latents in free coordinates.
-        auxiliary: nuisance columns, block by block in sampling order.
-        log_prob: log q(free, auxiliary | observed) in nats.
+        nuisances: nuisance columns, block by block in sampling order.
+        log_prob: log q(free, nuisances | observed) in nats.
     """
 
     free: Float[Tensor, "batch free"]
-    auxiliary: Float[Tensor, "batch auxiliary"]
+    nuisances: Float[Tensor, "batch nuisance"]
     log_prob: Float[Tensor, " batch"]
 
 
@@ -66,13 +66,13 @@ class RemainingDraw:
 
     Args:
         free: latents in free coordinates, the given ones as they were given.
-        auxiliary: nuisance columns, likewise.
+        nuisances: nuisance columns, likewise.
         log_prob_per_node: conditional log densities given the ancestors of each node,
             in sampling order, in nats; of given nodes too.
     """
 
     free: Float[Tensor, "batch free"]
-    auxiliary: Float[Tensor, "batch auxiliary"]
+    nuisances: Float[Tensor, "batch nuisance"]
     log_prob_per_node: Float[Tensor, "batch node"]
 
 
@@ -83,12 +83,12 @@ class Ends:
     Args:
         base: base points of given latents.
         free: latents of given base points, in free coordinates.
-        auxiliary: their nuisance columns.
+        nuisances: their nuisance columns.
     """
 
     base: Float[Tensor, "batch state"]
     free: Float[Tensor, "batch free"]
-    auxiliary: Float[Tensor, "batch auxiliary"]
+    nuisances: Float[Tensor, "batch nuisance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class TwoWay:
 
 
 class ConditionalFlow(nn.Module):
-    """q(latents, auxiliary | observed) in free coordinates.
+    """q(latents, nuisances | observed) in free coordinates.
 
     Args:
         structure: blocks and edges.
@@ -142,24 +142,24 @@ class ConditionalFlow(nn.Module):
     def log_prob(
         self,
         free: Float[Tensor, "batch free"],
-        auxiliary: Float[Tensor, "batch auxiliary"],
+        nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
         *,
         engine: Engine | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Log densities log q(free, auxiliary | observed), in nats."""
-        return self.log_prob_per_node(free, auxiliary, observed, engine=engine).sum(-1)
+        """Log densities log q(free, nuisances | observed), in nats."""
+        return self.log_prob_per_node(free, nuisances, observed, engine=engine).sum(-1)
 
     def log_prob_per_node(
         self,
         free: Float[Tensor, "batch free"],
-        auxiliary: Float[Tensor, "batch auxiliary"],
+        nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
         *,
         engine: Engine | None = None,
     ) -> Float[Tensor, "batch node"]:
         """Conditional log densities, one per node in sampling order, in nats."""
-        base, log_det = self.latent_to_base(free, auxiliary, observed, engine=engine)
+        base, log_det = self.latent_to_base(free, nuisances, observed, engine=engine)
         return self.base_log_prob(base) + log_det
 
     def rsample_and_log_prob(
@@ -171,14 +171,14 @@ class ConditionalFlow(nn.Module):
     ) -> FlowDraw:
         """One draw per row with its log density; carries gradients."""
         base = self.sample_base(observed.shape[0], generator=generator)
-        free, auxiliary, log_det = self.base_to_latent(base, observed, engine=engine)
+        free, nuisances, log_det = self.base_to_latent(base, observed, engine=engine)
         log_prob = self.base_log_prob(base).sum(-1) - log_det.sum(-1)
-        return FlowDraw(free, auxiliary, log_prob)
+        return FlowDraw(free, nuisances, log_prob)
 
     def rsample_remaining(
         self,
         free: Float[Tensor, "batch free"],
-        auxiliary: Float[Tensor, "batch auxiliary"],
+        nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
         given: Collection[str],
         *,
@@ -189,7 +189,7 @@ class ConditionalFlow(nn.Module):
 
         Args:
             free: values of the given latents; other columns are not looked at.
-            auxiliary: their nuisance columns; other columns are not looked at.
+            nuisances: their nuisance columns; other columns are not looked at.
             observed: observed values.
             given: names of latents; with each its ancestors in the inverse.
             generator: source of the draws.
@@ -204,7 +204,7 @@ class ConditionalFlow(nn.Module):
         is_given = torch.isin(node, torch.tensor(positions, device=node.device))
         normalised = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(normalised)
-        state = torch.where(is_given, self._join(free, auxiliary), affine.shift)
+        state = torch.where(is_given, self._join(free, nuisances), affine.shift)
         start = torch.where(is_given, affine.to_residual(state), 0.0)
         sign = start.new_tensor([1.0])
         solved = engine.solve(self.field, start[None], normalised[None], -sign)
@@ -219,14 +219,14 @@ class ConditionalFlow(nn.Module):
     def two_way(
         self,
         free: Float[Tensor, "batch free"],
-        auxiliary: Float[Tensor, "batch auxiliary"],
+        nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
         base: Float[Tensor, "batch state"],
         *,
         engine: Engine | None = None,
     ) -> TwoWay:
         """Densities of given latents, and draws from base points, in one solve."""
-        state = self._join(free, auxiliary)
+        state = self._join(free, nuisances)
         solution, affine = self._solve_both(state, observed, base, engine)
         end, log_det = solution.state, solution.log_det
         log_prob = self.base_log_prob(end[0]) + log_det[0] + affine.log_det
@@ -237,14 +237,14 @@ class ConditionalFlow(nn.Module):
     def ends(
         self,
         free: Float[Tensor, "batch free"],
-        auxiliary: Float[Tensor, "batch auxiliary"],
+        nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
         base: Float[Tensor, "batch state"],
         *,
         engine: Engine | None = None,
     ) -> Ends:
         """Where `two_way` carries latents and base points, without densities."""
-        state = self._join(free, auxiliary)
+        state = self._join(free, nuisances)
         solution, affine = self._solve_both(
             state, observed, base, engine, with_log_det=False
         )
@@ -275,7 +275,7 @@ class ConditionalFlow(nn.Module):
     def latent_to_base(
         self,
         free: Float[Tensor, "batch free"],
-        auxiliary: Float[Tensor, "batch auxiliary"],
+        nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
         *,
         engine: Engine | None = None,
@@ -284,7 +284,7 @@ class ConditionalFlow(nn.Module):
         engine = engine if engine is not None else self.engine
         given = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(given)
-        start = affine.to_residual(self._join(free, auxiliary))
+        start = affine.to_residual(self._join(free, nuisances))
         sign = start.new_tensor([-1.0])
         solution = engine.solve(self.field, start[None], given[None], sign)
         return solution.state[0], solution.log_det[0] + affine.log_det
@@ -297,7 +297,7 @@ class ConditionalFlow(nn.Module):
         engine: Engine | None = None,
     ) -> tuple[
         Float[Tensor, "batch free"],
-        Float[Tensor, "batch auxiliary"],
+        Float[Tensor, "batch nuisance"],
         Float[Tensor, "batch node"],
     ]:
         """Latents, nuisances and log|det d latents / d base| per node."""
@@ -306,8 +306,8 @@ class ConditionalFlow(nn.Module):
         affine = self.normalisation.affine(given)
         sign = base.new_tensor([1.0])
         solution = engine.solve(self.field, base[None], given[None], sign)
-        free, auxiliary = self._split(affine.from_residual(solution.state[0]))
-        return free, auxiliary, solution.log_det[0] - affine.log_det
+        free, nuisances = self._split(affine.from_residual(solution.state[0]))
+        return free, nuisances, solution.log_det[0] - affine.log_det
 
     def velocity(
         self,
@@ -324,12 +324,12 @@ class ConditionalFlow(nn.Module):
     def to_residual(
         self,
         free: Float[Tensor, "batch free"],
-        auxiliary: Float[Tensor, "batch auxiliary"],
+        nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
     ) -> Float[Tensor, "batch state"]:
         """Residual coordinates, the end at t = 1 of the solve."""
         given = self.normalisation.normalise_observed(observed)
-        return self.normalisation.affine(given).to_residual(self._join(free, auxiliary))
+        return self.normalisation.affine(given).to_residual(self._join(free, nuisances))
 
     def sample_base(
         self, num: int, *, generator: torch.Generator | None = None
@@ -346,17 +346,17 @@ class ConditionalFlow(nn.Module):
         )
         return noise.to(like.device)
 
-    def _join(self, free: Tensor, auxiliary: Tensor) -> Tensor:
+    def _join(self, free: Tensor, nuisances: Tensor) -> Tensor:
         """State columns of latents and nuisances, in the flow's precision."""
-        joined = torch.cat([free, auxiliary], -1).to(self.normalisation.shift.dtype)
+        joined = torch.cat([free, nuisances], -1).to(self.normalisation.shift.dtype)
         return joined.index_select(-1, cast("Tensor", self.order))
 
     def _split(self, state: Tensor) -> tuple[Tensor, Tensor]:
         joined = state.index_select(-1, cast("Tensor", self.unorder))
-        free, auxiliary = torch.split(
-            joined, [self.structure.free_dim, self.structure.auxiliary_dim], -1
+        free, nuisances = torch.split(
+            joined, [self.structure.free_dim, self.structure.nuisance_dim], -1
         )
-        return free, auxiliary
+        return free, nuisances
 
     def base_log_prob(self, base: Tensor) -> Tensor:
         """Standard normal log densities per node."""

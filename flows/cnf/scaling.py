@@ -173,7 +173,7 @@ class Scaling(nn.Module, ABC):
                     f"normalisation: draws of the {where}; expected finite numbers; "
                     f"got {int(bad)} of {array.shape[0]} rows with others"
                 )
-        padding = free.new_zeros(free.shape[0], self.structure.auxiliary_dim)
+        padding = free.new_zeros(free.shape[0], self.structure.nuisance_dim)
         order = list(self.structure.state_order)
         state = torch.cat([free, padding], -1)[:, order]
         shift, scale = _location_and_scale(state)

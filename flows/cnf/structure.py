@@ -3,7 +3,7 @@
 A flow is a map between a base state and a latent state of the same size. The state is
 cut into blocks, one per latent in sampling order (parents before children); block i
 holds the free columns of latent i, that is its values mapped to the real line, then
-``auxiliary`` nuisance columns whose target is a standard normal. A block and all its
+``nuisances`` nuisance columns whose target is a standard normal. A block and all its
 columns form a clique, and every column of a parent points to every column of the child.
 
 Layer l of the vector field has one row block per latent. Its column blocks are the
@@ -111,21 +111,21 @@ class StateBlock:
     Args:
         name: the latent's name.
         free_columns: its columns in the tensor of free coordinates.
-        auxiliary: number of nuisance columns.
+        nuisances: number of nuisance columns.
         latent_parents: positions, in sampling order, of the blocks it reads.
         observed_columns: columns of the observed tensor it reads.
     """
 
     name: str
     free_columns: tuple[int, ...]
-    auxiliary: int
+    nuisances: int
     latent_parents: tuple[int, ...]
     observed_columns: tuple[int, ...]
 
     @property
     def size(self) -> int:
         """Number of state columns."""
-        return len(self.free_columns) + self.auxiliary
+        return len(self.free_columns) + self.nuisances
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,14 +185,14 @@ class Structure:
         return sum(len(block.free_columns) for block in self.blocks)
 
     @cached_property
-    def auxiliary_dim(self) -> int:
+    def nuisance_dim(self) -> int:
         """Number of nuisance columns."""
-        return sum(block.auxiliary for block in self.blocks)
+        return sum(block.nuisances for block in self.blocks)
 
     @property
     def state_dim(self) -> int:
         """Number of columns of the state."""
-        return self.free_dim + self.auxiliary_dim
+        return self.free_dim + self.nuisance_dim
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -201,13 +201,13 @@ class Structure:
 
     @cached_property
     def state_order(self) -> tuple[int, ...]:
-        """State column -> column of the tensor (free columns, auxiliary columns)."""
+        """State column -> column of the tensor (free columns, nuisances columns)."""
         order: list[int] = []
-        auxiliary = self.free_dim
+        nuisances = self.free_dim
         for block in self.blocks:
             order.extend(block.free_columns)
-            order.extend(range(auxiliary, auxiliary + block.auxiliary))
-            auxiliary += block.auxiliary
+            order.extend(range(nuisances, nuisances + block.nuisances))
+            nuisances += block.nuisances
         return tuple(order)
 
     @cached_property
@@ -356,14 +356,14 @@ class Packing:
 def build_structure(
     inverse: InverseLike,
     layout: LayoutLike,
-    auxiliary: int | Mapping[str, int] = 0,
+    nuisances: int | Mapping[str, int] = 0,
 ) -> Structure:
     """The structure of a flow with the edges of an inverse.
 
     Args:
         inverse: latents in sampling order, parents by name.
         layout: columns of latents and observed variables.
-        auxiliary: nuisance columns per latent, or per latent's name (others get 0).
+        nuisances: nuisance columns per latent, or per latent's name (others get 0).
     """
     latents = {variable.name: variable for variable in layout.latents}
     observed = {variable.name: variable for variable in layout.observed}
@@ -383,7 +383,7 @@ def build_structure(
                 f"observed variable of the layout; got {unknown[0]}"
             )
         variable = latents[name]
-        count = auxiliary if isinstance(auxiliary, int) else auxiliary.get(name, 0)
+        count = nuisances if isinstance(nuisances, int) else nuisances.get(name, 0)
         columns = [
             column
             for parent in parents
@@ -394,7 +394,7 @@ def build_structure(
             StateBlock(
                 name=name,
                 free_columns=tuple(range(variable.free_start, variable.free_stop)),
-                auxiliary=count,
+                nuisances=count,
                 latent_parents=tuple(
                     sorted(position[p] for p in parents if p in position)
                 ),
@@ -418,7 +418,7 @@ def original_edge_count(structure: Structure) -> int:
         for j in block.latent_parents:
             parent = structure.blocks[j]
             total += block.size * parent.size
-            total -= len(block.free_columns) * parent.auxiliary
+            total -= len(block.free_columns) * parent.nuisances
     return total
 
 
@@ -430,10 +430,10 @@ def _check_block(position: int, block: StateBlock, observed_dim: int) -> None:
             f"{where}: no free column; expected a continuous latent; got a latent "
             "without continuous values"
         )
-    if block.auxiliary < 0:
+    if block.nuisances < 0:
         raise ValueError(
-            f"{where}: number of auxiliary columns; expected 0 or more; "
-            f"got {block.auxiliary}"
+            f"{where}: number of nuisances columns; expected 0 or more; "
+            f"got {block.nuisances}"
         )
     if list(parents) != sorted(set(parents)) or any(
         not 0 <= j < position for j in parents

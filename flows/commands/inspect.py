@@ -73,7 +73,7 @@ def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
             **manifest["architecture"],
             "state_columns": structure.state_dim,
             "free_columns": structure.free_dim,
-            "auxiliary_columns": structure.auxiliary_dim,
+            "nuisance_columns": structure.nuisance_dim,
             "observed_columns": structure.observed_dim,
         },
         "parameters": {
@@ -109,7 +109,7 @@ def _tables(found: Mapping[str, Any]) -> Group:
         (
             "columns",
             f"{shape['state_columns']} of the state: {shape['free_columns']} free, "
-            f"{shape['auxiliary_columns']} auxiliary; "
+            f"{shape['nuisance_columns']} nuisances; "
             f"{shape['observed_columns']} observed",
         ),
         (

@@ -41,7 +41,7 @@ from ..training.config import (
     OBJECTIVES,
     ConfigurationError,
     TrainingConfig,
-    nuisances,
+    nuisance_counts,
 )
 from ..training.loop import Fit, Report, TrainingState, fit, prepare_structure
 from ..training.processes import Ranks, joined_ranks, local_rank, local_size
@@ -303,11 +303,11 @@ def _structure(
 ) -> Structure:
     model = target.training
     try:
-        auxiliary = nuisances(settings.augment, model.layout)
+        nuisances = nuisance_counts(settings.augment, model.layout)
     except ConfigurationError as error:
         raise FlowsError(*(problem_of(text) for text in error.problems)) from None
     try:
-        structure = build_structure(invert(graph), model.layout, auxiliary)
+        structure = build_structure(invert(graph), model.layout, nuisances)
     except ValueError as error:  # a latent that has no free column
         raise FlowsError(problem_of(str(error))) from None
     return prepare_structure(

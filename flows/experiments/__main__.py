@@ -31,7 +31,7 @@ from ..model.data_backed import DataBackedModel
 from ..model.density import Model
 from ..storage.folders import read_file, write_file
 from ..storage.latent_rows import DIGITS, latent_arrays, split_rows, vary
-from ..training.config import nuisances
+from ..training.config import nuisance_counts
 from .claims import claims_table
 from .comparison import compare_objectives, compare_structures
 from .deconvolution import deconvolve, inverse_adjacency
@@ -101,12 +101,12 @@ class _Experiments:
             NodeNames(labels=compilation.labels),
         )
 
-    def published(self, name: str, auxiliary: int) -> tuple[Model, Structure]:
+    def published(self, name: str, nuisances: int) -> tuple[Model, Structure]:
         """A model and the structure of its inverse as published."""
         graph = self.graph(name)
         model = Model.from_graph(graph)
         inverse = invert(graph, plans=PUBLISHED)
-        return model, build_structure(inverse, model.layout, auxiliary)
+        return model, build_structure(inverse, model.layout, nuisances)
 
     def marginals(self) -> Drawn:
         """Figure 3."""
@@ -116,7 +116,9 @@ class _Experiments:
         numbers = compare_marginals(
             model,
             build_structure(
-                invert(graph), model.layout, nuisances(config.augment, model.layout)
+                invert(graph),
+                model.layout,
+                nuisance_counts(config.augment, model.layout),
             ),
             config,
             num_draws=self.plan.marginal_draws,
@@ -180,8 +182,8 @@ class _Experiments:
         numbers["patches"] = source
         return numbers, {"fig9": draw_deconvolution(numbers)}
 
-    def _objectives(self, program: str, auxiliary: int, name: str) -> Drawn:
-        model, structure = self.published(program, auxiliary)
+    def _objectives(self, program: str, nuisances: int, name: str) -> Drawn:
+        model, structure = self.published(program, nuisances)
         numbers = compare_objectives(
             model,
             structure,

@@ -207,7 +207,7 @@ def measure(
         )[0]
         scored = flow.log_prob(
             few.free.to(torch.float32),
-            few.auxiliary.to(torch.float32),
+            few.nuisances.to(torch.float32),
             few.observed.to(torch.float32),
             engine=paper,
         )

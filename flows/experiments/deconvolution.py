@@ -31,7 +31,7 @@ from ..cnf.structure import build_structure
 from ..errors import FlowsError, Problem
 from ..model.data_backed import DataBackedModel
 from ..model.density import Draws
-from ..training.config import TrainingConfig, nuisances
+from ..training.config import TrainingConfig, nuisance_counts
 from ..training.loop import fit, prepare_structure
 
 __all__ = ["convolve", "deconvolve", "inverse_adjacency"]
@@ -93,10 +93,10 @@ def deconvolve(
         note: told what is done.
     """
     _check_layout(training)
-    auxiliary = nuisances(config.augment, training.layout)
+    nuisances = nuisance_counts(config.augment, training.layout)
     structure = prepare_structure(
         training,
-        build_structure(invert(graph), training.layout, auxiliary),
+        build_structure(invert(graph), training.layout, nuisances),
         training.layout,
         {node.name: node.parents for node in graph.nodes},
         num_draws=config.normalisation_draws,
@@ -130,11 +130,11 @@ def _log_prob(
     engine: Engine,
 ) -> Tensor:
     free = model.unconstrain(draws.latents)[0].to(flow.normalisation.shift.dtype)
-    auxiliary = torch.randn(
-        len(free), flow.structure.auxiliary_dim, generator=generator, dtype=free.dtype
+    nuisances = torch.randn(
+        len(free), flow.structure.nuisance_dim, generator=generator, dtype=free.dtype
     )
     observed = draws.observed.to(free.dtype)
-    return flow.log_prob(free, auxiliary, observed, engine=engine)
+    return flow.log_prob(free, nuisances, observed, engine=engine)
 
 
 def _held_out_figures(model: DataBackedModel, flow: ConditionalFlow) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def fit_scales(flow: ConditionalFlow, free: Tensor, observed: Tensor) -> None:
     A column without variance keeps scale 1; nuisances keep shift 0 and scale 1.
     """
     normalisation = flow.normalisation
-    padding = free.new_zeros(free.shape[0], flow.structure.auxiliary_dim)
+    padding = free.new_zeros(free.shape[0], flow.structure.nuisance_dim)
     state = torch.cat([free, padding], -1)[:, list(flow.structure.state_order)]
     for draws, shift, scale in (
         (state, normalisation.shift, normalisation.scale),

@@ -107,13 +107,13 @@ class ProposalDraw:
 
     Attributes:
         latents: Natural values, float64.
-        auxiliary: Nuisances of the flow, float64; no column if there are none.
-        log_prob: log q(latents, auxiliary | observed) - log N(auxiliary; 0, I),
+        nuisances: Nuisances of the flow, float64; no column if there are none.
+        log_prob: log q(latents, nuisances | observed) - log N(nuisances; 0, I),
             float64.
     """
 
     latents: Float[Tensor, "particle latent"]
-    auxiliary: Float[Tensor, "particle auxiliary"]
+    nuisances: Float[Tensor, "particle nuisance"]
     log_prob: Float[Tensor, " particle"]
 
 
@@ -121,7 +121,7 @@ class Proposal(Protocol):
     """Something that particles can be drawn from, with its density."""
 
     @property
-    def auxiliary_dim(self) -> int:
+    def nuisance_dim(self) -> int:
         """Return the number of nuisances."""
 
     def rsample_and_log_prob(
@@ -136,7 +136,7 @@ class Proposal(Protocol):
     def log_prob(
         self,
         latents: Float[Tensor, "particle latent"],
-        auxiliary: Float[Tensor, "particle auxiliary"],
+        nuisances: Float[Tensor, "particle nuisance"],
         observed: Float[Tensor, " observed"],
     ) -> Float[Tensor, " particle"]:
         """Return the density at given values, relative to N(0, I) of the nuisances."""
@@ -156,7 +156,7 @@ class PriorProposal:
     model: Target
 
     @property
-    def auxiliary_dim(self) -> int:
+    def nuisance_dim(self) -> int:
         """Return 0: the prior has no nuisances."""
         return 0
 
@@ -171,13 +171,13 @@ class PriorProposal:
         latents = self.model.sample_latents(
             num_particles, generator=generator, observed=observed
         )
-        auxiliary = latents.new_empty((num_particles, 0))
-        return ProposalDraw(latents, auxiliary, self.model.log_prior(latents, observed))
+        nuisances = latents.new_empty((num_particles, 0))
+        return ProposalDraw(latents, nuisances, self.model.log_prior(latents, observed))
 
     def log_prob(
         self,
         latents: Float[Tensor, "particle latent"],
-        auxiliary: Float[Tensor, "particle auxiliary"],  # noqa: ARG002
+        nuisances: Float[Tensor, "particle nuisance"],  # noqa: ARG002
         observed: Float[Tensor, " observed"],
     ) -> Float[Tensor, " particle"]:
         """Return log p(latents)."""
@@ -204,16 +204,16 @@ class DefensiveMixture:
                 "defensive mixture: the weight of the broad part must lie strictly"
                 f" between 0 and 1; got {self.weight}"
             )
-        if self.broad.auxiliary_dim:
+        if self.broad.nuisance_dim:
             raise ValueError(
                 "defensive mixture: the broad part must have no nuisances;"
-                f" got {self.broad.auxiliary_dim}"
+                f" got {self.broad.nuisance_dim}"
             )
 
     @property
-    def auxiliary_dim(self) -> int:
+    def nuisance_dim(self) -> int:
         """Return the number of nuisances of the usual proposal."""
-        return self.proposal.auxiliary_dim
+        return self.proposal.nuisance_dim
 
     def rsample_and_log_prob(
         self,
@@ -239,42 +239,42 @@ class DefensiveMixture:
             draw = self.proposal.rsample_and_log_prob(
                 observed, num_particles - num_broad, generator=generator
             )
-            no_auxiliary = draw.auxiliary[:, :0]
-            broad = self.broad.log_prob(draw.latents, no_auxiliary, observed)
+            no_nuisances = draw.nuisances[:, :0]
+            broad = self.broad.log_prob(draw.latents, no_nuisances, observed)
             mixed = self._mix(draw.log_prob, broad)
             rows = (~is_broad).nonzero().squeeze(1)
-            parts.append((rows, ProposalDraw(draw.latents, draw.auxiliary, mixed)))
+            parts.append((rows, ProposalDraw(draw.latents, draw.nuisances, mixed)))
         if num_broad:
             draw = self.broad.rsample_and_log_prob(
                 observed, num_broad, generator=generator
             )
-            auxiliary = torch.randn(
-                (num_broad, self.auxiliary_dim),
+            nuisances = torch.randn(
+                (num_broad, self.nuisance_dim),
                 dtype=draw.latents.dtype,
                 generator=generator,
                 device=generator.device,
             )
-            usual = self.proposal.log_prob(draw.latents, auxiliary, observed)
+            usual = self.proposal.log_prob(draw.latents, nuisances, observed)
             mixed = self._mix(usual, draw.log_prob)
             rows = is_broad.nonzero().squeeze(1)
-            parts.append((rows, ProposalDraw(draw.latents, auxiliary, mixed)))
+            parts.append((rows, ProposalDraw(draw.latents, nuisances, mixed)))
         order = torch.cat([rows for rows, _ in parts]).argsort()
         return ProposalDraw(
             torch.cat([draw.latents for _, draw in parts])[order],
-            torch.cat([draw.auxiliary for _, draw in parts])[order],
+            torch.cat([draw.nuisances for _, draw in parts])[order],
             torch.cat([draw.log_prob for _, draw in parts])[order],
         )
 
     def log_prob(
         self,
         latents: Float[Tensor, "particle latent"],
-        auxiliary: Float[Tensor, "particle auxiliary"],
+        nuisances: Float[Tensor, "particle nuisance"],
         observed: Float[Tensor, " observed"],
     ) -> Float[Tensor, " particle"]:
         """Return the mixture's density, relative to N(0, I) of the nuisances."""
         return self._mix(
-            self.proposal.log_prob(latents, auxiliary, observed),
-            self.broad.log_prob(latents, auxiliary[:, :0], observed),
+            self.proposal.log_prob(latents, nuisances, observed),
+            self.broad.log_prob(latents, nuisances[:, :0], observed),
         )
 
     def _mix(

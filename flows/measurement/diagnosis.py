@@ -217,14 +217,14 @@ def _diagnose(
         batch = draw_batch(model, flow, count, generator=generator)
         observed = batch.observed.repeat_interleave(num, 0)
         base = flow.sample_base(count * num, generator=generator)
-        free, auxiliary, log_det = flow.base_to_latent(base, observed)
+        free, nuisances, log_det = flow.base_to_latent(base, observed)
         log_probs = flow.base_log_prob(base) - log_det
-        latents, parts = terms_of(free, auxiliary, log_probs, observed)
+        latents, parts = terms_of(free, nuisances, log_probs, observed)
         parts = parts.reshape(count, num, -1)
         latents = latents.reshape(count, num, -1)
         truth = model.constrain(batch.free)[0]
         log_weights = parts.sum(2)
-        log_prob = flow.log_prob(batch.free, batch.auxiliary, batch.observed)
+        log_prob = flow.log_prob(batch.free, batch.nuisances, batch.observed)
         truth_log_weights = batch.log_joint - log_prob
         check_log_weights(truth_log_weights, "diagnosis")
         for row in range(count):

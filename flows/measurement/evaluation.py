@@ -251,7 +251,7 @@ def evaluate(
         with torch.no_grad():
             batch = draw_batch(model, flow, count, generator=generator)
             log_prob = flow.log_prob(
-                batch.free, batch.auxiliary, batch.observed, engine=engine
+                batch.free, batch.nuisances, batch.observed, engine=engine
             )
             forward.append(batch.log_joint - log_prob)
             free, terms = _reverse(model, flow, batch, engine)
@@ -315,11 +315,11 @@ def _reverse(
     model: Model, flow: ConditionalFlow, batch: Batch, engine: Engine
 ) -> tuple[Tensor, Tensor]:
     """Return draws in free coordinates and the terms of the reverse KL."""
-    free, auxiliary, log_det = flow.base_to_latent(
+    free, nuisances, log_det = flow.base_to_latent(
         batch.base, batch.observed, engine=engine
     )
     log_prob = flow.base_log_prob(batch.base).sum(-1) - log_det.sum(-1)
-    nuisance = -0.5 * (auxiliary.square() + math.log(2.0 * math.pi)).sum(-1)
+    nuisance = -0.5 * (nuisances.square() + math.log(2.0 * math.pi)).sum(-1)
     return free, log_prob - model.log_joint_free(free, batch.observed) - nuisance
 
 

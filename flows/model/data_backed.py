@@ -6,7 +6,7 @@ With rows r_1..r_N of the table for latents b, and c the other latents,
 
 The table has no density, so neither has the joint. What needs one is refused: of the
 objectives only the forward KL is left, which without the table's constant entropy is
-E[-log q(latents, auxiliary | observed)].
+E[-log q(latents, nuisances | observed)].
 
 The inverse of the graph takes the latents of the table to be as independent as the
 program says. Rows whose columns depend on each other are then fitted up to what the

@@ -50,7 +50,7 @@ class ConditionalDraw:
 
     Attributes:
         latents: Natural values, the given ones as they were given.
-        auxiliary: Nuisances of all latents.
+        nuisances: Nuisances of all latents.
         nodes: Names of the latents in the flow's sampling order.
         log_prob_per_node: Per node the log density given its ancestors and the data,
             relative to N(0, I) of its nuisances; of given nodes too.
@@ -58,7 +58,7 @@ class ConditionalDraw:
     """
 
     latents: Float[Tensor, "particle latent"]
-    auxiliary: Float[Tensor, "particle auxiliary"]
+    nuisances: Float[Tensor, "particle nuisance"]
     nodes: tuple[str, ...]
     log_prob_per_node: Float[Tensor, "particle node"]
     log_prob: Float[Tensor, " particle"]
@@ -79,9 +79,9 @@ class FlowProposal:
     engine: Engine | None = None
 
     @property
-    def auxiliary_dim(self) -> int:
+    def nuisance_dim(self) -> int:
         """Number of nuisance columns."""
-        return self.flow.structure.auxiliary_dim
+        return self.flow.structure.nuisance_dim
 
     def rsample_and_log_prob(
         self,
@@ -106,24 +106,24 @@ class FlowProposal:
     ) -> ProposalDraw:
         """Return where base points go, with the proposal's density there."""
         rows = observed.expand(base.shape[0], -1)
-        free, auxiliary, to_free = self.flow.base_to_latent(
+        free, nuisances, to_free = self.flow.base_to_latent(
             base, rows, engine=self.engine
         )
         latents, to_natural = self.model.constrain(free)
         log_prob = self.flow.base_log_prob(base).sum(-1) - to_free.sum(-1) - to_natural
-        return ProposalDraw(latents, auxiliary, log_prob - _standard_normal(auxiliary))
+        return ProposalDraw(latents, nuisances, log_prob - _standard_normal(nuisances))
 
     def log_prob(
         self,
         latents: Float[Tensor, "particle latent"],
-        auxiliary: Float[Tensor, "particle auxiliary"],
+        nuisances: Float[Tensor, "particle nuisance"],
         observed: Float[Tensor, " observed"],
     ) -> Float[Tensor, " particle"]:
         """Return the density at given values, relative to N(0, I) of the nuisances."""
         free, log_det = self.model.unconstrain(latents)
         rows = observed.expand(latents.shape[0], -1)
-        log_prob = self.flow.log_prob(free, auxiliary, rows, engine=self.engine)
-        return log_prob - log_det - _standard_normal(auxiliary)
+        log_prob = self.flow.log_prob(free, nuisances, rows, engine=self.engine)
+        return log_prob - log_det - _standard_normal(nuisances)
 
     def rsample_remaining(
         self,
@@ -131,7 +131,7 @@ class FlowProposal:
         observed: Float[Tensor, " observed"],
         *,
         generator: torch.Generator,
-        auxiliary: Float[Tensor, "particle auxiliary"] | None = None,
+        nuisances: Float[Tensor, "particle nuisance"] | None = None,
     ) -> ConditionalDraw:
         """Return draws of the remaining latents given values of some.
 
@@ -140,7 +140,7 @@ class FlowProposal:
                 with each latent its ancestors in the inverse.
             observed: Observed values.
             generator: Source of the draws.
-            auxiliary: Nuisances, of which those of given latents are used; drawn from
+            nuisances: Nuisances, of which those of given latents are used; drawn from
                 N(0, I), their target, if None.
 
         Raises:
@@ -155,12 +155,12 @@ class FlowProposal:
             raise ValueError("given latents: none; expected one at least; got none")
         num = len(next(iter(given.values())))
         latents, free = self._placed(given, num)
-        shape = (num, structure.auxiliary_dim)
-        if auxiliary is None:
-            auxiliary = torch.randn(shape, generator=generator, dtype=free.dtype)
+        shape = (num, structure.nuisance_dim)
+        if nuisances is None:
+            nuisances = torch.randn(shape, generator=generator, dtype=free.dtype)
         rows = observed.expand(num, -1)
         drawn = self.flow.rsample_remaining(
-            free, auxiliary, rows, given, generator=generator, engine=self.engine
+            free, nuisances, rows, given, generator=generator, engine=self.engine
         )
         natural, _ = self.model.constrain(drawn.free)
         is_given = ~torch.isnan(latents)
@@ -168,7 +168,7 @@ class FlowProposal:
         remaining = [i for i in range(len(structure.blocks)) if i not in nodes]
         return ConditionalDraw(
             torch.where(is_given, latents, natural),
-            drawn.auxiliary,
+            drawn.nuisances,
             structure.names,
             terms,
             terms[:, remaining].sum(-1),
@@ -208,8 +208,8 @@ class FlowProposal:
         structure = self.flow.structure
         order = [place[name] for name in structure.names]
         terms = self.model.constrain_terms(draw.free)[:, order]
-        counts = [block.auxiliary for block in structure.blocks]
-        normal = [_standard_normal(y) for y in torch.split(draw.auxiliary, counts, -1)]
+        counts = [block.nuisances for block in structure.blocks]
+        normal = [_standard_normal(y) for y in torch.split(draw.nuisances, counts, -1)]
         return terms + torch.stack(normal, -1)
 
     def differentiable(self, observed: Float[Tensor, " observed"]) -> "FlowProposal":

@@ -25,7 +25,7 @@ For the posterior of a linear-Gaussian model the messages are exact and log w_t 
 constant; elsewhere they only have to be better than none.
 
 References:
-    Guarniero, Johansen, Lee (2017), The iterated auxiliary particle filter, JASA
+    Guarniero, Johansen, Lee (2017), The iterated nuisances particle filter, JASA
     112(520), https://arxiv.org/abs/1511.06286
     Le, Baydin, Wood (2017), Inference compilation, https://arxiv.org/abs/1610.09900
 """
@@ -120,10 +120,10 @@ class FlowSequence:
 
     def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
         """Return draws, weighed by what the first latent says."""
-        free, auxiliary, parts = self._drawn(num_particles, generator)
+        free, nuisances, parts = self._drawn(num_particles, generator)
         weighed = self._weighed(free, parts)
         number = torch.arange(num_particles, device=free.device, dtype=free.dtype)
-        state = torch.cat([free, auxiliary, weighed, number.unsqueeze(1)], 1)
+        state = torch.cat([free, nuisances, weighed, number.unsqueeze(1)], 1)
         return Step(state, weighed[:, 0])
 
     def extend(
@@ -154,16 +154,16 @@ class FlowSequence:
         self, num: int, generator: torch.Generator
     ) -> tuple[
         Float[Tensor, "row free"],
-        Float[Tensor, "row auxiliary"],
+        Float[Tensor, "row nuisance"],
         Float[Tensor, "row node"],
     ]:
         """Return draws of the flow, with the parts of their log weights."""
         rows = self.observed.expand(num, -1)
         base = self.flow.sample_base(num, generator=generator)
-        free, auxiliary, log_det = self.flow.base_to_latent(base, rows)
+        free, nuisances, log_det = self.flow.base_to_latent(base, rows)
         log_probs = self.flow.base_log_prob(base) - log_det
         contributions = Contributions(self.model, self.flow)
-        return free, auxiliary, contributions(free, auxiliary, log_probs, rows)[1]
+        return free, nuisances, contributions(free, nuisances, log_probs, rows)[1]
 
     def _redrawn(
         self,
@@ -174,16 +174,16 @@ class FlowSequence:
         """Return particles with the latents from this step on drawn anew."""
         structure = self.flow.structure
         rows = self.observed.expand(state.shape[0], -1)
-        split = [structure.free_dim, structure.auxiliary_dim, self.num_steps, 1]
-        free, auxiliary, _, number = torch.split(state, split, 1)
+        split = [structure.free_dim, structure.nuisance_dim, self.num_steps, 1]
+        free, nuisances, _, number = torch.split(state, split, 1)
         drawn = self.flow.rsample_remaining(
-            free, auxiliary, rows, structure.names[:step], generator=generator
+            free, nuisances, rows, structure.names[:step], generator=generator
         )
         parts = Contributions(self.model, self.flow)(
-            drawn.free, drawn.auxiliary, drawn.log_prob_per_node, rows
+            drawn.free, drawn.nuisances, drawn.log_prob_per_node, rows
         )[1]
         weighed = self._weighed(drawn.free, parts)
-        return torch.cat([drawn.free, drawn.auxiliary, weighed, number], 1)
+        return torch.cat([drawn.free, drawn.nuisances, weighed, number], 1)
 
     def _weighed(
         self, free: Float[Tensor, "row free"], parts: Float[Tensor, "row node"]

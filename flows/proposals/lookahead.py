@@ -5,7 +5,7 @@ products times slopes, by least squares on draws: exact where what is wanted is 
 of a normal density in these columns. Draws that miss, far below the rest, are left out.
 
 References:
-    Guarniero, Johansen, Lee (2017), The iterated auxiliary particle filter, JASA
+    Guarniero, Johansen, Lee (2017), The iterated nuisances particle filter, JASA
     112(520), https://arxiv.org/abs/1511.06286
 """
 

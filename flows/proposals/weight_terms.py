@@ -49,12 +49,12 @@ class Contributions:
 
         self._prior = torch.tensor([last(v.name) for v in model.layout.latents])
         self._likelihood = torch.tensor([last(v.name) for v in model.layout.observed])
-        self._auxiliary = [block.auxiliary for block in blocks]
+        self._nuisances = [block.nuisances for block in blocks]
 
     def __call__(
         self,
         free: Float[Tensor, "row free"],
-        auxiliary: Float[Tensor, "row auxiliary"],
+        nuisances: Float[Tensor, "row nuisance"],
         log_prob_per_node: Float[Tensor, "row node"],
         observed: Float[Tensor, "row observed"],
     ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row node"]]:
@@ -62,7 +62,7 @@ class Contributions:
 
         Args:
             free: Latents in free coordinates.
-            auxiliary: Nuisances.
+            nuisances: Nuisances.
             log_prob_per_node: Of the draws, in sampling order.
             observed: Data, one row for each draw.
         """
@@ -74,7 +74,7 @@ class Contributions:
         parts.index_add_(
             1, self._likelihood, model.log_likelihood_terms(latents, observed)
         )
-        for i, own in enumerate(torch.split(auxiliary, self._auxiliary, 1)):
+        for i, own in enumerate(torch.split(nuisances, self._nuisances, 1)):
             constant = 0.5 * math.log(2.0 * math.pi) * own.shape[1]
             parts[:, i] -= 0.5 * own.square().sum(1) + constant
         return latents, parts

@@ -136,7 +136,7 @@ class Artifact:
             },
             "inverse": _inverse_entry(flow.structure, layout),
             "architecture": {
-                "auxiliary": [block.auxiliary for block in blocks],
+                "auxiliary": [block.nuisances for block in blocks],
                 **asdict(flow.config),
             },
             "base": "standard normal",
@@ -304,7 +304,7 @@ class Artifact:
             StateBlock(
                 name=names[block.name],
                 free_columns=tuple(free[c] for c in block.free_columns),
-                auxiliary=block.auxiliary,
+                nuisances=block.nuisances,
                 latent_parents=block.latent_parents,
                 observed_columns=tuple(observed[c] for c in block.observed_columns),
             )
@@ -373,10 +373,10 @@ class Artifact:
     def _structure(self) -> Structure:
         manifest = self.manifest
         inverse = build_inverse(manifest["inverse"])
-        auxiliary = dict(
+        nuisances = dict(
             zip(inverse.latents, manifest["architecture"]["auxiliary"], strict=True)
         )
-        structure = build_structure(inverse, self.layout, auxiliary)
+        structure = build_structure(inverse, self.layout, nuisances)
         factors = tuple(
             Factor(
                 latents=tuple(entry["latents"]),
@@ -555,7 +555,7 @@ def _golden_values(flow: ConditionalFlow, tolerance: float) -> dict[str, Any]:
     )
     normalisation = flow.normalisation
     observed = normalisation.observed_shift + spread * normalisation.observed_scale
-    free, log_prob, auxiliary, per_node = _golden_full(flow, base, observed)
+    free, log_prob, nuisances, per_node = _golden_full(flow, base, observed)
     return {
         "description": (
             "Row by row: base points at t = 0 in state order, observed values, free "
@@ -566,7 +566,7 @@ def _golden_values(flow: ConditionalFlow, tolerance: float) -> dict[str, Any]:
         "base": base.tolist(),
         "observed": observed.tolist(),
         "free": free.tolist(),
-        "auxiliary": auxiliary.tolist(),
+        "auxiliary": nuisances.tolist(),
         "log_prob": log_prob.tolist(),
         "log_prob_per_node": per_node.tolist(),
     }
@@ -576,9 +576,9 @@ def _golden_full(
     flow: ConditionalFlow, base: Tensor, observed: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     with torch.no_grad():
-        free, auxiliary, log_det = flow.base_to_latent(base, observed)
+        free, nuisances, log_det = flow.base_to_latent(base, observed)
         per_node = flow.base_log_prob(base) - log_det
-    return free, per_node.sum(-1), auxiliary, per_node
+    return free, per_node.sum(-1), nuisances, per_node
 
 
 def _golden_values_of(

@@ -67,18 +67,18 @@ def check_claims(
     free = _check_columns(layout["latents"], f"{where}.latents", "free_start")
     _check_free_sizes(layout["latents"], f"{where}.latents")
     read = _check_inverse(manifest, f"{manifest_place}: $.inverse")
-    auxiliary = manifest["architecture"]["auxiliary"]
-    if len(auxiliary) != len(layout["latents"]):
+    nuisances = manifest["architecture"]["auxiliary"]
+    if len(nuisances) != len(layout["latents"]):
         raise ArtifactError(
             Problem(
-                f"{manifest_place}: $.architecture.auxiliary",
+                f"{manifest_place}: $.architecture.nuisances",
                 "one number per latent is needed",
                 f"{len(layout['latents'])}",
-                f"{len(auxiliary)}",
+                f"{len(nuisances)}",
             )
         )
     for name, claimed in (
-        ("normalisation.shift", free + sum(auxiliary)),
+        ("normalisation.shift", free + sum(nuisances)),
         ("normalisation.observed_shift", _end(layout["observed"])),
     ):
         _check_length(tensors, name, claimed, weights_place)

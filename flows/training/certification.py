@@ -140,7 +140,7 @@ def ess_fractions(
         rows = num_data_sets * num_particles
         many = Batch(
             free=batch.free,
-            auxiliary=batch.auxiliary,
+            nuisances=batch.nuisances,
             observed=batch.observed.repeat_interleave(num_particles, 0),
             log_joint=batch.log_joint,
             base=flow.sample_base(rows, generator=generator),

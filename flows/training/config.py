@@ -16,7 +16,7 @@ __all__ = [
     "OBJECTIVES",
     "ConfigurationError",
     "TrainingConfig",
-    "nuisances",
+    "nuisance_counts",
     "training_config_from",
 ]
 
@@ -53,7 +53,7 @@ class TrainingConfig:
     Args:
         flow: shape of the vector field.
         augment: nuisance columns per latent: a number, or a table of numbers by name of
-            a latent, with `default` for the others; see `nuisances`.
+            a latent, with `default` for the others; see `nuisance_counts`.
         objective: symmetric, forward or reverse.
         gradient: path or total, of the symmetric objective (see `losses.py`); the total
             one is taken where the divergence is noisy.
@@ -159,7 +159,7 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     return config
 
 
-def nuisances(augment: int | Mapping[str, int], layout: Layout) -> dict[str, int]:
+def nuisance_counts(augment: int | Mapping[str, int], layout: Layout) -> dict[str, int]:
     """Nuisance columns by the document's name of each latent.
 
     Args:

@@ -110,15 +110,15 @@ class Batch:
 
     Args:
         free: latents of joint draws, in free coordinates.
-        auxiliary: standard normal nuisance columns.
+        nuisances: standard normal nuisance columns.
         observed: observed values of the same draws, used in both directions.
-        log_joint: log p(free, observed) + log N(auxiliary), in nats; without a density
+        log_joint: log p(free, observed) + log N(nuisances), in nats; without a density
             the second alone.
         base: standard normal base points.
     """
 
     free: Float[Tensor, "batch free"]
-    auxiliary: Float[Tensor, "batch auxiliary"]
+    nuisances: Float[Tensor, "batch nuisance"]
     observed: Float[Tensor, "batch observed"]
     log_joint: Float[Tensor, " batch"]
     base: Float[Tensor, "batch state"]
@@ -127,7 +127,7 @@ class Batch:
         """Some of the rows."""
         return Batch(
             free=self.free[start:stop],
-            auxiliary=self.auxiliary[start:stop],
+            nuisances=self.nuisances[start:stop],
             observed=self.observed[start:stop],
             log_joint=self.log_joint[start:stop],
             base=self.base[start:stop],
@@ -192,21 +192,21 @@ def draw_batch(
     like = flow.normalisation.shift
     free = model.unconstrain(draws.latents)[0]
     observed = draws.observed
-    auxiliary = torch.randn(
+    nuisances = torch.randn(
         num,
-        flow.structure.auxiliary_dim,
+        flow.structure.nuisance_dim,
         generator=generator,
         dtype=like.dtype,
         device=generator.device,
     ).to(like.device)
-    log_joint = _standard_normal(auxiliary)
+    log_joint = _standard_normal(nuisances)
     if model.has_density:
         with torch.no_grad():
             joint = model.log_joint_free(free, observed)
         log_joint = log_joint + joint.to(like.device)
     return Batch(
         free=free.to(like),
-        auxiliary=auxiliary,
+        nuisances=nuisances,
         observed=observed.to(like),
         log_joint=log_joint,
         base=flow.sample_base(num, generator=generator),
@@ -221,7 +221,7 @@ def forward_kl(
     engine: Engine | None = None,
 ) -> Float[Tensor, " batch"]:
     """Terms of F, in nats."""
-    log_prob = flow.log_prob(batch.free, batch.auxiliary, batch.observed, engine=engine)
+    log_prob = flow.log_prob(batch.free, batch.nuisances, batch.observed, engine=engine)
     return batch.log_joint - log_prob
 
 
@@ -233,11 +233,11 @@ def reverse_kl(
     engine: Engine | None = None,
 ) -> Float[Tensor, " batch"]:
     """Terms of R, in nats."""
-    free, auxiliary, log_det = flow.base_to_latent(
+    free, nuisances, log_det = flow.base_to_latent(
         batch.base, batch.observed, engine=engine
     )
     log_prob = _standard_normal(batch.base) - log_det.sum(-1)
-    return log_prob - _log_target(model, free, auxiliary, batch.observed)
+    return log_prob - _log_target(model, free, nuisances, batch.observed)
 
 
 def symmetric(
@@ -261,18 +261,18 @@ def symmetric_path(
 ) -> Float[Tensor, " batch"]:
     """Terms of J, in nats, that have the path gradient."""
     there = flow.ends(
-        batch.free, batch.auxiliary, batch.observed, batch.base, engine=engine
+        batch.free, batch.nuisances, batch.observed, batch.base, engine=engine
     )
-    ends = (there.free, there.auxiliary, there.base)
+    ends = (there.free, there.nuisances, there.base)
     with _fixed_weights(flow):
-        free, auxiliary, base = (end.detach().requires_grad_() for end in ends)
-        back = flow.two_way(free, auxiliary, batch.observed, base, engine=engine)
-        reverse = back.log_prob - _log_target(model, free, auxiliary, batch.observed)
+        free, nuisances, base = (end.detach().requires_grad_() for end in ends)
+        back = flow.two_way(free, nuisances, batch.observed, base, engine=engine)
+        reverse = back.log_prob - _log_target(model, free, nuisances, batch.observed)
         draw = back.draw
-        target = _log_target(model, draw.free, draw.auxiliary, batch.observed)
+        target = _log_target(model, draw.free, draw.nuisances, batch.observed)
         terms = 0.5 * (target - draw.log_prob + reverse)
         slopes = torch.autograd.grad(
-            terms.sum(), (free, auxiliary, base), materialize_grads=True
+            terms.sum(), (free, nuisances, base), materialize_grads=True
         )
     path = sum(
         ((end * slope).sum(-1) for end, slope in zip(ends, slopes, strict=True)),
@@ -291,13 +291,13 @@ def symmetric_parts(
     """Terms of F and of R, in nats, from one solve."""
     both = flow.two_way(
         batch.free,
-        batch.auxiliary,
+        batch.nuisances,
         batch.observed,
         batch.base,
         engine=engine,
     )
     draw = both.draw
-    target = _log_target(model, draw.free, draw.auxiliary, batch.observed)
+    target = _log_target(model, draw.free, draw.nuisances, batch.observed)
     return batch.log_joint - both.log_prob, draw.log_prob - target
 
 
@@ -315,7 +315,7 @@ def flow_matching(
         ICLR 2023.
     """
     with torch.no_grad():
-        end = flow.to_residual(batch.free, batch.auxiliary, batch.observed)
+        end = flow.to_residual(batch.free, batch.nuisances, batch.observed)
         where = torch.lerp(batch.base, end, times[:, None])
     velocity = flow.velocity(where, times, batch.observed)
     return (velocity - (end - batch.base)).square().sum(-1)
@@ -353,10 +353,10 @@ def estimate_symmetric(
 
 
 def _log_target(
-    model: TargetModel, free: Tensor, auxiliary: Tensor, observed: Tensor
+    model: TargetModel, free: Tensor, nuisances: Tensor, observed: Tensor
 ) -> Tensor:
     """Log joint density of latents, nuisances and observed values."""
-    return model.log_joint_free(free, observed) + _standard_normal(auxiliary)
+    return model.log_joint_free(free, observed) + _standard_normal(nuisances)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def save_document(path, document):
     draws = model.sample(2000, generator=torch.Generator().manual_seed(1))
     free = model.unconstrain(draws.latents)[0]
     structure = find_factors(
-        build_structure(invert(graph), model.layout, auxiliary=1),
+        build_structure(invert(graph), model.layout, nuisances=1),
         model.layout,
         {node.name: node.parents for node in graph.nodes},
         free,

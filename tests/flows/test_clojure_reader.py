@@ -68,12 +68,12 @@ INPUTS = """
 """
 
 
-def flow_of(graph, config, auxiliary):
+def flow_of(graph, config, nuisances):
     """Return a flow with random weights and its model."""
     model = Model.from_graph(graph)
     structure = prepare_structure(
         model,
-        build_structure(invert(graph), model.layout, auxiliary=auxiliary),
+        build_structure(invert(graph), model.layout, nuisances=nuisances),
         model.layout,
         {node.name: node.parents for node in graph.nodes},
         num_draws=5000,
@@ -107,24 +107,24 @@ def expected_rows(flow, model, num=3):
         )
         latents = joint.latents[number : number + 1]
         source = torch.Generator().manual_seed(7)
-        width = flow.structure.auxiliary_dim
-        auxiliary = torch.randn(1, width, generator=source, dtype=torch.float64)
+        width = flow.structure.nuisance_dim
+        nuisances = torch.randn(1, width, generator=source, dtype=torch.float64)
         layout = model.layout
         entry = {
             "observed": {v.name: value_of(observed, v) for v in layout.observed},
             "base": base[0].tolist(),
             "drawn": {v.name: value_of(drawn.latents[0], v) for v in layout.latents},
-            "drawn_auxiliary": drawn.auxiliary[0].tolist(),
+            "drawn_nuisances": drawn.nuisances[0].tolist(),
             "drawn_log_prob": float(drawn.log_prob),
             "latents": {v.name: value_of(latents[0], v) for v in layout.latents},
-            "auxiliary": auxiliary[0].tolist(),
-            "log_prob": float(proposal.log_prob(latents, auxiliary, observed)),
+            "auxiliary": nuisances[0].tolist(),
+            "log_prob": float(proposal.log_prob(latents, nuisances, observed)),
             "log_prob_per_site": {},
         }
         if layout.free_dim == layout.latent_dim and width == len(layout.latents):
             # Free coordinates are natural values, one nuisance each.
-            nodes = flow.log_prob_per_node(latents, auxiliary, observed[None])[0]
-            reference = torch.from_numpy(norm.logpdf(auxiliary[0].numpy()))
+            nodes = flow.log_prob_per_node(latents, nuisances, observed[None])[0]
+            reference = torch.from_numpy(norm.logpdf(nuisances[0].numpy()))
             entry["log_prob_per_site"] = dict(
                 zip(flow.structure.names, (nodes - reference).tolist(), strict=True)
             )
@@ -132,9 +132,9 @@ def expected_rows(flow, model, num=3):
     return rows
 
 
-def write_case(folder, graph, config, auxiliary, **more):
+def write_case(folder, graph, config, nuisances, **more):
     folder.mkdir(parents=True)
-    flow, model = flow_of(graph, config, auxiliary)
+    flow, model = flow_of(graph, config, nuisances)
     artifact = Artifact.from_flow(
         flow,
         graph,

@@ -67,7 +67,7 @@ def elsewhere(flow):
 
     batch = Batch(
         free=columns(structure.free_dim),
-        auxiliary=columns(structure.auxiliary_dim),
+        nuisances=columns(structure.nuisance_dim),
         observed=columns(structure.observed_dim),
         log_joint=columns(),
         base=columns(structure.state_dim),

@@ -101,22 +101,22 @@ class FreeSpace:
             self.observed, num_particles, generator=generator
         )
         free, _ = self.target.unconstrain(draw.latents)
-        return torch.cat([free, draw.auxiliary], 1)
+        return torch.cat([free, draw.nuisances], 1)
 
     def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
         """Return the densities at given coordinates."""
         num, width = coordinates.shape
-        split = width - self.proposal.auxiliary_dim
-        auxiliary = coordinates[:, split:]
+        split = width - self.proposal.nuisance_dim
+        nuisances = coordinates[:, split:]
         latents, log_det = self.target.constrain(coordinates[:, :split])
-        log_prob = self.proposal.log_prob(latents, auxiliary, self.observed)
+        log_prob = self.proposal.log_prob(latents, nuisances, self.observed)
         log_joint = self.target.log_joint(latents, self.observed.expand(num, -1))
         # Where the proposal has no mass no particle can come from: density 0.
         is_reached = log_prob > -torch.inf
         return Point(
             coordinates,
             latents,
-            log_prob + _log_normal(auxiliary) + log_det,
+            log_prob + _log_normal(nuisances) + log_det,
             torch.where(is_reached | log_prob.isnan(), log_joint - log_prob, 0.0),
         )
 

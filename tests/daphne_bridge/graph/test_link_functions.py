@@ -85,7 +85,7 @@ ENDLESS = {
 @pytest.mark.parametrize("what", ENDLESS)
 def test_recursion_without_end_is_refused_within_the_step_bound(what, monkeypatch):
     limit = 20_000 if what == "a tree" else UNROLL_LIMIT
-    monkeypatch.setattr("daphne_bridge.link_functions.UNROLL_LIMIT", limit)
+    monkeypatch.setattr("daphne_bridge.graph.link_functions.UNROLL_LIMIT", limit)
     argument = 0 if what == "a tree" else "x"
     links = {"y": ["observe*", ["normal", ["f", argument], 1], 1]}
     table = ExpressionTable()

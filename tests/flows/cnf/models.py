@@ -68,8 +68,8 @@ class Circuit(FreeModel):
         return Draws(torch.stack([z0, z1, z2, z3, z4, z5], -1), x)
 
     @staticmethod
-    def structure(auxiliary: int = 0) -> Structure:
-        a = auxiliary
+    def structure(nuisances: int = 0) -> Structure:
+        a = nuisances
         return Structure(
             (
                 StateBlock("z5", (5,), a, (), (0, 1)),

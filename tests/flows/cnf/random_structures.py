@@ -6,7 +6,7 @@ from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig, VectorField
 
 
-def random_structure(seed: int, *, auxiliary: int = 0, vectors: bool = False):
+def random_structure(seed: int, *, nuisances: int = 0, vectors: bool = False):
     generator = torch.Generator().manual_seed(seed)
 
     def pick(high: int) -> int:
@@ -19,7 +19,7 @@ def random_structure(seed: int, *, auxiliary: int = 0, vectors: bool = False):
         parents = tuple(j for j in range(position) if pick(2))
         columns = tuple(c for c in range(3) if pick(2))
         free = tuple(range(column, column + width))
-        blocks.append(StateBlock(f"n{position}", free, auxiliary, parents, columns))
+        blocks.append(StateBlock(f"n{position}", free, nuisances, parents, columns))
         column += width
     return Structure(tuple(blocks), 3)
 
@@ -49,6 +49,6 @@ CASES = {
 
 
 def case(name: str, seed: int) -> tuple[Structure, VectorField]:
-    auxiliary, vectors, config = CASES[name]
-    structure = random_structure(seed, auxiliary=auxiliary, vectors=vectors)
+    nuisances, vectors, config = CASES[name]
+    structure = random_structure(seed, nuisances=nuisances, vectors=vectors)
     return structure, random_field(structure, seed, config)

@@ -30,7 +30,7 @@ CIRCUIT = {
 }
 
 
-def circuit_structure(auxiliary: int) -> Structure:
+def circuit_structure(nuisances: int) -> Structure:
     names = ["z0", "z1", "z2", "z3", "z4", "z5", "x0", "x1"]
     inverse = invert_dag(names, CIRCUIT, ["x0", "x1"], plans=PUBLISHED)
     assert inverse.num_edges == 12
@@ -42,7 +42,7 @@ def circuit_structure(auxiliary: int) -> Structure:
             StateBlock(
                 name,
                 (int(name[1]),),
-                auxiliary,
+                nuisances,
                 tuple(sorted(place[p] for p in parents if p in place)),
                 tuple(sorted(int(p[1]) for p in parents if p not in place)),
             )
@@ -72,7 +72,7 @@ def test_full_cliques_have_more_parameters_than_the_published_edges():
 
 
 def test_published_masks_follow_the_rule_of_the_paper_entry_by_entry():
-    structure = random_structure(3, auxiliary=2, vectors=True)
+    structure = random_structure(3, nuisances=2, vectors=True)
     mask = published_masks(structure)[0]
     columns = [
         (i, position < len(block.free_columns))
@@ -93,7 +93,7 @@ def test_published_masks_follow_the_rule_of_the_paper_entry_by_entry():
 
 
 def test_random_masks_keep_counts_and_self_loops_but_not_places():
-    structure = random_structure(5, auxiliary=2)
+    structure = random_structure(5, nuisances=2)
     size = structure.state_dim
     generator = torch.Generator().manual_seed(1)
     drawn = random_masks(structure, generator=generator)
@@ -106,7 +106,7 @@ def test_random_masks_keep_counts_and_self_loops_but_not_places():
 
 @pytest.mark.parametrize("name", ["faithful", "random"])
 def test_the_jacobian_is_zero_where_no_path_through_the_masks_leads(name):
-    structure = random_structure(2, auxiliary=1)
+    structure = random_structure(2, nuisances=1)
     field = build_baseline_field(name, structure, seed=3).double()
     observed = torch.zeros(1, 3, dtype=torch.float64)
     time = torch.tensor(0.3, dtype=torch.float64)
@@ -163,7 +163,7 @@ def test_every_baseline_is_a_conditional_flow_with_the_same_objectives(name):
     torch.testing.assert_close(both, 0.5 * (forward + reverse), rtol=1e-6, atol=1e-6)
     with torch.no_grad():
         draw = flow.rsample_and_log_prob(batch.observed, generator=generator)
-        again = flow.log_prob(draw.free, draw.auxiliary, batch.observed)
+        again = flow.log_prob(draw.free, draw.nuisances, batch.observed)
     torch.testing.assert_close(again, draw.log_prob, rtol=1e-5, atol=1e-5)
 
 

@@ -37,10 +37,10 @@ def random_inverse(seed):
 
 
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("auxiliary", [0, 2])
+@pytest.mark.parametrize("nuisances", [0, 2])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_same_on_random_inverses(seed, auxiliary, residual):
-    structure = build_structure(*random_inverse(seed), auxiliary)
+def test_the_same_on_random_inverses(seed, nuisances, residual):
+    structure = build_structure(*random_inverse(seed), nuisances)
     config = FieldConfig(hidden=4, residual=residual, last_layer_scale=1.0)
     check(structure, random_field(structure, seed, config), seed)
 

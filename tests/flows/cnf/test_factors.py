@@ -67,11 +67,11 @@ OTHERS = {
 CONTINUOUS = ("arithmetic_circuit", "gaussian_tree", "state_space")
 
 
-def found(text, auxiliary=0, num=20_000):
+def found(text, nuisances=0, num=20_000):
     """Return a model, its structure with factors if any, and joint draws."""
     graph = graph_of(text)
     model = Model.from_graph(graph)
-    structure = build_structure(invert(graph), model.layout, auxiliary)
+    structure = build_structure(invert(graph), model.layout, nuisances)
     draws = model.sample(num, generator=torch.Generator().manual_seed(0))
     free = model.unconstrain(draws.latents)[0]
     parents = {node.name: node.parents for node in graph.nodes}
@@ -108,9 +108,9 @@ def exact_posterior(x, y):
     )
 
 
-def flow_without_field(text, auxiliary):
+def flow_without_field(text, nuisances):
     """Return a flow in double precision whose vector field is zero, fitted."""
-    model, structure, free, observed = found(text, auxiliary, num=200_000)
+    model, structure, free, observed = found(text, nuisances, num=200_000)
     flow = build_flow(structure, FieldConfig(layers=2, hidden=4)).double()
     flow.normalisation.fit(free, observed)
     with torch.no_grad():
@@ -119,13 +119,12 @@ def flow_without_field(text, auxiliary):
     return model, flow
 
 
-@pytest.mark.parametrize("auxiliary", [0, 2])
-def test_the_layer_alone_is_the_posterior_of_a_linear_model(auxiliary):
-    model, flow = flow_without_field(INPUTS, auxiliary)
+@pytest.mark.parametrize("size", [0, 2])
+def test_the_layer_alone_is_the_posterior_of_a_linear_model(size):
+    model, flow = flow_without_field(INPUTS, size)
     draws = model.sample(50, generator=torch.Generator().manual_seed(5))
-    nuisances = torch.randn(50, 2 * auxiliary, dtype=torch.float64)
+    nuisances = torch.randn(50, 2 * size, dtype=torch.float64)
     found = flow.log_prob_per_node(draws.latents, nuisances, draws.observed).detach()
-    size = auxiliary
     for row, (x, y) in enumerate(draws.observed.tolist()):
         mean, covariance = exact_posterior(x, y)
         a, b = draws.latents[row].tolist()
@@ -246,7 +245,7 @@ def test_a_remaining_latent_is_drawn_from_its_conditional():
 def test_factors_that_the_blocks_do_not_cover_are_refused():
     _, structure, _, _ = found(CONVOLUTION)
     blocks = tuple(
-        StateBlock(b.name, b.free_columns, b.auxiliary, (), b.observed_columns)
+        StateBlock(b.name, b.free_columns, b.nuisances, (), b.observed_columns)
         for b in structure.blocks
     )
     with pytest.raises(ValueError, match="what it reads; expected all that"):

@@ -15,8 +15,8 @@ from .random_structures import random_field, random_structure
 PRECISE = AdaptiveEngine(1e-9)
 
 
-def _random_flow(seed: int, *, auxiliary: int, vectors: bool):
-    structure = random_structure(seed, auxiliary=auxiliary, vectors=vectors)
+def _random_flow(seed: int, *, nuisances: int, vectors: bool):
+    structure = random_structure(seed, nuisances=nuisances, vectors=vectors)
     config = FieldConfig(hidden=5, last_layer_scale=1.0)
     flow = build_flow(structure, config, engine=PRECISE).double()
     flow.field.load_state_dict(random_field(structure, seed, config).state_dict())
@@ -29,9 +29,9 @@ def _random_flow(seed: int, *, auxiliary: int, vectors: bool):
     return flow
 
 
-@pytest.mark.parametrize(("auxiliary", "vectors"), [(0, False), (2, True)])
-def test_there_and_back_is_the_identity_and_densities_agree(auxiliary, vectors):
-    flow = _random_flow(1, auxiliary=auxiliary, vectors=vectors)
+@pytest.mark.parametrize(("nuisances", "vectors"), [(0, False), (2, True)])
+def test_there_and_back_is_the_identity_and_densities_agree(nuisances, vectors):
+    flow = _random_flow(1, nuisances=nuisances, vectors=vectors)
     generator = torch.Generator().manual_seed(0)
     observed = torch.randn(6, 3, generator=generator).double()
     base = flow.sample_base(6, generator=generator)
@@ -41,12 +41,12 @@ def test_there_and_back_is_the_identity_and_densities_agree(auxiliary, vectors):
     draw = flow.rsample_and_log_prob(
         observed, generator=torch.Generator().manual_seed(5)
     )
-    wanted = flow.log_prob(draw.free, draw.auxiliary, observed)
+    wanted = flow.log_prob(draw.free, draw.nuisances, observed)
     torch.testing.assert_close(draw.log_prob, wanted, atol=1e-5, rtol=0)
 
 
 def test_log_prob_follows_from_the_jacobian_of_the_whole_map():
-    flow = _random_flow(2, auxiliary=1, vectors=True)
+    flow = _random_flow(2, nuisances=1, vectors=True)
     engine = TorchEngine(24)
     width = flow.structure.state_dim
     generator = torch.Generator().manual_seed(1)
@@ -93,12 +93,12 @@ def test_per_node_terms_are_the_conditional_densities_of_a_linear_gaussian(make)
 
 
 def test_per_node_term_depends_only_on_the_reach_of_the_node():
-    flow = _random_flow(4, auxiliary=1, vectors=False)
+    flow = _random_flow(4, nuisances=1, vectors=False)
     structure = flow.structure
     generator = torch.Generator().manual_seed(2)
     observed = torch.randn(1, 3, generator=generator).double()
     free = torch.randn(1, structure.free_dim, generator=generator).double()
-    none = torch.zeros(1, structure.auxiliary_dim).double()
+    none = torch.zeros(1, structure.nuisance_dim).double()
     engine = TorchEngine(4)
     with torch.no_grad():
         before = flow.log_prob_per_node(free, none, observed, engine=engine)
@@ -138,11 +138,11 @@ def test_density_integrates_to_one(seed):
 
 
 def test_both_directions_in_one_solve_equal_each_alone():
-    flow = _random_flow(3, auxiliary=1, vectors=True)
+    flow = _random_flow(3, nuisances=1, vectors=True)
     engine = TorchEngine(6)
     generator = torch.Generator().manual_seed(3)
     free = torch.randn(4, flow.structure.free_dim, generator=generator).double()
-    nuisances = torch.randn(4, flow.structure.auxiliary_dim, generator=generator)
+    nuisances = torch.randn(4, flow.structure.nuisance_dim, generator=generator)
     observed = torch.randn(4, 3, generator=generator).double()
     base = flow.sample_base(4, generator=generator)
     args = (free, nuisances.double(), observed)
@@ -150,20 +150,20 @@ def test_both_directions_in_one_solve_equal_each_alone():
     torch.testing.assert_close(both.log_prob, flow.log_prob(*args, engine=engine))
     latents, drawn, log_det = flow.base_to_latent(base, observed, engine=engine)
     torch.testing.assert_close(both.draw.free, latents)
-    torch.testing.assert_close(both.draw.auxiliary, drawn)
+    torch.testing.assert_close(both.draw.nuisances, drawn)
     wanted = Normal(0.0, 1.0).log_prob(base).sum(-1) - log_det.sum(-1)
     torch.testing.assert_close(both.draw.log_prob, wanted)
 
 
 def test_state_dict_is_tensors_only_and_brings_back_the_same_flow():
-    flow = _random_flow(5, auxiliary=1, vectors=True)
+    flow = _random_flow(5, nuisances=1, vectors=True)
     state = flow.state_dict()
     assert all(isinstance(value, torch.Tensor) for value in state.values())
     other = build_flow(flow.structure, flow.config, seed=9).double()
     other.load_state_dict(state)
     generator = torch.Generator().manual_seed(3)
     free = torch.randn(2, flow.structure.free_dim, generator=generator).double()
-    nuisances = torch.zeros(2, flow.structure.auxiliary_dim).double()
+    nuisances = torch.zeros(2, flow.structure.nuisance_dim).double()
     observed = torch.randn(2, 3, generator=generator).double()
     engine = TorchEngine(5)
     assert torch.equal(
@@ -195,15 +195,15 @@ def test_adaptive_engine_wants_float64():
         flow.log_prob(rows, rows[:, :0], rows[:, :2], engine=AdaptiveEngine())
 
 
-@pytest.mark.parametrize(("auxiliary", "vectors"), [(0, True), (2, False)])
-def test_remaining_latents_given_a_joint_draw_are_that_draw(auxiliary, vectors):
-    flow = _random_flow(3, auxiliary=auxiliary, vectors=vectors)
+@pytest.mark.parametrize(("nuisances", "vectors"), [(0, True), (2, False)])
+def test_remaining_latents_given_a_joint_draw_are_that_draw(nuisances, vectors):
+    flow = _random_flow(3, nuisances=nuisances, vectors=vectors)
     structure = flow.structure
     observed = torch.randn(6, 3, generator=torch.Generator().manual_seed(4)).double()
     draw = flow.rsample_and_log_prob(
         observed, generator=torch.Generator().manual_seed(5)
     )
-    whole = flow.log_prob_per_node(draw.free, draw.auxiliary, observed)
+    whole = flow.log_prob_per_node(draw.free, draw.nuisances, observed)
     given = sorted(structure.reach[3] | structure.reach[1])
     assert 0 < len(given) < len(structure.blocks)
     names = [structure.names[i] for i in given]
@@ -211,14 +211,14 @@ def test_remaining_latents_given_a_joint_draw_are_that_draw(auxiliary, vectors):
     node = torch.tensor(structure.state_node)
     hidden[torch.isin(node, torch.tensor(given))] = False
     hidden = hidden[torch.argsort(torch.tensor(structure.state_order))]
-    joined = torch.cat([draw.free, draw.auxiliary], -1)
+    joined = torch.cat([draw.free, draw.nuisances], -1)
     joined = joined.masked_fill(hidden, torch.nan)  # values that may not be looked at
-    free, nuisances = joined.split([structure.free_dim, structure.auxiliary_dim], -1)
+    free, nuisances = joined.split([structure.free_dim, structure.nuisance_dim], -1)
     found = flow.rsample_remaining(
         free, nuisances, observed, names, generator=torch.Generator().manual_seed(5)
     )
     torch.testing.assert_close(found.free, draw.free, rtol=0, atol=1e-6)
-    torch.testing.assert_close(found.auxiliary, draw.auxiliary, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.nuisances, draw.nuisances, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.log_prob_per_node, whole, rtol=0, atol=1e-6)
     same = ~hidden[: structure.free_dim]
     assert torch.equal(found.free[:, same], draw.free[:, same])

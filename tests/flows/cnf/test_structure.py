@@ -96,7 +96,7 @@ def test_unknown_parent_is_refused():
     ("block", "message"),
     [
         (StateBlock("v", (1,), 0, (1,), ()), "latent parents"),
-        (StateBlock("v", (1,), -1, (0,), ()), "auxiliary"),
+        (StateBlock("v", (1,), -1, (0,), ()), "nuisances"),
         (StateBlock("v", (1,), 0, (0,), (5,)), "observed columns"),
         (StateBlock("v", (), 0, (0,), ()), "free"),
     ],

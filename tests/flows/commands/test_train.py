@@ -64,7 +64,7 @@ def test_nuisances_are_given_per_latent_and_shown_by_inspect(folder):
         )
     )
     assert counts == {"sample1": 1, "sample2": 3}
-    assert found["architecture"]["auxiliary_columns"] == 4
+    assert found["architecture"]["nuisance_columns"] == 4
     assert "nuisances" in good("inspect", folder / "artifact")
     written = (folder / "artifact.training" / "config.toml").read_text()
     assert tomllib.loads(written)["augment"] == {"default": 1, "sample2": 3}

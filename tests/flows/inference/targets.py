@@ -112,18 +112,18 @@ class NormalProposal:
 
     mean: Tensor
     factor: Tensor
-    auxiliary_dim: int = 0
+    nuisance_dim: int = 0
 
     @classmethod
-    def from_moments(cls, mean, covariance, auxiliary_dim=0):
+    def from_moments(cls, mean, covariance, nuisance_dim=0):
         factor = torch.linalg.cholesky(torch.as_tensor(covariance))
-        return cls(torch.as_tensor(mean), factor, auxiliary_dim)
+        return cls(torch.as_tensor(mean), factor, nuisance_dim)
 
     def _law(self):
         return torch.distributions.MultivariateNormal(self.mean, scale_tril=self.factor)
 
-    def _reference(self, auxiliary):
-        return normal_log_prob(auxiliary, 0.0, 1.0).sum(-1)
+    def _reference(self, nuisances):
+        return normal_log_prob(nuisances, 0.0, 1.0).sum(-1)
 
     def rsample_and_log_prob(self, observed, num_particles, *, generator):
         noise = torch.randn(
@@ -132,14 +132,14 @@ class NormalProposal:
             generator=generator,
         )
         joint = self.mean + noise @ self.factor.T
-        split = joint.shape[1] - self.auxiliary_dim
-        auxiliary = joint[:, split:]
-        log_prob = self._law().log_prob(joint) - self._reference(auxiliary)
-        return ProposalDraw(joint[:, :split], auxiliary, log_prob)
+        split = joint.shape[1] - self.nuisance_dim
+        nuisances = joint[:, split:]
+        log_prob = self._law().log_prob(joint) - self._reference(nuisances)
+        return ProposalDraw(joint[:, :split], nuisances, log_prob)
 
-    def log_prob(self, latents, auxiliary, observed):
-        joint = torch.cat([latents, auxiliary], 1)
-        return self._law().log_prob(joint) - self._reference(auxiliary)
+    def log_prob(self, latents, nuisances, observed):
+        joint = torch.cat([latents, nuisances], 1)
+        return self._law().log_prob(joint) - self._reference(nuisances)
 
 
 def seeded(seed=0):

@@ -160,13 +160,13 @@ def test_a_density_in_single_precision_is_refused():
 
 def test_a_draw_without_density_under_its_own_proposal_is_refused():
     class Wrong:
-        auxiliary_dim = 0
+        nuisance_dim = 0
 
         def rsample_and_log_prob(self, observed, num_particles, *, generator):
             draw = wide().rsample_and_log_prob(
                 observed, num_particles, generator=generator
             )
-            return ProposalDraw(draw.latents, draw.auxiliary, draw.log_prob - math.inf)
+            return ProposalDraw(draw.latents, draw.nuisances, draw.log_prob - math.inf)
 
     with pytest.raises(InferenceError, match="density 0 for 10 of 10 draws"):
         importance_particles(MODEL, Wrong(), DATA, 10, seed=0)

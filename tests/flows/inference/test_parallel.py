@@ -29,7 +29,7 @@ class Deadly:
     flag: Path
     keeps: bool
 
-    auxiliary_dim = 0
+    nuisance_dim = 0
 
     def rsample_and_log_prob(self, observed, num_particles, *, generator):
         if self.flag.exists():

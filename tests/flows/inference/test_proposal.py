@@ -16,12 +16,12 @@ DATA = torch.tensor([0.8], dtype=torch.float64)
 NONE = torch.empty((1, 0), dtype=torch.float64)
 
 
-def narrow(auxiliary_dim=0):
-    width = 1 + auxiliary_dim
+def narrow(nuisance_dim=0):
+    width = 1 + nuisance_dim
     factor = 0.2 * torch.eye(width, dtype=torch.float64)
     factor[1:, 0] = 0.1
     return NormalProposal(
-        torch.full((width,), 0.4, dtype=torch.float64), factor, auxiliary_dim
+        torch.full((width,), 0.4, dtype=torch.float64), factor, nuisance_dim
     )
 
 
@@ -30,7 +30,7 @@ def test_the_prior_proposal_draws_from_the_prior_with_its_density():
     draw = PriorProposal(model).rsample_and_log_prob(DATA, 4000, generator=seeded())
     expected = stats.norm(0, 2).logpdf(draw.latents[:, 0].numpy())
     np.testing.assert_allclose(draw.log_prob.numpy(), expected)
-    assert draw.auxiliary.shape == (4000, 0)
+    assert draw.nuisances.shape == (4000, 0)
     assert stats.kstest(draw.latents[:, 0].numpy(), stats.norm(0, 2).cdf).pvalue > 1e-4
 
 
@@ -53,17 +53,17 @@ def test_a_latent_that_reads_the_data_is_drawn_given_the_data():
     assert stats.kstest(draw.latents[:, 0].numpy(), law.cdf).pvalue > 1e-4
     expected = law.logpdf(draw.latents[:, 0].numpy())
     np.testing.assert_allclose(draw.log_prob.numpy(), expected)
-    again = proposal.log_prob(draw.latents, draw.auxiliary, data)
+    again = proposal.log_prob(draw.latents, draw.nuisances, data)
     np.testing.assert_allclose(again.numpy(), expected)
 
 
-@pytest.mark.parametrize("auxiliary_dim", [0, 2])
-def test_the_density_of_a_mixture_draw_is_the_density_evaluated_at_it(auxiliary_dim):
-    mixture = DefensiveMixture(narrow(auxiliary_dim), PriorProposal(NormalChain()), 0.3)
+@pytest.mark.parametrize("nuisance_dim", [0, 2])
+def test_the_density_of_a_mixture_draw_is_the_density_evaluated_at_it(nuisance_dim):
+    mixture = DefensiveMixture(narrow(nuisance_dim), PriorProposal(NormalChain()), 0.3)
     draw = mixture.rsample_and_log_prob(DATA, 500, generator=seeded())
-    again = mixture.log_prob(draw.latents, draw.auxiliary, DATA)
+    again = mixture.log_prob(draw.latents, draw.nuisances, DATA)
     torch.testing.assert_close(draw.log_prob, again)
-    assert draw.auxiliary.shape == (500, auxiliary_dim)
+    assert draw.nuisances.shape == (500, nuisance_dim)
 
 
 def test_the_mixture_integrates_to_one():

@@ -60,8 +60,8 @@ def test_weights_answer_rightly_for_a_broken_flow_but_not_with_a_wrong_density(
     to_latent = ConditionalFlow.base_to_latent
 
     def moved(self, *arguments, **options):
-        free, auxiliary, log_det = to_latent(self, *arguments, **options)
-        return free + 0.7, auxiliary, log_det
+        free, nuisances, log_det = to_latent(self, *arguments, **options)
+        return free + 0.7, nuisances, log_det
 
     monkeypatch.setattr(ConditionalFlow, "base_to_latent", moved)
     _, found = diagnosis_of(pair_graph, 0.0)

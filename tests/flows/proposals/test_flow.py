@@ -32,7 +32,7 @@ def test_density_of_a_base_point_is_the_density_where_it_goes(pair_graph):
     base = flow.sample_base(200, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         draw = proposal.from_base(base, data)
-        again = proposal.log_prob(draw.latents, draw.auxiliary, data)
+        again = proposal.log_prob(draw.latents, draw.nuisances, data)
     torch.testing.assert_close(draw.log_prob, again, rtol=0, atol=1e-7)
     assert proposal.base_dim == base.shape[1] == 2
 
@@ -124,7 +124,7 @@ def test_remaining_latents_of_bounded_support_add_up_to_the_joint():
     names = [v.name for v in model.layout.latents]
     whole = {n: joint.latents[:, i] for i, n in enumerate(names)}
     everything = proposal.rsample_remaining(
-        whole, data, generator=generator, auxiliary=joint.auxiliary
+        whole, data, generator=generator, nuisances=joint.nuisances
     )
     torch.testing.assert_close(everything.log_prob_per_node.sum(-1), joint.log_prob)
     assert torch.equal(everything.latents, joint.latents)
@@ -136,9 +136,9 @@ def test_remaining_latents_of_bounded_support_add_up_to_the_joint():
             proposal.rsample_remaining(given, data, generator=generator)
     else:
         draw = proposal.rsample_remaining(
-            given, data, generator=generator, auxiliary=joint.auxiliary
+            given, data, generator=generator, nuisances=joint.nuisances
         )
-        again = proposal.log_prob(draw.latents, draw.auxiliary, data)
+        again = proposal.log_prob(draw.latents, draw.nuisances, data)
         torch.testing.assert_close(draw.log_prob_per_node.sum(-1), again)
         kept = draw.log_prob_per_node[:, 0] + draw.log_prob
         torch.testing.assert_close(kept, again)
@@ -152,4 +152,4 @@ def test_an_unknown_proposal_is_refused(pair_graph):
     model, flow = exact_flow(pair_graph, 0.0)
     with pytest.raises(ValueError, match="expected one of flow, prior, mixture"):
         proposal_of("guess", flow, model)
-    assert [proposal_of(kind, flow, model).auxiliary_dim for kind in KINDS] == [0, 0, 0]
+    assert [proposal_of(kind, flow, model).nuisance_dim for kind in KINDS] == [0, 0, 0]

@@ -92,11 +92,11 @@ def test_copies_share_their_past_and_draw_a_future_of_their_own():
         assert (later[copy, order[2:]] != copied[copy, order[2:]]).all()
     assert (later[2, order[2:]] != later[3, order[2:]]).all()
     # What is weighed is that of the new latents.
-    free, auxiliary = later[:, : len(order)], later[:, len(order) : 2 * len(order)]
+    free, nuisances = later[:, : len(order)], later[:, len(order) : 2 * len(order)]
     rows = model.observation().expand(6, -1)
     with torch.no_grad():
-        per_node = flow.log_prob_per_node(free, auxiliary, rows)
-    parts = Contributions(model, flow)(free, auxiliary, per_node, rows)[1]
+        per_node = flow.log_prob_per_node(free, nuisances, rows)
+    parts = Contributions(model, flow)(free, nuisances, per_node, rows)[1]
     weighed = later[:, 2 * len(order) : -1]
     torch.testing.assert_close(weighed[:, 2:], parts[:, 2:], rtol=1e-6, atol=1e-6)
     # Nothing is drawn where there are no copies.

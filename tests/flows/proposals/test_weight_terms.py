@@ -29,7 +29,7 @@ def random_flow(text):
     """Return a model and a flow with nuisances and random weights."""
     graph = graph_of(text)
     model = Model.from_graph(graph)
-    structure = build_structure(invert(graph), model.layout, auxiliary=1)
+    structure = build_structure(invert(graph), model.layout, nuisances=1)
     config = FieldConfig(layers=3, hidden=4)
     flow = build_flow(structure, config, seed=3, engine=AdaptiveEngine(1e-9)).double()
     draws = model.sample(500, generator=torch.Generator().manual_seed(1))
@@ -40,9 +40,9 @@ def random_flow(text):
 @torch.no_grad()
 def parts_of(model, flow, base):
     observed = model.observation().expand(base.shape[0], -1)
-    free, auxiliary, log_det = flow.base_to_latent(base, observed)
+    free, nuisances, log_det = flow.base_to_latent(base, observed)
     log_probs = flow.base_log_prob(base) - log_det
-    return Contributions(model, flow)(free, auxiliary, log_probs, observed)
+    return Contributions(model, flow)(free, nuisances, log_probs, observed)
 
 
 @pytest.mark.parametrize("text", [BOUNDED, PROGRAMS["gaussian_tree"]])

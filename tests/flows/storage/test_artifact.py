@@ -30,7 +30,7 @@ def graph_of(*arguments, **options):
 def made(pair_graph):
     """A flow with random weights and its artifact."""
     model = Model.from_graph(pair_graph)
-    structure = build_structure(invert(pair_graph), model.layout, auxiliary=1)
+    structure = build_structure(invert(pair_graph), model.layout, nuisances=1)
     flow = build_flow(structure, FieldConfig(layers=3, hidden=4), seed=3)
     draws = model.sample(500, generator=torch.Generator().manual_seed(1))
     flow.normalisation.fit(model.unconstrain(draws.latents)[0], draws.observed)
@@ -53,8 +53,8 @@ def folder(made, tmp_path):
 def log_prob(flow, model, latents, observed):
     rows = torch.tensor([latents], dtype=torch.float64)
     given = torch.tensor([observed], dtype=torch.float64)
-    auxiliary = torch.zeros(1, flow.structure.auxiliary_dim, dtype=torch.float64)
-    return float(flow.log_prob(rows, auxiliary, given).detach())
+    nuisances = torch.zeros(1, flow.structure.nuisance_dim, dtype=torch.float64)
+    return float(flow.log_prob(rows, nuisances, given).detach())
 
 
 def test_a_loaded_flow_gives_the_same_densities(made, folder, pair_graph):
@@ -229,7 +229,7 @@ def test_a_kill_while_saving_leaves_the_old_artifact(folder, made, monkeypatch):
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flows.folders.write_file", killed)
+    monkeypatch.setattr("flows.storage.folders.write_file", killed)
     with pytest.raises(KeyboardInterrupt):
         made[2].save(folder)
     assert (folder / "manifest.json").read_bytes() == before

@@ -6,7 +6,7 @@ from flows.model.layout import Layout, Variable
 from flows.training.config import (
     ConfigurationError,
     TrainingConfig,
-    nuisances,
+    nuisance_counts,
     training_config_from,
 )
 
@@ -46,18 +46,18 @@ def _layout(*labels):
 def test_nuisances_are_counted_per_latent_by_either_name(augment, counts):
     config = training_config_from({"augment": augment}, "x")
     assert training_config_from(config.as_mapping(), "x") == config
-    found = nuisances(config.augment, _layout("a", "b", "c"))
+    found = nuisance_counts(config.augment, _layout("a", "b", "c"))
     assert found == {f"sample{i}": count for i, count in enumerate(counts)}
 
 
 def test_an_entry_serves_all_latents_of_a_common_name():
-    found = nuisances({"default": 0, "w": 5}, _layout("a", "w[0]", "w[1]"))
+    found = nuisance_counts({"default": 0, "w": 5}, _layout("a", "w[0]", "w[1]"))
     assert found == {"sample0": 0, "sample1": 5, "sample2": 5}
 
 
 def test_nuisances_of_no_latent_or_of_one_twice_are_refused():
     with pytest.raises(ConfigurationError) as caught:
-        nuisances({"a": 1, "sample0": 1, "no": 2}, _layout("a", "b"))
+        nuisance_counts({"a": 1, "sample0": 1, "no": 2}, _layout("a", "b"))
     assert caught.value.problems == (
         "augment, sample0: this latent has two entries; expected one; got sample0",
         "augment, no: no latent of this name; expected default or one of a, b; "

@@ -53,11 +53,11 @@ class Curved(FreeModel):
         return -0.5 * squares - 1.5 * math.log(2 * math.pi) + 2 * math.log(2.0)
 
 
-def _structure(auxiliary=1):
+def _structure(nuisances=1):
     return Structure(
         (
-            StateBlock("z1", (1,), auxiliary, (), (0,)),
-            StateBlock("z0", (0,), auxiliary, (0,), ()),
+            StateBlock("z1", (1,), nuisances, (), (0,)),
+            StateBlock("z0", (0,), nuisances, (0,), ()),
         ),
         1,
     )

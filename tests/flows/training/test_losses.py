@@ -25,10 +25,10 @@ from tests.flows.cnf.models import Circuit, LinearGaussian
 NUM = 20_000
 
 
-def _pair(offset: float, slope: float, scale: float, auxiliary: int = 0):
+def _pair(offset: float, slope: float, scale: float, nuisances: int = 0):
     """Model z ~ N(0, 1), x ~ N(z, 1); proposal N(offset + slope x, scale)."""
     model = LinearGaussian([[0.0, 0.0], [1.0, 0.0]], [0.0, 0.0], [1.0, 1.0], 1)
-    structure = Structure((StateBlock("z", (0,), auxiliary, (), (0,)),), 1)
+    structure = Structure((StateBlock("z", (0,), nuisances, (), (0,)),), 1)
     config = FieldConfig(hidden=3, last_layer_scale=0.0)
     flow = build_flow(structure, config, engine=TorchEngine(1)).double()
     flow.normalisation.offset[0] = offset
@@ -47,10 +47,10 @@ def _exact(offset: float, slope: float, scale: float):
     return forward + constant, reverse - constant
 
 
-@pytest.mark.parametrize("auxiliary", [0, 2])
+@pytest.mark.parametrize("nuisances", [0, 2])
 @pytest.mark.parametrize("case", [(0.0, 0.5, math.sqrt(0.5)), (0.3, 0.2, 0.9)])
-def test_estimates_agree_with_closed_forms(case, auxiliary):
-    model, flow = _pair(*case, auxiliary)
+def test_estimates_agree_with_closed_forms(case, nuisances):
+    model, flow = _pair(*case, nuisances)
     generator = torch.Generator().manual_seed(0)
     batch = draw_batch(model, flow, NUM, generator=generator)
     with torch.no_grad():
@@ -93,9 +93,9 @@ def _gradient(loss, model, flow, batch, engine=None):
     return torch.cat([p.grad.reshape(-1) for p in flow.parameters()])
 
 
-def _curved_flow(auxiliary: int):
+def _curved_flow(nuisances: int):
     flow = build_flow(
-        Circuit.structure(auxiliary),
+        Circuit.structure(nuisances),
         FieldConfig(hidden=4, last_layer_scale=0.5),
         engine=TorchEngine(12),
         seed=3,
@@ -105,19 +105,19 @@ def _curved_flow(auxiliary: int):
     return flow
 
 
-@pytest.mark.parametrize("auxiliary", [0, 1])
-def test_terms_with_the_path_gradient_are_those_without(auxiliary):
-    model, flow = Circuit(), _curved_flow(auxiliary)
+@pytest.mark.parametrize("nuisances", [0, 1])
+def test_terms_with_the_path_gradient_are_those_without(nuisances):
+    model, flow = Circuit(), _curved_flow(nuisances)
     batch = draw_batch(model, flow, 64, generator=torch.Generator().manual_seed(1))
     got = symmetric_path(model, flow, batch)
     torch.testing.assert_close(got, symmetric(model, flow, batch), rtol=1e-4, atol=1e-3)
     assert all(p.requires_grad for p in flow.parameters())
 
 
-@pytest.mark.parametrize("auxiliary", [0, 1])
-def test_path_gradient_has_the_mean_of_the_total_gradient(auxiliary):
+@pytest.mark.parametrize("nuisances", [0, 1])
+def test_path_gradient_has_the_mean_of_the_total_gradient(nuisances):
     # means over rows along random directions, and of every weight, within 5 errors
-    model, flow = Circuit(), _curved_flow(auxiliary)
+    model, flow = Circuit(), _curved_flow(nuisances)
     generator = torch.Generator().manual_seed(2)
     gaps, sizes = [], []
     for _ in range(60):
@@ -135,7 +135,7 @@ def test_path_gradient_has_the_mean_of_the_total_gradient(auxiliary):
 
 
 def test_path_gradient_is_without_noise_where_the_flow_is_the_posterior():
-    model, flow = _pair(0.0, 0.5, math.sqrt(0.5), auxiliary=1)
+    model, flow = _pair(0.0, 0.5, math.sqrt(0.5), nuisances=1)
     batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(0))
     total = _gradient(symmetric, model, flow, batch)
     path = _gradient(symmetric_path, model, flow, batch)
@@ -178,7 +178,7 @@ def test_batch_holds_the_joint_density_of_its_rows():
     model = Circuit()
     flow = build_flow(Circuit.structure(1), FieldConfig(hidden=3)).double()
     batch = draw_batch(model, flow, 7, generator=torch.Generator().manual_seed(0))
-    normal = -0.5 * batch.auxiliary.square() - 0.5 * math.log(2 * math.pi)
+    normal = -0.5 * batch.nuisances.square() - 0.5 * math.log(2 * math.pi)
     wanted = model.log_joint(batch.free, batch.observed) + normal.sum(-1)
     torch.testing.assert_close(batch.log_joint, wanted)
     part = batch.rows(2, 4)

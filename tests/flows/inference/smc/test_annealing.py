@@ -52,10 +52,10 @@ class NormalMap:
 
     def from_base(self, base, observed):
         joint = self.proposal.mean + base @ self.proposal.factor.T
-        split = self.base_dim - self.proposal.auxiliary_dim
-        latents, auxiliary = joint[:, :split], joint[:, split:]
+        split = self.base_dim - self.proposal.nuisance_dim
+        latents, nuisances = joint[:, :split], joint[:, split:]
         return ProposalDraw(
-            latents, auxiliary, self.proposal.log_prob(latents, auxiliary, observed)
+            latents, nuisances, self.proposal.log_prob(latents, nuisances, observed)
         )
 
 
