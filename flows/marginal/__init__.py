@@ -1,0 +1,1 @@
+"""Discrete latents summed out exactly: tables, elimination, draws given the rest."""

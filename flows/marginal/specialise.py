@@ -1,0 +1,106 @@
+"""This file puts values of discrete latents into link functions.
+
+An expression is made anew with references to discrete latents replaced by constants;
+the expression table simplifies what becomes known, so that `if`, `get` and comparisons
+on them vanish. A part of an expression is made once for each configuration of the
+latents that it reads itself, however many nodes and configurations share it.
+"""
+
+from collections.abc import Collection, Mapping
+
+from daphne_bridge.graph.expression import (
+    Call,
+    Constant,
+    Expression,
+    ExpressionTable,
+    Reference,
+    Value,
+)
+
+__all__ = ["Specialiser"]
+
+
+class Specialiser:
+    """Specialises the expressions of one graph.
+
+    Equal specialised expressions are the same object.
+
+    Attributes:
+        table: Makes the specialised expressions.
+    """
+
+    def __init__(self, discrete: Collection[str]) -> None:
+        self.table = ExpressionTable()
+        self._discrete = frozenset(discrete)
+        self._read: dict[int, tuple[str, ...]] = {}
+        self._made: dict[tuple[int, tuple[Expression, ...]], Expression] = {}
+        self._kept: list[Expression] = []
+
+    def reads(self, root: Expression) -> tuple[str, ...]:
+        """Return the discrete latents that an expression reads, sorted."""
+        found = self._read
+        stack = [root]
+        while stack:
+            expression = stack[-1]
+            if id(expression) in found:
+                stack.pop()
+                continue
+            names: frozenset[str] = frozenset()
+            if isinstance(expression, Call):
+                missing = [a for a in expression.arguments if id(a) not in found]
+                if missing:
+                    stack.extend(missing)
+                    continue
+                names = names.union(*(found[id(a)] for a in expression.arguments))
+            elif isinstance(expression, Reference):
+                names = self._discrete & {expression.name}
+            found[id(expression)] = tuple(sorted(names))
+            self._kept.append(expression)  # an id stands for an object that lives
+            stack.pop()
+        return found[id(root)]
+
+    def at(self, root: Expression, values: Mapping[str, Value]) -> Expression:
+        """Return an expression with constants for discrete latents.
+
+        Args:
+            root: The expression.
+            values: Value of every discrete latent that it reads.
+        """
+        self.reads(root)
+        constants = {
+            name: self.table.constant(value) for name, value in values.items()
+        }
+
+        def key(expression: Expression) -> tuple[int, tuple[Expression, ...]]:
+            read = self._read[id(expression)]
+            return id(expression), tuple(constants[name] for name in read)
+
+        made = self._made
+        stack = [root]
+        while stack:
+            expression = stack[-1]
+            own = key(expression)
+            if own in made:
+                stack.pop()
+                continue
+            match expression:
+                case Constant():
+                    made[own] = self.table.constant(expression.value)
+                case Reference():
+                    known = constants.get(expression.name)
+                    made[own] = known or self.table.reference(expression.name)
+                case Call():
+                    keys = [key(argument) for argument in expression.arguments]
+                    missing = [
+                        argument
+                        for argument, k in zip(expression.arguments, keys, strict=True)
+                        if k not in made
+                    ]
+                    if missing:
+                        stack.extend(missing)
+                        continue
+                    made[own] = self.table.call(
+                        expression.head, [made[k] for k in keys]
+                    )
+            stack.pop()
+        return made[key(root)]
