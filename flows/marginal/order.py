@@ -1,4 +1,4 @@
-r"""This file decides in which order, and in which rounds, discrete variables are summed out.
+r"""This file decides in which rounds discrete variables are summed out.
 
 Summing out v joins every table that has v in its scope into one over
 

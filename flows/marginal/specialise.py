@@ -67,9 +67,7 @@ class Specialiser:
             values: Value of every discrete latent that it reads.
         """
         self.reads(root)
-        constants = {
-            name: self.table.constant(value) for name, value in values.items()
-        }
+        constants = {name: self.table.constant(value) for name, value in values.items()}
 
         def key(expression: Expression) -> tuple[int, tuple[Expression, ...]]:
             read = self._read[id(expression)]

@@ -28,6 +28,8 @@ from daphne_bridge.language.primitives import equal
 from ..errors import ModelError, Problem
 from ..model.dag import Dag
 from ..model.lowering import Branch, Lowered, Lowering, place
+from ..model.schedule import Plan
+from .cuts import cut_of
 from .elimination import Elimination, Table
 from .specialise import Specialiser
 
@@ -35,9 +37,6 @@ __all__ = ["MOST_ENTRIES", "DiscreteTables", "discrete_tables"]
 
 MOST_ENTRIES = 2**20
 """Most entries of a table, and of a joined table, for one row."""
-
-_TAIL = 1e-30
-"""Mass that a truncated support leaves out where its parameters are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +177,7 @@ class _Builder:
                 if is_false(condition.value):
                     return None
                 condition = None
+        special = replace(node, distribution=distribution, condition=condition)
         key = (id(distribution), id(condition))
         known = self._forms.get(key)
         is_leaf = not self.graph.children(node.name)
@@ -187,9 +187,8 @@ class _Builder:
                 self.dag.variable((node.name, position))
                 for position in range(len(known.slots))
             )
-            return replace(known, node=node, slots=slots)
-        special = replace(node, distribution=distribution, condition=condition)
-        form = self.lowering.checked(special, self.graph)
+            return replace(known, node=special, slots=slots)
+        form = self.lowering.node(special, self.graph)
         self._forms[key] = form
         return form
 
@@ -208,9 +207,7 @@ class _Builder:
         numbers = [v for v in found if isinstance(v, int) and not isinstance(v, bool)]
         return tuple(sorted(numbers) if len(numbers) == len(found) else found)
 
-    def _values_of(
-        self, node: Node, form: Lowered, branch: Branch
-    ) -> Sequence[Value]:
+    def _values_of(self, node: Node, form: Lowered, branch: Branch) -> Sequence[Value]:
         family = branch.family
         if family == "flip":
             return (False, True)
@@ -285,7 +282,7 @@ class _Builder:
         like = torch.empty(0, dtype=torch.float64)
         if not slots:
             return like.new_zeros(0, 1)
-        (found,) = Schedule(self.dag, [], [slots]).run([], num_rows=1, like=like)
+        (found,) = Plan(self.dag, [], [slots]).run([], num_rows=1, like=like)
         return found.expand(len(slots), 1).clone()
 
     def _too_wide(self, size: int) -> ModelError:

@@ -148,9 +148,7 @@ class Model:
         self._plans_given: dict[tuple[str, ...], Plan] = {}
         self._plans_more: dict[tuple[str, ...], Plan] = {}
         self._plans_likelihood: dict[tuple[str, ...], Plan] = {}
-        self._terms = {
-            entry.node.name: self._term(entry, sources=None) for entry in lowered
-        }
+        self._terms = {entry.node.name: entry.term(dag) for entry in lowered}
 
     @classmethod
     def from_graph(
@@ -184,6 +182,10 @@ class Model:
         if problems:
             raise ModelError(*problems)
         return model
+
+    def categories(self, name: str) -> tuple[Any, ...]:
+        """Return what the indices of a categorical node stand for; else nothing."""
+        return self._lowered[name].categories
 
     # -------------------------------------------------------------- densities
 
@@ -678,7 +680,7 @@ class Model:
                     parts = [
                         self._dag.variable(("draw", name, position)) for name in names
                     ]
-                    definitions[slot] = self._branch(entry, parts)
+                    definitions[slot] = entry.select(self._dag, parts)
         return definitions
 
     @cached_property
@@ -741,30 +743,12 @@ class Model:
             targets = (*wanted, self._dag.variable((direction, name, "log det")))
             for target, members in zip(targets, zip(*parts, strict=True), strict=True):
                 definitions[target] = (
-                    members[0] if len(members) == 1 else self._branch(entry, members)
+                    members[0]
+                    if len(members) == 1
+                    else entry.select(self._dag, members)
                 )
             log_dets.append(targets[-1])
         return tuple(free), definitions, tuple(log_dets)
-
-    def _branch(self, entry: Lowered, parts: Sequence[int]) -> int:
-        """Return the slot of the part that the node's index names."""
-        assert entry.index is not None  # noqa: S101 - only called for several branches
-        bundle = self._dag.emit("bundle", parts)
-        return self._dag.emit("select", (entry.index, bundle))
-
-    def _term(self, entry: Lowered, sources: None) -> int:
-        """Return the slot of a node's log density."""
-        del sources
-        parts = []
-        for branch in entry.branches:
-            shapes = (entry.shape, *branch.shapes)
-            inputs = [*entry.slots, *(s for part in branch.parameters for s in part)]
-            parts.append(self._dag.emit("density", inputs, (branch.family, shapes)))
-        term = parts[0] if entry.index is None else self._branch(entry, parts)
-        if entry.condition is None:
-            return term
-        zero = self._dag.constant(0.0)
-        return self._dag.emit("choose", (entry.condition, term, zero))
 
     # -------------------------------------------------------------- running
 

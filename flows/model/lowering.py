@@ -38,7 +38,7 @@ from .values import (
     slot_of,
 )
 
-__all__ = ["Branch", "Lowered", "lower_graph", "place"]
+__all__ = ["Branch", "Lowered", "Lowering", "lower_graph", "place"]
 
 Value = Any
 
@@ -95,6 +95,23 @@ class Lowered:
         """Whether values are counted rather than measured."""
         return any(FAMILIES[branch.family].is_discrete for branch in self.branches)
 
+    def term(self, dag: Dag) -> int:
+        """Return the slot of the node's log density; 0 where its condition fails."""
+        parts = []
+        for branch in self.branches:
+            shapes = (self.shape, *branch.shapes)
+            inputs = [*self.slots, *(s for part in branch.parameters for s in part)]
+            parts.append(dag.emit("density", inputs, (branch.family, shapes)))
+        term = parts[0] if self.index is None else self.select(dag, parts)
+        if self.condition is None:
+            return term
+        return dag.emit("choose", (self.condition, term, dag.constant(0.0)))
+
+    def select(self, dag: Dag, parts: Sequence[int]) -> int:
+        """Return the slot of the part that the node's index names."""
+        assert self.index is not None  # noqa: S101 - only called for several branches
+        return dag.emit("select", (self.index, dag.emit("bundle", parts)))
+
 
 def place(graph: Graph, part: str, name: str) -> str:
     """Return the JSON path of a node's entry in `P` or `Y`."""
@@ -111,30 +128,20 @@ def lower_graph(graph: Graph, dag: Dag) -> tuple[Lowered, ...]:
     Raises:
         ModelError: With every node whose link function has no meaning here.
     """
-    lowering = _Lowering(dag)
-    lowered = []
-    problems = []
+    lowering = Lowering(dag)
+    lowered: list[Lowered] = []
+    problems: list[Problem] = []
     for node in graph.nodes:
         try:
-            lowered.append(lowering.node(node))
-        except _Refused as problem:
-            what, expected, got = problem.args
-            problems.append(Problem(place(graph, "P", node.name), what, expected, got))
-            lowering.values[node.name] = Undefined(f"{node.name} has no distribution")
-        except RecursionError:
-            problems.append(
-                Problem(
-                    place(graph, "P", node.name),
-                    "random choices among collections are nested too deeply",
-                )
-            )
-            lowering.values[node.name] = Undefined(f"{node.name} has no distribution")
+            lowered.append(lowering.node(node, graph))
+        except ModelError as error:
+            problems.extend(error.problems)
     if problems:
         raise ModelError(*problems)
     return tuple(lowered)
 
 
-class _Lowering:
+class Lowering:
     """Keeps the value of every expression and node that was met."""
 
     def __init__(self, dag: Dag) -> None:
@@ -143,7 +150,25 @@ class _Lowering:
         self.values: dict[str, Value] = {}
         self._found: dict[int, tuple[Value, bool]] = {}
 
-    def node(self, node: Node) -> Lowered:
+    def node(self, node: Node, graph: Graph) -> Lowered:
+        """Return a node as slots; the nodes that it reads were lowered before.
+
+        Raises:
+            ModelError: If its link function has no meaning here.
+        """
+        try:
+            return self._lowered(node)
+        except _Refused as refusal:
+            problem = Problem(place(graph, "P", node.name), *refusal.args)
+        except RecursionError:
+            problem = Problem(
+                place(graph, "P", node.name),
+                "random choices among collections are nested too deeply",
+            )
+        self.values[node.name] = Undefined(f"{node.name} has no distribution")
+        raise ModelError(problem)
+
+    def _lowered(self, node: Node) -> Lowered:
         distribution = self._value(node.distribution)
         index, alternatives = None, (distribution,)
         if isinstance(distribution, Choice):

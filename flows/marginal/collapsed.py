@@ -1,0 +1,362 @@
+r"""This file is a model with its discrete latents summed out.
+
+    log p(c, x) = logsumexp over d of Σ_v T_v(d; c, x),       p(d | c, x) by its draws,
+
+with c the continuous latents. It has the same methods as `Model` over c alone, so that
+flows, proposals and samplers use it as they use a model; `complete` adds exact draws
+of the discrete latents to rows of c. Weights p(c, x) / q(c | x) are those of the full
+model averaged over d: the discrete part adds no variance (Rao and Blackwell).
+
+Where the free coordinates of c depend on a discrete latent, they cover the union of the
+supports: outside the support of a configuration its density is 0.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from daphne_bridge.graph.expression import (
+    Call,
+    Expression,
+    ExpressionTable,
+    Value,
+    free_names,
+)
+from daphne_bridge.graph.graph import Graph, Node, families_of
+from daphne_bridge.language.primitives import equal
+
+from ..errors import ModelError, Problem
+from ..model.density import Draws, Model
+from ..model.layout import Layout, Variable
+from ..model.schedule import Plan
+from .tables import DiscreteTables, discrete_tables
+
+__all__ = ["CollapsedModel", "collapse"]
+
+
+def collapse(model: Model) -> "CollapsedModel":
+    """Return a model with its discrete latents summed out.
+
+    Args:
+        model: With at least one discrete latent.
+
+    Raises:
+        ModelError: If a discrete latent has infinitely many values and parameters that
+            are not known, or the discrete latents depend on each other too widely.
+    """
+    return CollapsedModel(model, discrete_tables(model.graph))
+
+
+@dataclass(frozen=True, eq=False)
+class CollapsedModel:
+    """The density p(continuous latents, observed) of a model with discrete latents.
+
+    Attributes:
+        model: The model whose discrete latents are summed out.
+        tables: Its density as tables over them.
+    """
+
+    model: Model
+    tables: DiscreteTables
+
+    # -------------------------------------------------------------- what it is of
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the model, discrete latents included."""
+        return self.model.graph
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of draws and of the observation."""
+        return self.model.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of draws and of the observation."""
+        return self.model.device
+
+    @property
+    def has_density(self) -> bool:
+        """True: the discrete latents are summed out exactly."""
+        return True
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Columns of the continuous latents, and of the observed nodes."""
+        return Layout(self.coordinates.layout.latents, self.model.layout.observed)
+
+    @cached_property
+    def coordinates(self) -> Model:
+        """The continuous latents with supports that cover every configuration."""
+        nodes = [
+            self._covering(node) for node in self.graph.nodes if self._is_kept(node)
+        ]
+        graph = Graph(tuple(nodes), source=self.graph.source)
+        return Model.from_graph(graph, dtype=self.dtype, device=self.device)
+
+    def _is_kept(self, node: Node) -> bool:
+        return not node.is_observed and node.name not in self.tables.values
+
+    def _covering(self, node: Node) -> Node:
+        """Return a latent whose distribution has the union of its supports."""
+        forms = self.tables.lowered[node.name]
+        found = _covering([form.node.distribution for form in forms], forms[0].shape)
+        return replace(node, distribution=found, parents=free_names(found))
+
+    # -------------------------------------------------------------- densities
+
+    @cached_property
+    def _sources(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        dag = self.tables.dag
+        latents, observed = (
+            tuple(
+                dag.variable((variable.name, position))
+                for variable in variables
+                for position in range(variable.size)
+            )
+            for variables in (self.layout.latents, self.layout.observed)
+        )
+        return latents, observed
+
+    @cached_property
+    def _schedule(self) -> Plan:
+        return Plan(self.tables.dag, self._sources, [self.tables.slots])
+
+    def log_joint(
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, "*batch2 observed"],
+    ) -> Float[Tensor, "*batch3"]:
+        """Return log p(latents, observed) in nats, discrete latents summed out.
+
+        Args:
+            latents: Natural values of the continuous latents.
+            observed: Observed values; one row may serve all latents.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning at a
+                configuration that is possible.
+        """
+        batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
+            latents.shape[:-1], observed.shape[:-1]
+        )
+        entries = self._entries(latents, observed, batch)
+        found = self._log_sum(entries, math.prod(batch))
+        is_unknown = torch.isnan(latents).any(-1) | torch.isnan(observed).any(-1)
+        return torch.where(is_unknown, math.nan, found.reshape(batch))
+
+    def log_joint_free(
+        self,
+        free: Float[Tensor, "*batch free"],
+        observed: Float[Tensor, "*batch2 observed"],
+    ) -> Float[Tensor, "*batch3"]:
+        """Return the log density of the free coordinates and the data, in nats."""
+        latents, log_det = self.constrain(free)
+        return self.log_joint(latents, observed) + log_det
+
+    def _entries(
+        self, latents: Tensor, observed: Tensor, batch: Sequence[int]
+    ) -> list[Tensor]:
+        """Return the blocks of numbers of all tables, rows of `batch` flat."""
+        count = math.prod(batch)
+        rows = [
+            values.expand(*batch, -1).reshape(count, -1)
+            if math.prod(values.shape[:-1]) != 1
+            else values.reshape(1, -1)
+            for values in (latents, observed)
+        ]
+        constants = self.tables.constants.to(latents)
+        if not self.tables.slots:
+            return [constants, constants.new_zeros(0, 1)]
+        columns = [values.t().contiguous() for values in rows]
+        (found,) = self._schedule.run(columns, num_rows=count, like=latents)
+        return [constants, found]
+
+    def _log_sum(self, entries: list[Tensor], count: int) -> Tensor:
+        """Return log p of every row; an entry without value must not matter."""
+        elimination = self.tables.elimination
+        clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
+        found = elimination.log_sum(clean).expand(count)
+        if any(bool(torch.isnan(part).any()) for part in entries):
+            other = [torch.where(torch.isnan(part), 0.0, part) for part in entries]
+            with torch.no_grad():
+                matters = elimination.log_sum(other).expand(count) != found
+            if bool(matters.any()):
+                row = int(torch.nonzero(matters)[0])
+                raise ModelError(
+                    Problem(
+                        self.graph.source,
+                        "a distribution has a parameter without meaning at row "
+                        f"{row}, at values of the discrete latents that are possible",
+                    )
+                )
+        return found
+
+    # -------------------------------------------------------------- coordinates
+
+    def constrain(
+        self, free: Float[Tensor, "*batch free"]
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
+        """Return the natural values of free coordinates, and log|det dz/df|."""
+        return self.coordinates.constrain(free)
+
+    def constrain_terms(
+        self, free: Float[Tensor, "*batch free"]
+    ) -> Float[Tensor, "*batch node"]:
+        """Return the summands of `constrain`'s log|det dz/df|, one per latent."""
+        return self.coordinates.constrain_terms(free)
+
+    def unconstrain(
+        self, latents: Float[Tensor, "*batch latent"]
+    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
+        """Return the free coordinates of natural values, and log|det dz/df|."""
+        return self.coordinates.unconstrain(latents)
+
+    # -------------------------------------------------------------- draws and data
+
+    def sample(
+        self, num: int, *, generator: Generator, dtype: torch.dtype | None = None
+    ) -> Draws:
+        """Return joint draws of the continuous latents and the observed nodes."""
+        draws = self.model.sample(num, generator=generator, dtype=dtype)
+        return Draws(draws.latents[:, self._kept], draws.observed)
+
+    def sample_latents(
+        self,
+        num: int,
+        *,
+        generator: Generator,
+        observed: Float[Tensor, " observed"] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Float[Tensor, "num latent"]:
+        """Return draws of the prior of the continuous latents."""
+        drawn = self.model.sample_latents(
+            num, generator=generator, observed=observed, dtype=dtype
+        )
+        return drawn[:, self._kept]
+
+    def observation(
+        self, values: Mapping[str, Any] | None = None, **options: Any
+    ) -> Float[Tensor, " observed"]:
+        """Return the data as a row: the document's, replaced by `values`."""
+        return self.model.observation(values, **options)
+
+    # -------------------------------------------------------------- discrete latents
+
+    @torch.no_grad()
+    def complete(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+        *,
+        generator: Generator,
+    ) -> Float[Tensor, "row full"]:
+        """Return rows of all latents: exact draws of the discrete ones added.
+
+        Args:
+            latents: Natural values of the continuous latents.
+            observed: Observed values.
+            generator: Source of the draws.
+        """
+        num = latents.shape[0]
+        entries = self._entries(latents, observed, (num,))
+        clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
+        drawn = self.tables.elimination.sample(clean, num, generator=generator)
+        full = latents.new_empty(num, self.model.layout.latent_dim)
+        full[:, self._kept] = latents
+        for row, variable in zip(drawn, self._discrete, strict=True):
+            full[:, variable.start] = self._codes[variable.name].to(full)[row]
+        return full
+
+    def marginals(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+    ) -> Mapping[str, Float[Tensor, "value row"]]:
+        """Return p(value | latents, observed) of every value of a discrete latent."""
+        entries = self._entries(latents, observed, latents.shape[:1])
+        clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
+        found = self.tables.elimination.marginals(clean)
+        return dict(zip(self.tables.discrete, found, strict=True))
+
+    @cached_property
+    def _discrete(self) -> tuple[Variable, ...]:
+        return tuple(self.model.layout.variable(n) for n in self.tables.discrete)
+
+    @cached_property
+    def _kept(self) -> Tensor:
+        return torch.tensor(
+            [
+                column
+                for variable in self.model.layout.latents
+                if variable.name not in self.tables.values
+                for column in range(variable.start, variable.stop)
+            ],
+            dtype=torch.long,
+        )
+
+    @cached_property
+    def _codes(self) -> Mapping[str, Tensor]:
+        """How the columns of the full model write the values of a discrete latent."""
+        return {
+            name: torch.tensor(
+                [_code(value, self.model.categories(name)) for value in values],
+                dtype=torch.float64,
+            )
+            for name, values in self.tables.values.items()
+        }
+
+
+def _code(value: Value, categories: tuple[Value, ...]) -> float:
+    if not categories:
+        return float(value)
+    return float(next(i for i, c in enumerate(categories) if equal(c, value)))
+
+
+def _covering(
+    distributions: Sequence[Expression], shape: tuple[int, ...]
+) -> Expression:
+    """Return a distribution whose support is the union of those of others."""
+    families = {f.name: f for d in distributions for f in families_of(d)}
+    supports = {family.support for family in families.values()}
+    calls = [d for d in distributions if isinstance(d, Call) and d.head in families]
+    if supports == {"interval"} and len(calls) == len(distributions):
+        low, high = zip(*(call.arguments for call in calls), strict=True)
+        return Call("uniform-continuous", (_extreme("min", low), _extreme("max", high)))
+    if len(supports) > 1 or "interval" in supports:
+        has_zero = supports <= {"positive", "nonnegative", "unit interval"}
+        supports = {"positive" if has_zero else "real"}
+    return _standard(supports.pop(), shape)
+
+
+def _standard(support: str, shape: tuple[int, ...]) -> Expression:
+    """Return some distribution with this support."""
+    table = ExpressionTable()
+    size = shape[0] if shape else 0
+    ones, zeros = (1.0,) * size, (0.0,) * size
+    identity = tuple(
+        tuple(float(row == column) for column in range(size)) for row in range(size)
+    )
+    standard: Mapping[str, tuple[str, Sequence[Value]]] = {
+        "real": ("normal", (0.0, 1.0)),
+        "positive": ("gamma", (1.0, 1.0)),
+        "nonnegative": ("exponential", (1.0,)),
+        "unit interval": ("beta", (1.0, 1.0)),
+        "simplex": ("dirichlet", (ones,)),
+        "real vector": ("mvn", (zeros, identity)),
+        "positive definite matrix": ("wishart", (float(size), identity)),
+    }
+    head, parameters = standard[support]
+    return table.call(head, [table.constant(value) for value in parameters])
+
+
+def _extreme(name: str, bounds: Sequence[Expression]) -> Expression:
+    different = tuple({id(bound): bound for bound in bounds}.values())
+    return different[0] if len(different) == 1 else Call(name, different)
