@@ -107,6 +107,17 @@ class Analyser:
             return None
         return None if name in self.special else prelude().get(name)
 
+    def known_names(self) -> frozenset[str]:
+        """Return every name that means something at this place."""
+        return self.place.scope.names().union(
+            PRIMITIVES,
+            DISTRIBUTIONS,
+            self.higher_order,
+            self.special,
+            prelude(),
+            self.functions,
+        )
+
     def error(
         self, form: Form, what: str, expected: str = "", got: str = ""
     ) -> Exception:

@@ -177,11 +177,11 @@ def _rows(value: Any) -> Any:
 
 
 def _check_together(name: str, arguments: tuple[Any, ...]) -> None:
-    low_high = name in ("uniform-continuous", "uniform-discrete")
-    if low_high and all(map(is_constant, arguments)) and arguments[0] >= arguments[1]:
+    bounds = arguments[-2:] if _has_bounds(name) else ()
+    if bounds and all(map(is_constant, bounds)) and bounds[0] >= bounds[1]:
         raise PrimitiveError(
             f"the minimum of {name} must be below the maximum, "
-            f"not {arguments[0]} and {arguments[1]}"
+            f"not {bounds[0]} and {bounds[1]}"
         )
     if name in ("discrete", "categorical"):
         _check_some_weight(name, _rows(arguments[0]))
@@ -192,6 +192,10 @@ def _check_together(name: str, arguments: tuple[Any, ...]) -> None:
                 f"the location and the matrix of {name} differ in size: "
                 f"{len(location)} and {len(matrix)}"
             )
+
+
+def _has_bounds(name: str) -> bool:
+    return DISTRIBUTIONS[name].support == "interval" or name == "uniform-discrete"
 
 
 def _check_some_weight(name: str, weights: Any) -> None:
@@ -232,6 +236,13 @@ _RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "beta": (_POSITIVE, _POSITIVE),
         "exponential": (_POSITIVE,),
         "uniform-continuous": (_NUMBER, _NUMBER),
+        "uniform": (_NUMBER, _NUMBER),
+        "truncated-normal": (_NUMBER, _POSITIVE, _NUMBER, _NUMBER),
+        "half-normal": (_POSITIVE,),
+        "cauchy": (_NUMBER, _POSITIVE),
+        "half-cauchy": (_POSITIVE,),
+        "lognormal": (_NUMBER, _POSITIVE),
+        "inverse-gamma": (_POSITIVE, _POSITIVE),
         "student-t": (_POSITIVE,),
         "student-t-loc-scale": (_POSITIVE, _NUMBER, _POSITIVE),
         "chi-squared": (_POSITIVE,),
@@ -239,6 +250,8 @@ _RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "bernoulli": (_UNIT,),
         "binomial": (_COUNT, _UNIT),
         "poisson": (_POSITIVE,),
+        "geometric": (_UNIT,),
+        "negative-binomial": (_POSITIVE, _UNIT),
         "categorical-crp": (_counts, _POSITIVE),
         "discrete": (_vector_of(_NOT_NEGATIVE, "a vector of weights"),),
         "categorical": (_pairs,),

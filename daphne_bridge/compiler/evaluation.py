@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from ..language.families import DISTRIBUTIONS
+from ..language.nearest import or_nearest
 from ..language.primitives import (
     HOST_CONSTANTS,
     PRIMITIVES,
@@ -129,7 +130,11 @@ def evaluate_atom(analyser: Analyser, form: Literal | Symbol) -> Any:
     raise analyser.error(
         form,
         f"the name {name} is not defined",
-        "a name bound by let, foreach, defn or the data",
+        or_nearest(
+            "a name bound by let, foreach, defn or the data",
+            name,
+            analyser.known_names(),
+        ),
         name,
     )
 
@@ -179,7 +184,9 @@ def function_named(analyser: Analyser, head: Symbol) -> Any:
     raise analyser.error(
         head,
         f"there is no function or distribution {name}",
-        "one of the language or of the program",
+        or_nearest(
+            "one of the language or of the program", name, analyser.known_names()
+        ),
         name,
     )
 

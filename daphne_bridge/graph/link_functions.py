@@ -21,6 +21,7 @@ from typing import Any
 
 from ..errors import Problem
 from ..language.families import FAMILIES
+from ..language.nearest import or_nearest
 from ..language.primitives import PRIMITIVES, HashMap, Keyword
 from .expression import (
     Call,
@@ -333,7 +334,11 @@ class TermReader:
             raise self._refuse(
                 (path, 0),
                 f"unknown name {head}",
-                "a distribution, a primitive or a function of the document",
+                or_nearest(
+                    "a distribution, a primitive or a function of the document",
+                    head,
+                    (*FAMILIES, *PRIMITIVES, *self._functions),
+                ),
             )
         arguments: list[Expression] = []
         takes_keywords = head in _TAKES_KEYWORDS

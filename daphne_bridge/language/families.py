@@ -2,8 +2,11 @@
 
 The conventions are those of Anglican's runtime, which Daphne programs are written
 for: `normal` takes a *standard deviation*, `gamma` a *rate*, `exponential` a *rate*,
-`mvn` a *covariance*, `uniform-discrete` excludes its upper bound. Densities are not
-here: the package has no numerics.
+`mvn` a *covariance*, `uniform-discrete` excludes its upper bound. `geometric` and
+`negative-binomial` count the failures before the first, or n-th, success; `lognormal`
+takes mean and deviation of the logarithm; `inverse-gamma` a *scale*; `uniform` is
+another name of `uniform-continuous`. Densities are not here: the package has no
+numerics.
 """
 
 from collections.abc import Mapping
@@ -40,7 +43,8 @@ class Family:
         name: Its name in programs and documents.
         parameters: Names of its parameters, in order; all are required.
         support: Where it has mass. "interval" and "integer interval" are bounded by
-            parameters, "index" by the length of the weights.
+            parameters, the former by the last two; "index" by the length of the
+            weights.
         event: Shape of one draw.
         is_discrete: Whether it has a mass function rather than a density.
     """
@@ -63,6 +67,17 @@ FAMILIES: Mapping[str, Family] = _table(
     Family("beta", ("alpha", "beta"), "unit interval"),
     Family("exponential", ("rate",), "nonnegative"),
     Family("uniform-continuous", ("minimum", "maximum"), "interval"),
+    Family("uniform", ("minimum", "maximum"), "interval"),
+    Family(
+        "truncated-normal",
+        ("mean", "standard deviation", "minimum", "maximum"),
+        "interval",
+    ),
+    Family("half-normal", ("scale",), "nonnegative"),
+    Family("cauchy", ("location", "scale"), "real"),
+    Family("half-cauchy", ("scale",), "nonnegative"),
+    Family("lognormal", ("log-scale mean", "log-scale deviation"), "positive"),
+    Family("inverse-gamma", ("shape", "scale"), "positive"),
     Family("student-t", ("degrees of freedom",), "real"),
     Family("student-t-loc-scale", ("degrees of freedom", "location", "scale"), "real"),
     Family("chi-squared", ("degrees of freedom",), "positive"),
@@ -70,6 +85,13 @@ FAMILIES: Mapping[str, Family] = _table(
     Family("bernoulli", ("probability",), "zero or one", is_discrete=True),
     Family("binomial", ("trials", "probability"), "integer interval", is_discrete=True),
     Family("poisson", ("rate",), "integers from zero", is_discrete=True),
+    Family("geometric", ("probability",), "integers from zero", is_discrete=True),
+    Family(
+        "negative-binomial",
+        ("successes", "probability"),
+        "integers from zero",
+        is_discrete=True,
+    ),
     Family("discrete", ("weights",), "index", is_discrete=True),
     Family("categorical", ("value-weight pairs",), "category", is_discrete=True),
     Family(

@@ -328,7 +328,7 @@ def _covering(
     supports = {family.support for family in families.values()}
     calls = [d for d in distributions if isinstance(d, Call) and d.head in families]
     if supports == {"interval"} and len(calls) == len(distributions):
-        low, high = zip(*(call.arguments for call in calls), strict=True)
+        low, high = zip(*(call.arguments[-2:] for call in calls), strict=True)
         return Call("uniform-continuous", (_extreme("min", low), _extreme("max", high)))
     if len(supports) > 1 or "interval" in supports:
         has_zero = supports <= {"positive", "nonnegative", "unit interval"}

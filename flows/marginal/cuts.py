@@ -17,7 +17,11 @@ __all__ = ["cut_of", "log_mass_beyond"]
 LOG_TAIL = math.log(1e-30)
 """Log of the mass that a cut leaves out at parameters known beforehand."""
 
-_DISTRIBUTIONS: Mapping[str, Callable[..., Any]] = {"poisson": stats.poisson}
+_DISTRIBUTIONS: Mapping[str, Callable[..., Any]] = {
+    "poisson": stats.poisson,
+    "geometric": lambda p: stats.geom(p, loc=-1),
+    "negative-binomial": stats.nbinom,
+}
 
 
 def log_mass_beyond(family: str, parameters: Sequence[float], cut: int) -> float:

@@ -974,7 +974,7 @@ def _supports(entry: Lowered) -> list[tuple[str, tuple[tuple[int, ...], ...]]]:
     found = []
     for branch in entry.branches:
         support = str(FAMILIES[branch.family].support)
-        bounds = branch.parameters if support == "interval" else ()
+        bounds = branch.parameters[-2:] if support == "interval" else ()
         found.append((support, bounds))
     return found[:1] if len(set(found)) == 1 else found
 

@@ -67,6 +67,10 @@ def _probability(value: Tensor) -> Tensor:
     return (value >= 0) & (value <= 1)
 
 
+def _chance(value: Tensor) -> Tensor:
+    return (value > 0) & (value <= 1)
+
+
 def _whole(value: Tensor) -> Tensor:
     return _finite(value) & (value == torch.floor(value))
 
@@ -116,6 +120,7 @@ def _positive_definite(value: Tensor) -> Tensor:
 
 _NUMBER = (0, "a finite number", _finite)
 _POSITIVE = (0, "a positive number", _positive)
+_CHANCE = (0, "a number above 0 and up to 1", _chance)
 _PROBABILITY = (0, "a number from 0 to 1", _probability)
 _VECTOR = (1, "a vector of finite numbers", _all_finite)
 _MATRIX = (2, "a symmetric positive definite matrix", _positive_definite)
@@ -161,6 +166,50 @@ def _exponential(x: Tensor, rate: Tensor) -> Tensor:
 
 def _uniform(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return _inside((x >= low) & (x <= high), -torch.log(high - low))
+
+
+def _log_mass_between(low: Tensor, high: Tensor) -> Tensor:
+    """Return log(Φ(high) - Φ(low)), taken in the tail that loses no digits."""
+    is_above = low > 0
+    left = torch.where(is_above, -high, low)
+    right: Tensor = torch.special.log_ndtr(torch.where(is_above, -low, high))
+    ratio: Tensor = torch.exp(torch.special.log_ndtr(left) - right)
+    return right + torch.log1p(-ratio)
+
+
+def _truncated_normal(
+    x: Tensor, mean: Tensor, scale: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    mass = _log_mass_between((low - mean) / scale, (high - mean) / scale)
+    return _inside((x >= low) & (x <= high), _normal(x, mean, scale) - mass)
+
+
+def _half_normal(x: Tensor, scale: Tensor) -> Tensor:
+    density = _normal(x, torch.zeros_like(scale), scale) + math.log(2.0)
+    return _inside((x >= 0) & (x < math.inf), density)
+
+
+def _cauchy(x: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+    z = (x - location) / scale
+    return -torch.log1p(z * z) - torch.log(math.pi * scale)
+
+
+def _half_cauchy(x: Tensor, scale: Tensor) -> Tensor:
+    density = _cauchy(x, torch.zeros_like(scale), scale) + math.log(2.0)
+    return _inside((x >= 0) & (x < math.inf), density)
+
+
+def _lognormal(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+    is_inside = _positive(x)
+    y = torch.log(torch.where(is_inside, x, 1.0))
+    return _inside(is_inside, _normal(y, mean, scale) - y)
+
+
+def _inverse_gamma(x: Tensor, shape: Tensor, scale: Tensor) -> Tensor:
+    is_inside = _positive(x)
+    y = torch.where(is_inside, x, 1.0)
+    constant = shape * torch.log(scale) - torch.lgamma(shape)
+    return _inside(is_inside, constant - (shape + 1.0) * torch.log(y) - scale / y)
 
 
 def _student(x: Tensor, nu: Tensor, location: Tensor, scale: Tensor) -> Tensor:
@@ -209,6 +258,19 @@ def _poisson(x: Tensor, rate: Tensor) -> Tensor:
     is_inside = _count(x)
     k = torch.where(is_inside, x, 0.0)
     return _inside(is_inside, k * torch.log(rate) - rate - torch.lgamma(k + 1.0))
+
+
+def _negative_binomial(x: Tensor, successes: Tensor, probability: Tensor) -> Tensor:
+    is_inside = _count(x)
+    k = torch.where(is_inside, x, 0.0)
+    ways = torch.lgamma(k + successes) - torch.lgamma(k + 1.0) - torch.lgamma(successes)
+    ways, chance = torch.broadcast_tensors(ways, probability)  # type: ignore[no-untyped-call]
+    failures = _log_power(k.expand_as(ways), 1.0 - chance)
+    return _inside(is_inside, ways + successes * torch.log(chance) + failures)
+
+
+def _geometric(x: Tensor, probability: Tensor) -> Tensor:
+    return _negative_binomial(x, torch.ones_like(probability), probability)
 
 
 def _discrete(x: Tensor, weights: Tensor) -> Tensor:
@@ -356,6 +418,40 @@ def _draw_uniform(g: Generator, low: Tensor, high: Tensor) -> Tensor:
     return torch.minimum(low + (high - low) * _unit(low, g), high)
 
 
+def _draw_truncated_normal(
+    g: Generator, mean: Tensor, scale: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Return draws by the inverse distribution function, in the lower tail."""
+    left, right = ((low - mean) / scale).double(), ((high - mean) / scale).double()
+    is_above = left > 0
+    first = torch.special.ndtr(torch.where(is_above, -right, left))
+    last = torch.special.ndtr(torch.where(is_above, -left, right))
+    z = torch.special.ndtri(first + _unit(left, g) * (last - first))
+    z = torch.where(is_above, -z, z).to(mean.dtype)
+    return torch.minimum(torch.maximum(mean + scale * z, low), high)
+
+
+def _draw_half_normal(g: Generator, scale: Tensor) -> Tensor:
+    return scale * _standard_normal(scale, g).abs()
+
+
+def _draw_cauchy(g: Generator, location: Tensor, scale: Tensor) -> Tensor:
+    return location + scale * torch.tan(math.pi * (_unit(scale, g) - 0.5))
+
+
+def _draw_half_cauchy(g: Generator, scale: Tensor) -> Tensor:
+    return scale * torch.tan(0.5 * math.pi * _unit(scale, g))
+
+
+def _draw_lognormal(g: Generator, mean: Tensor, scale: Tensor) -> Tensor:
+    return torch.exp(_draw_normal(g, mean, scale)).clamp(min=_tiny(mean))
+
+
+def _draw_inverse_gamma(g: Generator, shape: Tensor, scale: Tensor) -> Tensor:
+    drawn = scale / _standard_gamma(shape, g)
+    return drawn.clamp(_tiny(scale), torch.finfo(scale.dtype).max)
+
+
 def _draw_student(g: Generator, nu: Tensor, location: Tensor, scale: Tensor) -> Tensor:
     spread = _standard_gamma(0.5 * nu, g) / (0.5 * nu)
     return location + scale * _standard_normal(location, g) / torch.sqrt(spread)
@@ -385,6 +481,19 @@ def _draw_binomial(g: Generator, trials: Tensor, probability: Tensor) -> Tensor:
 
 def _draw_poisson(g: Generator, rate: Tensor) -> Tensor:
     return torch.poisson(rate.contiguous(), generator=g)
+
+
+def _draw_negative_binomial(
+    g: Generator, successes: Tensor, probability: Tensor
+) -> Tensor:
+    """Return draws as those of a poisson whose rate is a gamma's."""
+    odds = (1.0 - probability) / probability
+    return torch.poisson(_standard_gamma(successes, g) * odds, generator=g)
+
+
+def _draw_geometric(g: Generator, probability: Tensor) -> Tensor:
+    failures = torch.log(_unit(probability, g)) / torch.log1p(-probability)
+    return torch.floor(failures).abs()
 
 
 def _draw_discrete(g: Generator, weights: Tensor) -> Tensor:
@@ -490,6 +599,10 @@ def _entry(
 
 
 _ORDERED = ("a minimum below the maximum", lambda low, high: low < high)
+_BOUNDED = (
+    "a minimum below the maximum",
+    lambda _mean, _scale, low, high: low < high,
+)
 _FREEDOM = (
     "more degrees of freedom than rows, less one",
     lambda nu, scale: nu > scale.shape[1] - 1,
@@ -515,6 +628,24 @@ DENSITIES: Mapping[str, Density] = MappingProxyType(
                 _draw_uniform,
                 _ORDERED,
             ),
+            _entry("uniform", (_NUMBER, _NUMBER), _uniform, _draw_uniform, _ORDERED),
+            _entry(
+                "truncated-normal",
+                (_NUMBER, _POSITIVE, _NUMBER, _NUMBER),
+                _truncated_normal,
+                _draw_truncated_normal,
+                _BOUNDED,
+            ),
+            _entry("half-normal", (_POSITIVE,), _half_normal, _draw_half_normal),
+            _entry("cauchy", (_NUMBER, _POSITIVE), _cauchy, _draw_cauchy),
+            _entry("half-cauchy", (_POSITIVE,), _half_cauchy, _draw_half_cauchy),
+            _entry("lognormal", (_NUMBER, _POSITIVE), _lognormal, _draw_lognormal),
+            _entry(
+                "inverse-gamma",
+                (_POSITIVE, _POSITIVE),
+                _inverse_gamma,
+                _draw_inverse_gamma,
+            ),
             _entry(
                 "student-t", (_POSITIVE,), _standard_student, _draw_standard_student
             ),
@@ -534,6 +665,13 @@ DENSITIES: Mapping[str, Density] = MappingProxyType(
                 _draw_binomial,
             ),
             _entry("poisson", (_POSITIVE,), _poisson, _draw_poisson),
+            _entry("geometric", (_CHANCE,), _geometric, _draw_geometric),
+            _entry(
+                "negative-binomial",
+                (_POSITIVE, _CHANCE),
+                _negative_binomial,
+                _draw_negative_binomial,
+            ),
             _entry("discrete", (_WEIGHTS,), _discrete, _draw_discrete),
             _entry("categorical", (_WEIGHTS,), _discrete, _draw_discrete),
             _entry(

@@ -47,6 +47,8 @@ _KINDS: Mapping[str, Kind] = {
     "bernoulli": "integer",
     "binomial": "integer",
     "poisson": "integer",
+    "geometric": "integer",
+    "negative-binomial": "integer",
     "discrete": "integer",
     "uniform-discrete": "integer",
 }

@@ -179,8 +179,8 @@ def _bit(_branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
 
 
 def _between(_branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
-    low = known[0][0] if known[0] else -math.inf
-    high = known[1][0] if known[1] else math.inf
+    low = known[-2][0] if known[-2] else -math.inf
+    high = known[-1][0] if known[-1] else math.inf
     if low <= numbers[0] <= high:
         return ""
     return f"a number from {low} to {high}"
@@ -229,6 +229,14 @@ _CHECKS: Mapping[str, Callable[[Branch, tuple[float, ...], _Known], str]] = {
     "gamma": _above(0.0, "a positive number", strictly=True),
     "chi-squared": _above(0.0, "a positive number", strictly=True),
     "exponential": _above(0.0, "a number of at least 0", strictly=False),
+    "lognormal": _above(0.0, "a positive number", strictly=True),
+    "inverse-gamma": _above(0.0, "a positive number", strictly=True),
+    "half-normal": _above(0.0, "a number of at least 0", strictly=False),
+    "half-cauchy": _above(0.0, "a number of at least 0", strictly=False),
+    "uniform": _between,
+    "truncated-normal": _between,
+    "geometric": _count,
+    "negative-binomial": _count,
     "beta": _unit,
     "uniform-continuous": _between,
     "bernoulli": _bit,

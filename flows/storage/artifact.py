@@ -487,7 +487,7 @@ def _support_entry(node: Node) -> dict[str, Any]:
     if entry["support"] != "interval":
         return entry
     match node.distribution:
-        case Call(arguments=(Constant(value=low), Constant(value=high))):
+        case Call(arguments=(*_, Constant(value=low), Constant(value=high))):
             return {**entry, "bounds": [float(low), float(high)]}
     return entry
 

@@ -206,7 +206,7 @@ def test_bad_input_ends_in_one_line_exit_code_2_and_no_file(run, tmp_path):
     parts = {"V": list(links), "A": {}, "P": links, "Y": {}}
     cyclic.write_text(json.dumps([{}, parts, None]))
     unknown = tmp_path / "unknown.json"
-    links = {"sample1": ["sample*", ["cauchy", 0, 1]]}
+    links = {"sample1": ["sample*", ["couchy", 0, 1]]}
     parts = {"V": list(links), "A": {}, "P": links, "Y": {}}
     unknown.write_text(json.dumps([{}, parts, None]))
     not_json = tmp_path / "not.json"
@@ -228,7 +228,7 @@ def test_bad_input_ends_in_one_line_exit_code_2_and_no_file(run, tmp_path):
         (("train", tmp_path, "-o", out), "this is a directory"),
         (("train", not_json, "-o", out), "not JSON"),
         (("train", shape, "-o", out), "not a graph document"),
-        (("train", unknown, "-o", out), "unknown name cauchy"),
+        (("train", unknown, "-o", out), "unknown name couchy"),
         (("train", cyclic, "-o", out), "form a cycle"),
         (("train", tmp_path / "bad.json", "-o", out), "observes nothing"),
         (("train", tmp_path / "discrete.json", "-o", out), "k is discrete"),

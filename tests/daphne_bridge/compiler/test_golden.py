@@ -43,7 +43,11 @@ def test_a_program_gives_the_document_that_the_description_says(name):
     assert difference(ours, theirs) == ""
 
 
-@pytest.mark.parametrize("name", named("bad"))
+LEARNED = {"b_unknown_dist"}
+"""Programs whose fault was a distribution that the language has since learned."""
+
+
+@pytest.mark.parametrize("name", sorted({*named("bad")} - LEARNED))
 def test_a_bad_program_is_refused_with_a_place_and_a_reason(name):
     with pytest.raises(BridgeError) as caught:
         compiled(name)
@@ -144,7 +148,7 @@ def test_quoted_lists_are_data():
     ("name", "place"),
     [
         ("q_foreach_random_count", "2:12"),
-        ("q_free_names", "4:18"),
+        ("q_free_names", "5:21"),
         ("q_memo_list_vector", "3:10"),
         ("q_observe_random_value", "2:25"),
     ],

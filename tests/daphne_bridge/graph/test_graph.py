@@ -150,7 +150,7 @@ def test_plain_arrays_in_y_are_vectors():
 def test_every_problem_is_reported_at_once_with_its_path():
     said = refused(
         {
-            "sample0": ["sample*", ["cauchy", 0, 1]],
+            "sample0": ["sample*", ["couchy", 0, 1]],
             "sample1": ["sample*", ["normal", "nobody"]],
             "sample2": ["sample*", ["normal", ["exp", 1, 2], 1]],
             "sample3": ["sample*", ["+", 1, ["sample", ["normal", 0, 1]]]],
@@ -160,7 +160,7 @@ def test_every_problem_is_reported_at_once_with_its_path():
         {"observe5": 4, "observe9": 1},
     )
     for part in (
-        "$[1].P.sample0[1][0]: unknown name cauchy",
+        "$[1].P.sample0[1][0]: unknown name couchy",
         "$[1].P.sample1[1][1]: unknown name nobody",
         "$[1].P.sample2[1][1]: exp has 2 arguments; expected 1",
         "$[1].P.sample3[1][2]: a sample inside a link function",

@@ -36,8 +36,21 @@ def _log_density(family, parameters, value):
             return stats.beta.logpdf(value, p[0], p[1])
         case "exponential":
             return stats.expon.logpdf(value, scale=1 / p[0])
-        case "uniform-continuous":
+        case "uniform" | "uniform-continuous":
             return stats.uniform.logpdf(value, p[0], p[1] - p[0])
+        case "truncated-normal":
+            low, high = (p[2] - p[0]) / p[1], (p[3] - p[0]) / p[1]
+            return stats.truncnorm.logpdf(value, low, high, p[0], p[1])
+        case "half-normal":
+            return stats.halfnorm.logpdf(value, scale=p[0])
+        case "cauchy":
+            return stats.cauchy.logpdf(value, p[0], p[1])
+        case "half-cauchy":
+            return stats.halfcauchy.logpdf(value, scale=p[0])
+        case "lognormal":
+            return stats.lognorm.logpdf(value, p[1], scale=math.exp(p[0]))
+        case "inverse-gamma":
+            return stats.invgamma.logpdf(value, p[0], scale=p[1])
         case "student-t":
             return stats.t.logpdf(value, p[0])
         case "student-t-loc-scale":
@@ -50,6 +63,10 @@ def _log_density(family, parameters, value):
             return stats.binom.logpmf(value, p[0], p[1])
         case "poisson":
             return stats.poisson.logpmf(value, p[0])
+        case "geometric":
+            return stats.geom.logpmf(value + 1, p[0])
+        case "negative-binomial":
+            return stats.nbinom.logpmf(value, p[0], p[1])
         case "discrete" | "categorical":
             weights = np.array(p[0], dtype=float)
             return np.log(weights[int(value)] / weights.sum())
@@ -118,7 +135,15 @@ def log_terms(graph: Graph, values: Mapping) -> dict[str, float]:
     return terms
 
 
-_INTEGERS = ("bernoulli", "binomial", "poisson", "discrete", "uniform-discrete")
+_INTEGERS = (
+    "bernoulli",
+    "binomial",
+    "poisson",
+    "geometric",
+    "negative-binomial",
+    "discrete",
+    "uniform-discrete",
+)
 
 
 def values_of_row(graph: Graph, layout, latents, observed) -> dict:

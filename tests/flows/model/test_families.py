@@ -23,6 +23,17 @@ CASES = {
     "beta": [((2.0, 3.0), [1e-9, 0.4, 0.999]), ((0.5, 0.5), [1e-9, 0.4])],
     "exponential": [((3.0,), [0.0, 0.7, 30.0])],
     "uniform-continuous": [((-1.0, 3.0), [-1.0, 0.0, 3.0])],
+    "uniform": [((-1.0, 3.0), [-1.0, 0.0, 3.0])],
+    "truncated-normal": [
+        ((0.5, 2.0, -1.0, 3.0), [-1.0, 0.4, 2.9]),
+        ((0.0, 1.0, 9.0, 40.0), [9.0, 9.1]),
+        ((0.0, 1.0, -40.0, -9.0), [-9.1]),
+    ],
+    "half-normal": [((2.0,), [0.0, 0.7, 30.0])],
+    "cauchy": [((0.5, 2.0), [-300.0, 0.4, 2.0])],
+    "half-cauchy": [((2.0,), [0.0, 0.7, 300.0])],
+    "lognormal": [((0.5, 2.0), [1e-8, 0.7, 30.0])],
+    "inverse-gamma": [((2.0, 3.0), [0.01, 0.7, 30.0])],
     "student-t": [((3.0,), [-30.0, 0.0, 2.0]), ((0.7,), [1e6])],
     "student-t-loc-scale": [((3.0, 1.0, 0.2), [-3.0, 1.0, 2.0])],
     "chi-squared": [((2.0,), [0.1, 4.0]), ((7.5,), [0.1, 4.0])],
@@ -30,6 +41,8 @@ CASES = {
     "bernoulli": [((0.3,), [0, 1])],
     "binomial": [((5, 0.3), [0, 2, 5]), ((1, 0.9), [0, 1])],
     "poisson": [((3.5,), [0, 3, 30]), ((0.01,), [0, 1])],
+    "geometric": [((0.3,), [0, 2, 30]), ((1.0,), [0])],
+    "negative-binomial": [((2.5, 0.3), [0, 2, 30])],
     "discrete": [(((1.0, 2.0, 0.5),), [0, 1, 2])],
     "categorical": [(((1.0, 2.0, 0.5),), [0, 1, 2])],
     "uniform-discrete": [((-2, 3), [-2, 0, 2])],
@@ -45,6 +58,14 @@ OUTSIDE = {
     "beta": [-0.1, 0.0, 1.0],
     "exponential": [-1e-9],
     "uniform-continuous": [-1.001, 3.001],
+    "uniform": [-1.001, 3.001],
+    "truncated-normal": [-1.001, 3.001],
+    "half-normal": [-1e-9],
+    "half-cauchy": [-1e-9],
+    "lognormal": [-1.0, 0.0],
+    "inverse-gamma": [-1.0, 0.0],
+    "geometric": [-1, 0.5],
+    "negative-binomial": [-1, 0.5],
     "chi-squared": [-1.0],
     "flip": [0.5, 2],
     "bernoulli": [-1],
@@ -65,6 +86,15 @@ INVALID = {
     "beta": [(0.0, 1.0), (1.0, -2.0)],
     "exponential": [(0.0,), (-1.0,)],
     "uniform-continuous": [(3.0, 3.0), (3.0, -1.0)],
+    "uniform": [(3.0, 3.0), (3.0, -1.0)],
+    "truncated-normal": [(0.0, 0.0, -1.0, 1.0), (0.0, 1.0, 1.0, 1.0)],
+    "half-normal": [(0.0,)],
+    "cauchy": [(0.0, -1.0)],
+    "half-cauchy": [(0.0,)],
+    "lognormal": [(0.0, -1.0)],
+    "inverse-gamma": [(-1.0, 1.0), (1.0, 0.0)],
+    "geometric": [(0.0,), (1.5,)],
+    "negative-binomial": [(0.0, 0.5), (2.0, 0.0)],
     "student-t": [(0.0,)],
     "student-t-loc-scale": [(3.0, 0.0, -1.0)],
     "chi-squared": [(0.0,)],
@@ -151,7 +181,7 @@ def test_gradients_are_those_of_finite_differences(family):
     density = DENSITIES[family]
     # The second value lies inside every support, away from kinks.
     value = values[1] if family in ("gamma", "beta", "exponential") else values[-1]
-    value = 0.6 if family == "uniform-continuous" else value
+    value = 0.6 if FAMILIES[family].support == "interval" else value
     arguments = [_batch(value), *map(_batch, parameters)]
 
     def function(*parts):
@@ -176,6 +206,15 @@ def _scipy(family, p):
         "beta": lambda: stats.beta(p[0], p[1]),
         "exponential": lambda: stats.expon(scale=1 / p[0]),
         "uniform-continuous": lambda: stats.uniform(p[0], p[1] - p[0]),
+        "uniform": lambda: stats.uniform(p[0], p[1] - p[0]),
+        "truncated-normal": lambda: stats.truncnorm(
+            (p[2] - p[0]) / p[1], (p[3] - p[0]) / p[1], p[0], p[1]
+        ),
+        "half-normal": lambda: stats.halfnorm(scale=p[0]),
+        "cauchy": lambda: stats.cauchy(p[0], p[1]),
+        "half-cauchy": lambda: stats.halfcauchy(scale=p[0]),
+        "lognormal": lambda: stats.lognorm(p[1], scale=math.exp(p[0])),
+        "inverse-gamma": lambda: stats.invgamma(p[0], scale=p[1]),
         "student-t": lambda: stats.t(p[0]),
         "student-t-loc-scale": lambda: stats.t(p[0], p[1], p[2]),
         "chi-squared": lambda: stats.chi2(p[0]),

@@ -1,0 +1,26 @@
+"""Tests of daphne_bridge.language.nearest."""
+
+import pytest
+
+from daphne_bridge.compiler import compile_program
+from daphne_bridge.errors import CompileError
+from daphne_bridge.language.nearest import or_nearest
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        ("(sample (nomal 0 1))", "normal"),
+        ("(let [slope (sample (normal 0 1))] (+ slop 1))", "slope"),
+        ("(defn double-it [x] (* 2 x)) (doubel-it 3)", "double-it"),
+        ("(lett [x 1] x)", "let"),
+        ("(sample (half-cauchi 1))", "half-cauchy"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_known_one(program, name):
+    with pytest.raises(CompileError, match=f"perhaps {name};"):
+        compile_program(program, "p.daphne")
+
+
+def test_nothing_is_proposed_where_no_name_is_near():
+    assert or_nearest("a name", "zzz", ["normal"]) == "a name"
