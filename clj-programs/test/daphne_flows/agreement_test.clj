@@ -50,7 +50,7 @@
     (testing (str folder)
       (let [drawn (proposal/draw-from-base proposal observed (row "base"))]
         (is (close? (:log-proposal drawn) (row "drawn_log_prob")))
-        (is (close? (:auxiliary drawn) (row "drawn_auxiliary")))
+        (is (close? (:auxiliary drawn) (row "drawn_nuisances")))
         (doseq [[name value] (row "drawn")]
           (is (close? (get-in drawn [:sites name :value]) value)))
         (testing "and the density of the draw is that of the value"
