@@ -24,15 +24,17 @@ from .graph.document import (
     NodeNames,
     dump_document,
     dump_names,
+    format_document,
     load_document,
     load_names,
     names_path,
+    parse_document,
     read_text,
     write_text,
 )
 from .graph.drawing import graph_to_dot, show_graph
 from .graph.graph import Graph
-from .inversion.document import dump_inverse, load_inverse
+from .inversion.document import dump_inverse, format_inverse, parse_inverse
 from .inversion.drawing import inverse_to_dot, inverse_to_svg, show_inverse
 from .inversion.nami import invert
 
@@ -107,11 +109,16 @@ def compile_command(
     """Compile PROGRAM to a graph document.
 
     Beside OUTPUT a file NAME.names.json keeps the program's own names of the nodes;
-    it may be deleted.
+    it may be deleted. PROGRAM may be - for standard input, OUTPUT - for standard
+    output, which then takes the document alone.
     """
-    for place in (output, names_path(output)):
-        check_no_input(place, (program, data), DocumentError)
-    check_file_place(output, DocumentError)
+    to_stdout = str(output) == "-"
+    if to_stdout and (as_json or daphne is not None):
+        raise click.UsageError("-o - goes without --json and --daphne")
+    if not to_stdout:
+        for place in (output, names_path(output)):
+            check_no_input(place, (program, data), DocumentError)
+        check_file_place(output, DocumentError)
     if daphne is not None:
         if action != "graph" or layout == "edn" or data is not None:
             raise click.UsageError(
@@ -131,6 +138,9 @@ def compile_command(
             if action == "desugar"
             else factor_graph(text, str(program), bound)
         )
+        if to_stdout:
+            click.echo(_written(value, layout), nl=False)
+            return
         write_text(output, _written(value, layout))
         if as_json:
             print_json({"ok": True, "output": str(output)})
@@ -138,6 +148,14 @@ def compile_command(
     compiled = compile_program(text, str(program), bound)
     document = GraphDocument.from_triple(compiled.document, str(output))
     names = NodeNames(compiled.labels, compiled.positions)
+    if to_stdout:
+        text = (
+            format_document(document)
+            if layout == "pretty-json"
+            else _written(document.to_json(), layout)
+        )
+        click.echo(text, nl=False)
+        return
     if layout == "pretty-json":
         dump_document(document, output)
     else:
@@ -170,22 +188,22 @@ def _report_compiled(document: GraphDocument, output: Path, *, as_json: bool) ->
         )
 
 
-def _checked(path: Path) -> tuple[CheckReport, GraphDocument]:
-    """Return the check of a document, name file included."""
-    document = load_document(path)
+def _checked(path: Path, text: str | None = None) -> tuple[CheckReport, GraphDocument]:
+    """Return the check of a document, name file included; `text` is its content."""
+    document = load_document(path) if text is None else parse_document(text, str(path))
     names, warnings = load_names(document, path)
     report = check_document(document, names)
     all_warnings = (*warnings, *report.warnings)
     return CheckReport(report.graph, report.problems, all_warnings), document
 
 
-def _usable_graph(path: Path) -> Graph:
+def _usable_graph(path: Path, text: str | None = None) -> Graph:
     """Return the graph of a document without errors; print its warnings.
 
     Raises:
         GraphError: If the check finds errors.
     """
-    report, _ = _checked(path)
+    report, _ = _checked(path, text)
     if report.problems or report.graph is None:
         raise GraphError(*report.problems)
     warn(report.warnings)
@@ -232,7 +250,15 @@ def check(graph: Path, *, as_json: bool) -> None:
 @_json_option
 @guarded
 def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
-    """Write the minimal faithful inverse of the document GRAPH."""
+    """Write the minimal faithful inverse of the document GRAPH.
+
+    GRAPH may be - for standard input, OUTPUT - for standard output.
+    """
+    if str(output) == "-":
+        if as_json:
+            raise click.UsageError("-o - goes without --json")
+        click.echo(format_inverse(invert(_usable_graph(graph))), nl=False)
+        return
     check_no_input(output, (graph, names_path(graph)), DocumentError)
     check_file_place(output, DocumentError)
     inverse = invert(_usable_graph(graph))
@@ -264,8 +290,9 @@ def show(file: Path, *, dot: bool, svg: bool) -> None:
     """Show FILE, a graph document or an inverse, as text."""
     if dot and svg:
         raise click.UsageError("--dot and --svg exclude each other")
-    if _is_inverse(file):
-        inverse = load_inverse(file)
+    text = read_text(file, "a graph or an inverse")
+    if _is_inverse(text, file):
+        inverse = parse_inverse(text, str(file))
         draw = inverse_to_dot if dot else inverse_to_svg if svg else show_inverse
         click.echo(draw(inverse), nl=False)
         return
@@ -273,14 +300,14 @@ def show(file: Path, *, dot: bool, svg: bool) -> None:
         raise click.UsageError(
             "--svg draws the adjacency of an inverse, not of a graph"
         )
-    graph = _usable_graph(file)
+    graph = _usable_graph(file, text)
     click.echo(graph_to_dot(graph) if dot else show_graph(graph), nl=False)
 
 
-def _is_inverse(path: Path) -> bool:
-    """Return whether a file holds a JSON object; documents are arrays."""
+def _is_inverse(text: str, path: Path) -> bool:
+    """Return whether a text is a JSON object; documents are arrays."""
     try:
-        return isinstance(loads(read_text(path, "a graph or an inverse")), dict)
+        return isinstance(loads(text), dict)
     except JsonError as error:
         where = f"{path}:{error.line}:{error.column}"
         raise DocumentError(Problem(where, f"not JSON: {error}")) from None

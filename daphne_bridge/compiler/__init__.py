@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CompileError, Problem
+from ..errors import CompileError, Problem, ReadError
+from ..graph.deep_json import JsonError, loads
 from .analysis import analyse
 from .data import constants, parse_data
 from .desugar import desugar
 from .edn import show_edn
 from .emission import document, form_json
 from .factor_graph import factor_graph_json
+from .forms import Form
 from .meaning import Analysis, Limits
 from .reader import Source, read
 
@@ -86,7 +88,7 @@ def desugar_program(text: str, filename: str) -> list[Any]:
     numbers = iter(range(1 << 60))
     return [
         form_json(_guarded(source, lambda form=form: desugar(form, source, numbers)))
-        for form in read(text, filename)
+        for form in _forms(text, filename)
     ]
 
 
@@ -113,9 +115,28 @@ def _analysed(
     text: str, filename: str, data: Mapping[str, Any] | None, limits: Limits | None
 ) -> tuple[Source, Analysis]:
     source = Source(text, filename)
-    forms = read(text, filename)
+    forms = _forms(text, filename)
     values = constants(data or {})
     return source, _guarded(source, lambda: analyse(forms, source, values, limits))
+
+
+def _forms(text: str, filename: str) -> tuple[Form, ...]:
+    """Return the forms of a program; JSON, which often reads as forms too, is none."""
+    if text.lstrip()[:1] in ("[", "{"):
+        try:
+            value = loads(text)
+        except JsonError:
+            value = None
+        parts = value if isinstance(value, list) else [value]
+        if any(isinstance(part, dict) and part for part in parts):
+            raise ReadError(
+                Problem(
+                    filename,
+                    "this is JSON, not a program; a graph document is compiled already",
+                    "a program such as (let [x (sample (normal 0 1))] x)",
+                )
+            )
+    return read(text, filename)
 
 
 def _guarded(source: Source, work: Any) -> Any:

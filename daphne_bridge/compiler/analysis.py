@@ -25,7 +25,7 @@ from typing import Any
 from ..language.primitives import HashMap, Keyword
 from .analyser import Analyser, Handler
 from .binding_forms import foreach, let, loop
-from .definitions import define, nested_definition
+from .definitions import anonymous, define, nested_definition
 from .derived_forms import (
     cond,
     conditional,
@@ -147,7 +147,7 @@ _SPECIAL: Mapping[str, Handler] = {
     "->": thread,
     "->>": thread,
     "quote": quote,
-    "fn": unsupported,
+    "fn": anonymous,
     "def": unsupported,
     "recur": unsupported,
     "case": unsupported,

@@ -2,12 +2,14 @@
 
 A JSON object binds each of its keys; arrays become vectors, objects become maps with
 keyword keys. A CSV table binds each column's header to the vector of its numbers, or of
-its strings if one of them is no number.
+its strings where none of them is a number. A cell without a value among numbers
+(empty, NA, NaN) is an error with its line and column, never a string.
 """
 
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,39 +52,115 @@ def parse_data(text: str, filename: str) -> dict[str, Any]:
 
 
 def _table(text: str, filename: str) -> dict[str, Any]:
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    reader = csv.reader(io.StringIO(text))
+    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     if not rows:
         raise ReadError(Problem(filename, "the table is empty", "a line of names"))
-    names = [name.strip() for name in rows[0]]
-    if len(set(names)) != len(names) or not all(names):
+    first, names = rows[0]
+    _check_header(names, f"{filename}:{first}")
+    if len(rows) == 1:
         raise ReadError(
-            Problem(
-                f"{filename}:1:1", "the columns need different names", got=str(names)
-            )
+            Problem(f"{filename}:{first}", "the table has no rows", "rows of values")
         )
-    for number, row in enumerate(rows[1:], start=2):
+    for line, row in rows[1:]:
         if len(row) != len(names):
             raise ReadError(
                 Problem(
-                    f"{filename}:{number}:1",
+                    f"{filename}:{line}:1",
                     "a row has the wrong number of cells",
                     str(len(names)),
                     str(len(row)),
                 )
             )
-    columns = zip(*rows[1:], strict=True) if len(rows) > 1 else [()] * len(names)
-    return {n: _column(list(c)) for n, c in zip(names, columns, strict=True)}
+    lines = [line for line, _ in rows[1:]]
+    return {
+        name: _column(
+            [row[place] for _, row in rows[1:]], lines, f"column {name}", filename
+        )
+        for place, name in enumerate(names)
+    }
 
 
-def _column(cells: list[str]) -> list[Any]:
-    for kind in (int, float):
-        try:
-            numbers = [kind(cell) for cell in cells]
-        except ValueError:
-            continue
-        if all(math.isfinite(x) for x in numbers):
-            return numbers
-    return [cell.strip() for cell in cells]
+def _check_header(names: list[str], where: str) -> None:
+    """Raise unless every column has a name of its own."""
+    for place, name in enumerate(names, start=1):
+        if not name:
+            index = ", as pandas does with to_csv(index=False)" if place == 1 else ""
+            raise ReadError(
+                Problem(
+                    f"{where}:{place}",
+                    f"column {place} has no name",
+                    f"a name for each column, or a table without it{index}",
+                    str(names),
+                )
+            )
+        if name in names[: place - 1]:
+            raise ReadError(
+                Problem(
+                    f"{where}:{place}",
+                    f"two columns are called {name}",
+                    "different names",
+                    str(names),
+                )
+            )
+    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+        raise ReadError(
+            Problem(
+                where, "the table has one column", "commas between the cells", names[0]
+            )
+        )
+
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_MISSING = frozenset({"", "na", "n/a", "null", "none", "nil"})
+
+
+def _column(cells: list[str], lines: list[int], what: str, filename: str) -> list[Any]:
+    """Return a column of numbers, or of strings if no cell is a number."""
+    if all(map(_INTEGER.fullmatch, cells)):
+        return [int(cell) for cell in cells]
+    if all(map(_NUMBER.fullmatch, cells)):
+        return _finite([float(cell) for cell in cells], lines, what, filename)
+    has_numbers = any(map(_NUMBER.fullmatch, cells))
+    has_strings = any(cell.lower() not in _MISSING for cell in cells)
+    for line, cell in zip(lines, cells, strict=True):
+        is_missing = cell.lower() in _MISSING and (
+            not cell or has_numbers or not has_strings
+        )
+        is_odd = _reads_as_a_number(cell) or has_numbers
+        if is_missing or (is_odd and not _NUMBER.fullmatch(cell)):
+            raise ReadError(
+                Problem(
+                    f"{filename}:{line}",
+                    f"{what} has no value here"
+                    if is_missing
+                    else f"{what} has no plain number here",
+                    "a number such as 1000 or 1.5e3",
+                    repr(cell) if cell else "an empty cell",
+                )
+            )
+    return cells
+
+
+def _reads_as_a_number(cell: str) -> bool:
+    """Whether Python takes a cell for a number, as it does nan, inf and 1_000."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _finite(
+    numbers: list[float], lines: list[int], what: str, filename: str
+) -> list[float]:
+    for line, number in zip(lines, numbers, strict=True):
+        if not math.isfinite(number):
+            raise ReadError(
+                Problem(f"{filename}:{line}", f"{what} has a number that is too large")
+            )
+    return numbers
 
 
 def constants(data: Mapping[str, Any]) -> dict[str, Value]:

@@ -273,6 +273,8 @@ def _inlined(
     if function.is_prelude:
         inner.is_prelude = True
         bodies = tuple(at(body, form.span) for body in bodies)
+    for name, binding in function.scope.items():
+        inner.scope.enter(name, binding)
     for parameter, value in zip(function.parameters, values, strict=True):
         analyser.bind(parameter.name, value)
     if len(bodies) == 1:

@@ -97,7 +97,10 @@ def _check_kinds(name: str, arguments: tuple[Any, ...]) -> None:
             continue
         if is_constant(argument):
             if not is_number(argument):
-                raise PrimitiveError(f"{name} takes numbers, not {_named(argument)}")
+                hint = "; = compares any values" if name == "==" else ""
+                raise PrimitiveError(
+                    f"{name} takes numbers, not {_named(argument)}{hint}"
+                )
         elif isinstance(argument, (SequenceTerm, MapTerm)):
             raise PrimitiveError(f"{name} takes numbers, not a collection")
         elif is_distribution(argument):

@@ -110,6 +110,16 @@ def _site_name(analyser: Analyser, form: Compound, length: int) -> str:
 def _check_distribution(analyser: Analyser, value: Any, form: Form, head: str) -> None:
     if is_distribution(value):
         return
+    if isinstance(value, CallTerm) and value.head == "if":
+        parts = [is_distribution(part) for part in value.arguments[1:]]
+        if any(parts):
+            missing = "else" if parts[0] else "then"
+            raise analyser.error(
+                form,
+                f"this `if` has no distribution in its {missing} branch",
+                "(if condition distribution distribution)",
+                described(value.arguments[1 + parts.index(False)]),
+            )
     raise analyser.error(
         form,
         f"{head} needs a distribution",

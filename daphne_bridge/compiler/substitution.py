@@ -55,6 +55,10 @@ class Scope:
             else:
                 self._names[name] = before
 
+    def snapshot(self) -> Mapping[str, Binding]:
+        """Return what the names stand for now."""
+        return dict(self._names)
+
     def names(self) -> frozenset[str]:
         """Return the names that stand for something."""
         return frozenset(self._names)

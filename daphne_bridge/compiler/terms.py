@@ -13,6 +13,7 @@ Terms share their parts: they are a directed acyclic graph, written out only in 
 document. `size` counts what would be written.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ..language.families import DISTRIBUTIONS
@@ -183,9 +184,10 @@ class UserFunction:
         bodies: Its bodies; the last one gives the value.
         form: The whole `defn`.
         is_prelude: Whether the language brings it.
+        scope: What the names around it stand for, where it has no name (`fn`).
     """
 
-    __slots__ = ("bodies", "form", "is_prelude", "name", "parameters")
+    __slots__ = ("bodies", "form", "is_prelude", "name", "parameters", "scope")
 
     def __init__(
         self,
@@ -194,12 +196,14 @@ class UserFunction:
         form: Compound,
         *,
         is_prelude: bool = False,
+        scope: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.parameters = parameters
         self.bodies = form.items[3:]
         self.form = form
         self.is_prelude = is_prelude
+        self.scope = scope or {}
 
 
 class FunctionTerm(Term):

@@ -9,6 +9,7 @@ document's names.
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -191,12 +192,19 @@ def read_text(path: Path, what: str) -> str:
     """Return the text of a file.
 
     Args:
-        path: The file.
+        path: The file; `-` is standard input.
         what: What it should be, for the message ("a program").
 
     Raises:
         DocumentError: If there is no such file, or it is not UTF-8 text.
     """
+    if str(path) == "-":
+        try:
+            return sys.stdin.buffer.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DocumentError(
+                Problem("-", "not text", f"{what} in UTF-8", f"{error.reason}")
+            ) from None
     try:
         # Editors may begin a file with a byte-order mark.
         return path.read_text(encoding="utf-8-sig")

@@ -21,8 +21,8 @@ PROGRAM = """
 """
 
 
-def call(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
+def call(*arguments, **options):
+    return CliRunner().invoke(main, [str(a) for a in arguments], **options)
 
 
 @pytest.fixture
@@ -119,15 +119,24 @@ def test_no_command_writes_over_what_it_reads(program, graph, tmp_path):
         assert {path: path.read_bytes() for path in before} == before
 
 
-def test_documents_are_not_written_to_standard_output(
+def test_documents_pass_through_standard_input_and_output(
     program, graph, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    for arguments in (("compile", program), ("invert", graph)):
-        result = call(*arguments, "-o", "-")
-        assert result.exit_code == 2
-        assert result.stderr.startswith("-: standard output takes no documents")
+    compiled = call("compile", "-", "-o", "-", input=program.read_text())
+    assert compiled.output == graph.read_text()
+    inverse = call("invert", "-", "-o", "-", input=compiled.output)
+    call("invert", graph, "-o", tmp_path / "inverse.json")
+    assert sorted(json.loads(inverse.output)["latents"]) == ["sample0", "sample1"]
+    for text, word in ((compiled.output, "sample0"), (inverse.output, "sample0")):
+        shown = call("show", "-", input=text)
+        assert shown.exit_code == 0
+        assert word in shown.output
+    assert call("check", "-", input=compiled.output).exit_code == 0
     assert not (tmp_path / "-").exists()
+    for arguments in (("compile", program), ("invert", graph)):
+        refused = call(*arguments, "-o", "-", "--json")
+        assert refused.exit_code == 2
 
 
 def test_the_inverse_is_written_and_shown(graph, tmp_path):
