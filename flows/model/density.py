@@ -16,6 +16,7 @@ In free coordinates f, with z = constrain(f):
     log_joint_free(f, x) = log_joint(z, x) + log|det dz/df|
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from daphne_bridge.errors import GraphError, Problem
@@ -145,6 +146,7 @@ class Model:
         )
         self._latent_slots = tuple(s for e in self._latents for s in e.slots)
         self._observed_slots = tuple(s for e in self._observed for s in e.slots)
+        self._is_forgiving = False
         self._plans_given: dict[tuple[str, ...], Plan] = {}
         self._plans_more: dict[tuple[str, ...], Plan] = {}
         self._plans_likelihood: dict[tuple[str, ...], Plan] = {}
@@ -182,6 +184,36 @@ class Model:
         if problems:
             raise ModelError(*problems)
         return model
+
+    def forgiving(self) -> "Model":
+        """Return the model for which rows without meaning are impossible, no error.
+
+        Where a link function has no meaning (a negative scale), draws are nan; the
+        density of such a row is 0, and its density under the prior is taken to be 1, so
+        that the draw counts with weight 0. `has_meaning` tells these rows apart.
+        """
+        twin = copy.copy(self)
+        twin._is_forgiving = True
+        return twin
+
+    def has_meaning(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+    ) -> Bool[Tensor, " row"]:
+        """Return where every link function has a meaning, or the prior no mass."""
+        z, _ = _columns(latents, self.layout.latent_dim, "latents")
+        x, _ = _columns(observed, self.layout.observed_dim, "observed")
+        with torch.no_grad():
+            (found,) = self._joint_plan.run([z, x], num_rows=len(latents), like=latents)
+            bad = torch.isnan(found.expand(len(latents)))
+            if not bool(bad.any()):
+                return ~bad
+            (terms,) = self._prior_terms_plan.run(
+                [z, x], num_rows=len(latents), like=latents
+            )
+        is_impossible = (terms == -math.inf).any(0).expand(len(latents))
+        return ~bad | (is_impossible & ~torch.isnan(z).any(0))
 
     def categories(self, name: str) -> tuple[Any, ...]:
         """Return what the indices of a categorical node stand for; else nothing."""
@@ -227,7 +259,10 @@ class Model:
         """
         if observed is None:
             observed = self.observation(like=latents)
-        return self._evaluated(self._prior_plan, latents, observed)
+        found = self._evaluated(self._prior_plan, latents, observed)
+        if self._is_forgiving:
+            found = torch.where(torch.isnan(latents).any(-1), 0.0, found)
+        return found
 
     def log_likelihood(
         self,
@@ -514,7 +549,11 @@ class Model:
         try:
             with torch.no_grad():
                 columns = plan.run(
-                    sources, num_rows=num, like=like, generator=generator
+                    sources,
+                    num_rows=num,
+                    like=like,
+                    generator=generator,
+                    forgiving=self._is_forgiving,
                 )
         except InvalidDraw as problem:
             raise self._invalid_draw(problem) from None
@@ -523,7 +562,7 @@ class Model:
     def _refuse_nan(
         self, kind: str, values: Tensor, variables: Sequence[Variable]
     ) -> None:
-        if not bool(torch.isnan(values).any()):
+        if self._is_forgiving or not bool(torch.isnan(values).any()):
             return
         row, column = torch.nonzero(torch.isnan(values))[0].tolist()
         variable = next(v for v in variables if v.start <= column < v.stop)
@@ -809,6 +848,8 @@ class Model:
             is_unknown = torch.isnan(z).any(0) | torch.isnan(x).any(0)
             is_nan = torch.isnan(result)
             is_bad = is_nan & ~is_impossible & ~is_unknown
+            if self._is_forgiving:
+                return torch.where(is_nan, -math.inf, result)
             if bool(is_bad.any()):
                 rows = is_bad if is_bad.dim() == 1 else is_bad.any(0)
                 raise self._invalid_parameter(z, x, int(torch.nonzero(rows)[0]))

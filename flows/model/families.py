@@ -99,9 +99,10 @@ def _rows_first(matrix: Tensor) -> Tensor:
 def _cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return the factor [slot, row, d, d], and a mask of where there is one.
 
-    Elsewhere the factor is the identity.
+    Elsewhere the factor is the identity. It is found in double precision: a covariance
+    that falls off smoothly is singular in single precision.
     """
-    last = _rows_first(matrix)
+    last = _rows_first(matrix).double()
     scale = last.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
     slack = 100 * torch.finfo(last.dtype).eps * scale[..., None, None]
     is_symmetric = ((last - last.mT).abs() <= slack).all(-1).all(-1)
@@ -109,9 +110,12 @@ def _cholesky(matrix: Tensor) -> tuple[Tensor, Tensor]:
     is_valid = is_symmetric & (failed == 0)
     identity = torch.eye(last.shape[-1], dtype=last.dtype, device=last.device)
     safe = torch.where(is_valid[..., None, None], last, identity)
-    return torch.linalg.cholesky_ex(safe)[0] if last.requires_grad else torch.where(
-        is_valid[..., None, None], factor, identity
-    ), is_valid
+    found = (
+        torch.linalg.cholesky_ex(safe)[0]
+        if last.requires_grad
+        else torch.where(is_valid[..., None, None], factor, identity)
+    )
+    return found.to(matrix.dtype), is_valid
 
 
 def _positive_definite(value: Tensor) -> Tensor:
@@ -391,6 +395,24 @@ def _standard_gamma(shape: Tensor, generator: Generator) -> Tensor:
     return drawn.clamp(min=_tiny(shape))
 
 
+_SMALL_SHAPE = 0.1
+
+
+def _log_standard_gamma(shape: Tensor, generator: Generator) -> Tensor:
+    """Return logs of gamma draws; for a small shape a draw itself would underflow.
+
+    With g of shape a + 1 and u uniform, g u^(1 / a) has shape a.
+    """
+    is_small = shape < _SMALL_SHAPE
+    drawn = torch.log(
+        _standard_gamma(torch.where(is_small, shape + 1.0, shape), generator)
+    )
+    if not bool(is_small.any()):
+        return drawn
+    power = -_standard_exponential(shape, generator) / shape
+    return torch.where(is_small, drawn + power, drawn)
+
+
 def _draw_normal(g: Generator, mean: Tensor, scale: Tensor) -> Tensor:
     return mean + scale * _standard_normal(mean, g)
 
@@ -405,9 +427,8 @@ def _draw_gamma(g: Generator, shape: Tensor, rate: Tensor) -> Tensor:
 
 
 def _draw_beta(g: Generator, a: Tensor, b: Tensor) -> Tensor:
-    first = _standard_gamma(a, g)
-    ratio = first / (first + _standard_gamma(b, g))
-    return ratio.clamp(_tiny(a), 1.0 - torch.finfo(a.dtype).eps)
+    odds = _log_standard_gamma(a, g) - _log_standard_gamma(b, g)
+    return torch.sigmoid(odds).clamp(_tiny(a), 1.0 - torch.finfo(a.dtype).eps)
 
 
 def _draw_exponential(g: Generator, rate: Tensor) -> Tensor:
@@ -511,8 +532,7 @@ def _draw_uniform_discrete(g: Generator, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _draw_dirichlet(g: Generator, alpha: Tensor) -> Tensor:
-    drawn = _standard_gamma(alpha, g)
-    return (drawn / drawn.sum(1, keepdim=True)).clamp(min=_tiny(alpha))
+    return torch.softmax(_log_standard_gamma(alpha, g), 1).clamp(min=_tiny(alpha))
 
 
 def _correlated(g: Generator, like: Tensor, matrix: Tensor) -> Tensor:

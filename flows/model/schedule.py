@@ -101,6 +101,7 @@ class _Run:
     constants: Sequence[Tensor]
     num_rows: int
     generator: Generator | None
+    is_forgiving: bool = False
     totals: list[Tensor] = field(default_factory=list)
 
 
@@ -167,6 +168,7 @@ class Plan:
         num_rows: int,
         like: Tensor,
         generator: Generator | None = None,
+        forgiving: bool = False,
     ) -> list[Tensor]:
         """Return the outputs, each [slot, row] (or [row] for a sum).
 
@@ -175,9 +177,11 @@ class Plan:
             num_rows: Number of rows of draws and results.
             like: A tensor of the type and device of the results.
             generator: Source of randomness, for plans that draw.
+            forgiving: Whether a draw from a distribution that is none is nan.
 
         Raises:
-            InvalidDraw: If a distribution that is drawn from is none.
+            InvalidDraw: If a distribution that is drawn from is none, or is none in
+                every row.
         """
         key = (like.dtype, str(like.device))
         constants = self._converted.get(key)
@@ -188,7 +192,7 @@ class Plan:
                 else constant.to(like.device, like.dtype)
                 for constant in self._constants
             ]
-        state = _Run(list(sources), constants, num_rows, generator)
+        state = _Run(list(sources), constants, num_rows, generator, forgiving)
         for step in self._steps:
             step(state)
         return [result(state) for result in self._results]
@@ -679,7 +683,7 @@ class Plan:
             is_valid = density.validity(*given) if must_check else None
             if is_valid is None or bool(is_valid.all()):
                 drawn = density.sample(run.generator, *given)
-            elif is_branch:
+            elif is_branch or (run.is_forgiving and bool(is_valid.any(1).all())):
                 safe = [_replaced(value, is_valid) for value in given]
                 drawn = density.sample(run.generator, *safe)
                 middle = [1] * (drawn.dim() - 2)

@@ -315,3 +315,29 @@ def test_a_level_that_rounds_up_to_the_total_picks_the_last_positive_weight(
         families, "_unit", lambda like, generator: torch.ones_like(like)
     )
     assert _draw("discrete", ((1.0, 2.0, 0.0),), 3).tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("shape", [1e-3, 0.05, 0.4, 3.0])
+def test_draws_of_a_beta_of_any_shape_have_its_distribution_at_both_ends(shape):
+    # A gamma draw of a small shape underflows: a quarter of the draws was 0 / 0.
+    drawn = _draw("beta", (shape, shape), 20_000).numpy()
+    exact = stats.beta(shape, shape)
+    for level in (1e-200, 1e-20, 1e-3, 0.5, 1 - 1e-3):
+        expected = exact.cdf(level)
+        error = math.sqrt(expected * (1 - expected) / 20_000)
+        assert abs((drawn <= level).mean() - expected) <= 5 * error + 1e-12
+
+
+def test_draws_of_a_dirichlet_of_small_concentrations_stand_at_its_corners():
+    drawn = _draw("dirichlet", ((1e-3, 1e-3, 2e-3),), 20_000).numpy()
+    assert np.isfinite(drawn).all()
+    assert drawn.sum(0) == pytest.approx(1.0)
+    assert drawn.mean(1) == pytest.approx([0.25, 0.25, 0.5], abs=0.02)
+    assert (drawn.max(0) > 0.99).mean() > 0.97
+
+
+def test_a_smooth_covariance_is_one_in_single_precision_too():
+    i = torch.arange(11.0)
+    matrix = torch.exp(-((i[:, None] - i) ** 2) / 18) + 1e-6 * torch.eye(11)
+    valid = families._positive_definite(matrix[None, :, :, None].float())
+    assert bool(valid.all())
