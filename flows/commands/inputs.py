@@ -33,7 +33,7 @@ from daphne_bridge.graph.graph import Graph
 from ..cnf.engines import prepare_kernel
 from ..errors import FlowsError, Problem
 from ..inference.importance import MOST_SEED
-from ..model.density import Model, capabilities
+from ..model.model import Model, capabilities
 from ..model.observation import Given
 from ..storage.folders import read_file
 from ..training.config import (

@@ -33,7 +33,7 @@ from ..inference.particle_file import save_particles
 from ..inference.particle_store import ParticleStore, check_room
 from ..inference.particles import Particles, latent_columns
 from ..inference.resampling import resampled_draws
-from ..model.density import Model
+from ..model.model import Model
 from ..proposals.flow import proposal_of
 from ..report.tables import posterior_table
 from ..storage.artifact import Artifact

@@ -23,7 +23,7 @@ from ..inference.smc.observes import (
     sequential_smc,
 )
 from ..inference.smc.result import SmcResult, merge_runs, run_seed, summarize_smc
-from ..model.density import Model
+from ..model.model import Model
 from ..proposals.flow import FlowProposal, proposal_of
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence

@@ -26,7 +26,7 @@ from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.structure import Structure, build_structure
 from ..errors import FlowsError, Problem
 from ..model.data_backed import DataBackedModel
-from ..model.density import Model
+from ..model.model import Model
 from ..storage.artifact import MANIFEST, Artifact
 from ..storage.checkpoint import (
     RunKey,

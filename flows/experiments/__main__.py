@@ -28,7 +28,7 @@ from daphne_bridge.inversion.nami import invert
 from ..cnf.engines import EngineFactory, choose_engine
 from ..cnf.structure import Structure, build_structure
 from ..model.data_backed import DataBackedModel
-from ..model.density import Model
+from ..model.model import Model
 from ..storage.folders import read_file, write_file
 from ..storage.latent_rows import DIGITS, latent_arrays, split_rows, vary
 from ..training.config import nuisance_counts

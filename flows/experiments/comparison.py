@@ -29,7 +29,7 @@ from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.paper_engine import AdjointEngine, ExactTraceEngine
 from ..cnf.structure import Structure
 from ..cnf.vector_field import FieldConfig
-from ..model.density import Model
+from ..model.model import Model
 from ..training.losses import (
     SymmetricEstimate,
     draw_batch,

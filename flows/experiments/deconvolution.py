@@ -30,7 +30,7 @@ from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.structure import build_structure
 from ..errors import FlowsError, Problem
 from ..model.data_backed import DataBackedModel
-from ..model.density import Draws
+from ..model.draws import Draws
 from ..training.config import TrainingConfig, nuisance_counts
 from ..training.loop import fit, prepare_structure
 

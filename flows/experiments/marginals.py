@@ -15,7 +15,7 @@ from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.structure import Structure
 from ..inference.calibration import ks_statistic
-from ..model.density import Model
+from ..model.model import Model
 from ..training.certification import certify
 from ..training.config import TrainingConfig
 from ..training.loop import fit

@@ -32,8 +32,9 @@ from daphne_bridge.graph.graph import Graph, Node, families_of
 from daphne_bridge.language.primitives import equal
 
 from ..errors import ModelError, Problem
-from ..model.density import Draws, Model
+from ..model.draws import Draws
 from ..model.layout import Layout, Variable
+from ..model.model import Model
 from ..model.schedule import Plan
 from .tables import DiscreteTables, discrete_tables
 

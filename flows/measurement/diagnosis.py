@@ -42,7 +42,7 @@ from ..inference.calibration import (
 )
 from ..inference.diagnostics import pareto_k_hat
 from ..inference.weights import WeightTotals, check_log_weights
-from ..model.density import Model
+from ..model.model import Model
 from ..proposals.weight_terms import Contributions
 from ..training.losses import draw_batch
 

@@ -40,7 +40,7 @@ from ..inference.calibration import (
 from ..inference.importance import log_weights_of
 from ..inference.proposal import PriorProposal
 from ..inference.weights import WeightTotals
-from ..model.density import Model
+from ..model.model import Model
 from ..training.losses import (
     Batch,
     SymmetricEstimate,

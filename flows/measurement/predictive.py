@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..inference.particles import Particles
 from ..inference.resampling import resampled_draws
-from ..model.density import Model
+from ..model.model import Model
 
 __all__ = ["PosteriorPredictive", "PredictedNumber", "posterior_predictive"]
 

@@ -24,8 +24,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ModelError, Problem
-from .density import Draws, Model
+from .draws import Draws
 from .layout import Layout, Variable
+from .model import Model
 
 __all__ = ["DataBackedModel"]
 

@@ -32,7 +32,7 @@ from ..inference.proposal import (
     Proposal,
     ProposalDraw,
 )
-from ..model.density import Model
+from ..model.model import Model
 
 __all__ = ["KINDS", "ConditionalDraw", "FlowProposal", "proposal_of"]
 

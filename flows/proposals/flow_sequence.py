@@ -39,7 +39,7 @@ from torch import Tensor
 from ..cnf.flow import ConditionalFlow
 from ..inference.particles import VariableLayout
 from ..inference.smc.observes import Step
-from ..model.density import Model
+from ..model.model import Model
 from .lookahead import Message
 from .weight_terms import Contributions
 

@@ -25,7 +25,7 @@ from daphne_bridge.graph.graph import Graph
 
 from ..inference.particles import VariableLayout
 from ..inference.smc.observes import Step
-from ..model.density import Model
+from ..model.model import Model
 
 __all__ = ["PriorSequence"]
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cnf.flow import ConditionalFlow
-from ..model.density import Model
+from ..model.model import Model
 
 __all__ = ["Contributions"]
 

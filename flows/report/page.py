@@ -25,7 +25,7 @@ from ..inference.particle_file import load_particles
 from ..inference.particles import Particles
 from ..measurement.evaluation import PROPOSAL_FIGURES
 from ..measurement.predictive import posterior_predictive
-from ..model.density import Model
+from ..model.model import Model
 from ..storage.folders import read_file
 from .graph_picture import graph_picture
 from .plots import (

@@ -32,7 +32,7 @@ from torch import Tensor
 from ..inference.diagnostics import Caution, Summary, prior_predictive_cautions
 from ..inference.particle_file import save_particles
 from ..inference.particles import Particles
-from ..model.density import Model
+from ..model.model import Model
 from ..optional import require
 from .folders import write_file
 

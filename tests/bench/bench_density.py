@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
-from flows.model.density import Model
+from flows.model.model import Model
 
 from ..flows.model.naive import naive_log_joint
 

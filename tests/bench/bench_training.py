@@ -47,7 +47,7 @@ from flows.cnf.paper_engine import AdjointEngine
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.published_training import scales_from_model
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.training.config import TrainingConfig
 from flows.training.loop import fit
 from flows.training.losses import Batch, draw_batch, estimate, symmetric, symmetric_path

@@ -12,7 +12,7 @@ from flows.cnf.factors import find_factors
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.storage.artifact import Artifact
 
 from .conftest import pair_document

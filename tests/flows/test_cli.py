@@ -17,7 +17,7 @@ from flows.cli import main as flows
 from flows.commands.inputs import load_graph
 from flows.commands.json_lines import Server
 from flows.inference.particle_file import load_particles
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
 from flows.storage.artifact import Artifact
 

@@ -18,7 +18,7 @@ from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.training.losses import (
     Batch,
     flow_matching,

@@ -9,7 +9,7 @@ from daphne_bridge.inversion.nami import invert
 from flows.cnf.divergence import divergence_per_node, slopes_of
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig, evaluate_field
-from flows.model.density import Model
+from flows.model.model import Model
 
 from .random_structures import CASES, case, random_field
 

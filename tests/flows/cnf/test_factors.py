@@ -14,7 +14,7 @@ from flows.cnf.factors import find_factors
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import StateBlock, Structure, build_structure
 from flows.cnf.vector_field import FieldConfig
-from flows.model.density import Model
+from flows.model.model import Model
 
 from ..model.programs import PROGRAMS, graph_of
 

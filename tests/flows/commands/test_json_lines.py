@@ -14,7 +14,7 @@ from daphne_bridge.graph.graph import Graph
 from flows.commands.inputs import SEED
 from flows.commands.json_lines import LINE_LIMIT, Server, request_lines
 from flows.inference.importance import MOST_SEED
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
 from flows.storage.artifact import Artifact
 

@@ -10,7 +10,7 @@ import torch
 from daphne_bridge.compiler import compile_program
 from daphne_bridge.graph.document import load_document
 from daphne_bridge.graph.graph import Graph
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.storage.artifact import Artifact
 from flows.storage.folders import own_folder
 

@@ -18,7 +18,7 @@ from flows.experiments.comparison import (
     compare_structures,
     measure,
 )
-from flows.model.density import Model
+from flows.model.model import Model
 from tests.flows.cnf.models import gaussian_tree
 
 from .programs import program

@@ -13,7 +13,7 @@ from flows.experiments.deconvolution import (
     inverse_adjacency,
 )
 from flows.model.data_backed import DataBackedModel
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.training.config import TrainingConfig
 
 from .programs import program

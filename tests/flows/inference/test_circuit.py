@@ -15,7 +15,7 @@ from flows.inference.smc.annealing import annealed_smc, move_cautions
 from flows.inference.smc.coordinates import FreeSpace
 from flows.inference.smc.moves import Hamiltonian
 from flows.inference.smc.result import result_of, summarize_smc
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.storage.export import predictive_cautions
 
 from ..model.programs import PROGRAMS, graph_of

@@ -14,7 +14,7 @@ from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.measurement.evaluation import EvaluationConfig, evaluate
-from flows.model.density import Model
+from flows.model.model import Model
 
 from ..conftest import pair_document
 

@@ -12,7 +12,7 @@ from flows.inference.importance import importance_particles
 from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
 from flows.measurement.predictive import posterior_predictive
-from flows.model.density import Model
+from flows.model.model import Model
 
 from ...exact import joint_gaussian
 from ..model.programs import PROGRAMS, graph_of

@@ -10,7 +10,7 @@ from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import ModelError
 from flows.model.data_backed import DataBackedModel
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.training.config import TrainingConfig
 from flows.training.loop import fit
 

@@ -8,7 +8,7 @@ import torch
 from flows.errors import ModelError
 from flows.inference.importance import importance_particles
 from flows.inference.proposal import PriorProposal
-from flows.model.density import Model
+from flows.model.model import Model
 
 from .programs import graph_of
 

@@ -5,7 +5,7 @@ import torch
 
 from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
-from flows.model.density import Model
+from flows.model.model import Model
 
 from ...bench.bench_density import convolution, regression, state_space
 from .naive import naive_log_joint

@@ -16,7 +16,7 @@ from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import InferenceError, ModelError
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.proposals.flow import KINDS, FlowProposal, proposal_of
 
 from ...exact import joint_gaussian

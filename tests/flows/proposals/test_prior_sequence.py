@@ -12,7 +12,7 @@ from scipy.stats import norm
 from flows.errors import ModelError
 from flows.inference.smc.observes import sequential_smc
 from flows.inference.smc.result import result_of
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.proposals.prior_sequence import PriorSequence
 
 from ...exact import joint_gaussian

@@ -8,7 +8,7 @@ from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
 from flows.proposals.weight_terms import Contributions
 

@@ -14,7 +14,7 @@ from flows.cnf.flow import build_flow
 from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import ArtifactError
-from flows.model.density import Model
+from flows.model.model import Model
 from flows.storage.artifact import Artifact
 
 from ..conftest import inputs_document, pair_document

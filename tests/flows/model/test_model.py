@@ -1,4 +1,4 @@
-"""Tests of flows.model.density."""
+"""Tests of flows.model.model."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from daphne_bridge.errors import BridgeError
 from daphne_bridge.graph.document import document_from_json, load_document
 from daphne_bridge.graph.graph import Graph
 from flows.errors import ModelError
-from flows.model.density import Model, capabilities
+from flows.model.model import Model, capabilities
 
 from ...exact import enumerate_states, joint_gaussian
 from .interpreter import log_terms, values_of_row

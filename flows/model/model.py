@@ -34,6 +34,7 @@ from daphne_bridge.language.families import FAMILIES
 
 from ..errors import ModelError
 from .dag import Dag
+from .draws import Draws
 from .families import DENSITIES, Shape
 from .layout import Layout, Variable
 from .lowering import Branch, Lowered, lower_graph, place
@@ -41,25 +42,11 @@ from .observation import Misfit, encode
 from .schedule import Definition, InvalidDraw, Job, Plan
 from .support import BIJECTIONS
 
-__all__ = ["Capabilities", "Draws", "Model", "capabilities"]
+__all__ = ["Capabilities", "Model", "capabilities"]
 
 _SHOWN = 80
 
-
 _REAL = ("real", "real vector")
-
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """Joint draws of a model.
-
-    Attributes:
-        latents: Natural values, one row per draw.
-        observed: Observed values, one row per draw.
-    """
-
-    latents: Float[Tensor, "num latent"]
-    observed: Float[Tensor, "num observed"]
 
 
 @dataclass(frozen=True, slots=True)
