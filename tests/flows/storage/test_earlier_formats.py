@@ -33,7 +33,8 @@ def test_artifacts_of_earlier_formats_give_the_particles_they_gave(folder, tmp_p
         assert summary[name] == pytest.approx(expected[name], rel=1e-6)
     means = {each["name"]: each["mean"] for each in summary["latents"]}
     assert means == pytest.approx(expected["means"], rel=1e-6)
-    particles = np.load(tmp_path / "out" / "particles.npz")
+    with np.load(tmp_path / "out" / "particles.npz") as file:
+        particles = dict(file)
     for name, values in {
         **expected["first_latents"],
         "log_weights": expected["first_log_weights"],
