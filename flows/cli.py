@@ -1,27 +1,68 @@
-"""This file is the command `daphne-flows`: it gathers the commands of `commands/`."""
+"""This file is the command `daphne-flows`: it names the commands of `commands/`.
+
+A command's file is imported when the command is called, so that help comes at once.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
 
 import click
-import torch
 
 from daphne_bridge import __version__
 from daphne_bridge.command_line import Commands
 
-from .commands.diagnose import diagnose_command
-from .commands.evaluate import evaluate_command
-from .commands.inspect import inspect_command
-from .commands.report import report
-from .commands.sample import sample
-from .commands.serve import serve
-from .commands.smc import smc
-from .commands.summary import summary
-from .commands.train import train
+__all__ = ["COMMANDS", "main"]
 
-__all__ = ["main"]
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "Train a flow for the model of the document GRAPH.",
+        "sample": "Draw weighted particles of the posterior given the data of GRAPH.",
+        "smc": "Carry particles to the posterior given the data of GRAPH, step by"
+        " step.",
+        "evaluate": "Measure the flow of ARTIFACT as a proposal for the model of"
+        " GRAPH.",
+        "diagnose": "Diagnose the flow of ARTIFACT over data that the model of GRAPH"
+        " draws.",
+        "inspect": "Show what ARTIFACT holds: model, inverse, network, training,"
+        " solver, files.",
+        "report": "Write the finished run in the folder RUN as one HTML page.",
+        "summary": "Print the tables of the finished run in the folder RUN.",
+        "serve": "Answer lines of JSON with draws from ARTIFACT, a flow of the model"
+        " GRAPH.",
+    }
+)
+"""What each command is for, in short; it stands in the file of its name."""
+
+
+class _LazyCommands(Commands):
+    """The commands in `COMMANDS`, each imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command, imported now; None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f".commands.{cmd_name}", __package__)
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Write what each command is for, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(
     "daphne-flows",
-    cls=Commands,
+    cls=_LazyCommands,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="daphne-flows")
@@ -37,15 +78,4 @@ def main() -> None:
     Exit codes: 0 done, 2 bad input, 1 failure, 130 interrupted.
     """  # noqa: D301 - the command line library reads \\b as a character
     # The networks are small: more threads cost more than they bring.
-    torch.set_num_threads(1)
-
-
-main.add_command(train)
-main.add_command(sample)
-main.add_command(report)
-main.add_command(smc)
-main.add_command(diagnose_command)
-main.add_command(evaluate_command)
-main.add_command(summary)
-main.add_command(inspect_command)
-main.add_command(serve)
+    import_module("torch").set_num_threads(1)

@@ -13,10 +13,10 @@ from ..report.plots import check_plots
 from ..storage.folders import check_file_place, read_file, write_file
 from .inputs import FILE_LIMIT, PATH, check_run, load_graph, load_model
 
-__all__ = ["report"]
+__all__ = ["report_command"]
 
 
-@click.command()
+@click.command("report")
 @click.argument("run", type=PATH)
 @click.option(
     "-o", "--output", type=PATH, help="File to write; RUN/report.html by default."
@@ -27,7 +27,7 @@ __all__ = ["report"]
     help="Program to show; RUN/program.daphne, if there, by default.",
 )
 @guarded
-def report(run: Path, output: Path | None, program: Path | None) -> None:
+def report_command(run: Path, output: Path | None, program: Path | None) -> None:
     """Write the finished run in the folder RUN as one HTML page.
 
     The page needs no network; it shows what is there and says how to make the rest.

@@ -61,7 +61,7 @@ from .inputs import (
 )
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
-__all__ = ["sample"]
+__all__ = ["sample_command"]
 
 _NO_WEIGHTS = Caution(
     "these draws have no weights",
@@ -98,7 +98,7 @@ class _Plan:
     weighted: bool
 
 
-@click.command()
+@click.command("sample")
 @particle_options
 @click.option(
     "--observations",
@@ -150,7 +150,7 @@ class _Plan:
     help="The flow's own draws, for latents that have no density.",
 )
 @guarded
-def sample(
+def sample_command(
     artifact: Path,
     graph: Path,
     output: Path,

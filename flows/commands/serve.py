@@ -13,10 +13,10 @@ from ..storage.artifact import Artifact
 from .inputs import COUNT, PATH, load_graph, load_model, ready_kernel
 from .json_lines import Server, request_lines
 
-__all__ = ["serve"]
+__all__ = ["serve_command"]
 
 
-@click.command()
+@click.command("serve")
 @click.argument("artifact", type=PATH)
 @click.argument("graph", type=PATH)
 @click.option("--stdio", is_flag=True, help="Read requests from standard input.")
@@ -28,7 +28,9 @@ __all__ = ["serve"]
     help="Most draws of one request.",
 )
 @guarded
-def serve(artifact: Path, graph: Path, max_particles: int, *, stdio: bool) -> None:
+def serve_command(
+    artifact: Path, graph: Path, max_particles: int, *, stdio: bool
+) -> None:
     """Answer lines of JSON with draws from ARTIFACT, a flow of the model GRAPH.
 
     \b

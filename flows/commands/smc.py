@@ -50,10 +50,10 @@ from .inputs import (
 )
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
-__all__ = ["smc"]
+__all__ = ["smc_command"]
 
 
-@click.command()
+@click.command("smc")
 @particle_options
 @click.option(
     "--method",
@@ -125,7 +125,7 @@ __all__ = ["smc"]
     help="Share of the conditional ESS that each temperature keeps.",
 )
 @guarded
-def smc(
+def smc_command(
     artifact: Path,
     graph: Path,
     output: Path,

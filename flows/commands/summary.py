@@ -22,13 +22,13 @@ from .inputs import (
     print_table,
 )
 
-__all__ = ["summary"]
+__all__ = ["summary_command"]
 
 
-@click.command()
+@click.command("summary")
 @click.argument("run", type=PATH)
 @guarded
-def summary(run: Path) -> None:
+def summary_command(run: Path) -> None:
     """Print the tables of the finished run in the folder RUN."""
     check_run(run)
     shown: tuple[tuple[Path, Callable[[Mapping[str, Any]], Any]], ...] = (

@@ -58,7 +58,7 @@ from .inputs import (
     say_compiling,
 )
 
-__all__ = ["train"]
+__all__ = ["train_command"]
 
 _CHECKPOINT = "checkpoint.safetensors"
 _LOG = "log.jsonl"
@@ -67,7 +67,7 @@ _OWN_FILES = (_CHECKPOINT, _LOG, _CONFIG, ".*.part")
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
-@click.command()
+@click.command("train")
 @click.argument("graph", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
 @click.option("--config", type=PATH, help="TOML file of training settings.")
@@ -110,7 +110,7 @@ _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 )
 @json_option
 @guarded
-def train(
+def train_command(
     graph: Path,
     output: Path,
     config: Path | None,

@@ -9,10 +9,12 @@ import time
 from functools import partial
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from daphne_bridge.cli import main as bridge
+from flows.cli import COMMANDS
 from flows.cli import main as flows
 from flows.commands.inputs import load_graph
 from flows.commands.json_lines import Server
@@ -351,3 +353,22 @@ def test_commands_explain_themselves(command):
     assert "version" in good(command, "--version")
     for name in command.commands:
         assert "Usage" in good(command, name, "--help")
+
+
+def test_the_help_of_all_commands_is_what_each_says_of_itself():
+    context = click.Context(flows)
+    assert flows.list_commands(context) == list(COMMANDS)
+    for name, short in COMMANDS.items():
+        command = flows.get_command(context, name)
+        assert command.name == name
+        assert command.get_short_help_str(limit=1000) == short
+
+
+def test_help_comes_before_the_libraries_are_loaded():
+    code = (
+        "import sys; from click.testing import CliRunner; from flows.cli import main;"
+        "result = CliRunner().invoke(main, ['--help']);"
+        "assert 'evaluate' in result.output, result.output;"
+        "assert not {'torch', 'numpy', 'rich'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
