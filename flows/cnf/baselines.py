@@ -29,9 +29,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..flow.structure import Structure
 from .engine import Engine
 from .flow import ConditionalFlow
-from .structure import Structure
 from .vector_field import FieldConfig, VectorField
 
 __all__ = [

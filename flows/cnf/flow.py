@@ -25,12 +25,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..flow.factor_normalisation import FactorNormalisation
+from ..flow.normalisation import Normalisation
+from ..flow.scaling import AffineMap, Scaling
+from ..flow.structure import Structure
 from .engine import Engine, TorchEngine
-from .factor_normalisation import FactorNormalisation
-from .normalisation import Normalisation
-from .scaling import AffineMap, Scaling
 from .solve import Solution
-from .structure import Structure
 from .vector_field import FieldConfig, VectorField, evaluate_field
 
 __all__ = [

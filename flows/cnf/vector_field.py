@@ -29,7 +29,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .structure import Packing, Structure
+from ..flow.packing import Packing
+from ..flow.structure import Structure
 
 __all__ = [
     "DenseField",

@@ -23,8 +23,9 @@ from daphne_bridge.inversion.nami import invert
 
 from ..cnf.engines import ENGINES, EngineFactory, choose_engine
 from ..cnf.flow import ConditionalFlow, build_flow
-from ..cnf.structure import Structure, build_structure
 from ..errors import FlowsError, Problem
+from ..flow.building import build_structure, prepare_structure
+from ..flow.structure import Structure
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.artifact import MANIFEST, Artifact
@@ -43,7 +44,7 @@ from ..training.config import (
     TrainingConfig,
     nuisance_counts,
 )
-from ..training.loop import Fit, Report, TrainingState, fit, prepare_structure
+from ..training.loop import Fit, Report, TrainingState, fit
 from ..training.processes import Ranks, joined_ranks, local_rank, local_size
 from ..training.tensorboard_log import board_for, check_board
 from .inputs import (

@@ -26,7 +26,8 @@ from daphne_bridge.inversion.elimination_plans import PUBLISHED
 from daphne_bridge.inversion.nami import invert
 
 from ..cnf.engines import EngineFactory, choose_engine
-from ..cnf.structure import Structure, build_structure
+from ..flow.building import build_structure
+from ..flow.structure import Structure
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.folders import read_file, write_file

@@ -27,8 +27,8 @@ from ..cnf.engine import AdaptiveEngine, Engine
 from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow, build_flow
 from ..cnf.paper_engine import AdjointEngine, ExactTraceEngine
-from ..cnf.structure import Structure
 from ..cnf.vector_field import FieldConfig
+from ..flow.structure import Structure
 from ..model.model import Model
 from ..training.losses import (
     SymmetricEstimate,

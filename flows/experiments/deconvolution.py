@@ -27,12 +27,12 @@ from daphne_bridge.inversion.nami import invert
 from ..cnf.engine import AdaptiveEngine, Engine
 from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow, build_flow
-from ..cnf.structure import build_structure
 from ..errors import FlowsError, Problem
+from ..flow.building import build_structure, prepare_structure
 from ..model.data_backed import DataBackedModel
 from ..model.draws import Draws
 from ..training.config import TrainingConfig, nuisance_counts
-from ..training.loop import fit, prepare_structure
+from ..training.loop import fit
 
 __all__ = ["convolve", "deconvolve", "inverse_adjacency"]
 

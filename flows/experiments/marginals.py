@@ -13,7 +13,7 @@ import torch
 from ..cnf.engine import AdaptiveEngine
 from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow, build_flow
-from ..cnf.structure import Structure
+from ..flow.structure import Structure
 from ..inference.calibration import ks_statistic
 from ..model.model import Model
 from ..training.certification import certify

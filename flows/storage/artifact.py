@@ -40,15 +40,10 @@ from daphne_bridge.graph.graph import Graph, Node
 from ..cnf.engine import AdaptiveEngine
 from ..cnf.engines import weighing_engine
 from ..cnf.flow import ConditionalFlow
-from ..cnf.structure import (
-    Factor,
-    InverseLike,
-    StateBlock,
-    Structure,
-    build_structure,
-)
 from ..cnf.vector_field import FieldConfig
 from ..errors import ArtifactError, Problem
+from ..flow.building import InverseLike, build_structure
+from ..flow.structure import Factor, StateBlock, Structure
 from ..model.layout import Layout, Variable
 from .artifact_checks import AFFINE, FACTORS, check_claims, check_weight_counts
 from .folders import read_file, write_folder

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cnf.structure import Structure
 from ..cnf.vector_field import FieldConfig, hidden_sizes
 from ..errors import ArtifactError, Problem
+from ..flow.structure import Structure
 
 __all__ = ["AFFINE", "FACTORS", "check_claims", "check_weight_counts"]
 

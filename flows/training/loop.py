@@ -35,7 +35,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,10 +44,7 @@ import torch
 from torch import Tensor
 
 from ..cnf.engine import Engine, TorchEngine
-from ..cnf.factors import find_factors
 from ..cnf.flow import ConditionalFlow
-from ..cnf.normalisation import widen
-from ..cnf.structure import LayoutLike, Structure
 from .certification import (
     SolverBias,
     certify,
@@ -70,7 +67,7 @@ from .losses import (
 )
 from .processes import ALONE, Ranks
 
-__all__ = ["Fit", "Report", "TrainingState", "fit", "prepare_structure"]
+__all__ = ["Fit", "Report", "TrainingState", "fit"]
 
 _OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
 _PATH_OBJECTIVES = {"symmetric": symmetric_path}
@@ -189,35 +186,6 @@ def fit(
         ranks=ranks,
         clock=clock,
     )
-
-
-def prepare_structure(
-    model: TargetModel,
-    structure: Structure,
-    layout: LayoutLike,
-    parents: Mapping[str, Sequence[str]],
-    *,
-    num_draws: int,
-    seed: int,
-) -> Structure:
-    """The structure to build a flow with, from joint draws.
-
-    With factors if the model is linear in its latents once the data are known
-    (`find_factors`), otherwise with the further edges of `widen`.
-
-    Args:
-        model: the target.
-        structure: from the inverse.
-        layout: columns of latents and observed variables.
-        parents: of each node in the model, by name.
-        num_draws: joint draws to look at.
-        seed: of the draws.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    draws = model.sample(num_draws, generator=generator)
-    free = model.unconstrain(draws.latents)[0]
-    found = find_factors(structure, layout, parents, free, draws.observed)
-    return found if found.factors else widen(structure, free, draws.observed)
 
 
 class Fit(Iterator[Report]):

@@ -44,9 +44,9 @@ from flows.cnf.engine import AdaptiveEngine, Engine, TorchEngine
 from flows.cnf.flow import ConditionalFlow, build_flow
 from flows.cnf.fused.engine import FusedEngine, warm_up
 from flows.cnf.paper_engine import AdjointEngine
-from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.published_training import scales_from_model
+from flows.flow.building import build_structure
 from flows.model.model import Model
 from flows.training.config import TrainingConfig
 from flows.training.loop import fit

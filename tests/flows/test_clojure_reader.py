@@ -20,12 +20,11 @@ from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.building import build_structure, prepare_structure
 from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
 from flows.storage.artifact import Artifact
-from flows.training.loop import prepare_structure
 
 from .conftest import pair_document
 from .model.programs import graph_of

@@ -16,8 +16,8 @@ from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.building import build_structure
 from flows.model.model import Model
 from flows.training.losses import (
     Batch,

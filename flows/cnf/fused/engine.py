@@ -30,8 +30,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...flow.structure import StateBlock, Structure
 from ..solve import Solution, stage_times
-from ..structure import StateBlock, Structure
 from ..vector_field import VectorField
 from .compile import compile_afresh, is_compiled, kernels, mark_compiled
 from .lanes import Pack, aligned, from_lanes, make_packs, to_lanes

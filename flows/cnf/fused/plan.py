@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..structure import Structure
+from ...flow.structure import Structure
 from .tiles import LANES
 
 __all__ = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Laplace, Normal
 
-from flows.cnf.structure import StateBlock, Structure
+from flows.flow.structure import StateBlock, Structure
 
 
 @dataclass(frozen=True)

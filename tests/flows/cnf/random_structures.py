@@ -2,8 +2,8 @@
 
 import torch
 
-from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig, VectorField
+from flows.flow.structure import StateBlock, Structure
 
 
 def random_structure(seed: int, *, nuisances: int = 0, vectors: bool = False):

@@ -14,8 +14,8 @@ from flows.cnf.baselines import (
     random_masks,
 )
 from flows.cnf.paper_engine import ExactTraceEngine
-from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig, VectorField
+from flows.flow.structure import StateBlock, Structure
 from flows.training.losses import draw_batch, forward_kl, reverse_kl, symmetric
 
 from .models import Circuit

@@ -7,8 +7,8 @@ from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.divergence import divergence_per_node, slopes_of
-from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig, evaluate_field
+from flows.flow.building import build_structure
 from flows.model.model import Model
 
 from .random_structures import CASES, case, random_field

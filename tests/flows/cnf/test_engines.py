@@ -9,8 +9,8 @@ from flows.cnf import engines
 from flows.cnf.engine import TorchEngine
 from flows.cnf.engines import ENGINES, choose_engine
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.structure import StateBlock, Structure
 from flows.training.losses import Batch, draw_batch, symmetric
 
 from .models import Circuit, LinearGaussian

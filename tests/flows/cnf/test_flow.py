@@ -6,8 +6,8 @@ from torch.distributions import Normal
 
 from flows.cnf.engine import AdaptiveEngine, TorchEngine
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.structure import StateBlock, Structure
 
 from .models import Circuit, gaussian_tree, state_space
 from .random_structures import random_field, random_structure

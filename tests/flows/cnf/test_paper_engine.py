@@ -6,8 +6,8 @@ import torch
 from flows.cnf.baselines import build_baseline_field
 from flows.cnf.engine import AdaptiveEngine, TorchEngine
 from flows.cnf.paper_engine import AdjointEngine, ExactTraceEngine
-from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.structure import StateBlock, Structure
 
 from .random_structures import CASES, case, random_field, random_structure
 

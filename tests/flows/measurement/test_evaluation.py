@@ -11,8 +11,8 @@ from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.building import build_structure
 from flows.measurement.evaluation import EvaluationConfig, evaluate
 from flows.model.model import Model
 

@@ -13,9 +13,9 @@ from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import InferenceError, ModelError
+from flows.flow.building import build_structure
 from flows.model.model import Model
 from flows.proposals.flow import KINDS, FlowProposal, proposal_of
 

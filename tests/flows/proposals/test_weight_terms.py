@@ -6,8 +6,8 @@ import torch
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import build_structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.building import build_structure
 from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
 from flows.proposals.weight_terms import Contributions

@@ -10,8 +10,8 @@ import torch
 
 from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.structure import StateBlock, Structure
 from flows.training import loop
 from flows.training.config import training_config_from
 from flows.training.loop import TrainingState, fit

@@ -7,8 +7,8 @@ import torch
 
 from flows.cnf.engine import TorchEngine
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.structure import StateBlock, Structure
 from flows.training.losses import (
     draw_batch,
     estimate,

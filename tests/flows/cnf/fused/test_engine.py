@@ -20,8 +20,8 @@ from flows.cnf.fused.engine import (
     solve_fused,
     warm_up,
 )
-from flows.cnf.structure import StateBlock, Structure
 from flows.cnf.vector_field import FieldConfig, VectorField
+from flows.flow.structure import StateBlock, Structure
 
 # The oracle below is written from the definitions: dense float64 matrices, the
 # divergence from autograd's full Jacobian, gradients by autograd through the steps.

@@ -1,12 +1,11 @@
-"""Tests of flows.cnf.normalisation."""
+"""Tests of flows.flow.normalisation."""
 
 import pytest
 import torch
 
-from flows.cnf.normalisation import Normalisation, widen
-from flows.cnf.structure import StateBlock, Structure
-
-from .models import Circuit, gaussian_tree, state_space
+from flows.flow.normalisation import Normalisation, widen
+from flows.flow.structure import StateBlock, Structure
+from tests.flows.cnf.models import Circuit, gaussian_tree, state_space
 
 
 def _fitted(model, structure, num=20_000):

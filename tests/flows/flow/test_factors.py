@@ -1,4 +1,4 @@
-"""Tests of flows.cnf.factors and flows.cnf.factor_normalisation."""
+"""Tests of flows.flow.factors and flows.flow.factor_normalisation."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +9,12 @@ import torch
 from scipy.stats import multivariate_normal, norm
 
 from daphne_bridge.inversion.nami import invert
-from flows.cnf.factor_normalisation import FactorNormalisation
-from flows.cnf.factors import find_factors
 from flows.cnf.flow import build_flow
-from flows.cnf.structure import StateBlock, Structure, build_structure
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.building import build_structure
+from flows.flow.factor_normalisation import FactorNormalisation
+from flows.flow.factors import find_factors
+from flows.flow.structure import StateBlock, Structure
 from flows.model.model import Model
 
 from ..model.programs import PROGRAMS, graph_of

@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..model.layout import Layout, Variable
 from .regression import Regression
-from .structure import Factor, LayoutLike, Structure, VariableLike
+from .structure import Factor, Structure
 
 __all__ = ["find_factors", "fit_factors"]
 
@@ -47,7 +48,7 @@ def fit_factors(
 @torch.no_grad()
 def find_factors(
     structure: Structure,
-    layout: LayoutLike,
+    layout: Layout,
     parents: Mapping[str, Sequence[str]],
     free: Float[Tensor, "draw free"],
     observed: Float[Tensor, "draw observed"],
@@ -109,7 +110,7 @@ def _with_dependence(
 
 
 def _candidates(
-    layout: LayoutLike, parents: Mapping[str, Sequence[str]]
+    layout: Layout, parents: Mapping[str, Sequence[str]]
 ) -> Iterable[Factor]:
     """One factor per column of a node that is a latent or has a latent parent."""
     latents = {v.name: _free_columns(v) for v in layout.latents}
@@ -133,11 +134,11 @@ def _candidates(
                 )
 
 
-def _free_columns(variable: VariableLike) -> tuple[int, ...]:
+def _free_columns(variable: Variable) -> tuple[int, ...]:
     return tuple(range(variable.free_start, variable.free_stop))
 
 
-def _observed_columns(variable: VariableLike) -> tuple[int, ...]:
+def _observed_columns(variable: Variable) -> tuple[int, ...]:
     return tuple(range(variable.start, variable.stop))
 
 

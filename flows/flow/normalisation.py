@@ -30,9 +30,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .packing import Packing
 from .regression import Regression
 from .scaling import AffineMap, Scaling
-from .structure import Packing, StateBlock, Structure
+from .structure import StateBlock, Structure
 
 __all__ = ["Normalisation", "widen"]
 

@@ -1,0 +1,1 @@
+"""What every kind of flow shares: structure, affine layer, protocol, registry."""
