@@ -17,9 +17,9 @@ e_A from there and the rest of e fresh, T draws the remaining latents from
 q(z_R, y_R | z_A, y_A, x), whose log density is the sum of their nodes' terms.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import cast
+import copy
+from collections.abc import Callable, Collection
+from typing import Self, cast
 
 import torch
 from jaxtyping import Float
@@ -27,85 +27,20 @@ from torch import Tensor, nn
 
 from ..flow.factor_normalisation import FactorNormalisation
 from ..flow.normalisation import Normalisation
+from ..flow.protocol import Ends, FlowDraw, TwoWay
 from ..flow.scaling import AffineMap, Scaling
 from ..flow.structure import Structure
 from .engine import Engine, TorchEngine
 from .solve import Solution
 from .vector_field import FieldConfig, VectorField, evaluate_field
 
-__all__ = [
-    "ConditionalFlow",
-    "Ends",
-    "FlowDraw",
-    "RemainingDraw",
-    "TwoWay",
-    "build_flow",
-]
+__all__ = ["ConditionalFlow", "build_flow"]
 
 _HALF_LOG_TWO_PI = 0.9189385332046727
 
 
-@dataclass(frozen=True, slots=True)
-class FlowDraw:
-    """Draws with their log densities.
-
-    Args:
-        free: latents in free coordinates.
-        nuisances: nuisance columns, block by block in sampling order.
-        log_prob: log q(free, nuisances | observed) in nats.
-    """
-
-    free: Float[Tensor, "batch free"]
-    nuisances: Float[Tensor, "batch nuisance"]
-    log_prob: Float[Tensor, " batch"]
-
-
-@dataclass(frozen=True, slots=True)
-class RemainingDraw:
-    """Given latents with draws of the remaining ones.
-
-    Args:
-        free: latents in free coordinates, the given ones as they were given.
-        nuisances: nuisance columns, likewise.
-        log_prob_per_node: conditional log densities given the ancestors of each node,
-            in sampling order, in nats; of given nodes too.
-    """
-
-    free: Float[Tensor, "batch free"]
-    nuisances: Float[Tensor, "batch nuisance"]
-    log_prob_per_node: Float[Tensor, "batch node"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """Where rows of both directions end.
-
-    Args:
-        base: base points of given latents.
-        free: latents of given base points, in free coordinates.
-        nuisances: their nuisance columns.
-    """
-
-    base: Float[Tensor, "batch state"]
-    free: Float[Tensor, "batch free"]
-    nuisances: Float[Tensor, "batch nuisance"]
-
-
-@dataclass(frozen=True, slots=True)
-class TwoWay:
-    """Both directions from one solve.
-
-    Args:
-        log_prob: log q of the given latents, in nats.
-        draw: new draws for the given observed values.
-    """
-
-    log_prob: Float[Tensor, " batch"]
-    draw: FlowDraw
-
-
 class ConditionalFlow(nn.Module):
-    """q(latents, nuisances | observed) in free coordinates.
+    """q(latents, nuisances | observed) in free coordinates; see `flow.protocol.Flow`.
 
     Args:
         structure: blocks and edges.
@@ -113,6 +48,8 @@ class ConditionalFlow(nn.Module):
         engine: how the flow is solved when a call names no engine.
         generator: source of the initial weights.
     """
+
+    kind = "cnf"
 
     def __init__(
         self,
@@ -126,6 +63,7 @@ class ConditionalFlow(nn.Module):
         self.structure = structure
         self.config = config
         self.engine: Engine = engine if engine is not None else TorchEngine(10)
+        self._engines: Callable[[int], Engine] = TorchEngine
         self.normalisation: Scaling = (
             FactorNormalisation(structure)
             if structure.factors
@@ -138,6 +76,45 @@ class ConditionalFlow(nn.Module):
         self.register_buffer(
             "node", torch.tensor(structure.state_node), persistent=False
         )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of its densities."""
+        return self.normalisation.shift.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lives."""
+        return self.normalisation.shift.device
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether densities are free of noise."""
+        return self.engine.is_exact
+
+    def solved_by(self, engine: Engine) -> Self:
+        """A view of the flow, of the same parameters, that an engine solves."""
+        view = copy.copy(self)
+        view.engine = engine
+        return view
+
+    def with_engines(self, engines: Callable[[int], Engine]) -> Self:
+        """A view whose `in_steps` takes an engine that is made of a number of steps."""
+        view = copy.copy(self)
+        view._engines = engines
+        return view
+
+    def in_steps(self, num_steps: int) -> Self:
+        """A view of the flow, of the same parameters, solved in so many steps."""
+        return self.solved_by(self._engines(num_steps))
+
+    def fit_normalisation(
+        self,
+        free: Float[Tensor, "draw free"],
+        observed: Float[Tensor, "draw observed"],
+    ) -> None:
+        """Fits the normalisation to joint draws."""
+        self.normalisation.fit(free, observed)
 
     def log_prob(
         self,
@@ -171,9 +148,18 @@ class ConditionalFlow(nn.Module):
     ) -> FlowDraw:
         """One draw per row with its log density; carries gradients."""
         base = self.sample_base(observed.shape[0], generator=generator)
+        return self.from_base(base, observed, engine=engine)
+
+    def from_base(
+        self,
+        base: Float[Tensor, "batch state"],
+        observed: Float[Tensor, "batch observed"],
+        *,
+        engine: Engine | None = None,
+    ) -> FlowDraw:
+        """Where base points go, with the log density there; carries gradients."""
         free, nuisances, log_det = self.base_to_latent(base, observed, engine=engine)
-        log_prob = self.base_log_prob(base).sum(-1) - log_det.sum(-1)
-        return FlowDraw(free, nuisances, log_prob)
+        return FlowDraw(free, nuisances, self.base_log_prob(base) - log_det)
 
     def rsample_remaining(
         self,
@@ -184,7 +170,7 @@ class ConditionalFlow(nn.Module):
         *,
         generator: torch.Generator | None = None,
         engine: Engine | None = None,
-    ) -> RemainingDraw:
+    ) -> FlowDraw:
         """Draws of all other latents given some, with per-node log densities.
 
         Args:
@@ -196,7 +182,7 @@ class ConditionalFlow(nn.Module):
             engine: how the flow is solved.
 
         Raises:
-            ValueError: if the given latents lack an ancestor.
+            ArgumentError: if the given latents lack an ancestor.
         """
         engine = engine if engine is not None else self.engine
         positions = self.structure.ancestral(given)
@@ -214,7 +200,7 @@ class ConditionalFlow(nn.Module):
         drawn = affine.from_residual(solution.state[0])
         terms = self.base_log_prob(base) - solution.log_det[0] + affine.log_det
         latents, nuisances = self._split(torch.where(is_given, state, drawn))
-        return RemainingDraw(latents, nuisances, terms)
+        return FlowDraw(latents, nuisances, terms)
 
     def two_way(
         self,
@@ -232,7 +218,7 @@ class ConditionalFlow(nn.Module):
         log_prob = self.base_log_prob(end[0]) + log_det[0] + affine.log_det
         drawn = self.base_log_prob(base) - log_det[1] + affine.log_det
         latents, nuisances = self._split(affine.from_residual(end[1]))
-        return TwoWay(log_prob.sum(-1), FlowDraw(latents, nuisances, drawn.sum(-1)))
+        return TwoWay(log_prob.sum(-1), FlowDraw(latents, nuisances, drawn))
 
     def ends(
         self,
@@ -308,6 +294,31 @@ class ConditionalFlow(nn.Module):
         solution = engine.solve(self.field, base[None], given[None], sign)
         free, nuisances = self._split(affine.from_residual(solution.state[0]))
         return free, nuisances, solution.log_det[0] - affine.log_det
+
+    def matching_terms(
+        self,
+        free: Float[Tensor, "batch free"],
+        nuisances: Float[Tensor, "batch nuisance"],
+        observed: Float[Tensor, "batch observed"],
+        base: Float[Tensor, "batch state"],
+        times: Float[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """Terms of the conditional flow-matching loss, a warm start for the KL.
+
+        With r the residual coordinates of a joint draw and e its base point, the
+        straight path (1 - t) e + t r has velocity r - e, which the field regresses on.
+        The minimiser carries the base to the posterior, up to what node i cannot see of
+        other nodes.
+
+        References:
+            Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow Matching for Generative Modeling",
+            ICLR 2023.
+        """
+        with torch.no_grad():
+            end = self.to_residual(free, nuisances, observed)
+            where = torch.lerp(base, end, times[:, None])
+        velocity = self.velocity(where, times, observed)
+        return (velocity - (end - base)).square().sum(-1)
 
     def velocity(
         self,

@@ -24,8 +24,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cnf.engine import Engine, TorchEngine
-from ..cnf.flow import ConditionalFlow, RemainingDraw
+from ..cnf.flow import ConditionalFlow
 from ..errors import InferenceError, Problem
+from ..flow.protocol import FlowDraw
 from ..inference.proposal import (
     DefensiveMixture,
     PriorProposal,
@@ -202,7 +203,7 @@ class FlowProposal:
                 )
         return latents, free
 
-    def _reference(self, draw: RemainingDraw) -> Float[Tensor, "particle node"]:
+    def _reference(self, draw: FlowDraw) -> Float[Tensor, "particle node"]:
         """Per node log|det dz/du| + log N(y), in sampling order."""
         place = {v.name: i for i, v in enumerate(self.model.layout.latents)}
         structure = self.flow.structure

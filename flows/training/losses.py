@@ -304,21 +304,10 @@ def symmetric_parts(
 def flow_matching(
     flow: ConditionalFlow, batch: Batch, times: Float[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
-    """Terms of the conditional flow-matching loss, a warm start for the KL.
-
-    With r the residual coordinates of a joint draw and e its base point, the straight
-    path (1 - t) e + t r has velocity r - e, which the field regresses on. The minimiser
-    carries the base to the posterior, up to what node i cannot see of other nodes.
-
-    References:
-        Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow Matching for Generative Modeling",
-        ICLR 2023.
-    """
-    with torch.no_grad():
-        end = flow.to_residual(batch.free, batch.nuisances, batch.observed)
-        where = torch.lerp(batch.base, end, times[:, None])
-    velocity = flow.velocity(where, times, batch.observed)
-    return (velocity - (end - batch.base)).square().sum(-1)
+    """Terms of the flow-matching loss, a warm start for the KL."""
+    return flow.matching_terms(
+        batch.free, batch.nuisances, batch.observed, batch.base, times
+    )
 
 
 def estimate(terms: Float[Tensor, " batch"]) -> Estimate:

@@ -1,0 +1,59 @@
+"""This file makes the continuous normalizing flow a kind of flow (`flow/kinds.py`)."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+from ..flow.kinds import Kind
+from ..flow.structure import Structure
+from .engine import AdaptiveEngine, Engine
+from .engines import choose_engine, weighing_engine
+from .flow import ConditionalFlow
+from .vector_field import FieldConfig
+
+__all__ = ["KIND"]
+
+
+def _build(structure: Structure, config: FieldConfig, seed: int) -> ConditionalFlow:
+    generator = torch.Generator().manual_seed(seed)
+    return ConditionalFlow(structure, config, generator=generator)
+
+
+def _for_weights(flow: ConditionalFlow, tolerance: float) -> ConditionalFlow:
+    return _precise(flow, weighing_engine(tolerance), torch.device("cpu"))
+
+
+def _certified(flow: ConditionalFlow, tolerance: float) -> ConditionalFlow:
+    return _precise(flow, AdaptiveEngine(tolerance), flow.device)
+
+
+def _precise(
+    flow: ConditionalFlow, engine: Engine, device: torch.device
+) -> ConditionalFlow:
+    """A float64 copy that an engine solves; the flow itself if it is one."""
+    if flow.dtype == torch.float64 and flow.device == device and flow.engine == engine:
+        return flow
+    return copy.deepcopy(flow).to(device).double().solved_by(engine)
+
+
+def _solved_with(
+    flow: ConditionalFlow,
+    engine: str,
+    *,
+    on_compile: Callable[[], None] | None = None,
+    processes: int = 1,
+) -> ConditionalFlow:
+    return flow.with_engines(
+        choose_engine(engine, on_compile=on_compile, processes=processes)
+    )
+
+
+KIND = Kind(
+    name="cnf",
+    config=FieldConfig,
+    build=_build,
+    for_weights=_for_weights,
+    certified=_certified,
+    solved_with=_solved_with,
+)

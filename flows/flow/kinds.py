@@ -1,0 +1,166 @@
+"""This file is the registry of flow kinds, and builds a flow of any of them.
+
+A kind is one folder beside `cnf/` and one line in `KINDS`. The module of the line holds
+a value `KIND` (see `Kind`), and is imported when a flow of the kind is first wanted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from ..errors import ArgumentError, Problem
+from .building import LaidOutModel, structure_of
+from .protocol import Flow
+from .structure import Structure
+
+__all__ = [
+    "KINDS",
+    "Kind",
+    "build_flow",
+    "certified",
+    "for_weights",
+    "kind_of",
+    "solved_with",
+]
+
+KINDS = {
+    "cnf": "flows.cnf.kind",
+}
+"""Module of each kind, by the kind's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a kind of flow brings.
+
+    Args:
+        name: its key in `KINDS`.
+        config: a frozen dataclass of plain fields with defaults (`settings.py`), the
+            shape of a flow.
+        build: a new flow of a structure, a config and a seed; equal seeds give equal
+            weights.
+        for_weights: see the function of this name.
+        certified: see the function of this name; as `for_weights` if None.
+        solved_with: see the function of this name; None where there is nothing to
+            solve.
+    """
+
+    name: str
+    config: type
+    build: Callable[[Structure, Any, int], Flow]
+    for_weights: Callable[[Any, float], Flow]
+    certified: Callable[[Any, float], Flow] | None = None
+    solved_with: Callable[..., Flow] | None = None
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of a name.
+
+    Raises:
+        ArgumentError: if there is no such kind.
+    """
+    if name not in KINDS:
+        raise ArgumentError(
+            Problem("kind", "unknown kind of flow", f"one of {', '.join(KINDS)}", name)
+        )
+    found: Kind = import_module(KINDS[name]).KIND
+    return found
+
+
+def build_flow(
+    target: Structure | LaidOutModel,
+    config: Any = None,
+    *,
+    kind: str = "cnf",
+    seed: int = 0,
+    nuisances: int | Mapping[str, int] = 0,
+) -> Flow:
+    """A new flow of any kind; equal seeds give equal weights.
+
+    Args:
+        target: a structure, or a model whose structure is built first.
+        config: a value of the kind's config; its defaults if None.
+        kind: a key of `KINDS`.
+        seed: of the weights, and of the draws that a model's structure is built from.
+        nuisances: of a model's structure: nuisance columns per latent, or per latent's
+            name (others get 0).
+
+    Raises:
+        ArgumentError: if there is no such kind, the config is of another, or a latent
+            of the model has no continuous value.
+
+    Example:
+        >>> from flows.flow.structure import StateBlock, Structure
+        >>> block = StateBlock("z", (0,), 0, (), (0,))
+        >>> flow = build_flow(Structure((block,), observed_dim=1))
+        >>> flow.kind, flow.structure.names
+        ('cnf', ('z',))
+    """
+    chosen = kind_of(kind)
+    config = chosen.config() if config is None else config
+    if not isinstance(config, chosen.config):
+        raise ArgumentError(
+            Problem(
+                "config",
+                f"not of a flow of kind {kind}",
+                chosen.config.__name__,
+                type(config).__name__,
+            )
+        )
+    if not isinstance(target, Structure):
+        target = structure_of(target, nuisances, seed=seed)
+    return chosen.build(target, config, seed)
+
+
+def for_weights(flow: Flow, tolerance: float = 1e-6) -> Flow:
+    """The flow whose densities may enter weights: float64, exact, checked row by row.
+
+    The given flow is left as it is; a flow that came from here comes back itself.
+
+    Args:
+        flow: of any kind, in any precision.
+        tolerance: of the solver, if it has one.
+    """
+    return kind_of(flow.kind).for_weights(flow, tolerance)
+
+
+def certified(flow: Flow, tolerance: float = 1e-6) -> Flow:
+    """The flow that quoted figures are measured with: as exact as its kind can be.
+
+    Args:
+        flow: of any kind, in any precision; left as it is.
+        tolerance: of the solver, if it has one.
+    """
+    kind = kind_of(flow.kind)
+    return (kind.certified or kind.for_weights)(flow, tolerance)
+
+
+def solved_with(
+    flow: Flow,
+    engine: str,
+    *,
+    on_compile: Callable[[], None] | None = None,
+    processes: int = 1,
+) -> Flow:
+    """A view of the flow, of the same parameters, that an engine solves in training.
+
+    Args:
+        flow: of any kind.
+        engine: a name that the kind knows; ``auto`` for the fastest that can be used.
+        on_compile: called if something has to be compiled first, which takes a while.
+        processes: how many processes share the processors of this machine.
+
+    Raises:
+        ArgumentError: if the kind knows no such engine, or it cannot be used here.
+    """
+    kind = kind_of(flow.kind)
+    if kind.solved_with is not None:
+        return kind.solved_with(
+            flow, engine, on_compile=on_compile, processes=processes
+        )
+    if engine != "auto":
+        raise ArgumentError(
+            Problem("engine", f"a flow of kind {kind.name} has none", "auto", engine)
+        )
+    return flow

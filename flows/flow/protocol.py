@@ -1,0 +1,265 @@
+r"""This file says what a conditional flow is, whatever its kind.
+
+A flow carries base points e ~ N(0, I) to latents z, in free coordinates, and nuisances
+y, given observed values x. It states the density of where they end,
+
+    log q(z, y | x) = sum_i log q(z_i, y_i | ancestors of i in the inverse, x),
+
+one term per node in sampling order, in nats. Laws, held by tests for every kind:
+`log_prob_per_node` at a draw is what came with the draw, densities integrate to one, a
+node's term depends on the node's reach alone, and a row on no other row.
+
+What only some kinds can do stands in the small protocols at the end; training asks once
+for each of them and does without those that a flow lacks.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .structure import Structure
+
+__all__ = [
+    "Ends",
+    "Flow",
+    "FlowDraw",
+    "Matched",
+    "PathEnds",
+    "Stepped",
+    "TwoDirections",
+    "TwoWay",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDraw:
+    """Latents and nuisances with their log densities.
+
+    Args:
+        free: latents in free coordinates.
+        nuisances: nuisance columns, block by block in sampling order.
+        log_prob_per_node: conditional log densities given the ancestors of each node,
+            in sampling order, in nats; of given nodes too where some were given.
+    """
+
+    free: Float[Tensor, "batch free"]
+    nuisances: Float[Tensor, "batch nuisance"]
+    log_prob_per_node: Float[Tensor, "batch node"]
+
+    @property
+    def log_prob(self) -> Float[Tensor, " batch"]:
+        """Log q(free, nuisances | observed) in nats."""
+        return self.log_prob_per_node.sum(-1)
+
+
+class Flow(Protocol):
+    """q(latents, nuisances | observed), a module of torch with parameters."""
+
+    @property
+    def kind(self) -> str:
+        """Name of its kind in `kinds.py`."""
+        ...
+
+    @property
+    def structure(self) -> Structure:
+        """Blocks and edges."""
+        ...
+
+    @property
+    def config(self) -> Any:
+        """What it was built with, a value of the kind's type."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of its densities."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lives."""
+        ...
+
+    def log_prob_per_node(
+        self,
+        free: Float[Tensor, "batch free"],
+        nuisances: Float[Tensor, "batch nuisance"],
+        observed: Float[Tensor, "batch observed"],
+    ) -> Float[Tensor, "batch node"]:
+        """Conditional log densities, one per node in sampling order, in nats."""
+        ...
+
+    def log_prob(
+        self,
+        free: Float[Tensor, "batch free"],
+        nuisances: Float[Tensor, "batch nuisance"],
+        observed: Float[Tensor, "batch observed"],
+    ) -> Float[Tensor, " batch"]:
+        """Log densities log q(free, nuisances | observed), in nats."""
+        ...
+
+    def sample_base(
+        self, num: int, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "batch state"]:
+        """Standard normal base points, in the flow's precision and on its device."""
+        ...
+
+    def from_base(
+        self,
+        base: Float[Tensor, "batch state"],
+        observed: Float[Tensor, "batch observed"],
+    ) -> FlowDraw:
+        """Where base points go, with the density there; carries gradients."""
+        ...
+
+    def rsample_and_log_prob(
+        self,
+        observed: Float[Tensor, "batch observed"],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> FlowDraw:
+        """One draw per row with its density; carries gradients."""
+        ...
+
+    def rsample_remaining(
+        self,
+        free: Float[Tensor, "batch free"],
+        nuisances: Float[Tensor, "batch nuisance"],
+        observed: Float[Tensor, "batch observed"],
+        given: Collection[str],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> FlowDraw:
+        """Draws of all other latents given some, with per-node log densities.
+
+        Args:
+            free: values of the given latents; other columns are not looked at.
+            nuisances: their nuisance columns; other columns are not looked at.
+            observed: observed values.
+            given: names of latents; with each its ancestors in the inverse.
+            generator: source of the draws.
+
+        Raises:
+            ArgumentError: if the given latents lack an ancestor.
+        """
+        ...
+
+    def fit_normalisation(
+        self,
+        free: Float[Tensor, "draw free"],
+        observed: Float[Tensor, "draw observed"],
+    ) -> None:
+        """Fits what is fixed before training to joint draws.
+
+        Raises:
+            ArgumentError: if a draw is not finite.
+        """
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What training changes."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All tensors by name."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Takes tensors over from `state_dict`."""
+        ...
+
+    def to(self, place: Any) -> Self:
+        """The flow itself, moved to a device or into a precision."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TwoWay:
+    """Both directions from one solve.
+
+    Args:
+        log_prob: log q of the given latents, in nats.
+        draw: new draws for the given observed values.
+    """
+
+    log_prob: Float[Tensor, " batch"]
+    draw: FlowDraw
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where rows of both directions end.
+
+    Args:
+        base: base points of given latents.
+        free: latents of given base points, in free coordinates.
+        nuisances: their nuisance columns.
+    """
+
+    base: Float[Tensor, "batch state"]
+    free: Float[Tensor, "batch free"]
+    nuisances: Float[Tensor, "batch nuisance"]
+
+
+@runtime_checkable
+class TwoDirections(Protocol):
+    """A flow that scores and draws in one go."""
+
+    def two_way(
+        self,
+        free: Float[Tensor, "batch free"],
+        nuisances: Float[Tensor, "batch nuisance"],
+        observed: Float[Tensor, "batch observed"],
+        base: Float[Tensor, "batch state"],
+    ) -> TwoWay:
+        """Densities of given latents, and draws from base points."""
+        ...
+
+
+@runtime_checkable
+class PathEnds(TwoDirections, Protocol):
+    """A flow whose ends carry gradients without densities: the path gradient's need."""
+
+    def ends(
+        self,
+        free: Float[Tensor, "batch free"],
+        nuisances: Float[Tensor, "batch nuisance"],
+        observed: Float[Tensor, "batch observed"],
+        base: Float[Tensor, "batch state"],
+    ) -> Ends:
+        """Where `two_way` carries latents and base points."""
+        ...
+
+
+@runtime_checkable
+class Matched(Protocol):
+    """A flow that a regression starts warm, without a solve."""
+
+    def matching_terms(
+        self,
+        free: Float[Tensor, "batch free"],
+        nuisances: Float[Tensor, "batch nuisance"],
+        observed: Float[Tensor, "batch observed"],
+        base: Float[Tensor, "batch state"],
+        times: Float[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """Terms of the loss of the warm start; ``times`` are uniform on [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Stepped(Protocol):
+    """A flow whose solver has a number of steps, which training may raise."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether densities are free of noise."""
+        ...
+
+    def in_steps(self, num_steps: int) -> Self:
+        """A view of the flow with the same parameters, solved in so many steps."""
+        ...
