@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from daphne_bridge.graph.expression import (
@@ -33,9 +33,10 @@ from daphne_bridge.language.primitives import equal
 
 from ..errors import ModelError, Problem
 from ..model.draws import Draws
-from ..model.layout import Layout, Variable
+from ..model.layout import Layout
 from ..model.model import Model
 from ..model.schedule import Plan
+from .elimination import Elimination
 from .tables import DiscreteTables, discrete_tables
 
 __all__ = ["CollapsedModel", "collapse"]
@@ -61,10 +62,29 @@ class CollapsedModel:
     Attributes:
         model: The model whose discrete latents are summed out.
         tables: Its density as tables over them.
+        is_forgiving: Whether a row without meaning is impossible, no error.
     """
 
     model: Model
     tables: DiscreteTables
+    is_forgiving: bool = False
+
+    def forgiving(self) -> "CollapsedModel":
+        """Return the model for which rows without meaning are impossible, no error.
+
+        See `Model.forgiving`.
+        """
+        return replace(self, model=self.model.forgiving(), is_forgiving=True)
+
+    def has_meaning(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+    ) -> Bool[Tensor, " row"]:
+        """Return where every link function that matters has a meaning."""
+        entries = self._entries(latents, observed, latents.shape[:1])
+        _, matters = self._log_sum(self.tables.elimination, entries, len(latents))
+        return ~(matters | torch.isnan(latents).any(-1))
 
     # -------------------------------------------------------------- what it is of
 
@@ -145,11 +165,60 @@ class CollapsedModel:
             ModelError: If a distribution has a parameter without meaning at a
                 configuration that is possible.
         """
+        return self._density(self.tables.elimination, latents, observed)
+
+    def log_prior(
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, "*batch2 observed"] | None = None,
+    ) -> Float[Tensor, "*batch3"]:
+        """Return log p(latents), discrete latents summed out.
+
+        Args:
+            latents: Natural values of the continuous latents.
+            observed: Data, which matters only where latents read observed nodes.
+        """
+        if observed is None:
+            observed = self.model.observation(like=latents)
+        found = self._density(self._prior_elimination, latents, observed)
+        if self.is_forgiving:
+            found = torch.where(torch.isnan(latents).any(-1), 0.0, found)
+        return found
+
+    @cached_property
+    def _prior_elimination(self) -> Elimination:
+        """The tables of the latents alone."""
+        names = [node.name for node in self.graph.nodes]
+        latents = set(self.graph.latents)
+        tables = [
+            table
+            for name, table in zip(names, self.tables.tables, strict=True)
+            if name in latents
+        ]
+        cardinalities = self.tables.elimination.cardinalities
+        return Elimination(cardinalities, tables, num_blocks=2)
+
+    def _density(
+        self, elimination: Elimination, latents: Tensor, observed: Tensor
+    ) -> Tensor:
         batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
             latents.shape[:-1], observed.shape[:-1]
         )
         entries = self._entries(latents, observed, batch)
-        found = self._log_sum(entries, math.prod(batch))
+        found, matters = self._log_sum(elimination, entries, math.prod(batch))
+        if self.is_forgiving:
+            is_nan = torch.isnan(latents).any(-1).expand(batch).reshape(-1)
+            found = torch.where(matters | is_nan, -math.inf, found)
+            return found.reshape(batch)
+        if bool(matters.any()):
+            row = int(torch.nonzero(matters)[0])
+            raise ModelError(
+                Problem(
+                    self.graph.source,
+                    f"a distribution has a parameter without meaning at row {row}, at "
+                    "values of the discrete latents that are possible",
+                )
+            )
         is_unknown = torch.isnan(latents).any(-1) | torch.isnan(observed).any(-1)
         return torch.where(is_unknown, math.nan, found.reshape(batch))
 
@@ -180,25 +249,19 @@ class CollapsedModel:
         (found,) = self._schedule.run(columns, num_rows=count, like=latents)
         return [constants, found]
 
-    def _log_sum(self, entries: list[Tensor], count: int) -> Tensor:
-        """Return log p of every row; an entry without value must not matter."""
-        elimination = self.tables.elimination
+    @staticmethod
+    def _log_sum(
+        elimination: Elimination, entries: list[Tensor], count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sum of every row, and where an entry without value matters."""
         clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
         found = elimination.log_sum(clean).expand(count)
-        if any(bool(torch.isnan(part).any()) for part in entries):
-            other = [torch.where(torch.isnan(part), 0.0, part) for part in entries]
-            with torch.no_grad():
-                matters = elimination.log_sum(other).expand(count) != found
-            if bool(matters.any()):
-                row = int(torch.nonzero(matters)[0])
-                raise ModelError(
-                    Problem(
-                        self.graph.source,
-                        "a distribution has a parameter without meaning at row "
-                        f"{row}, at values of the discrete latents that are possible",
-                    )
-                )
-        return found
+        if not any(bool(torch.isnan(part).any()) for part in entries):
+            return found, torch.zeros_like(found, dtype=torch.bool)
+        other = [torch.where(torch.isnan(part), 0.0, part) for part in entries]
+        with torch.no_grad():
+            matters = elimination.log_sum(other).expand(count) != found
+        return found, matters
 
     # -------------------------------------------------------------- coordinates
 
@@ -267,14 +330,36 @@ class CollapsedModel:
             generator: Source of the draws.
         """
         num = latents.shape[0]
-        entries = self._entries(latents, observed, (num,))
-        clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
-        drawn = self.tables.elimination.sample(clean, num, generator=generator)
-        full = latents.new_empty(num, self.model.layout.latent_dim)
+        entries = self.entries(latents, observed)
+        drawn = self.tables.elimination.sample(entries, num, generator=generator)
+        full = self.coded(self.tables.discrete, drawn).to(latents)
         full[:, self._kept] = latents
-        for row, variable in zip(drawn, self._discrete, strict=True):
-            full[:, variable.start] = self._codes[variable.name].to(full)[row]
         return full
+
+    def coded(
+        self, names: Sequence[str], places: Int[Tensor, "name row"]
+    ) -> Float[Tensor, "row full"]:
+        """Return rows of all latents with the values of some discrete ones.
+
+        Args:
+            names: Names of discrete latents.
+            places: Which of `tables.values` each of them has.
+        """
+        full = torch.zeros(
+            places.shape[1], self.model.layout.latent_dim, dtype=torch.float64
+        )
+        for name, row in zip(names, places, strict=True):
+            full[:, self.model.layout.variable(name).start] = self._codes[name][row]
+        return full
+
+    def entries(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+    ) -> list[Tensor]:
+        """Return the blocks of numbers of all tables; what has no value is -inf."""
+        found = self._entries(latents, observed, latents.shape[:1])
+        return [torch.where(torch.isnan(part), -math.inf, part) for part in found]
 
     def marginals(
         self,
@@ -282,14 +367,8 @@ class CollapsedModel:
         observed: Float[Tensor, " observed"],
     ) -> Mapping[str, Float[Tensor, "value row"]]:
         """Return p(value | latents, observed) of every value of a discrete latent."""
-        entries = self._entries(latents, observed, latents.shape[:1])
-        clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
-        found = self.tables.elimination.marginals(clean)
+        found = self.tables.elimination.marginals(self.entries(latents, observed))
         return dict(zip(self.tables.discrete, found, strict=True))
-
-    @cached_property
-    def _discrete(self) -> tuple[Variable, ...]:
-        return tuple(self.model.layout.variable(n) for n in self.tables.discrete)
 
     @cached_property
     def _kept(self) -> Tensor:

@@ -47,6 +47,7 @@ class DiscreteTables:
         discrete: Names of the discrete latents, in the order of the graph.
         values: Every value that each of them can take.
         truncated: Names of those whose support is infinite, cut off.
+        tables: Their scopes and entries.
         elimination: How to sum them out.
         dag: All entries as operations.
         slots: Slots of the entries that depend on latents or data.
@@ -57,6 +58,7 @@ class DiscreteTables:
     discrete: tuple[str, ...]
     values: Mapping[str, tuple[Value, ...]]
     truncated: tuple[str, ...]
+    tables: tuple[Table, ...]
     elimination: Elimination
     dag: Dag
     slots: tuple[int, ...]
@@ -129,6 +131,7 @@ class _Builder:
             tuple(self.number),
             dict(self.values),
             tuple(self.truncated),
+            tuple(tables),
             elimination,
             self.dag,
             tuple(blocks[1]),

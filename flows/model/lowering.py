@@ -171,7 +171,7 @@ class Lowering:
         raise ModelError(problem)
 
     def _lowered(self, node: Node) -> Lowered:
-        distribution = self._value(node.distribution)
+        distribution = self.value(node.distribution)
         index, alternatives = None, (distribution,)
         if isinstance(distribution, Choice):
             index, alternatives = self._leaves(distribution)
@@ -215,7 +215,7 @@ class Lowering:
     def _condition(self, node: Node) -> int | None:
         if node.condition is None:
             return None
-        test = truth(self.primitives, self._value(node.condition))
+        test = truth(self.primitives, self.value(node.condition))
         if isinstance(test, Undefined):
             raise _Refused("the condition has no value", "a condition", test.reason)
         return slot_of(self.dag, test)
@@ -362,7 +362,7 @@ class Lowering:
         kind = known.get(wanted, "square matrix")
         return _Refused(f"the {name} of {family} is no {kind}", wanted, describe(value))
 
-    def _value(self, root: Expression) -> Value:
+    def value(self, root: Expression) -> Value:
         """Return the value of an expression; each one is worked out once."""
         found = self._found
         for expression in _missing(root, found):

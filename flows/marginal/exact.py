@@ -1,0 +1,104 @@
+"""This file answers a model whose latents are all discrete, exactly.
+
+The evidence is one elimination, marginals are its gradient, draws go backward through
+it. What a number computed from several latents is distributed like follows from their
+joint marginal, the gradient by a table of zeros over them.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from .collapsed import CollapsedModel
+from .elimination import Elimination, Table
+
+__all__ = ["ExactPosterior"]
+
+_MOST_CONFIGURATIONS = 2**14
+
+
+@dataclass(frozen=True, eq=False)
+class ExactPosterior:
+    """The posterior of discrete latents given one data set.
+
+    Attributes:
+        collapsed: A model without continuous latents.
+        observed: The data.
+    """
+
+    collapsed: CollapsedModel
+    observed: Float[Tensor, " observed"]
+
+    @cached_property
+    def _blocks(self) -> list[Tensor]:
+        none = self.observed.new_zeros(1, 0)
+        return self.collapsed.entries(none, self.observed)
+
+    @cached_property
+    def log_evidence(self) -> float:
+        """The log evidence, in nats; -inf where the data are impossible."""
+        none = self.observed.new_zeros(1, 0)
+        return float(self.collapsed.log_joint(none, self.observed))
+
+    def sample(self, num: int, *, generator: Generator) -> Float[Tensor, "draw latent"]:
+        """Return exact draws of all latents."""
+        none = self.observed.new_zeros(num, 0)
+        return self.collapsed.complete(none, self.observed, generator=generator)
+
+    @cached_property
+    def _marginals(self) -> tuple[Tensor, ...]:
+        return self.collapsed.tables.elimination.marginals(self._blocks)
+
+    def joint(
+        self, names: Sequence[str]
+    ) -> tuple[Float[Tensor, "configuration latent"], Float[Tensor, " configuration"]]:
+        """Return every configuration of some latents, with its probability.
+
+        Rows hold all latents of the model; those that are not named are 0.
+
+        Raises:
+            ValueError: If there are too many configurations.
+        """
+        tables = self.collapsed.tables
+        numbers = [tables.discrete.index(name) for name in names]
+        sizes = [tables.elimination.cardinalities[number] for number in numbers]
+        count = math.prod(sizes)
+        if count > _MOST_CONFIGURATIONS:
+            raise ValueError(
+                f"joint: expected at most {_MOST_CONFIGURATIONS} configurations; "
+                f"got {count}"
+            )
+        if not numbers:
+            probabilities = self.observed.new_ones(1)
+        elif len(numbers) == 1:
+            probabilities = self._marginals[numbers[0]][:, 0]
+        else:
+            probabilities = self._joint(numbers, sizes)
+        places = np.indices(sizes).reshape(len(sizes), -1)
+        rows = self.collapsed.coded(names, torch.from_numpy(places))
+        return rows, probabilities
+
+    def is_small(self, names: Sequence[str]) -> bool:
+        """Return whether `joint` takes these latents."""
+        tables = self.collapsed.tables
+        sizes = [len(tables.values[name]) for name in names]
+        return math.prod(sizes) <= _MOST_CONFIGURATIONS
+
+    def _joint(self, numbers: Sequence[int], sizes: Sequence[int]) -> Tensor:
+        tables = self.collapsed.tables
+        entries = np.arange(math.prod(sizes)).reshape(sizes)
+        more = Table(tuple(numbers), entries, block=2)
+        elimination = Elimination(
+            tables.elimination.cardinalities, (*tables.tables, more), num_blocks=3
+        )
+        zeros = self.observed.new_zeros(entries.size, 1, requires_grad=True)
+        with torch.enable_grad():
+            log_sum = elimination.log_sum([*self._blocks, zeros])
+            (found,) = torch.autograd.grad(log_sum.sum(), zeros)
+        return found[:, 0]

@@ -1,0 +1,164 @@
+"""This file computes what a program returns, for every row of latents.
+
+The return value has the program's own shape: vectors, maps and scalars, whose leaves
+are constants or columns of numbers. A leaf that is one of several texts or keywords is
+a column of positions among them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from daphne_bridge.graph.expression import show_value
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.language.primitives import HashMap, Keyword
+
+from .dag import Dag
+from .layout import Layout
+from .lowering import Lowering
+from .schedule import Plan
+from .values import Choice, Scalar, is_known
+
+__all__ = ["Leaf", "ReturnValue", "return_value"]
+
+Value = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A part of the return value that latents decide.
+
+    Attributes:
+        column: Its column.
+        kind: boolean, integer or real; category for a position among `categories`.
+        categories: The values that a position stands for; empty otherwise.
+        reads: Names of the nodes that it depends on.
+    """
+
+    column: int
+    kind: str
+    categories: tuple[Value, ...]
+    reads: frozenset[str]
+
+
+@dataclass(frozen=True, eq=False)
+class ReturnValue:
+    """The return value of a program as a function of latents and data.
+
+    Attributes:
+        value: Its shape: tuples, dictionaries, constants, and leaves; None stands for
+            a part whose shape itself is random.
+        leaves: All leaves, by column.
+    """
+
+    value: Value
+    leaves: tuple[Leaf, ...]
+    _schedule: Plan
+
+    def columns(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+    ) -> Float[Tensor, "row leaf"]:
+        """Return the numbers of all leaves for every row.
+
+        Args:
+            latents: Natural values of all latents of the model.
+            observed: Observed values.
+        """
+        count = len(latents)
+        if not self.leaves:
+            return latents.new_empty(count, 0)
+        sources = [latents.t().contiguous(), observed.unsqueeze(1)]
+        with torch.no_grad():
+            (found,) = self._schedule.run(sources, num_rows=count, like=latents)
+        return found.expand(len(self.leaves), count).t().contiguous()
+
+
+def return_value(graph: Graph, layout: Layout) -> ReturnValue | None:
+    """Return the return value of a graph's program; None where it has no meaning.
+
+    Args:
+        graph: The graph.
+        layout: Columns of its model.
+    """
+    if graph.result is None:
+        return None
+    dag = Dag()
+    lowering = Lowering(dag)
+    for node in graph.nodes:
+        lowering.node(node, graph)
+    leaves: list[tuple[int, Leaf]] = []
+    value = _shape(lowering.value(graph.result), dag, leaves)
+    sources = [
+        tuple(
+            dag.variable((variable.name, position))
+            for variable in variables
+            for position in range(variable.size)
+        )
+        for variables in (layout.latents, layout.observed)
+    ]
+    outputs = tuple(slot for slot, _ in leaves)
+    return ReturnValue(
+        value, tuple(leaf for _, leaf in leaves), Plan(dag, sources, [outputs])
+    )
+
+
+def _shape(value: Value, dag: Dag, leaves: list[tuple[int, Leaf]]) -> Value:
+    match value:
+        case Scalar():
+            kind = value.kind if value.kind in ("boolean", "integer") else "real"
+            return _leaf(value.slot, kind, (), dag, leaves)
+        case Choice() if all(map(_is_plain, value.alternatives)):
+            slot = value.index.slot
+            return _leaf(slot, "category", value.alternatives, dag, leaves)
+        case tuple():
+            return tuple(_shape(item, dag, leaves) for item in value)
+        case HashMap():
+            return {_key(key): _shape(item, dag, leaves) for key, item in value.pairs()}
+        case None | bool() | int() | float() | str():
+            return value
+        case _ if is_known(value):
+            return show_value(value)
+    return None
+
+
+def _is_plain(value: Value) -> bool:
+    return is_known(value) and not isinstance(value, tuple | Mapping)
+
+
+def _key(key: Value) -> str:
+    return str.__str__(key) if isinstance(key, Keyword | str) else show_value(key)
+
+
+def _leaf(
+    slot: int,
+    kind: str,
+    categories: tuple[Value, ...],
+    dag: Dag,
+    leaves: list[tuple[int, Leaf]],
+) -> Leaf:
+    leaf = Leaf(len(leaves), kind, categories, _reads(dag, slot))
+    leaves.append((slot, leaf))
+    return leaf
+
+
+def _reads(dag: Dag, slot: int) -> frozenset[str]:
+    """Return the names of the nodes that a slot depends on."""
+    seen: set[int] = set()
+    found: set[str] = set()
+    stack = [slot]
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        operation = dag[current]
+        if operation.name == "variable":
+            found.add(operation.attribute[0])
+        stack.extend(operation.inputs)
+    return frozenset(found)
