@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
+        "infer": "Answer MODEL, a program, a graph document, or - for standard input.",
         "train": "Train a flow for the model of the document GRAPH.",
         "sample": "Draw weighted particles of the posterior given the data of GRAPH.",
         "smc": "Carry particles to the posterior given the data of GRAPH, step by"
@@ -70,12 +71,14 @@ def main() -> None:
     """Train a flow for a graph document, and use it as a proposal.
 
     \b
+    daphne-flows infer model.daphne                       program -> posterior
     daphne-flows train graph.json -o artifact             model -> artifact
     daphne-flows sample artifact graph.json -o particles  data -> weighted particles
     daphne-flows evaluate artifact graph.json             how good is the proposal?
     daphne-flows summary runs/NAME                        the tables of a finished run
 
-    Exit codes: 0 done, 2 bad input, 1 failure, 130 interrupted.
+    Exit codes: 0 done, 3 done but not to be trusted, 2 bad input, 1 failure, 130
+    interrupted.
     """  # noqa: D301 - the command line library reads \\b as a character
     # The networks are small: more threads cost more than they bring.
     import_module("torch").set_num_threads(1)

@@ -17,7 +17,7 @@ rest. Rows without meaning (a negative scale) weigh 0 and are counted.
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ from .figures import Figures, figures_of
 
 __all__ = ["METHODS", "Inference", "infer"]
 
-METHODS = ("auto", "exact", "prior", "laplace", "smc")
+METHODS = ("auto", "exact", "flow", "prior", "laplace", "smc")
 
 _PILOT = 10_000
 _LEAST_ESS = 100.0
@@ -126,6 +126,8 @@ def infer(
     observed: Mapping[str, Any] | Float[Tensor, " observed"] | None = None,
     *,
     method: str = "auto",
+    flow: Proposal | None = None,
+    budget_seconds: float = math.inf,
     num_particles: int = 10_000,
     seed: int = 0,
     on_progress: Callable[[float, str], None] | None = None,
@@ -136,6 +138,8 @@ def infer(
         model: Any model: discrete latents are summed out.
         observed: Data by name instead of the program's; or a row of them.
         method: One of `METHODS`.
+        flow: A trained flow's proposal, which `auto` uses if it is good.
+        budget_seconds: Most time; what is not done by then is said.
         num_particles: Draws of importance sampling, and of an exact answer.
         seed: Decides every draw.
         on_progress: Called with the share that is done, and a note.
@@ -165,14 +169,29 @@ def infer(
             )
         )
     run = _Run(
-        model, target.forgiving(), data, num_particles, seed, on_progress, started
+        model,
+        target.forgiving(),
+        data,
+        num_particles,
+        seed,
+        on_progress,
+        started,
+        budget_seconds,
     )
+    if method == "flow" and flow is None:
+        raise ArgumentError(
+            Problem("method flow", "no trained flow is given", "an artifact")
+        )
     if is_discrete and method in ("auto", "exact"):
         return run.exact()
     if not model.layout.observed:
         return run.prior("nothing is observed: draws of the prior")
     if method == "prior":
         return run.prior("as asked: importance sampling from the prior")
+    if flow is not None and method in ("auto", "flow"):
+        found = run.with_flow(flow, must=method == "flow")
+        if found is not None:
+            return found
     if method == "auto":
         found = run.pilot()
         if found is not None:
@@ -212,6 +231,7 @@ class _Run:
     seed: int
     on_progress: Callable[[float, str], None] | None
     started: float
+    budget_seconds: float
 
     # -------------------------------------------------------------- ways
 
@@ -283,6 +303,18 @@ class _Run:
         why = "draws of the prior carry enough weight: importance sampling from it"
         return self._weighted(particles, why)
 
+    def with_flow(self, flow: Proposal, *, must: bool) -> Inference | None:
+        """The answer of a trained flow, if its draws carry enough weight."""
+        particles = importance_particles(
+            self.target, flow, self.observed, self.num_particles, seed=self.seed
+        )
+        is_fine = particles.totals.ess >= _ENOUGH_ESS
+        is_fine = is_fine and pareto_k_hat(particles.log_weights) <= K_HAT_LIMIT
+        if not (is_fine or must):
+            return None
+        why = "as asked" if must else "draws of the trained flow carry enough weight"
+        return self._weighted(particles, why, method="flow")
+
     def start(self) -> _Start:
         """A proposal around the modes, refitted while that helps."""
         self._say(0.0, "looking for modes")
@@ -340,6 +372,8 @@ class _Run:
                 move=Hamiltonian(_LEAPS),
             ):
                 reports.append(report)
+                if time.perf_counter() - self.started > self.budget_seconds:
+                    return self._out_of_time(start, report.temperature)
                 self._say(
                     (island + report.temperature) / _ISLANDS,
                     f"temperature {report.temperature:.3g}",
@@ -368,6 +402,19 @@ class _Run:
             is_trusted=is_trusted,
             ess=ess,
         )
+
+    def _out_of_time(self, start: _Start, temperature: float) -> Inference:
+        """What is known when the budget is used up, not to be trusted."""
+        particles = start.particles or self._drawn(self.num_particles)
+        answer = self._weighted(particles, "the budget was used up", method="smc")
+        caution = Caution(
+            f"the budget of {self.budget_seconds:g} s was used up at temperature "
+            f"{temperature:.2g} of 1",
+            "these are the weighted draws that tempering began with",
+            "Allow more time",
+        )
+        cautions = (caution, *answer.cautions)
+        return replace(answer, cautions=cautions, is_trusted=False)
 
     # -------------------------------------------------------------- parts
 

@@ -219,8 +219,8 @@ def laplace_mixture(
     ranked = free[usable][order]
     # Half of the starts are the best draws, half are spread over all of them.
     half = min(_STARTS // 2, len(ranked))
-    spread = torch.linspace(0, len(ranked) - 1, _STARTS - half).long() if half else []
-    starts = torch.cat([ranked[:half], ranked[spread]]) if half else ranked
+    places = torch.linspace(0, max(len(ranked) - 1, 0), _STARTS - half).long()
+    starts = torch.cat([ranked[:half], ranked[places]]) if half else ranked
     modes: list[tuple[float, Tensor, Tensor]] = []
     for start in starts:
         top = _climbed(target, observed, start)
@@ -257,7 +257,7 @@ def _climbed(target: FreeTarget, observed: Tensor, start: Tensor) -> Tensor | No
             return 1e100, np.zeros_like(place)
         (slope,) = torch.autograd.grad(value, leaf)
         slope = torch.where(torch.isfinite(slope), slope, 0.0)
-        return -float(value), -slope[0].numpy()
+        return -float(value.detach()), -slope[0].numpy()
 
     found = minimize(
         objective,
@@ -307,7 +307,8 @@ def _factor(covariance: Tensor) -> Tensor:
     identity = torch.eye(len(covariance), dtype=covariance.dtype)
     jitter = 1e-12
     while True:
-        factor, failed = torch.linalg.cholesky_ex(covariance + jitter * size * identity)
-        if not int(failed):
+        found = torch.linalg.cholesky_ex(covariance + jitter * size * identity)
+        factor: Tensor = found.L
+        if not int(found.info):
             return factor
         jitter *= 100.0

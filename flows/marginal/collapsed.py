@@ -185,6 +185,15 @@ class CollapsedModel:
             found = torch.where(torch.isnan(latents).any(-1), 0.0, found)
         return found
 
+    def log_likelihood_terms(
+        self,
+        latents: Float[Tensor, "*batch latent"],
+        observed: Float[Tensor, "*batch2 observed"],
+    ) -> Float[Tensor, "*batch3 1"]:
+        """Return the log likelihood as one term: observes share summed-out latents."""
+        found = self.log_joint(latents, observed) - self.log_prior(latents, observed)
+        return found.unsqueeze(-1)
+
     @cached_property
     def _prior_elimination(self) -> Elimination:
         """The tables of the latents alone."""

@@ -1,0 +1,184 @@
+"""This file is `daphne-flows infer`: a program and its data become an answer."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from daphne_bridge.command_line import guarded, print_json, warn
+from daphne_bridge.compiler import compile_program, parse_data
+from daphne_bridge.errors import DocumentError, GraphError
+from daphne_bridge.graph.checking import check_document
+from daphne_bridge.graph.document import (
+    GraphDocument,
+    NodeNames,
+    dump_document,
+    dump_names,
+    load_names,
+    parse_document,
+    read_text,
+)
+from daphne_bridge.graph.graph import Graph
+
+from ..errors import FlowsError, Problem
+from ..front.inference import METHODS, infer
+from ..inference.particle_file import save_particles
+from ..model.model import Model
+from ..proposals.flow import FlowProposal
+from ..report.inference_table import inference_table
+from ..storage.artifact import Artifact
+from ..storage.export import save_summary
+from ..storage.folders import check_folder_place, new_folder
+from .inputs import (
+    PATH,
+    SEED,
+    Whole,
+    json_option,
+    observations,
+    observe_option,
+    print_table,
+    progress_bar,
+    ready_kernel,
+    seconds_of,
+)
+
+__all__ = ["UNTRUSTED", "infer_command"]
+
+UNTRUSTED = 3
+"""Exit code of an answer that cannot be trusted."""
+
+_ANSWER = "inference.json"
+_OWN_FILES = (_ANSWER, "particles.npz", "graph.json", "graph.names.json")
+
+
+@click.command("infer")
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Folder to write.")
+@observe_option
+@click.option(
+    "--data", type=PATH, help="JSON object or CSV table that the program uses."
+)
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="auto",
+    show_default=True,
+    help="How; auto chooses and says why.",
+)
+@click.option("--artifact", type=PATH, help="Trained flow to draw from, if it is good.")
+@click.option("--budget", default="10m", show_default=True, help="Most time: 90s, 10m.")
+@click.option(
+    "--num-particles",
+    type=Whole(100, 10_000_000),
+    default=10_000,
+    show_default=True,
+    help="Draws of importance sampling and of exact answers.",
+)
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@json_option
+@guarded
+def infer_command(
+    model: Path,
+    output: Path | None,
+    observe: tuple[str, ...],
+    data: Path | None,
+    method: str,
+    artifact: Path | None,
+    budget: str,
+    num_particles: int,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Answer MODEL, a program, a graph document, or - for standard input.
+
+    Compiles and checks it, chooses a method and says why, and prints the posterior of
+    every latent and of the return value. Exit code 3 where the answer cannot be
+    trusted; the cautions say what to do.
+    """
+    seconds = seconds_of(budget)
+    if output is not None:
+        check_folder_place(output, marker=_ANSWER, own=_OWN_FILES)
+    graph, document, names = _loaded(model, data)
+    made = Model.from_graph(graph)
+    given = observations(observe)
+    observed = made.observation(given.values, places=given.places)
+    flow = None
+    if artifact is not None:
+        ready_kernel()
+        loaded = Artifact.load(artifact)
+        flow = FlowProposal(loaded.flow_for(graph, made.layout), made)
+    with progress_bar(quiet=as_json) as progress:
+        task = progress.add_task("inferring", total=1.0, note="")
+        answer = infer(
+            made,
+            observed,
+            method=method,
+            flow=flow,
+            budget_seconds=seconds,
+            num_particles=num_particles,
+            seed=seed,
+            on_progress=lambda share, note: progress.update(
+                task, completed=share, note=note
+            ),
+        )
+        progress.update(task, completed=1.0)
+    plain = answer.to_json()
+    if output is not None:
+        with new_folder(output, marker=_ANSWER, own=_OWN_FILES) as folder:
+            dump_document(document, folder / "graph.json")
+            dump_names(names, document, folder / "graph.json")
+            save_particles(answer.particles, folder / "particles.npz")
+            save_summary(folder / _ANSWER, plain)
+    if as_json:
+        print_json(plain)
+    else:
+        print_table(inference_table(plain, model.stem if str(model) != "-" else "-"))
+    if not answer.is_trusted:
+        for caution in answer.cautions:
+            click.echo(f"caution: {caution}", err=True)
+        sys.exit(UNTRUSTED)
+
+
+def _loaded(path: Path, data: Path | None) -> tuple[Graph, GraphDocument, NodeNames]:
+    """Return the checked graph of a program or document.
+
+    Raises:
+        GraphError: With every problem of the document.
+    """
+    source = "<standard input>" if str(path) == "-" else str(path)
+    text = read_text(path, "a program or a graph document")
+    warnings: tuple[Problem, ...] = ()
+    if _is_document(text, path):
+        if data is not None:
+            raise FlowsError(
+                Problem("--data", "stands beside a document", "a program that uses it")
+            )
+        document = parse_document(text, source)
+        names, warnings = load_names(document, path)
+    else:
+        bound = None
+        if data is not None:
+            bound = parse_data(read_text(data, "data"), str(data))
+        compiled = compile_program(text, source, bound)
+        document = GraphDocument.from_triple(compiled.document, source)
+        names = NodeNames(compiled.labels, compiled.positions)
+    report = check_document(document, names)
+    if report.problems or report.graph is None:
+        raise GraphError(*report.problems)
+    # What a freshly compiled document lacks beside its link functions misleads nobody.
+    warn((*warnings, *(report.warnings if _is_document(text, path) else ())))
+    return report.graph, document, names
+
+
+def _is_document(text: str, path: Path) -> bool:
+    """Return whether a text is a graph document rather than a program."""
+    if path.suffix == ".json":
+        return True
+    if not text.lstrip().startswith("["):
+        return False
+    try:
+        parse_document(text)
+    except DocumentError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""This file lays an answer of `infer` out as a table that a person can read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from daphne_bridge.errors import printable
+
+from .tables import cells
+
+__all__ = ["inference_table"]
+
+_MOST_ROWS = 60
+_MOST_SHOWN = 6
+
+
+def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
+    """Return the figures of every latent and of the return value.
+
+    Args:
+        answer: What `Inference.to_json` returns.
+        title: What the answer is of.
+    """
+    lines: list[RenderableType] = []
+    if not answer["ok"]:
+        lines += cells("this answer cannot be trusted: see the cautions below")
+    lines += cells(f"method        {answer['method']}: {answer['why']}")
+    table = Table(
+        title=escape(printable(f"posterior of {title}")), title_justify="left"
+    )
+    for heading in ("", "mean", "± MC", "sd", "5 %", "median", "95 %", "probabilities"):
+        is_text = heading in ("", "probabilities")
+        table.add_column(heading, justify="left" if is_text else "right")
+    rows = [*answer["latents"].items()]
+    for name, figures in rows[:_MOST_ROWS]:
+        table.add_row(*cells(name, *_figures(figures)))
+    if len(rows) > _MOST_ROWS:
+        table.add_row(*cells(f"... and {len(rows) - _MOST_ROWS} more latents"))
+    returned = list(_leaves(answer["return"], "return"))
+    if returned:
+        table.add_section()
+    for name, figures in returned[:_MOST_ROWS]:
+        table.add_row(*cells(name, *_figures(figures)))
+    if len(returned) > _MOST_ROWS:
+        table.add_row(*cells(f"... and {len(returned) - _MOST_ROWS} more"))
+    lines.append(table)
+    evidence = answer["log_evidence"]
+    lines += cells(
+        f"log evidence  {_number(evidence['value'], 7)} ± "
+        f"{_number(evidence['standard_error'], 2)} nats",
+        f"ESS           {_number(answer['ess'], 4)} of {answer['num_particles']} "
+        "particles"
+        + (f", Pareto k-hat {answer['khat']:.2f}" if answer["khat"] else ""),
+        *(f"caution: {caution}" for caution in answer["cautions"]),
+    )
+    return Group(*lines)
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
+
+
+def _figures(figures: Any) -> tuple[str, ...]:
+    if not isinstance(figures, Mapping):
+        return (str(figures), "", "", "", "", "", "")
+    probabilities = figures.get("probabilities") or {}
+    best = sorted(probabilities.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
+    shown = ", ".join(f"{value}: {p:.3g}" for value, p in best if p >= 5e-4)
+    return (
+        _number(figures["mean"], 5),
+        _number(figures["mc_error"], 2),
+        _number(figures["sd"]),
+        _number(figures["q05"]),
+        _number(figures["median"]),
+        _number(figures["q95"]),
+        shown,
+    )
+
+
+def _leaves(value: Any, name: str) -> Any:
+    """Yield every leaf of a return value with its path."""
+    if isinstance(value, Mapping) and "mean" not in value:
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}")
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _leaves(item, f"{name}[{place}]")
+    elif value is not None:
+        yield name, value

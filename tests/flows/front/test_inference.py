@@ -1,0 +1,288 @@
+"""Tests of flows.front.inference: right values by one call, or a plain no."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from scipy.special import expit
+
+from flows.errors import ArgumentError
+from flows.front.inference import infer
+from flows.model.model import Model
+from tests.flows.model.programs import PROGRAMS, graph_of
+
+GALLERY = Path(__file__).parents[3] / "clj-programs"
+
+
+def answer(text, **options):
+    return infer(Model.from_graph(graph_of(text)), **options)
+
+
+def gallery(name):
+    return answer((GALLERY / f"{name}.daphne").read_text())
+
+
+# ------------------------------------------------------------------ exact
+
+
+def test_a_network_of_causes_is_answered_exactly():
+    found = gallery("alarm")
+    assert found.method == "exact"
+    assert found.is_trusted
+    # by enumeration (Pearl 1988)
+    assert found.latents["burglary"].mean == pytest.approx(0.2841718, abs=1e-6)
+    assert found.latents["burglary"].mc_error == 0.0
+    assert found.latents["burglary"].probabilities["true"] == pytest.approx(0.2841718)
+    joint = found.returned
+    assert [leaf.mean for leaf in joint] == pytest.approx(
+        [found.latents[name].mean for name in ("burglary", "earthquake", "alarm")]
+    )
+    assert found.log_evidence_standard_error == 0.0
+
+
+def test_a_counted_latent_is_summed_exactly():
+    found = answer("(let [k (sample (poisson 3))] (observe (normal k 1) 5) k)")
+    assert found.log_evidence == pytest.approx(-2.231297, abs=1e-6)
+    assert found.returned.mean == pytest.approx(4.50395, abs=1e-5)
+
+
+def test_a_return_value_of_several_discrete_latents_is_exact():
+    found = answer(
+        "(let [a (sample (bernoulli 0.3)) b (sample (binomial 2 0.5))]"
+        " (observe (flip (if (= a 1) 0.9 0.2)) true)"
+        ' {:sum (+ a b) :same (= a b) :name (if (= a 1) "one" "none") :five 5})'
+    )
+    p = 0.3 * 0.9 / (0.3 * 0.9 + 0.7 * 0.2)
+    returned = found.to_json()["return"]
+    assert returned["sum"]["mean"] == pytest.approx(p + 1.0)
+    assert returned["sum"]["mc_error"] == 0.0
+    assert returned["same"]["probabilities"]["true"] == pytest.approx(
+        p * 0.5 + (1 - p) * 0.25
+    )
+    assert returned["name"]["probabilities"]['"one"'] == pytest.approx(p)
+    assert returned["five"] == 5
+
+
+def test_impossible_data_are_said_to_be_so():
+    found = answer("(let [k (sample (bernoulli 0.5))] (observe (flip 0.0) true) k)")
+    assert found.log_evidence == -math.inf
+    assert not found.is_trusted
+    assert found.to_json()["ok"] is False
+    assert "probability 0" in found.to_json()["cautions"][0]
+
+
+# ------------------------------------------------------------------ prior
+
+
+def test_without_data_the_answer_is_the_prior():
+    found = answer(
+        "(let [x (sample (normal 2 1)) k (sample (binomial 3 0.5))] (+ x k))",
+        num_particles=100_000,
+    )
+    assert (found.method, found.log_evidence) == ("prior", 0.0)
+    # 3.5 and 1.322876 in closed form; five standard errors
+    assert found.returned.mean == pytest.approx(3.5, abs=5 * found.returned.mc_error)
+    assert found.returned.sd == pytest.approx(1.322876, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "log_evidence", "mean"),
+    [
+        (
+            "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)",
+            -1.968970,
+            1.40058,
+        ),
+        (
+            "(let [p (sample (beta 0.001 0.001))] (observe (bernoulli p) 1) p)",
+            -0.693147,
+            0.999002,
+        ),
+        (
+            "(let [p (sample (beta 0.001 0.001))]"
+            " (observe (bernoulli p) 1) (observe (bernoulli p) 0) p)",
+            -7.6028,
+            0.5,
+        ),
+        (
+            "(let [p (sample (beta 0.01 0.01))]"
+            " (foreach 5 [] (observe (bernoulli p) 1)) p)",
+            -0.714,
+            None,
+        ),
+        (
+            "(let [z (sample (normal 0 1))]"
+            " (observe (uniform-continuous z (+ z 1)) 2.5) z)",
+            -2.8035,
+            None,
+        ),
+        (
+            "(let [p (sample (dirichlet [0.001 0.001 0.001]))]"
+            " (observe (discrete p) 0) (first p))",
+            math.log(1 / 3),
+            0.998006,
+        ),
+    ],
+)
+def test_draws_of_the_prior_answer_where_they_can(text, log_evidence, mean):
+    found = answer(text)
+    assert found.method == "prior"
+    assert found.is_trusted
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(log_evidence, abs=5 * error + 1e-3)
+    if mean is not None:
+        assert found.returned.mean == pytest.approx(
+            mean, abs=5 * found.returned.mc_error + 1e-5
+        )
+
+
+def test_draws_without_meaning_are_counted_in_words():
+    found = answer("(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)")
+    assert "draws give a distribution a parameter without meaning" in str(
+        found.cautions[0]
+    )
+
+
+# ------------------------------------------------------------------ around modes
+
+
+def regression(num):
+    rng = np.random.default_rng(0)
+    xs = rng.normal(100, 15, num)
+    ys = 20 + 0.6 * xs + rng.normal(0, 18, num)
+    show = [" ".join(f"{v:.1f}" for v in part) for part in (xs, ys)]
+    text = f"""
+(let [xs [{show[0]}] ys [{show[1]}]
+      b0 (sample (normal 0 100))
+      b1 (sample (normal 0 10))]
+  (foreach {num} [x xs y ys] (observe (normal (+ b0 (* b1 x)) 18.0) y))
+  [b0 b1])"""
+    values = [np.array([float(v) for v in part.split()]) for part in show]
+    design = np.column_stack([np.ones(num), values[0]])
+    precision = np.diag([1e-4, 1e-2]) + design.T @ design / 18.0**2
+    covariance = np.linalg.inv(precision)
+    mean = covariance @ design.T @ values[1] / 18.0**2
+    marginal = np.eye(num) * 18.0**2 + design @ np.diag([1e4, 1e2]) @ design.T
+    evidence = stats.multivariate_normal(np.zeros(num), marginal).logpdf(values[1])
+    return text, mean, np.sqrt(np.diag(covariance)), evidence
+
+
+def test_a_posterior_hundreds_of_times_narrower_than_the_prior_is_found():
+    text, mean, sd, evidence = regression(200)
+    found = answer(text)
+    assert found.method == "laplace"
+    assert found.is_trusted
+    assert found.log_evidence == pytest.approx(evidence, abs=0.03)
+    for name, m, s in zip(("b0", "b1"), mean, sd, strict=True):
+        assert found.latents[name].mean == pytest.approx(m, abs=0.06 * s)
+        assert found.latents[name].sd == pytest.approx(s, rel=0.05)
+
+
+def test_a_mixture_is_answered_with_its_assignments_summed_out():
+    rng = np.random.default_rng(1)
+    picks = rng.random(120) < 0.4
+    ys = np.round(np.where(picks, rng.normal(2.5, 1, 120), rng.normal(-1, 1, 120)), 2)
+    found = answer(f"""
+(let [ys [{" ".join(map(str, ys))}]
+      m0 (sample (normal -1 2))
+      m1 (sample (normal 2 2))]
+  (foreach (count ys) [y ys]
+    (let [k (sample (flip 0.4))] (observe (normal (if k m1 m0) 1.0) y)))
+  [m0 m1])""")
+    assert found.is_trusted
+    grid = np.linspace(-4, 6, 401)
+    m0, m1 = np.meshgrid(grid, grid, indexing="ij")
+    terms = stats.norm.logpdf(m0, -1, 2) + stats.norm.logpdf(m1, 2, 2)
+    for y in ys:
+        terms += np.log(0.4 * stats.norm.pdf(y, m1, 1) + 0.6 * stats.norm.pdf(y, m0, 1))
+    density = np.exp(terms - terms.max())
+    cell = (grid[1] - grid[0]) ** 2
+    evidence = terms.max() + math.log(density.sum() * cell)
+    assert found.log_evidence == pytest.approx(evidence, abs=0.03)
+    mean = (density * m0).sum() / density.sum()
+    assert found.returned[0].mean == pytest.approx(mean, abs=0.02)
+    flags = [f.mean for name, f in found.latents.items() if name.startswith("k")]
+    assert np.corrcoef(flags, ys > 1)[0, 1] > 0.8
+
+
+def test_a_logistic_regression_agrees_with_quadrature():
+    text = PROGRAMS["logistic"]
+    xs, ys = [-2.0, -1.0, 0.5, 2.0], [0, 0, 1, 1]
+
+    def density(b, w):
+        p = expit(w * np.array(xs) + b)
+        likelihood = np.prod(np.where(ys, p, 1 - p))
+        return likelihood * stats.norm.pdf(w, 0, 3) * stats.norm.pdf(b, 0, 3)
+
+    evidence, _ = integrate.dblquad(density, -20, 20, -20, 20, epsabs=1e-9)
+    found = answer(text)
+    error = max(found.log_evidence_standard_error, 1e-3)
+    assert found.log_evidence == pytest.approx(math.log(evidence), abs=5 * error)
+
+
+# ------------------------------------------------------------------ tempered
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_two_modes_far_apart_keep_their_masses(seed):
+    found = answer(
+        "(let [x (sample (normal 0 20)) y (sample (normal 0 20))]"
+        " (observe (normal (min (abs (- x 4.0)) (abs (+ x 4.0))) 1) 0) "
+        " (observe (normal y 1) 1) [x (if (> x 0) 1 0)])",
+        seed=seed,
+    )
+    assert found.returned[1].mean == pytest.approx(0.5, abs=0.05)
+
+
+def test_tempering_agrees_with_the_other_ways():
+    text, mean, sd, evidence = regression(50)
+    found = answer(text, method="smc")
+    assert found.method == "smc"
+    assert found.log_evidence == pytest.approx(
+        evidence, abs=5 * found.log_evidence_standard_error + 0.02
+    )
+    assert found.latents["b1"].mean == pytest.approx(mean[1], abs=0.3 * sd[1])
+
+
+def test_a_budget_that_is_used_up_is_said_and_not_trusted():
+    text, *_ = regression(50)
+    found = answer(text, method="smc", budget_seconds=1e-9)
+    assert not found.is_trusted
+    assert "was used up" in str(found.cautions[0])
+
+
+# ------------------------------------------------------------------ the rest
+
+
+def test_equal_seeds_give_equal_answers():
+    text = "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)"
+    one, other = (answer(text, seed=3).to_json() for _ in range(2))
+    assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert answer(text, seed=4).to_json()["latents"] != one["latents"]
+
+
+def test_data_may_be_given_by_name():
+    text = "(let [x (sample (normal 0 1)) y (observe (normal x 1) 0.0)] x)"
+    found = answer(text, observed={"y": torch.tensor(2.0).item()})
+    assert found.returned.mean == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_method_that_cannot_answer_is_refused():
+    text = "(let [x (sample (normal 0 1))] (observe (normal x 1) 1) x)"
+    with pytest.raises(ArgumentError, match="continuous latents"):
+        answer(text, method="exact")
+    with pytest.raises(ArgumentError, match="not known"):
+        answer(text, method="magic")
+    with pytest.raises(ArgumentError, match="no trained flow"):
+        answer(text, method="flow")
+
+
+def test_every_number_of_an_answer_is_json():
+    for text in (PROGRAMS["colours"], "(observe (normal 0 1) 0.5)", "(+ 1 2)"):
+        plain = answer(text).to_json()
+        assert json.loads(json.dumps(plain, allow_nan=False)) == plain
