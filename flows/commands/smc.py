@@ -13,16 +13,14 @@ from daphne_bridge.command_line import guarded, print_json
 from ..errors import FlowsError, Problem
 from ..inference.proposal import PriorProposal, Proposal
 from ..inference.resampling import SCHEMES
-from ..inference.smc.annealing import AnnealingReport, annealed_smc, move_cautions
+from ..inference.smc.annealing import AnnealingReport, annealed_smc
+from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.coordinates import BaseSpace, FreeSpace, Space
+from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.moves import Hamiltonian, RandomWalk
-from ..inference.smc.observes import (
-    ObserveSequence,
-    Sequence,
-    SmcReport,
-    sequential_smc,
-)
+from ..inference.smc.observes import SmcReport, sequential_smc
 from ..inference.smc.result import SmcResult, merge_runs, run_seed, summarize_smc
+from ..inference.smc.sequence import ObserveSequence, Sequence
 from ..model.model import Model
 from ..proposals.flow import FlowProposal, proposal_of
 from ..proposals.flow_sequence import FlowSequence
@@ -176,15 +174,24 @@ def smc_command(
     if method == "sequential":
         # The seed after those of the runs: draws that no particle has a part in.
         pilot = torch.Generator().manual_seed(run_seed(seed, num_runs))
-        start = partial(sequential_smc, _sequence(proposal, model, data, pilot))
+        start = partial(
+            sequential_smc,
+            _sequence(proposal, model, data, pilot),
+            ess_threshold=ess_threshold,
+            scheme=scheme,
+        )
     else:
         start = partial(
             annealed_smc,
             _space(proposal, model, data),
-            move=Hamiltonian(leaps) if move == "hmc" else RandomWalk(),
-            most_moves=most_moves,
-            correlation=correlation,
-            cess_fraction=step,
+            config=AnnealingConfig(
+                move=Hamiltonian(leaps) if move == "hmc" else RandomWalk(),
+                most_moves=most_moves,
+                correlation=correlation,
+                cess_fraction=step,
+                ess_threshold=ess_threshold,
+                scheme=scheme,
+            ),
         )
     runs: list[SmcResult] = []
     annealed: list[AnnealingReport] = []
@@ -194,12 +201,7 @@ def smc_command(
     ):
         task = progress.add_task("smc", total=float(num_runs), note="")
         for run in range(num_runs):
-            for report in start(
-                num_particles=num_particles,
-                seed=run_seed(seed, run),
-                ess_threshold=ess_threshold,
-                scheme=scheme,
-            ):
+            for report in start(num_particles=num_particles, seed=run_seed(seed, run)):
                 share, note = _progress(report)
                 progress.update(task, completed=run + share, note=note)
                 if isinstance(report, AnnealingReport):

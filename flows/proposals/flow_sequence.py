@@ -38,7 +38,7 @@ from torch import Tensor
 
 from ..cnf.flow import ConditionalFlow
 from ..inference.particles import VariableLayout
-from ..inference.smc.observes import Step
+from ..inference.smc.sequence import Step
 from ..model.model import Model
 from .lookahead import Message
 from .weight_terms import Contributions

@@ -24,7 +24,7 @@ from torch import Tensor
 from daphne_bridge.graph.graph import Graph
 
 from ..inference.particles import VariableLayout
-from ..inference.smc.observes import Step
+from ..inference.smc.sequence import Step
 from ..model.model import Model
 
 __all__ = ["PriorSequence"]

@@ -21,10 +21,12 @@ from flows.inference.importance import importance_particles
 from flows.inference.resampling import SCHEMES
 from flows.inference.smc.ancestry import Lineages
 from flows.inference.smc.annealing import annealed_smc
+from flows.inference.smc.config import AnnealingConfig
 from flows.inference.smc.coordinates import BaseSpace, FreeSpace
 from flows.inference.smc.moves import Hamiltonian, RandomWalk
-from flows.inference.smc.observes import ObserveSequence, sequential_smc
+from flows.inference.smc.observes import sequential_smc
 from flows.inference.smc.result import SmcResult, result_of
+from flows.inference.smc.sequence import ObserveSequence
 from flows.proposals.flow import FlowProposal, proposal_of
 from flows.proposals.flow_sequence import FlowSequence
 from flows.proposals.prior_sequence import PriorSequence
@@ -137,12 +139,13 @@ SPACES["base walk"] = SPACES["base hmc"]
 def test_annealed_smc_gives_the_exact_answer(program, name, method, scheme):
     model, flow, exact = program(name)
     space = SPACES[method](model, flow, model.observation())
-    run = annealed_smc(
-        space, 1000, seed=2, scheme=scheme,
+    config = AnnealingConfig(
+        scheme=scheme,
         move=Hamiltonian(4) if method == "base hmc" else RandomWalk(),
-        most_moves=2, ess_threshold=0.95,
-    )  # fmt: skip
-    check(result_of(run), exact)
+        most_moves=2,
+        ess_threshold=0.95,
+    )
+    check(result_of(annealed_smc(space, 1000, seed=2, config=config)), exact)
 
 
 @pytest.mark.slow
@@ -150,7 +153,5 @@ def test_annealed_smc_gives_the_exact_answer(program, name, method, scheme):
 def test_annealed_smc_gives_the_exact_answer_over_100_steps(program, scheme):
     model, flow, exact = program(LONG)
     space = SPACES["base hmc"](model, flow, model.observation())
-    run = annealed_smc(
-        space, 1000, seed=2, scheme=scheme, move=Hamiltonian(4), ess_threshold=0.95
-    )  # fmt: skip
-    check(result_of(run), exact)
+    config = AnnealingConfig(scheme=scheme, move=Hamiltonian(4), ess_threshold=0.95)
+    check(result_of(annealed_smc(space, 1000, seed=2, config=config)), exact)

@@ -56,8 +56,7 @@ class Lineages:
             InferenceError: If an increment is nan or +inf.
         """
         check_log_weights(log_weight_increment, "sequential Monte Carlo")
-        log_weights = self.log_weights + log_weight_increment
-        return Lineages(log_weights, self.eves, self.num_lines)
+        return self.weighed(self.log_weights + log_weight_increment)
 
     def resample(
         self, scheme: str, generator: torch.Generator
@@ -67,6 +66,10 @@ class Lineages:
         ancestors = resample(self.log_weights, num, scheme=scheme, generator=generator)
         equal = torch.full_like(self.log_weights, self.totals.log_evidence)
         return Lineages(equal, self.eves[ancestors], self.num_lines), ancestors
+
+    def weighed(self, log_weights: Float[Tensor, " particle"]) -> "Lineages":
+        """Return the same descent of particles with these weights, on their device."""
+        return Lineages(log_weights, self.eves.to(log_weights.device), self.num_lines)
 
     @property
     def line_totals(self) -> WeightTotals:

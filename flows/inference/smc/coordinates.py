@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..proposal import Proposal, ProposalDraw, Target
-from .moves import Point
+from .point import Point
 
 __all__ = ["AnnealedTarget", "BaseMap", "BaseSpace", "FreeSpace", "Space"]
 

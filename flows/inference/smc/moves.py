@@ -15,7 +15,8 @@ Every particle draws its own share of ε, uniform between 0 and 1, before each m
 where the density is narrower than the covariance says (a bend, a second mode), full
 steps are refused again and again, short ones are not.
 
-A place where the density is nan is refused and counted as divergent: a leap too far.
+A place with a density or a value that is no finite number is refused and counted as
+divergent: a leap too far. A density of 0 is an ordinary refusal.
 
 References:
     Roberts, Gelman, Gilks (1997), Weak convergence and optimal scaling of random walk
@@ -24,83 +25,22 @@ References:
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import InferenceError, Problem
+from .point import Evaluate, Point
+from .schedule import Stage
 
-__all__ = [
-    "Evaluate",
-    "Hamiltonian",
-    "Move",
-    "MoveOutcome",
-    "Point",
-    "RandomWalk",
-    "weighted_factor",
-]
-
-Evaluate = Callable[[Float[Tensor, "particle coordinate"]], "Point"]
+__all__ = ["Hamiltonian", "Move", "MoveOutcome", "RandomWalk"]
 
 # Roberts, Gelman and Gilks (1997): the best scale and the acceptance it leads to.
 _RANDOM_WALK_SCALE = 2.38
 _RANDOM_WALK_ACCEPTANCE = 0.3
 _HAMILTONIAN_ACCEPTANCE = 0.8
-# Keeps a factor regular where particles agree in a coordinate, relative to their size.
-_RELATIVE_JITTER = 1e-9
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Point:
-    """Where particles are, and how likely.
-
-    Attributes:
-        coordinates: What is moved.
-        latents: Natural values.
-        log_reference: Log density of the proposal on the coordinates, in nats.
-        log_weight: Log of the importance weight of target against proposal, in nats.
-    """
-
-    coordinates: Float[Tensor, "particle coordinate"]
-    latents: Float[Tensor, "particle latent"]
-    log_reference: Float[Tensor, " particle"]
-    log_weight: Float[Tensor, " particle"]
-
-    def log_density(self, temperature: float) -> Float[Tensor, " particle"]:
-        """Return log π_β up to a constant, for a temperature β above 0."""
-        return self.log_reference + temperature * self.log_weight
-
-    def rows(self, rows: Int[Tensor, " row"]) -> "Point":
-        """Return some of the particles."""
-        return Point(
-            self.coordinates[rows],
-            self.latents[rows],
-            self.log_reference[rows],
-            self.log_weight[rows],
-        )
-
-    def replaced(self, other: "Point", where: Bool[Tensor, " particle"]) -> "Point":
-        """Return the particles with those of `other` where it is so said."""
-        column = where.unsqueeze(1)
-        return Point(
-            torch.where(column, other.coordinates, self.coordinates),
-            torch.where(column, other.latents, self.latents),
-            torch.where(where, other.log_reference, self.log_reference),
-            torch.where(where, other.log_weight, self.log_weight),
-        )
-
-    def detached(self) -> "Point":
-        """Return the same values without their gradients."""
-        return Point(
-            self.coordinates.detach(),
-            self.latents.detach(),
-            self.log_reference.detach(),
-            self.log_weight.detach(),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +50,7 @@ class MoveOutcome:
     Attributes:
         point: Where they are; a refused particle is where it was.
         acceptance: Mean probability of acceptance.
-        num_divergent: How many were refused because the density was nan.
+        num_divergent: How many were refused because a value was no finite number.
     """
 
     point: Point
@@ -128,15 +68,9 @@ class Move(Protocol):
         """Return a better step size, given how many moves were accepted."""
 
     def step(
-        self,
-        point: Point,
-        evaluate: Evaluate,
-        temperature: float,
-        factor: Float[Tensor, "coordinate coordinate"],
-        step_size: float,
-        generator: torch.Generator,
+        self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator
     ) -> MoveOutcome:
-        """Return the particles after one move that keeps π at a temperature."""
+        """Return the particles after one move that keeps π of a stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +87,12 @@ class RandomWalk:
 
     @torch.no_grad()
     def step(
-        self,
-        point: Point,
-        evaluate: Evaluate,
-        temperature: float,
-        factor: Float[Tensor, "coordinate coordinate"],
-        step_size: float,
-        generator: torch.Generator,
+        self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator
     ) -> MoveOutcome:
-        """Return the particles after one move that keeps π at a temperature."""
-        noise = _normal_like(point.coordinates, generator)
-        step = step_size * _shares(point.log_weight, generator).unsqueeze(1)
-        proposed = evaluate(point.coordinates + step * noise @ factor.T)
-        log_ratio = proposed.log_density(temperature) - point.log_density(temperature)
-        return _accept(point, proposed, log_ratio, generator)
+        """Return the particles after one move that keeps π of a stage."""
+        noise, step = _noise_and_step(point, stage, generator)
+        proposed = evaluate(point.coordinates + step * noise @ stage.factor.T)
+        return _accept(point, proposed, 0.0, stage, generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,59 +114,35 @@ class Hamiltonian:
         return step_size * math.exp(acceptance - _HAMILTONIAN_ACCEPTANCE)
 
     def step(
-        self,
-        point: Point,
-        evaluate: Evaluate,
-        temperature: float,
-        factor: Float[Tensor, "coordinate coordinate"],
-        step_size: float,
-        generator: torch.Generator,
+        self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator
     ) -> MoveOutcome:
-        """Return the particles after one move that keeps π at a temperature."""
-        momentum = _normal_like(point.coordinates, generator)
-        step = step_size * _shares(point.log_weight, generator).unsqueeze(1)
+        """Return the particles after one move that keeps π of a stage."""
+        momentum, step = _noise_and_step(point, stage, generator)
         push = momentum
-        place, slope = _with_slope(point.coordinates, evaluate, temperature, factor)
+        place, slope = _with_slope(point.coordinates, evaluate, stage)
         for _ in range(self.num_leaps):
             push = push + 0.5 * step * slope
             place, slope = _with_slope(
-                place.coordinates + step * push @ factor.T,
-                evaluate,
-                temperature,
-                factor,
+                place.coordinates + step * push @ stage.factor.T, evaluate, stage
             )
             push = push + 0.5 * step * slope
-        log_ratio = place.log_density(temperature) - point.log_density(temperature)
         kinetic = 0.5 * (momentum.square() - push.square()).sum(1)
-        return _accept(point, place, log_ratio + kinetic, generator)
+        return _accept(point, place, kinetic, stage, generator)
 
 
-def weighted_factor(
-    coordinates: Float[Tensor, "particle coordinate"],
-    normalized_weights: Float[Tensor, " particle"],
-) -> Float[Tensor, "coordinate coordinate"]:
-    """Return the lower triangular L with L Lᵀ the weighted covariance."""
-    is_positive = (normalized_weights > 0.0).unsqueeze(1)
-    values = torch.where(is_positive, coordinates, 0.0)
-    deviation = torch.where(is_positive, values - normalized_weights @ values, 0.0)
-    covariance = (normalized_weights.unsqueeze(1) * deviation).T @ deviation
-    size = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
-    jitter = (
-        _RELATIVE_JITTER
-        * size
-        * torch.eye(
-            covariance.shape[0], dtype=covariance.dtype, device=covariance.device
-        )
+def _noise_and_step(
+    point: Point, stage: Stage, generator: torch.Generator
+) -> tuple[Float[Tensor, "particle coordinate"], Float[Tensor, "particle 1"]]:
+    """Return standard normal numbers, and the step that each particle drew."""
+    values = point.coordinates
+    noise = torch.randn(
+        values.shape, dtype=torch.float64, generator=generator, device=values.device
     )
-    factor: Tensor = torch.linalg.cholesky(covariance + jitter)
-    return factor
+    return noise, stage.step_size * _shares(point.log_weight, generator).unsqueeze(1)
 
 
 def _with_slope(
-    coordinates: Float[Tensor, "particle coordinate"],
-    evaluate: Evaluate,
-    temperature: float,
-    factor: Float[Tensor, "coordinate coordinate"],
+    coordinates: Float[Tensor, "particle coordinate"], evaluate: Evaluate, stage: Stage
 ) -> tuple[Point, Float[Tensor, "particle coordinate"]]:
     """Return a point and the gradient of its log density times the factor.
 
@@ -250,29 +152,30 @@ def _with_slope(
     with torch.enable_grad():
         leaf = coordinates.detach().requires_grad_()
         point = evaluate(leaf)
-        (slope,) = torch.autograd.grad(point.log_density(temperature).sum(), leaf)
+        (slope,) = torch.autograd.grad(point.log_density(stage.temperature).sum(), leaf)
     slope = torch.where(slope.isfinite(), slope, 0.0)
-    return point.detached(), slope @ factor
+    return point.detached(), slope @ stage.factor
 
 
 def _accept(
     point: Point,
     proposed: Point,
-    log_ratio: Float[Tensor, " particle"],
+    log_correction: Float[Tensor, " particle"] | float,
+    stage: Stage,
     generator: torch.Generator,
 ) -> MoveOutcome:
-    """Return the proposed places where accepted, the old ones elsewhere."""
-    num_infinite = int((log_ratio == torch.inf).sum())
-    if num_infinite:
-        raise InferenceError(
-            Problem(
-                "moves",
-                "densities are infinite, or particles stand where the density is 0",
-                "finite densities at every particle",
-                f"{num_infinite} of {log_ratio.shape[0]} not finite",
-            )
-        )
-    is_divergent = log_ratio.isnan()
+    """Return the proposed places where accepted, the old ones elsewhere.
+
+    Args:
+        point: Where the particles are.
+        proposed: Where they might go.
+        log_correction: What stands beside the ratio of the densities, in nats.
+        stage: Whose density is kept.
+        generator: Decides.
+    """
+    log_density = proposed.log_density(stage.temperature)
+    log_ratio = log_density - point.log_density(stage.temperature) + log_correction
+    is_divergent = log_ratio.isnan() | (log_ratio == torch.inf) | ~proposed.is_finite
     probability = torch.where(is_divergent, 0.0, log_ratio.clamp(max=0.0).exp())
     return MoveOutcome(
         point.replaced(proposed, _shares(probability, generator) < probability),
@@ -285,10 +188,4 @@ def _shares(like: Tensor, generator: torch.Generator) -> Tensor:
     """Return numbers uniform between 0 and 1."""
     return torch.rand(
         like.shape, dtype=torch.float64, generator=generator, device=like.device
-    )
-
-
-def _normal_like(values: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(
-        values.shape, dtype=torch.float64, generator=generator, device=values.device
     )

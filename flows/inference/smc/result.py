@@ -35,7 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..diagnostics import Caution, Summary, evidence_cautions, summarize
-from ..particles import Particles
+from ..particles import Particles, VariableLayout, latent_columns
 from .ancestry import Lineages
 
 __all__ = [
@@ -66,6 +66,19 @@ class SmcResult:
     particles: Particles
     lineages: Lineages
     num_runs: int = 1
+
+    @classmethod
+    def from_run(
+        cls,
+        latents: Float[Tensor, "particle latent"],
+        lineages: Lineages,
+        layout: VariableLayout,
+    ) -> "SmcResult":
+        """Return the result of one run, on the CPU."""
+        particles = Particles.from_draws(
+            latents.cpu(), lineages.log_weights.cpu(), latent_columns(layout)
+        )
+        return cls(particles, lineages.weighed(particles.log_weights))
 
     @property
     def log_evidence(self) -> float:

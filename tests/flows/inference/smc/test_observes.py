@@ -1,4 +1,4 @@
-"""Tests of flows.inference.smc."""
+"""Tests of flows.inference.smc.observes."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ import torch
 from flows.errors import InferenceError
 from flows.inference.proposal import PriorProposal
 from flows.inference.resampling import SCHEMES
-from flows.inference.smc.observes import ObserveSequence, Step, sequential_smc
+from flows.inference.smc.observes import init, sequential_smc, step
 from flows.inference.smc.result import result_of, summarize_smc
+from flows.inference.smc.sequence import ObserveSequence, Step
 
 from ..targets import NormalChain, NormalProposal, normal_log_prob
 
@@ -209,3 +210,28 @@ def test_increments_that_are_no_numbers_are_errors(value):
 def test_numbers_out_of_range_are_refused_at_once(arguments):
     with pytest.raises(ValueError, match="threshold from 0 to 1"):
         sequential_smc(ChainSequence(MODEL, DATA), seed=0, **arguments)
+
+
+def test_a_step_leaves_its_state_as_it_was():
+    """Taken twice from one state with equal draws, it leads to the same place."""
+    sequence = ChainSequence(MODEL, DATA)
+
+    def taken(state, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return step(
+            state,
+            sequence,
+            ess_threshold=1.0,
+            scheme="systematic",
+            generator=generator,
+        )
+
+    state, report = taken(init(50), 0)
+    assert report.has_resampled
+    before = state.rows.clone()
+    (first, _), (again, _) = taken(state, 1), taken(state, 1)
+    assert torch.equal(state.rows, before)
+    assert state.num_steps == 1
+    assert first.rows.shape == (50, 2)
+    assert torch.equal(first.rows, again.rows)
+    assert torch.equal(first.lineages.eves, again.lineages.eves)

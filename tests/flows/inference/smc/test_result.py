@@ -14,7 +14,7 @@ from flows.inference.smc.ancestry import Lineages
 from flows.inference.smc.annealing import annealed_smc
 from flows.inference.smc.coordinates import FreeSpace
 from flows.inference.smc.moves import Hamiltonian
-from flows.inference.smc.observes import ObserveSequence, sequential_smc
+from flows.inference.smc.observes import sequential_smc
 from flows.inference.smc.result import (
     SmcResult,
     merge_runs,
@@ -22,6 +22,7 @@ from flows.inference.smc.result import (
     run_seed,
     summarize_smc,
 )
+from flows.inference.smc.sequence import ObserveSequence
 
 from ..targets import NormalChain, NormalProposal
 from .test_observes import DATA, LOG_EVIDENCE, MEAN, MODEL, ChainSequence, data_of

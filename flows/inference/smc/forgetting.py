@@ -1,0 +1,128 @@
+r"""This file moves particles until they have forgotten where they were.
+
+That is until in every coordinate the correlation over particles between where the moves
+began and where they have led is low. Where many moves do not get there, a caution says
+how high it stayed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..diagnostics import Caution
+from .moves import Move
+from .point import Evaluate, Point
+from .schedule import Stage
+
+__all__ = ["Moved", "forget", "move_cautions"]
+
+# Particles that are correlated more than this with where they were have hardly moved.
+_STUCK = 0.6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moved:
+    """Particles after the moves of one temperature.
+
+    Attributes:
+        point: Where they are.
+        stage: The stage with the last step size and the number of moves made.
+        acceptance: Share of moves accepted; nan if particles were not moved.
+        num_divergent: Moves refused because a value was no finite number.
+        correlation: Largest correlation, over coordinates, with where they were; nan if
+            particles were not moved.
+    """
+
+    point: Point
+    stage: Stage
+    acceptance: float
+    num_divergent: int
+    correlation: float
+
+
+def forget(
+    point: Point,
+    weights: Float[Tensor, " particle"],
+    evaluate: Evaluate,
+    move: Move,
+    stage: Stage,
+    *,
+    until: float | None,
+    generator: torch.Generator,
+) -> Moved:
+    """Return the particles after at most `stage.num_moves` moves.
+
+    Args:
+        point: Where the particles are.
+        weights: Normalised.
+        evaluate: Gives the densities at coordinates.
+        move: How they move.
+        stage: The density that is kept, and along what they move.
+        until: The correlation that is low enough, while the step size is adapted; None
+            makes every move of the stage at its step size.
+        generator: Of the moves.
+    """
+    start, limit = point.coordinates, stage.num_moves
+    stage = replace(stage, num_moves=0)
+    acceptance, num_divergent, correlation = 0.0, 0, math.nan
+    while stage.num_moves < limit and not (until is not None and correlation <= until):
+        outcome = move.step(point, evaluate, stage, generator)
+        point = outcome.point
+        acceptance += outcome.acceptance
+        num_divergent += outcome.num_divergent
+        correlation = _correlation(start, point.coordinates, weights)
+        step_size = stage.step_size
+        if until is not None:
+            step_size = move.adapted(step_size, outcome.acceptance)
+        stage = replace(stage, num_moves=stage.num_moves + 1, step_size=step_size)
+    mean = acceptance / stage.num_moves if stage.num_moves else math.nan
+    return Moved(point, stage, mean, num_divergent, correlation)
+
+
+def _correlation(
+    before: Float[Tensor, "particle coordinate"],
+    after: Float[Tensor, "particle coordinate"],
+    weights: Float[Tensor, " particle"],
+) -> float:
+    """Return the largest weighted correlation over coordinates; 1 if none can move."""
+    gap_before, gap_after = before - weights @ before, after - weights @ after
+    spread = ((weights @ gap_before.square()) * (weights @ gap_after.square())).sqrt()
+    found = (weights @ (gap_before * gap_after)) / spread
+    return float(torch.where(spread > 0.0, found, 1.0).max())
+
+
+class _Report(Protocol):
+    """What happened at one temperature."""
+
+    @property
+    def stage(self) -> Stage:
+        """Return how the particles went through it."""
+
+    @property
+    def correlation(self) -> float:
+        """Return how much the particles still knew of where they were."""
+
+
+def move_cautions(reports: Sequence[_Report]) -> tuple[Caution, ...]:
+    """Return a caution if particles hardly moved at some temperatures, else none."""
+    stuck = [each for each in reports if not each.correlation <= _STUCK]
+    if not stuck:
+        return ()
+    worst = max(each.correlation for each in stuck)
+    most = max(each.stage.num_moves for each in stuck)
+    return (
+        Caution(
+            f"at {len(stuck)} of {len(reports)} temperatures the particles hardly"
+            f" moved: after {most} moves they are correlated {worst:.2f} with where"
+            " they were",
+            "parts of the posterior that few particles have reached, a second mode say,"
+            " may have a wrong share, and the standard errors do not know of it",
+            "Allow more moves or longer ones, draw more particles, and compare several"
+            " runs with different seeds",
+        ),
+    )

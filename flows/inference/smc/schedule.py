@@ -1,0 +1,119 @@
+r"""This file decides how long each step from proposal to target is, and along what.
+
+Each temperature step is as long as keeps the conditional ess at a given share: with
+normalised weights W and u = w^(β' - β), (Σ W u)² / (Σ W u² · Σ W), sums over particles
+with w > 0, found by bisection.
+
+References:
+    Zhou, Johansen, Aston (2016), Toward automatic model comparison: an adaptive
+    sequential Monte Carlo approach, https://arxiv.org/abs/1303.3123
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...errors import InferenceError, Problem
+
+__all__ = ["Stage", "next_temperature", "weighted_factor"]
+
+_BISECTIONS = 60
+# A shorter step would never end: the weights differ by more than a float can bridge.
+_SHORTEST_STEP = 1e-12
+# Keeps a factor regular where particles agree in a coordinate, relative to their size.
+_RELATIVE_JITTER = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """How particles go through one temperature, so that others can go the same way.
+
+    Attributes:
+        temperature: β, above 0; 1 is the target.
+        factor: Of the particles' covariance; moves go along it.
+        step_size: Of one move.
+        num_moves: How often the particles moved, or may move.
+    """
+
+    temperature: float
+    factor: Float[Tensor, "coordinate coordinate"]
+    step_size: float
+    num_moves: int
+
+
+def next_temperature(
+    last: float,
+    log_weight: Float[Tensor, " particle"],
+    log_weights: Float[Tensor, " particle"],
+    cess_fraction: float,
+) -> float:
+    """Return the temperature after `last`, 1 if it is near enough.
+
+    Args:
+        last: The temperature so far.
+        log_weight: Of the target against the proposal, for each particle, in nats.
+        log_weights: What the particles weigh now, in nats.
+        cess_fraction: How much of the conditional ess the step keeps.
+
+    Raises:
+        InferenceError: If no step is short enough.
+    """
+    if _kept(log_weight, log_weights, 1.0 - last) >= cess_fraction:
+        return 1.0
+    low, high = 0.0, 1.0 - last
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        if _kept(log_weight, log_weights, middle) >= cess_fraction:
+            low = middle
+        else:
+            high = middle
+    if low < _SHORTEST_STEP:
+        raise InferenceError(
+            Problem(
+                "annealing",
+                f"no step from temperature {last:.3g} keeps a share of"
+                f" {cess_fraction} of the conditional ess",
+                "weights that a small power brings together",
+                f"log weights from {float(log_weight.min()):.3g}"
+                f" to {float(log_weight.max()):.3g}",
+            )
+        )
+    return last + low
+
+
+def _kept(
+    log_weight: Float[Tensor, " particle"],
+    log_weights: Float[Tensor, " particle"],
+    step: float,
+) -> float:
+    """Return the share of the conditional ess that a temperature step keeps.
+
+    It is relative to the particles of positive weight, which a step of any length
+    keeps: particles of weight 0 are lost at once.
+    """
+    is_alive = (log_weight > -torch.inf) & (log_weights > -torch.inf)
+    if not bool(is_alive.any()):
+        return 1.0
+    log_shares = log_weights[is_alive].log_softmax(0)
+    log_growth = step * log_weight[is_alive]
+    first = (log_shares + log_growth).logsumexp(0)
+    second = (log_shares + 2.0 * log_growth).logsumexp(0)
+    return math.exp(float(2.0 * first - second))
+
+
+def weighted_factor(
+    coordinates: Float[Tensor, "particle coordinate"],
+    normalized_weights: Float[Tensor, " particle"],
+) -> Float[Tensor, "coordinate coordinate"]:
+    """Return the lower triangular L with L Lᵀ the weighted covariance."""
+    is_positive = (normalized_weights > 0.0).unsqueeze(1)
+    values = torch.where(is_positive, coordinates, 0.0)
+    deviation = torch.where(is_positive, values - normalized_weights @ values, 0.0)
+    covariance = (normalized_weights.unsqueeze(1) * deviation).T @ deviation
+    size = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    jitter = _RELATIVE_JITTER * size * torch.eye(len(covariance)).to(covariance)
+    factor: Tensor = torch.linalg.cholesky(covariance + jitter)
+    return factor
