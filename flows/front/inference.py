@@ -35,8 +35,10 @@ from ..inference.importance import importance_particles
 from ..inference.laplace import MixtureProposal, laplace_mixture
 from ..inference.particles import Particles, latent_columns
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
-from ..inference.smc.annealing import AnnealingReport, annealed_smc, move_cautions
+from ..inference.smc.annealing import AnnealingReport, annealed_smc
+from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.coordinates import FreeSpace
+from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.result import SmcResult, merge_runs, run_seed
 from ..marginal.collapsed import CollapsedModel, collapse
@@ -369,7 +371,7 @@ class _Run:
                 space,
                 _ISLAND_PARTICLES,
                 seed=run_seed(self.seed, island),
-                move=Hamiltonian(_LEAPS),
+                config=AnnealingConfig(move=Hamiltonian(_LEAPS)),
             ):
                 reports.append(report)
                 if time.perf_counter() - self.started > self.budget_seconds:
