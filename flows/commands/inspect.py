@@ -19,6 +19,10 @@ from .inputs import PATH, json_option, print_table
 __all__ = ["inspect_command"]
 
 _LONGEST = 80
+_EDGES = {
+    "inverse": "inverse, in sampling order",
+    "structure": "what the flow reads",
+}
 
 
 @click.command("inspect")
@@ -39,9 +43,10 @@ def inspect_command(artifact: Path, *, as_json: bool) -> None:
 
 def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
     """Return what the artifact holds as plain values."""
-    manifest = artifact.manifest
+    entry = artifact.manifest.to_json()
     structure = artifact.flow().structure
-    supports = {v["name"]: v for v in manifest["layout"]["latents"]}
+    layout = artifact.manifest.layout
+    variables = {v.name: v for v in (*layout.latents, *layout.observed)}
     numbers = {
         part: sum(
             tensor.numel()
@@ -53,46 +58,34 @@ def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
     return {
         "ok": True,
         "artifact": str(path),
-        "format": manifest["format"],
-        "version": manifest["version"],
+        **entry,
         "model": {
-            "digest": manifest["model"]["digest"],
+            **entry["model"],
             "without_density": list(artifact.without_density),
             "nodes": [
                 {
-                    **{k: node[k] for k in ("name", "label", "observed", "link")},
-                    "parents": node["parents"],
-                    "support": supports.get(node["name"], {}).get("support"),
-                    "shape": _shape_of(manifest["layout"], node["name"]),
+                    "name": node.name,
+                    "label": node.label,
+                    "observed": node.observed,
+                    "link": node.link,
+                    "parents": list(node.parents),
+                    "support": variables[node.name].support,
+                    "shape": list(variables[node.name].shape),
                 }
-                for node in manifest["model"]["nodes"]
+                for node in artifact.manifest.model.nodes
             ],
         },
-        "inverse": manifest["inverse"],
-        "architecture": {
-            **manifest["architecture"],
-            "state_columns": structure.state_dim,
-            "free_columns": structure.free_dim,
-            "nuisance_columns": structure.nuisance_dim,
-            "observed_columns": structure.observed_dim,
+        "columns": {
+            "state": structure.state_dim,
+            "free": structure.free_dim,
+            "nuisances": structure.nuisance_dim,
+            "observed": structure.observed_dim,
         },
         "parameters": {
             "vector_field": numbers["field"],
             "normalisation": numbers["normalisation"],
         },
-        "normalisation": manifest["normalisation"],
-        "factors": manifest.get("factors", []),
-        "solver": manifest["solver"],
-        "training": manifest["training"],
-        "libraries": manifest["libraries"],
-        "checksum": manifest["checksum"],
-        "files": manifest["files"],
     }
-
-
-def _shape_of(layout: Mapping[str, Any], name: str) -> list[int]:
-    variables = [*layout["latents"], *layout["observed"]]
-    return next((list(v["shape"]) for v in variables if v["name"] == name), [])
 
 
 def _tables(found: Mapping[str, Any]) -> Group:
@@ -100,18 +93,22 @@ def _tables(found: Mapping[str, Any]) -> Group:
     parts: list[Table | Text] = [
         *cells(f"{found['artifact']}: {found['format']}, version {found['version']}"),
         _model_table(found["model"]["nodes"]),
-        _inverse_table(found, labels),
+        *(
+            _edges_table(title, found[part], labels)
+            for part, title in _EDGES.items()
+            if part in found
+        ),
     ]
-    shape = found["architecture"]
+    shape, columns = found["flow"]["config"], found["columns"]
     parameters = found["parameters"]
     hidden = shape["hidden"] or "as many as state columns"
     rows = [
         (
             "columns",
-            f"{shape['state_columns']} of the state: {shape['free_columns']} free, "
-            f"{shape['nuisance_columns']} nuisances; "
-            f"{shape['observed_columns']} observed",
+            f"{columns['state']} of the state: {columns['free']} free, "
+            f"{columns['nuisances']} nuisances; {columns['observed']} observed",
         ),
+        ("kind", found["flow"]["kind"]),
         (
             "network",
             f"{shape['layers']} layers, hidden units per latent: {hidden}"
@@ -175,22 +172,19 @@ def _model_table(nodes: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _inverse_table(found: Mapping[str, Any], labels: Mapping[str, str]) -> Table:
-    table = Table(title="inverse, in sampling order", title_justify="left")
+def _edges_table(
+    title: str, edges: Mapping[str, Any], labels: Mapping[str, str]
+) -> Table:
+    more = edges.get("nuisances")
+    table = Table(title=title, title_justify="left")
     table.add_column("latent")
     table.add_column("reads")
-    table.add_column("nuisances", justify="right")
-    for name, nuisances in zip(
-        found["inverse"]["latents"], found["architecture"]["auxiliary"], strict=True
-    ):
-        parents = found["inverse"]["parents"][name]
-        table.add_row(
-            *cells(
-                labels.get(name, name),
-                _cut(", ".join(labels.get(p, p) for p in parents)),
-                str(nuisances),
-            )
-        )
+    if more is not None:
+        table.add_column("nuisances", justify="right")
+    for number, name in enumerate(edges["latents"]):
+        parents = _cut(", ".join(labels.get(p, p) for p in edges["parents"][name]))
+        last = [] if more is None else [str(more[number])]
+        table.add_row(*cells(labels.get(name, name), parents, *last))
     return table
 
 

@@ -6,26 +6,30 @@ the weights file really holds, before anything of the claimed size is made.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from ..flow.structure import Structure
 from ..cnf.vector_field import FieldConfig, hidden_sizes
 from ..errors import ArtifactError, Problem
-from ..flow.structure import Structure
+from .manifest import (
+    FACTORS,
+    InverseEntry,
+    LayoutEntry,
+    Manifest,
+    StructureEntry,
+    VariableEntry,
+)
 
-__all__ = ["AFFINE", "FACTORS", "check_claims", "check_weight_counts"]
-
-AFFINE = "shift and scale, then affine along the inverse"
-FACTORS = "shift and scale, then the posterior of factors linear in the latents"
+__all__ = ["check_claims", "check_weight_counts"]
 
 _DTYPES = (torch.float32, torch.float64)
 
 
 def check_claims(
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     tensors: Mapping[str, Tensor],
     manifest_place: str,
     weights_place: str,
@@ -52,50 +56,53 @@ def check_claims(
                     str(tensor.dtype).removeprefix("torch."),
                 )
             )
-    layout = manifest["layout"]
-    strange = {*manifest["model"].get("without_density", ())}.difference(
-        variable["name"] for variable in layout["latents"]
-    )
+    layout = manifest.layout
+    latents = {variable.name for variable in layout.latents}
+    strange = set(manifest.model.without_density) - latents
     if strange:
         place = f"{manifest_place}: $.model.without_density"
         raise ArtifactError(
             Problem(place, "no latent of this name", "", min(strange)[:60])
         )
     where = f"{manifest_place}: $.layout"
-    _check_columns(layout["latents"], f"{where}.latents", "start", "stop", shape=True)
-    _check_columns(layout["observed"], f"{where}.observed", "start", "stop", shape=True)
-    free = _check_columns(layout["latents"], f"{where}.latents", "free_start")
-    _check_free_sizes(layout["latents"], f"{where}.latents")
-    read = _check_inverse(manifest, f"{manifest_place}: $.inverse")
-    nuisances = manifest["architecture"]["auxiliary"]
-    if len(nuisances) != len(layout["latents"]):
+    for part, variables in (("latents", layout.latents), ("observed", layout.observed)):
+        _check_columns(variables, f"{where}.{part}", "start", "stop")
+        _check_shapes(variables, f"{where}.{part}")
+    _check_columns(layout.latents, f"{where}.latents", "free_start", "free_stop")
+    _check_free_sizes(layout.latents, f"{where}.latents")
+    if manifest.inverse is not None:
+        _check_edges(manifest.inverse, layout, f"{manifest_place}: $.inverse")
+    structure = manifest.structure
+    where = f"{manifest_place}: $.structure"
+    read = _check_edges(structure, layout, where)
+    if len(structure.nuisances) != len(layout.latents):
         raise ArtifactError(
             Problem(
-                f"{manifest_place}: $.architecture.nuisances",
+                f"{where}.nuisances",
                 "one number per latent is needed",
-                f"{len(layout['latents'])}",
-                f"{len(nuisances)}",
+                f"{len(layout.latents)}",
+                f"{len(structure.nuisances)}",
             )
         )
+    free = layout.latents[-1].free_stop
+    observed = layout.observed[-1].stop if layout.observed else 0
     for name, claimed in (
-        ("normalisation.shift", free + sum(nuisances)),
-        ("normalisation.observed_shift", _end(layout["observed"])),
+        ("normalisation.shift", free + sum(structure.nuisances)),
+        ("normalisation.observed_shift", observed),
     ):
         _check_length(tensors, name, claimed, weights_place)
-    factors = manifest.get("factors", ())
-    kinds = {manifest["normalisation"] == FACTORS, manifest["version"] == 2}
-    if kinds != {bool(factors)}:
+    if (manifest.normalisation == FACTORS) != bool(structure.factors):
         raise ArtifactError(
             Problem(
                 f"{manifest_place}: $.normalisation",
-                "version, normalisation and factors disagree",
-                f"factors with version 2 and {FACTORS!r}, and with them alone",
+                "normalisation and factors disagree",
+                f"factors with {FACTORS!r}, and with it alone",
             )
         )
-    if factors:
+    if structure.factors:
         coefficients = sum(
-            (1 + len(entry["latents"])) * (1 + len(entry["observed"]))
-            for entry in factors
+            (1 + len(factor.latents)) * (1 + len(factor.observed))
+            for factor in structure.factors
         )
         name = "normalisation.factor_coefficients"
         _check_length(tensors, name, coefficients, weights_place)
@@ -130,51 +137,51 @@ def check_weight_counts(
 
 
 def _check_columns(
-    variables: list[dict[str, Any]],
-    where: str,
-    start: str,
-    stop: str = "free_stop",
-    *,
-    shape: bool = False,
-) -> int:
-    """Return the number of columns, which must follow each other without gaps."""
+    variables: Sequence[VariableEntry], where: str, first: str, last: str
+) -> None:
+    """Check that columns follow each other without gaps, and names stand once."""
     end = 0
     names: set[str] = set()
     for number, variable in enumerate(variables):
         place = f"{where}[{number}]"
-        if variable["name"] in names:
+        if variable.name in names:
             raise ArtifactError(Problem(place, "this name stands twice"))
-        names.add(variable["name"])
-        if variable[start] != end or variable[stop] < end:
+        names.add(variable.name)
+        start, stop = getattr(variable, first), getattr(variable, last)
+        if start != end or stop < end:
             raise ArtifactError(
                 Problem(
                     place,
                     "the columns do not follow those before",
-                    f"{start} {end}"[:80],
-                    f"{variable[start]} to {variable[stop]}"[:80],
+                    f"{first} {end}"[:80],
+                    f"{start} to {stop}"[:80],
                 )
             )
-        end = variable[stop]
-        if shape and math.prod(variable["shape"]) != end - variable[start]:
+        end = stop
+
+
+def _check_shapes(variables: Sequence[VariableEntry], where: str) -> None:
+    for number, variable in enumerate(variables):
+        size = variable.stop - variable.start
+        if math.prod(variable.shape) != size:
             raise ArtifactError(
                 Problem(
-                    place,
+                    f"{where}[{number}]",
                     "shape and columns disagree",
-                    f"{end - variable[start]} columns"[:80],
-                    f"{variable['shape']}"[:80],
+                    f"{size} columns"[:80],
+                    f"{list(variable.shape)}"[:80],
                 )
             )
-    return end
 
 
-def _check_free_sizes(latents: list[dict[str, Any]], where: str) -> None:
+def _check_free_sizes(latents: Sequence[VariableEntry], where: str) -> None:
     """Check that no latent has far more values than free columns.
 
     A simplex has one more, a symmetric p x p matrix p^2 for p (p + 1) / 2.
     """
     for number, variable in enumerate(latents):
-        size = variable["stop"] - variable["start"]
-        free = variable["free_stop"] - variable["free_start"]
+        size = variable.stop - variable.start
+        free = variable.free_stop - variable.free_start
         if not 0 < free <= size <= 2 * free:
             raise ArtifactError(
                 Problem(
@@ -186,18 +193,16 @@ def _check_free_sizes(latents: list[dict[str, Any]], where: str) -> None:
             )
 
 
-def _check_inverse(manifest: Mapping[str, Any], where: str) -> int:
+def _check_edges(
+    edges: InverseEntry | StructureEntry, layout: LayoutEntry, where: str
+) -> int:
     """Return how many observed columns all latents together read."""
-    latents = {variable["name"] for variable in manifest["layout"]["latents"]}
-    observed = {
-        variable["name"]: variable["stop"] - variable["start"]
-        for variable in manifest["layout"]["observed"]
-    }
-    order = manifest["inverse"]["latents"]
-    parents = manifest["inverse"]["parents"]
+    latents = {variable.name for variable in layout.latents}
+    observed = {v.name: v.stop - v.start for v in layout.observed}
+    order, parents = edges.latents, edges.parents
     if len(order) != len(latents) or set(order) != latents or set(parents) != latents:
         raise ArtifactError(
-            Problem(where, "inverse and layout have other latents", f"{len(latents)}")
+            Problem(where, "other latents than in the layout", f"{len(latents)}")
         )
     before: set[str] = set()
     read = 0
@@ -239,7 +244,3 @@ def _misfit(
             "none" if tensor is None else f"{tensor.numel()}",
         )
     )
-
-
-def _end(variables: list[dict[str, Any]]) -> int:
-    return int(variables[-1]["stop"]) if variables else 0

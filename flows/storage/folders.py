@@ -38,6 +38,7 @@ __all__ = [
     "new_folder",
     "own_folder",
     "read_file",
+    "read_inside",
     "write_file",
     "write_folder",
 ]
@@ -74,6 +75,21 @@ def read_file(path: Path, what: str, *, limit: int) -> bytes:
         raise ArtifactError(
             Problem(str(path), f"cannot be read: {error.strerror}", what)
         ) from None
+
+
+def read_inside(folder: Path, name: str, what: str, limit: int) -> bytes:
+    """Return the content of a file that a folder holds itself; see `read_file`.
+
+    Raises:
+        ArtifactError: Also if the file is a link to another folder.
+    """
+    place = folder / name
+    real = Path(os.path.realpath(place))
+    if place.is_symlink() and real.parent != Path(os.path.realpath(folder)):
+        raise ArtifactError(
+            Problem(str(place), "this link leads out of the artifact", "a file")
+        )
+    return read_file(place, what, limit=limit)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -1,0 +1,40 @@
+"""This file gives manifests of earlier versions the form of the newest.
+
+Versions 1 and 2 kept only what the flow reads, under the name `inverse`, with nuisances
+in `architecture` and, in version 2, `factors` beside. They knew one kind of flow, and
+called nuisances auxiliary.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .manifest import VERSION
+
+__all__ = ["VERSIONS", "upgraded"]
+
+VERSIONS = (1, 2, VERSION)
+"""All versions that are read."""
+
+
+def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a manifest of any version in the form of the newest, not yet checked.
+
+    It keeps its version. What is missing or strange in it stays so.
+    """
+    if manifest["version"] == VERSION:
+        return manifest
+    rest = dict(manifest)
+    structure = _as_dict(rest.pop("inverse", None))
+    config = _as_dict(rest.pop("architecture", None))
+    for name, source, target, new in (
+        ("auxiliary", config, structure, "nuisances"),
+        ("factors", rest, structure, "factors"),
+        ("auxiliary_reference", rest, rest, "nuisance_reference"),
+    ):
+        if name in source:
+            target[new] = source.pop(name)
+    return {**rest, "structure": structure, "flow": {"kind": "cnf", "config": config}}
+
+
+def _as_dict(entry: Any) -> dict[str, Any]:
+    return dict(entry) if isinstance(entry, Mapping) else {}

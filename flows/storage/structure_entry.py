@@ -1,0 +1,122 @@
+"""This file describes columns and structure of a flow in a manifest, and reads them.
+
+Law: `structure_from(m) == s` and `layout_from(m) == l`, but for what is discrete, if the
+manifest m holds `structure_entry(s, l)` and the entry of l.
+"""
+
+from dataclasses import asdict, replace
+
+from daphne_bridge.graph.expression import Call, Constant
+from daphne_bridge.graph.graph import Graph, Node
+
+from ..flow.building import build_structure
+from ..flow.structure import Factor, Structure
+from ..model.layout import Layout, Variable
+from .manifest import (
+    FactorColumns,
+    LayoutEntry,
+    Manifest,
+    StructureEntry,
+    VariableEntry,
+)
+
+__all__ = [
+    "layout_entry",
+    "layout_from",
+    "structure_entry",
+    "structure_from",
+]
+
+
+def layout_entry(graph: Graph, layout: Layout) -> LayoutEntry:
+    """Return the entry of a graph's columns, with where its latents have mass."""
+    return LayoutEntry(
+        latents=tuple(
+            replace(_variable_entry(v), **_support(graph.node(v.name)))
+            for v in layout.latents
+        ),
+        observed=tuple(map(_variable_entry, layout.observed)),
+    )
+
+
+def layout_from(manifest: Manifest) -> Layout:
+    """Return the columns in which the flow was trained."""
+    return Layout(
+        tuple(map(_variable, manifest.layout.latents)),
+        tuple(map(_variable, manifest.layout.observed)),
+    )
+
+
+def structure_entry(structure: Structure, layout: Layout) -> StructureEntry:
+    """Return the entry of what a flow reads, by names."""
+    owner = {
+        column: variable.name
+        for variable in layout.observed
+        for column in range(variable.start, variable.stop)
+    }
+    parents = {
+        block.name: (
+            *(structure.blocks[parent].name for parent in block.latent_parents),
+            *dict.fromkeys(owner[column] for column in block.observed_columns),
+        )
+        for block in structure.blocks
+    }
+    return StructureEntry(
+        latents=structure.names,
+        parents=parents,
+        nuisances=tuple(block.nuisances for block in structure.blocks),
+        factors=tuple(FactorColumns(**asdict(each)) for each in structure.factors),
+    )
+
+
+def structure_from(manifest: Manifest) -> Structure:
+    """Return what the flow reads.
+
+    Raises:
+        ArgumentError: If the factors do not fit it.
+    """
+    entry = manifest.structure
+    nuisances = dict(zip(entry.latents, entry.nuisances, strict=True))
+    structure = build_structure(entry, layout_from(manifest), nuisances)
+    factors = tuple(
+        Factor(each.latents, each.observed, each.is_of_observed)
+        for each in entry.factors
+    )
+    return replace(structure, factors=factors)
+
+
+def _variable_entry(variable: Variable) -> VariableEntry:
+    return VariableEntry(
+        name=variable.name,
+        label=variable.label,
+        shape=variable.shape,
+        start=variable.start,
+        stop=variable.stop,
+        free_start=variable.free_start,
+        free_stop=variable.free_stop,
+    )
+
+
+def _variable(entry: VariableEntry) -> Variable:
+    return Variable(
+        name=entry.name,
+        label=entry.label,
+        shape=entry.shape,
+        start=entry.start,
+        stop=entry.stop,
+        free_start=entry.free_start,
+        free_stop=entry.free_stop,
+    )
+
+
+def _support(node: Node) -> dict[str, object]:
+    """Return where a latent has mass; nothing if that depends on other nodes."""
+    supports = {family.support for family in node.families}
+    if len(supports) != 1:
+        return {}
+    support = supports.pop()
+    if support == "interval":
+        match node.distribution:
+            case Call(arguments=(Constant(value=low), Constant(value=high))):
+                return {"support": support, "bounds": (float(low), float(high))}
+    return {"support": support}
