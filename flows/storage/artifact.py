@@ -34,9 +34,9 @@ from daphne_bridge.inversion.nami import invert
 from ..cnf.engine import AdaptiveEngine
 from ..cnf.engines import weighing_engine
 from ..cnf.flow import ConditionalFlow
-from ..flow.structure import Structure
 from ..cnf.vector_field import FieldConfig
 from ..errors import ArgumentError, ArtifactError, Problem
+from ..flow.structure import Structure
 from ..model.layout import Layout
 from .artifact_checks import check_claims, check_weight_counts
 from .folders import read_inside, write_folder
@@ -251,8 +251,8 @@ class Artifact:
         return ArtifactError(
             Problem(
                 self.source,
-                f"latents of this flow have no density ({shown}{more}), as their values "
-                "came from a file; so its draws have no weights, and J no value",
+                f"latents of this flow have no density ({shown}{more}), as their "
+                "values came from a file; so its draws have no weights, and J no value",
                 "`daphne-flows sample --unweighted`",
             )
         )
@@ -273,6 +273,15 @@ class Artifact:
 def _build(
     manifest: Manifest, structure: Structure, tensors: Mapping[str, Tensor], source: str
 ) -> ConditionalFlow:
+    if manifest.flow.kind != "cnf":
+        raise ArtifactError(
+            Problem(
+                f"{Path(source) / MANIFEST}: $.flow.kind",
+                "this kind of flow is not known here",
+                "cnf",
+                manifest.flow.kind[:60],
+            )
+        )
     config = FieldConfig(**manifest.flow.config)
     weights = str(Path(source) / WEIGHTS)
     check_weight_counts(structure, config, tensors, weights)

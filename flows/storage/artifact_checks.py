@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..flow.structure import Structure
 from ..cnf.vector_field import FieldConfig, hidden_sizes
 from ..errors import ArtifactError, Problem
+from ..flow.structure import Structure
 from .manifest import (
     FACTORS,
     InverseEntry,

@@ -1,4 +1,4 @@
-"""This file keeps what a flow gave at a few points, so that a reader can test itself."""
+"""This file keeps what a flow gave at a few points, for readers to test themselves."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -19,8 +19,6 @@ from ..errors import ArtifactError, Problem
 
 __all__ = ["check_finite", "from_json", "json_bytes", "to_json"]
 
-_hints = cache(get_type_hints)
-
 
 def to_json(value: Any) -> Any:
     """Return a value as dicts, lists, texts and numbers."""
@@ -41,8 +39,9 @@ def to_json(value: Any) -> Any:
 def from_json(kind: Any, entry: Any) -> Any:
     """Return the value of a type that an entry of the right form stands for."""
     if is_dataclass(kind):
-        hints = _hints(kind)
-        return kind(**{n: from_json(hints[n], each) for n, each in entry.items()})  # type: ignore[operator]
+        hints = _hints(kind)  # type: ignore[arg-type]
+        found = {name: from_json(hints[name], each) for name, each in entry.items()}
+        return kind(**found)  # type: ignore[operator]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:  # of a type and None, which no file holds
         return from_json(arguments[0], entry)
@@ -88,3 +87,8 @@ def check_finite(value: Any, where: str) -> None:
             stack.extend((f"{path}.{key}", each) for key, each in found.items())
         elif isinstance(found, list | tuple):
             stack.extend((f"{path}[{i}]", each) for i, each in enumerate(found))
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)

@@ -1,4 +1,4 @@
-"""This file brings a stored flow into the columns of another graph of the same model."""
+"""This file brings a stored flow into the columns of another graph of its model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

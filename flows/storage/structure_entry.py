@@ -1,7 +1,7 @@
 """This file describes columns and structure of a flow in a manifest, and reads them.
 
-Law: `structure_from(m) == s` and `layout_from(m) == l`, but for what is discrete, if the
-manifest m holds `structure_entry(s, l)` and the entry of l.
+Law: `structure_from(m) == s` if `m.structure == structure_entry(s, l)`. Likewise for
+the layout l, but for which variables are discrete.
 """
 
 from dataclasses import asdict, replace
@@ -32,7 +32,7 @@ def layout_entry(graph: Graph, layout: Layout) -> LayoutEntry:
     """Return the entry of a graph's columns, with where its latents have mass."""
     return LayoutEntry(
         latents=tuple(
-            replace(_variable_entry(v), **_support(graph.node(v.name)))
+            _with_support(_variable_entry(v), graph.node(v.name))
             for v in layout.latents
         ),
         observed=tuple(map(_variable_entry, layout.observed)),
@@ -109,14 +109,15 @@ def _variable(entry: VariableEntry) -> Variable:
     )
 
 
-def _support(node: Node) -> dict[str, object]:
-    """Return where a latent has mass; nothing if that depends on other nodes."""
+def _with_support(entry: VariableEntry, node: Node) -> VariableEntry:
+    """Say where a latent has mass, unless that depends on other nodes."""
     supports = {family.support for family in node.families}
     if len(supports) != 1:
-        return {}
+        return entry
     support = supports.pop()
-    if support == "interval":
-        match node.distribution:
-            case Call(arguments=(Constant(value=low), Constant(value=high))):
-                return {"support": support, "bounds": (float(low), float(high))}
-    return {"support": support}
+    match node.distribution:
+        case Call(arguments=(Constant(value=low), Constant(value=high))) if (
+            support == "interval"
+        ):
+            return replace(entry, support=support, bounds=(float(low), float(high)))
+    return replace(entry, support=support)

@@ -26,8 +26,12 @@ def save_pair(path):
 
 
 def save_document(path, document):
-    """Write the artifact of a document's model; return its graph and model."""
-    graph = Graph.from_document(document_from_json(document, "pair.json"))
+    """Write the artifact of a document's, or a graph's, model; return both."""
+    graph = (
+        document
+        if isinstance(document, Graph)
+        else Graph.from_document(document_from_json(document, "pair.json"))
+    )
     model = Model.from_graph(graph)
     draws = model.sample(2000, generator=torch.Generator().manual_seed(1))
     free = model.unconstrain(draws.latents)[0]

@@ -32,6 +32,7 @@ from .saved_artifact import rewrite
 from .storage.test_artifact_checks import CLAIMS, same
 
 CLJ = Path(__file__).parents[2] / "clj-programs"
+EARLIER = Path(__file__).parents[1] / "golden" / "artifacts"
 JARS = [
     place
     for name in ("clojure.jar", "data.json.jar")
@@ -116,7 +117,7 @@ def expected_rows(flow, model, num=3):
             "drawn_nuisances": drawn.nuisances[0].tolist(),
             "drawn_log_prob": float(drawn.log_prob),
             "latents": {v.name: value_of(latents[0], v) for v in layout.latents},
-            "auxiliary": nuisances[0].tolist(),
+            "nuisances": nuisances[0].tolist(),
             "log_prob": float(proposal.log_prob(latents, nuisances, observed)),
             "log_prob_per_site": {},
         }
@@ -185,13 +186,18 @@ def write_damaged(good, bad):
     golden = json.loads((good / "golden.json").read_text())
     golden["free"][0][0] += 0.01
     rewrite(copy("golden"), same, [("golden.json", json.dumps(golden).encode())])
-    for claim in (*CLAIMS, without_density):
+    for claim in (*CLAIMS, without_density, of_another_kind):
         rewrite(copy(claim.__name__), claim)
 
 
 def without_density(manifest):
     """An artifact that is whole, but whose draws have no weights."""
     manifest["model"]["without_density"] = [manifest["layout"]["latents"][0]["name"]]
+
+
+def of_another_kind(manifest):
+    """An artifact that is whole, of a kind of flow that this reader does not know."""
+    manifest["flow"] = {"kind": "spline", "config": {"knots": 8}}
 
 
 def test_the_clojure_reader_agrees_with_torch(tmp_path):
@@ -231,7 +237,9 @@ def test_the_clojure_reader_agrees_with_torch(tmp_path):
     inputs = graph_of(INPUTS)
     write_case(good / "inputs", inputs, FieldConfig(layers=3, hidden=4), 1)
     manifest = json.loads((good / "inputs" / "artifact" / "manifest.json").read_text())
-    assert len(manifest["factors"]) == 3
+    assert len(manifest["structure"]["factors"]) == 3
+    for each in EARLIER.glob("v*"):
+        shutil.copytree(each / "artifact", tmp_path / "earlier" / each.name)
     write_damaged(good / "pair" / "artifact", tmp_path / "bad")
     path = os.pathsep.join([str(CLJ / "src"), str(CLJ / "test"), *map(str, JARS)])
     ran = subprocess.run(

@@ -5,6 +5,7 @@
   two files, every tensor's shape, and that the flow gives its golden values."
   (:require [clojure.data.json :as json]
             [clojure.java.io :as io]
+            [clojure.set :as set]
             [daphne-flows.flow :as flow]
             [daphne-flows.manifest-text :as manifest-text]
             [daphne-flows.problem :refer [fail shown]]
@@ -16,8 +17,10 @@
 (set! *warn-on-reflection* true)
 
 (def format-versions
-  "2 adds factors."
-  [1 2])
+  "3 says inverse and structure apart; 1 and 2 are read as what they would be in it."
+  [1 2 3])
+
+(def ^:private flow-kinds #{"cnf"})
 
 (def ^:private most-bytes (* 1024 1024 1024))
 (def ^:private golden-tolerance 1e-5)
@@ -39,6 +42,40 @@
        (catch Exception _ (fail where "not JSON; cut short or damaged"))
        (catch StackOverflowError _ (fail where "nested too deep"))))
 
+(defn- formed
+  "What `f` makes of a manifest, or a sentence if that has another form."
+  [where f]
+  (try (f)
+       (catch ClassCastException _ (fail where "not the form of a manifest"))
+       (catch NullPointerException _ (fail where "not the form of a manifest"))))
+
+(defn- upgraded
+  "A manifest of an earlier version in the form of version 3, without the inverse, which
+  earlier ones did not hold: what they called so is the structure."
+  [{:strs [version inverse architecture factors auxiliary_reference] :as manifest}]
+  (if (= 3 version)
+    manifest
+    (-> (dissoc manifest "inverse" "architecture" "factors" "auxiliary_reference")
+        (assoc "structure" (cond-> (assoc inverse "nuisances" (architecture "auxiliary"))
+                             (= 2 version) (assoc "factors" factors))
+               "flow" {"kind" "cnf" "config" (dissoc architecture "auxiliary")}
+               "nuisance_reference" auxiliary_reference))))
+
+(defn- check-known
+  "Throws if the manifest says something that this reader does not know."
+  [{:strs [base nuisance_reference normalisation structure flow model]} where]
+  (when-not (flow-kinds (flow "kind"))
+    (fail where "another kind of flow than this reader knows"
+          (apply str (interpose " or " flow-kinds)) (shown (flow "kind"))))
+  (when-not (and (= "standard normal" base nuisance_reference)
+                 (= normalisation (if (contains? structure "factors")
+                                    structure/factors-kind
+                                    structure/affine-kind)))
+    (fail where "another base density or normalisation than this reader knows"))
+  (when (seq (model "without_density"))
+    (fail where (str "latents of this flow have no density, as their values came from "
+                     "a file; so its draws have no weights"))))
+
 (defn- load-manifest [folder]
   (let [file (io/file folder "manifest.json")
         where (str file)
@@ -51,17 +88,10 @@
             (apply str (interpose " or " format-versions))
             (shown (manifest "version"))))
     (manifest-text/check (String. content "UTF-8") (manifest "checksum") where)
-    (when-not (and (= "standard normal" (manifest "base"))
-                   (= "standard normal" (manifest "auxiliary_reference"))
-                   (= (map manifest ["version" "normalisation"])
-                      (if (contains? manifest "factors")
-                        [2 structure/factors-kind]
-                        [1 structure/affine-kind])))
-      (fail where "another base density or normalisation than this reader knows"))
-    (when (seq (get-in manifest ["model" "without_density"]))
-      (fail where (str "latents of this flow have no density, as their values came from "
-                       "a file; so its draws have no weights")))
-    manifest))
+    (formed where
+            #(let [newest (upgraded manifest)]
+               (check-known newest where)
+               newest))))
 
 (defn- checked-bytes [folder manifest name]
   (let [file (io/file folder name)
@@ -79,24 +109,31 @@
               (if (Double/isNaN d) ##Inf (max most d))))
           0.0 (map vector found expected)))
 
+(defn- golden-names
+  "Golden values with the names of version 3: earlier ones say auxiliary."
+  [golden]
+  (if (and (map? golden) (contains? golden "auxiliary"))
+    (set/rename-keys golden {"auxiliary" "nuisances"})
+    golden))
+
 (defn- golden-error
   "Largest relative difference from the golden values with this many steps."
-  [flow {:strs [base observed free auxiliary log_prob_per_node]} num-steps]
+  [flow {:strs [base observed free nuisances log_prob_per_node]} num-steps]
   (apply max
          (map (fn [base observed & expected]
                 (let [expected (apply concat expected)
-                      {:keys [free auxiliary log-density]}
+                      {:keys [free nuisances log-density]}
                       (flow/base-to-latent flow (double-array base)
                                            (double-array observed) num-steps)]
-                  (/ (distance (concat free auxiliary log-density) expected)
+                  (/ (distance (concat free nuisances log-density) expected)
                      (+ 1.0 (distance expected (repeat 0.0))))))
-              base observed free auxiliary log_prob_per_node)))
+              base observed free nuisances log_prob_per_node)))
 
 (defn- golden-steps
   "The smallest number of steps that gives the golden values."
   [{:keys [blocks state-dim free-dim observed-dim] :as flow} golden where]
   (let [widths {"base" state-dim, "observed" observed-dim, "free" free-dim
-                "auxiliary" (- state-dim free-dim), "log_prob_per_node" (count blocks)}]
+                "nuisances" (- state-dim free-dim), "log_prob_per_node" (count blocks)}]
     (when-not (and (map? golden)
                    (<= 1 (count (golden "base")) 1000)
                    (every? (fn [[name width]]
@@ -121,16 +158,13 @@
   [folder]
   (let [manifest (load-manifest folder)
         where #(str (io/file folder %))
-        structure (try (structure/structure manifest (where "manifest.json"))
-                       (catch ClassCastException _
-                         (fail (where "manifest.json") "not the form of a manifest"))
-                       (catch NullPointerException _
-                         (fail (where "manifest.json") "not the form of a manifest")))
+        structure (formed (where "manifest.json")
+                          #(structure/structure manifest (where "manifest.json")))
         tensors (safetensors/parse (checked-bytes folder manifest "weights.safetensors")
                                    (where "weights.safetensors"))
         flow (flow/flow structure tensors (where "weights.safetensors"))
-        golden (parse-json (checked-bytes folder manifest "golden.json")
-                           (where "golden.json"))]
+        golden (golden-names (parse-json (checked-bytes folder manifest "golden.json")
+                                         (where "golden.json")))]
     {:manifest manifest
      :flow flow
      :num-steps (golden-steps flow golden (where "golden.json"))}))

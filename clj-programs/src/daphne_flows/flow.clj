@@ -155,29 +155,29 @@
     (amap scaled i _ (+ (* (aget scaled i) (aget scale i)) (aget shift i)))))
 
 (defn- join
-  "The state of free columns and auxiliary columns."
-  ^doubles [{:keys [blocks state-dim]} ^doubles free ^doubles auxiliary]
+  "The state of free columns and nuisance columns."
+  ^doubles [{:keys [blocks state-dim]} ^doubles free ^doubles nuisances]
   (let [state (double-array state-dim)]
-    (reduce (fn [used {:keys [start free-start free-size] auxiliary-of :auxiliary}]
+    (reduce (fn [used {:keys [start free-start free-size] nuisances-of :nuisances}]
               (System/arraycopy free (int free-start) state (int start) (int free-size))
-              (System/arraycopy auxiliary (int used) state (int (+ start free-size))
-                                (int auxiliary-of))
-              (+ used auxiliary-of))
+              (System/arraycopy nuisances (int used) state (int (+ start free-size))
+                                (int nuisances-of))
+              (+ used nuisances-of))
             0 blocks)
     state))
 
 (defn- split
-  "Undoes `join`: {:free doubles :auxiliary doubles}."
+  "Undoes `join`: {:free doubles :nuisances doubles}."
   [{:keys [blocks state-dim free-dim]} ^doubles state]
   (let [free (double-array free-dim)
-        auxiliary (double-array (- state-dim free-dim))]
-    (reduce (fn [used {:keys [start free-start free-size] auxiliary-of :auxiliary}]
+        nuisances (double-array (- state-dim free-dim))]
+    (reduce (fn [used {:keys [start free-start free-size] nuisances-of :nuisances}]
               (System/arraycopy state (int start) free (int free-start) (int free-size))
-              (System/arraycopy state (int (+ start free-size)) auxiliary (int used)
-                                (int auxiliary-of))
-              (+ used auxiliary-of))
+              (System/arraycopy state (int (+ start free-size)) nuisances (int used)
+                                (int nuisances-of))
+              (+ used nuisances-of))
             0 blocks)
-    {:free free :auxiliary auxiliary}))
+    {:free free :nuisances nuisances}))
 
 (defn- sum-arrays ^doubles [^doubles a ^doubles b]
   (amap a i _ (+ (aget a i) (aget b i))))
@@ -185,7 +185,7 @@
 (defn base-to-latent
   "The latents of a base point, with log q per node in sampling order.
 
-  {:free doubles :auxiliary doubles :log-density doubles}"
+  {:free doubles :nuisances doubles :log-density doubles}"
   [flow ^doubles base ^doubles observed num-steps]
   (let [{:keys [affine term]} (given flow observed)
         {:keys [end ^doubles log-det]} (solver/solve (:network flow) base term 1
@@ -195,10 +195,10 @@
            :log-density (amap density i _ (- (aget density i) (aget log-det i))))))
 
 (defn log-density
-  "log q(free, auxiliary | observed) per node in sampling order, in nats."
-  ^doubles [flow free auxiliary observed num-steps]
+  "log q(free, nuisances | observed) per node in sampling order, in nats."
+  ^doubles [flow free nuisances observed num-steps]
   (let [{:keys [affine term]} (given flow observed)
-        start (to-residual flow affine (join flow free auxiliary))
+        start (to-residual flow affine (join flow free nuisances))
         {:keys [end log-det]} (solver/solve (:network flow) start term -1 num-steps)]
     (sum-arrays (sum-arrays (base-log-density flow end) log-det)
                 (affine-log-det flow affine))))

@@ -4,11 +4,11 @@
       (def proposal (load-proposal \"runs/tracking/artifact\"))
       (draw proposal {\"observe6\" -9.0} 1)
       ;=> {:sites {\"sample0\" {:value 0.31 :log-proposal -1.2} ...}
-      ;    :auxiliary [...] :log-proposal -7.4}
+      ;    :nuisances [...] :log-proposal -7.4}
 
   Sites go by the document's names; observed values by these or the program's own. A
   site's log density is that of its value given the sites before it in the inverse and
-  the observed values, relative to the standard normal of its auxiliary columns: the sum
+  the observed values, relative to the standard normal of its nuisance columns: the sum
   over the sites is `:log-proposal`, and log p(z, x) minus that is a log weight."
   (:require [daphne-flows.artifact :as artifact]
             [daphne-flows.flow :as flow]
@@ -83,22 +83,22 @@
              observed))))
 
 (defn- reference-log-density
-  "log N(y; 0, I) of each block's auxiliary columns."
-  [{:keys [blocks]} auxiliary]
+  "log N(y; 0, I) of each block's nuisance columns."
+  [{:keys [blocks]} nuisances]
   (first
    (reduce (fn [[found left] block]
-             (let [[own left] (split-at (:auxiliary block) left)]
+             (let [[own left] (split-at (:nuisances block) left)]
                [(conj found (reduce + 0.0 (map #(- (* -0.5 % %) half-log-two-pi) own)))
                 left]))
-           [[] (seq auxiliary)] blocks)))
+           [[] (seq nuisances)] blocks)))
 
 (defn- per-site
-  "Log density in natural values, relative to the auxiliary reference, by site."
-  [flow log-density auxiliary log-dets]
+  "Log density in natural values, relative to the nuisances' reference, by site."
+  [flow log-density nuisances log-dets]
   (into {}
         (map (fn [{:keys [name]} density reference]
                [name (- density (log-dets name) reference)])
-             (:blocks flow) log-density (reference-log-density flow auxiliary))))
+             (:blocks flow) log-density (reference-log-density flow nuisances))))
 
 (defn- natural
   "Values by name and log|det d value / d free| by name, in the layout's order."
@@ -111,21 +111,21 @@
                (assoc log-dets name log-det)]))
           [{} {}] latents))
 
-(defn- drawn [values densities auxiliary]
+(defn- drawn [values densities nuisances]
   {:sites (into {} (map (fn [[name value]]
                           [name {:value value :log-proposal (densities name)}]))
                 values)
-   :auxiliary (vec auxiliary)
+   :nuisances (vec nuisances)
    :log-proposal (reduce + (vals densities))})
 
 (defn draw-from-base
   "The draw of a base point, a standard normal in the order of the state."
   [{:keys [flow latents num-steps] :as proposal} observed base]
   (let [row (observed-row proposal observed)
-        {:keys [free auxiliary log-density]}
+        {:keys [free nuisances log-density]}
         (flow/base-to-latent flow (double-array base) row num-steps)
         [values log-dets] (natural latents free)]
-    (drawn values (per-site flow log-density auxiliary log-dets) auxiliary)))
+    (drawn values (per-site flow log-density nuisances log-dets) nuisances)))
 
 (defn- normals [^Random random n]
   (double-array (repeatedly n #(.nextGaussian random))))
@@ -138,7 +138,7 @@
                                  (normals random (:state-dim flow))))))
 
 (defn draw
-  "One draw: {:sites {name {:value v :log-proposal lq}} :auxiliary [...]
+  "One draw: {:sites {name {:value v :log-proposal lq}} :nuisances [...]
   :log-proposal sum}."
   [proposal observed seed]
   (first (draws proposal observed seed)))
@@ -146,9 +146,9 @@
 (defn log-density
   "The log density of given latents, {name value}, in the form of `draw`.
 
-  `auxiliary` are the auxiliary columns of a draw; needed where the flow has any."
+  `nuisances` are the nuisance columns of a draw; needed where the flow has any."
   ([proposal latents observed] (log-density proposal latents [] observed))
-  ([{:keys [flow num-steps] :as proposal} values auxiliary observed]
+  ([{:keys [flow num-steps] :as proposal} values nuisances observed]
    (let [row (observed-row proposal observed)
          free (double-array (:free-dim flow))
          wanted (- (:state-dim flow) (:free-dim flow))
@@ -163,9 +163,9 @@
                        (aset free (+ (long free_start) (long k)) (double f)))
                      (assoc log-dets name log-det)))
                  {} (:latents proposal))]
-     (when-not (= wanted (count auxiliary))
-       (fail "auxiliary" "wrong number of columns" (str wanted)
-             (str (count auxiliary))))
-     (let [density (flow/log-density flow free (double-array auxiliary) row num-steps)]
+     (when-not (= wanted (count nuisances))
+       (fail "nuisances" "wrong number of columns" (str wanted)
+             (str (count nuisances))))
+     (let [density (flow/log-density flow free (double-array nuisances) row num-steps)]
        (drawn (select-keys values (map #(% "name") (:latents proposal)))
-              (per-site flow density auxiliary log-dets) auxiliary)))))
+              (per-site flow density nuisances log-dets) nuisances)))))

@@ -2,7 +2,7 @@
   "This namespace turns a manifest into the blocks of a flow's state.
 
   The state is cut into blocks, one per latent in sampling order. A block holds the free
-  columns of its latent, then its auxiliary columns. Block i reads the blocks of its
+  columns of its latent, then its nuisance columns. Block i reads the blocks of its
   latent parents, sorted by position, then itself, and the columns of its observed
   parents, in increasing order."
   (:require [daphne-flows.problem :refer [fail shown]]))
@@ -45,7 +45,7 @@
     (max hidden (+ size (if (> free-size 1) (quot hidden 2) 0)))))
 
 (defn- block
-  [latents observed position entry-parents start name auxiliary where]
+  [latents observed position entry-parents start name nuisances where]
   (let [{:strs [free_start free_stop label shape]} (latents name)
         parents (entry-parents name)
         unknown (first (remove #(or (position %) (observed %)) parents))
@@ -63,8 +63,8 @@
      :shape shape
      :free-start free_start
      :free-size (- free_stop free_start)
-     :auxiliary auxiliary
-     :size (+ (- free_stop free_start) auxiliary)
+     :nuisances nuisances
+     :size (+ (- free_stop free_start) nuisances)
      :start start
      :parents (vec before)
      :observed (->> (keep observed parents)
@@ -78,7 +78,7 @@
   (let [place (into {} (for [{:keys [start free-start free-size]} blocks
                              k (range free-size)]
                          [(+ free-start k) (+ start k)]))
-        found (manifest "factors")]
+        found (get-in manifest ["structure" "factors"])]
     (when-not (and (or (nil? found) (sequential? found))
                    (<= (* (count found) (inc free-dim)) most-factor-entries)
                    (or (empty? found) (<= free-dim most-factor-columns)))
@@ -93,9 +93,8 @@
   "The blocks, {:blocks :observed :state-dim :free-dim :observed-dim :residual ...}."
   [manifest where]
   (let [{:strs [latents observed]} (manifest "layout")
-        order (get-in manifest ["inverse" "latents"])
-        parents (get-in manifest ["inverse" "parents"])
-        {:strs [auxiliary layers hidden residual]} (manifest "architecture")
+        {:strs [nuisances parents] order "latents"} (manifest "structure")
+        {:strs [layers hidden residual]} (get-in manifest ["flow" "config"])
         free-dim (tiled latents "free_start" "free_stop" (str where ": $.layout.latents"))
         observed-dim (tiled observed "start" "stop" (str where ": $.layout.observed"))
         _ (tiled latents "start" "stop" (str where ": $.layout.latents"))
@@ -104,19 +103,19 @@
         latents-by-name (by-name latents)
         position (zipmap order (range))]
     (when-not (and (= (set order) (set (keys latents-by-name)))
-                   (= (count order) (count latents) (count auxiliary)))
-      (fail where "inverse, layout and architecture have other latents"))
+                   (= (count order) (count latents) (count nuisances)))
+      (fail where "structure and layout have other latents"))
     (when-not (and (int? layers) (<= 2 layers 64) (int? hidden) (<= 0 hidden 4096)
-                   (boolean? residual) (every? #(and (nat-int? %) (<= % 1000)) auxiliary))
-      (fail (str where ": $.architecture") "not a shape of a vector field"))
+                   (boolean? residual) (every? #(and (nat-int? %) (<= % 1000)) nuisances))
+      (fail (str where ": $.flow.config") "not a shape of a vector field"))
     (let [blocks (reduce
-                  (fn [blocks [name auxiliary]]
+                  (fn [blocks [name nuisances]]
                     (let [{:keys [start size]} (peek blocks)]
                       (conj blocks
                             (block latents-by-name (by-name observed) position parents
-                                   (if start (+ start size) 0) name auxiliary
-                                   (str where ": $.inverse")))))
-                  [] (map vector order auxiliary))]
+                                   (if start (+ start size) 0) name nuisances
+                                   (str where ": $.structure")))))
+                  [] (map vector order nuisances))]
       {:blocks (first (reduce (fn [[blocks start] block]
                                 (let [units (hidden-size hidden block)]
                                   [(conj blocks (assoc block
@@ -127,7 +126,7 @@
        :latents latents
        :observed observed
        :factors (factors manifest blocks free-dim observed-dim
-                         (str where ": $.factors"))
+                         (str where ": $.structure.factors"))
        :free-dim free-dim
        :observed-dim observed-dim
        :state-dim (reduce + (map :size blocks))
@@ -144,7 +143,7 @@
 
 (defn affine-runs
   "Per state column, the runs that its affine layer reads: the free columns of the
-  parents, then earlier free columns of the same block; none for auxiliary columns."
+  parents, then earlier free columns of the same block; none for nuisance columns."
   [{:keys [blocks]}]
   (for [{:keys [start size free-size parents]} blocks
         k (range size)]
@@ -160,7 +159,7 @@
     [observed]))
 
 (defn triangle-runs
-  "Per state column, all columns before it; none for auxiliary columns."
+  "Per state column, all columns before it; none for nuisance columns."
   [{:keys [blocks]}]
   (for [{:keys [start size free-size]} blocks
         k (range size)]

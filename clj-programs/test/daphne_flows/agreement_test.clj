@@ -3,7 +3,8 @@
 
   The environment variable DAPHNE_FLOWS_CASES names a folder of cases, each with an
   `artifact` and `expected.json`: base points, observed values and latents, with draws
-  and log densities by the same number of Runge-Kutta steps. Its folder `bad` holds
+  and log densities by the same number of Runge-Kutta steps. Its folder `earlier`
+  holds artifacts of earlier versions of the format, which test themselves; `bad` holds
   damaged artifacts."
   (:require [clojure.data.json :as json]
             [clojure.java.io :as io]
@@ -50,14 +51,14 @@
     (testing (str folder)
       (let [drawn (proposal/draw-from-base proposal observed (row "base"))]
         (is (close? (:log-proposal drawn) (row "drawn_log_prob")))
-        (is (close? (:auxiliary drawn) (row "drawn_nuisances")))
+        (is (close? (:nuisances drawn) (row "drawn_nuisances")))
         (doseq [[name value] (row "drawn")]
           (is (close? (get-in drawn [:sites name :value]) value)))
         (testing "and the density of the draw is that of the value"
           (let [values (update-vals (:sites drawn) :value)
-                again (proposal/log-density proposal values (:auxiliary drawn) observed)]
+                again (proposal/log-density proposal values (:nuisances drawn) observed)]
             (is (< (Math/abs (- (:log-proposal again) (:log-proposal drawn))) 1e-3)))))
-      (let [found (proposal/log-density proposal (row "latents") (row "auxiliary")
+      (let [found (proposal/log-density proposal (row "latents") (row "nuisances")
                                         observed)]
         (is (close? (:log-proposal found) (row "log_prob")))
         (doseq [[name density] (row "log_prob_per_site")]
@@ -76,6 +77,17 @@
                       (catch clojure.lang.ExceptionInfo error (ex-message error)))]
         (is (some? said))
         (is (not (re-find #"\n" (str said))))))))
+
+(deftest artifacts-of-earlier-formats-give-their-golden-values
+  (is (= 2 (count (folders "earlier"))))
+  (doseq [^File folder (folders "earlier")]
+    (testing (.getName folder)
+      (is (some? (proposal/load-proposal folder))))))
+
+(deftest another-kind-of-flow-is-refused-in-words
+  (is (thrown-with-msg? clojure.lang.ExceptionInfo
+                        #"another kind of flow than this reader knows; expected cnf; got"
+                        (proposal/load-proposal (io/file cases "bad" "of_another_kind")))))
 
 (defn- log-normal [x mean sd]
   (let [z (/ (- x mean) sd)]

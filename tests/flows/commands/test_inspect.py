@@ -31,9 +31,10 @@ def test_json_says_everything(folder):
     assert nodes["sample2"]["support"] == "real"
     assert nodes["observe3"]["observed"] is True
     assert set(found["inverse"]["latents"]) == {"sample1", "sample2"}
-    shape = found["architecture"]
-    assert (shape["layers"], shape["hidden"], shape["auxiliary"]) == (3, 4, [1, 1])
-    assert (shape["state_columns"], shape["observed_columns"]) == (4, 2)
+    shape, columns = found["flow"]["config"], found["columns"]
+    assert (shape["layers"], shape["hidden"]) == (3, 4)
+    assert found["structure"]["nuisances"] == [1, 1]
+    assert (columns["state"], columns["observed"]) == (4, 2)
     assert found["training"] == {
         "seed": 3,
         "config": {"a": {"b": 1}},

@@ -58,13 +58,10 @@ def test_nuisances_are_given_per_latent_and_shown_by_inspect(folder):
     (folder / "train.toml").write_text(CONFIG + table)
     train(folder)
     found = json.loads(good("inspect", folder / "artifact", "--json"))
-    counts = dict(
-        zip(
-            found["inverse"]["latents"], found["architecture"]["auxiliary"], strict=True
-        )
-    )
+    structure = found["structure"]
+    counts = dict(zip(structure["latents"], structure["nuisances"], strict=True))
     assert counts == {"sample1": 1, "sample2": 3}
-    assert found["architecture"]["nuisance_columns"] == 4
+    assert found["columns"]["nuisances"] == 4
     assert "nuisances" in good("inspect", folder / "artifact")
     written = (folder / "artifact.training" / "config.toml").read_text()
     assert tomllib.loads(written)["augment"] == {"default": 1, "sample2": 3}
@@ -78,7 +75,7 @@ def test_augment_on_the_command_line_replaces_the_configurations(folder):
     (folder / "train.toml").write_text("augment = 5\n" + CONFIG)
     train(folder, "--augment", 0)
     manifest = json.loads((folder / "artifact" / "manifest.json").read_text())
-    assert manifest["architecture"]["auxiliary"] == [0, 0]
+    assert manifest["structure"]["nuisances"] == [0, 0]
     assert manifest["training"]["config"]["augment"] == 0
 
 
@@ -121,9 +118,9 @@ def test_latents_from_a_file_train_the_flow_without_a_density(folder, rows):
     model = Model.from_graph(graph)
     artifact = Artifact.load(folder / "artifact")
     assert artifact.without_density == ("sample1",)
-    kept = artifact.manifest["training"]["config"]["latents_from"]
+    kept = artifact.manifest.training.config["latents_from"]
     assert (kept["rows"], kept["held_out_rows"]) == (3600, 400)
-    assert "best_j" not in artifact.manifest["training"]["metrics"]
+    assert "best_j" not in artifact.manifest.training.metrics
     flow = artifact.flow_for(graph, model.layout, weighted=False)
     observed = model.observation().expand(4000, -1)
     draw = flow.rsample_and_log_prob(

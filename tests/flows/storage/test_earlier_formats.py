@@ -45,6 +45,6 @@ def test_artifacts_of_earlier_formats_give_the_particles_they_gave(folder, tmp_p
 
 def test_the_earlier_formats_are_all_here():
     versions = [
-        Artifact.load(folder / "artifact").manifest["version"] for folder in EARLIER
+        Artifact.load(folder / "artifact").manifest.version for folder in EARLIER
     ]
     assert versions == [1, 2]
