@@ -61,6 +61,9 @@ _PRIOR_SHARE = 0.05
 _REFITS = 4
 _FINE_SHARE = 0.5
 _BATCH = 1_000
+_LEAST_LEFT_OUT = 1e-8
+_MOST_WIDE = 64
+_NEAR_CUT = 0.9
 _ISLANDS = 2
 _ISLAND_PARTICLES = 1_000
 _LEAPS = 16
@@ -158,8 +161,29 @@ def infer(
     data = observed
     if not isinstance(data, Tensor):
         data = model.observation(data)
-    has_discrete = any(v.is_discrete for v in model.layout.latents)
-    target = collapse(model) if has_discrete else model
+    widen = 1
+    while True:
+        has_discrete = any(v.is_discrete for v in model.layout.latents)
+        target = collapse(model, widen=widen) if has_discrete else model
+        run = _Run(
+            model,
+            target.forgiving(),
+            data,
+            num_particles,
+            seed,
+            on_progress,
+            started,
+            budget_seconds,
+        )
+        found = _answered(run, method, flow)
+        if widen >= _MOST_WIDE or not _is_cut_short(found, target):
+            return found
+        widen *= 4
+
+
+def _answered(run: "_Run", method: str, flow: Proposal | None) -> Inference:
+    """Return the answer by a method, chosen if it is auto."""
+    model, target = run.model, run.target
     is_discrete = not target.layout.latents
     if method == "exact" and not is_discrete:
         names = ", ".join(v.label for v in target.layout.latents[:3])
@@ -170,16 +194,6 @@ def infer(
                 "auto, smc or prior",
             )
         )
-    run = _Run(
-        model,
-        target.forgiving(),
-        data,
-        num_particles,
-        seed,
-        on_progress,
-        started,
-        budget_seconds,
-    )
     if method == "flow" and flow is None:
         raise ArgumentError(
             Problem("method flow", "no trained flow is given", "an artifact")
@@ -391,6 +405,7 @@ class _Run:
         if not error <= LOG_EVIDENCE_ERROR_LIMIT:
             cautions.append(_unsure(error))
             is_trusted = False
+        cautions += self._cuts(particles)
         full = self._completed(particles)
         return self._made(
             "smc",
@@ -466,6 +481,7 @@ class _Run:
         if num_bad:
             cautions.append(_without_meaning(num_bad, particles.num_particles))
         bad = [] if is_prior else _weak(totals, k_hat)
+        cautions += self._cuts(particles)
         full = self._completed(particles)
         return self._made(
             method,
@@ -479,6 +495,31 @@ class _Run:
             is_trusted=not bad and totals.log_sum > -math.inf,
             k_hat=k_hat,
         )
+
+    def _cuts(self, particles: Particles) -> list[Caution]:
+        """Return a caution if a cut of an infinite support leaves mass out."""
+        if not isinstance(self.target, CollapsedModel) or (
+            not self.target.tables.truncated
+        ):
+            return []
+        alive = particles.log_weights > -math.inf
+        if not bool(alive.any()):
+            return []
+        out = self.target.left_out(particles.latents[alive], self.observed)
+        mass = float(out @ particles.log_weights[alive].softmax(0))
+        if mass < _LEAST_LEFT_OUT:
+            return []
+        names = ", ".join(
+            self.model.layout.variable(n).label for n in self.target.tables.truncated
+        )
+        return [
+            Caution(
+                f"the cut of {names} leaves out {mass:.1e} of the prior's mass on "
+                "average over the posterior",
+                "the evidence is too small by about that share",
+                "A prior with a smaller rate, or a bound, avoids the cut",
+            )
+        ]
 
     def _latents(
         self, particles: Particles, smc: SmcResult | None
@@ -598,6 +639,19 @@ class _Exact:
             kind=leaf.kind,
             categories=leaf.categories,
         )
+
+
+def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:
+    """Whether the posterior of a latent with infinitely many values nears its cut."""
+    if not isinstance(target, CollapsedModel):
+        return False
+    weights = found.particles.log_weights
+    for name in target.tables.truncated:
+        cut = target.tables.values[name][-1]
+        values = found.particles.latents[:, found.model.layout.variable(name).start]
+        if bool(((values >= _NEAR_CUT * cut) & (weights > -math.inf)).any()):
+            return True
+    return False
 
 
 def _kind_of(model: Model, name: str) -> tuple[str, tuple[Any, ...]]:

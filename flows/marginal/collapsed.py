@@ -37,22 +37,45 @@ from ..model.layout import Layout
 from ..model.model import Model
 from ..model.schedule import Plan
 from .elimination import Elimination
-from .tables import DiscreteTables, discrete_tables
+from .tables import DiscreteTables, UnboundedError, discrete_tables
 
 __all__ = ["CollapsedModel", "collapse"]
 
 
-def collapse(model: Model) -> "CollapsedModel":
+_CUT_DRAWS = 4096
+_CUT_FACTOR = 2
+_CUT_MARGIN = 30
+
+
+def collapse(model: Model, *, widen: int = 1) -> "CollapsedModel":
     """Return a model with its discrete latents summed out.
+
+    A latent with infinitely many values is cut off where nothing is left; where its
+    parameters depend on continuous latents, well beyond what the prior draws, and
+    `left_out` says what that leaves out.
 
     Args:
         model: With at least one discrete latent.
+        widen: Factor on cuts: on those taken from draws, and on the log of the mass
+            that the others leave out.
 
     Raises:
         ModelError: If a discrete latent has infinitely many values and parameters that
             are not known, or the discrete latents depend on each other too widely.
     """
-    return CollapsedModel(model, discrete_tables(model.graph))
+    cuts: dict[str, int] = {}
+    while True:
+        try:
+            return CollapsedModel(
+                model, discrete_tables(model.graph, cuts=cuts, widen=widen)
+            )
+        except UnboundedError as error:
+            drawn = model.forgiving().sample_latents(
+                _CUT_DRAWS, generator=torch.Generator().manual_seed(0)
+            )
+            column = drawn[:, model.layout.variable(error.name).start]
+            largest = float(column[~torch.isnan(column)].max())
+            cuts[error.name] = widen * (_CUT_FACTOR * int(largest) + _CUT_MARGIN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,6 +401,27 @@ class CollapsedModel:
         """Return p(value | latents, observed) of every value of a discrete latent."""
         found = self.tables.elimination.marginals(self.entries(latents, observed))
         return dict(zip(self.tables.discrete, found, strict=True))
+
+    def left_out(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, " observed"],
+    ) -> Float[Tensor, " row"]:
+        """Return the prior mass beyond the cuts, the largest over truncated latents."""
+        entries = self.entries(latents, observed)
+        worst = latents.new_zeros(len(latents))
+        for name in self.tables.truncated:
+            table = self.tables.tables[self._positions[name]]
+            places = torch.from_numpy(
+                table.entries.reshape(-1, table.entries.shape[-1])
+            )
+            kept = entries[table.block][places].logsumexp(1).exp()
+            worst = torch.maximum(worst, (1.0 - kept).amax(0).clamp_min(0.0))
+        return worst
+
+    @cached_property
+    def _positions(self) -> Mapping[str, int]:
+        return {node.name: place for place, node in enumerate(self.graph.nodes)}
 
     @cached_property
     def _kept(self) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy import stats
 
-__all__ = ["cut_of", "log_mass_beyond"]
+__all__ = ["LOG_TAIL", "cut_of", "log_mass_beyond"]
 
 LOG_TAIL = math.log(1e-30)
 """Log of the mass that a cut leaves out at parameters known beforehand."""

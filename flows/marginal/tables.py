@@ -29,14 +29,26 @@ from ..errors import ModelError, Problem
 from ..model.dag import Dag
 from ..model.lowering import Branch, Lowered, Lowering, place
 from ..model.schedule import Plan
-from .cuts import cut_of
+from .cuts import LOG_TAIL, cut_of
 from .elimination import Elimination, Table
 from .specialise import Specialiser
 
-__all__ = ["MOST_ENTRIES", "DiscreteTables", "discrete_tables"]
+__all__ = ["MOST_ENTRIES", "DiscreteTables", "UnboundedError", "discrete_tables"]
 
 MOST_ENTRIES = 2**20
 """Most entries of a table, and of a joined table, for one row."""
+
+
+class UnboundedError(ModelError):
+    """A latent has infinitely many values, and no cut is known beforehand.
+
+    Attributes:
+        name: Its name.
+    """
+
+    def __init__(self, name: str, problem: Problem) -> None:
+        super().__init__(problem)
+        self.name = name
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +83,7 @@ def discrete_tables(
     *,
     factors: Sequence[str] | None = None,
     cuts: Mapping[str, int] | None = None,
+    widen: int = 1,
 ) -> DiscreteTables:
     """Return the tables of a graph.
 
@@ -79,18 +92,21 @@ def discrete_tables(
         factors: Nodes that contribute; all by default.
         cuts: Largest value kept of latents whose support is infinite and whose
             parameters are not known beforehand.
+        widen: Factor on the log of the mass that other cuts leave out.
 
     Raises:
-        ModelError: If a support is not finite and has no cut, a table is too large, or
-            a link function has no meaning.
+        UnboundedError: If a support is infinite, its parameters not known, and no cut
+            is given.
+        ModelError: If a table is too large, or a link function has no meaning.
     """
-    return _Builder(graph, cuts or {}).build(
+    return _Builder(graph, cuts or {}, widen).build(
         tuple(node.name for node in graph.nodes) if factors is None else tuple(factors)
     )
 
 
 class _Builder:
-    def __init__(self, graph: Graph, cuts: Mapping[str, int]) -> None:
+    def __init__(self, graph: Graph, cuts: Mapping[str, int], widen: int) -> None:
+        self.log_tail = widen * LOG_TAIL
         self.graph = graph
         self.cuts = cuts
         self.dag = Dag()
@@ -229,16 +245,17 @@ class _Builder:
             else None
             for slots in branch.parameters
         ]
-        bounds = _bounds(family, known)
+        bounds = _bounds(family, known, self.log_tail)
         if bounds is None:
-            raise ModelError(
-                Problem(
-                    place(self.graph, "P", node.name),
-                    f"the values of the discrete latent {node.label} are not finitely "
-                    f"many: the parameters of {family} depend on continuous latents",
-                    "bounds that are numbers, or depend on discrete latents",
-                )
+            problem = Problem(
+                place(self.graph, "P", node.name),
+                f"the values of the discrete latent {node.label} are not finitely many:"
+                f" the parameters of {family} depend on continuous latents",
+                "bounds that are numbers, or depend on discrete latents",
             )
+            if FAMILIES[family].support == "integers from zero":
+                raise UnboundedError(node.name, problem)
+            raise ModelError(problem)
         low, high, is_cut = bounds
         if is_cut:
             self._note_truncated(node)
@@ -300,7 +317,7 @@ class _Builder:
 
 
 def _bounds(
-    family: str, known: Sequence[Sequence[float] | None]
+    family: str, known: Sequence[Sequence[float] | None], log_tail: float
 ) -> tuple[int, int, bool] | None:
     """Return the first value, one past the last, and whether that cuts a tail."""
     support = FAMILIES[family].support
@@ -313,4 +330,4 @@ def _bounds(
     if None in known:
         return None
     parameters = [values[0] for values in known if values is not None]
-    return 0, cut_of(family, parameters) + 1, True
+    return 0, cut_of(family, parameters, log_tail) + 1, True

@@ -50,6 +50,33 @@ def test_a_counted_latent_is_summed_exactly():
     assert found.returned.mean == pytest.approx(4.50395, abs=1e-5)
 
 
+def test_data_far_beyond_the_cut_of_a_counted_latent_widen_it():
+    found = answer("(let [k (sample (poisson 3))] (observe (normal k 0.5) 70) k)")
+    ks = np.arange(400)
+    terms = stats.poisson.logpmf(ks, 3) + stats.norm.logpdf(70, ks, 0.5)
+    weights = np.exp(terms - terms.max())
+    assert found.log_evidence == pytest.approx(
+        terms.max() + math.log(weights.sum()), abs=1e-9
+    )
+    assert found.returned.mean == pytest.approx((weights * ks).sum() / weights.sum())
+
+
+def test_a_rate_and_its_count_are_inferred_together():
+    found = answer(
+        "(let [r (sample (gamma 2 1)) k (sample (poisson r))]"
+        " (observe (normal k 1) 5) [r k])"
+    )
+    # k is negative binomial with r summed out: n = 2, p = 1 / 2
+    ks = np.arange(400)
+    terms = stats.nbinom.pmf(ks, 2, 0.5) * stats.norm.pdf(5, ks, 1)
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(math.log(terms.sum()), abs=5 * error)
+    mean = (terms * ks).sum() / terms.sum()
+    assert found.returned[1].mean == pytest.approx(
+        mean, abs=5 * found.returned[1].mc_error
+    )
+
+
 def test_a_return_value_of_several_discrete_latents_is_exact():
     found = answer(
         "(let [a (sample (bernoulli 0.3)) b (sample (binomial 2 0.5))]"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy import stats
 from scipy.stats import chi2
 
 from flows.errors import ModelError
@@ -194,9 +195,29 @@ def test_a_counted_latent_is_summed_up_to_where_nothing_is_left(program, log_evi
     assert collapsed.tables.truncated
 
 
-def test_a_support_that_depends_on_a_continuous_latent_is_refused_in_a_sentence():
-    graph = graph_of(
+def test_a_support_without_end_is_cut_where_the_prior_has_nothing_left():
+    text = (
         "(let [r (sample (gamma 2 1)) k (sample (poisson r))]"
+        " (observe (normal k 1) 5) [r k])"
+    )
+    collapsed = collapse(Model.from_graph(graph_of(text)))
+    rates = torch.tensor([[0.5], [2.0], [9.0]], dtype=torch.float64)
+    observed = collapsed.observation()
+    found = collapsed.log_joint(rates, observed)
+    for rate, value in zip(rates[:, 0].tolist(), found.tolist(), strict=True):
+        terms = stats.poisson.pmf(range(200), rate) * stats.norm.pdf(range(200), 5, 1)
+        expected = stats.gamma.logpdf(rate, 2) + math.log(terms.sum())
+        assert value == pytest.approx(expected, abs=1e-9)
+    cut = collapsed.tables.values[collapsed.tables.discrete[0]][-1]
+    far = torch.tensor([[float(cut)]], dtype=torch.float64)
+    beyond = stats.poisson.sf(cut, cut)
+    assert float(collapsed.left_out(far, observed)) == pytest.approx(beyond, abs=1e-6)
+    assert float(collapsed.left_out(rates, observed).max()) < 1e-8
+
+
+def test_bounds_that_depend_on_a_continuous_latent_are_refused_in_a_sentence():
+    graph = graph_of(
+        "(let [r (sample (gamma 2 1)) k (sample (uniform-discrete 0 (+ 2 (floor r))))]"
         " (observe (normal k 1) 5) k)"
     )
     with pytest.raises(ModelError, match="not finitely many"):
