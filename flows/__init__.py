@@ -1,1 +1,72 @@
-"""Structured conditional flows as proposals for Daphne's graphical models."""
+"""Amortised inference for graphical models: a program becomes weighted particles.
+
+    import flows
+
+    model = flows.Model.load("graph.json")          # what `daphne-bridge compile` wrote
+    posterior = flows.train(model, budget="10m", seed=0)   # one flow, every data set
+    posterior.save("artifact")
+    posterior = flows.load("artifact", model)
+    particles = posterior.sample({"x0": -9.7, "x1": 0.85}, 10_000, seed=0)
+    particles = flows.infer(model, budget="1m", seed=0)    # one data set
+
+- `Graph`: nodes with link functions, parents, data; `Model`: its p(latents, observed).
+- `train`, `load`: a `Posterior` for every data set of a model; `infer`: one data set.
+- `Particles`: weighted values of all latents, and what they say.
+- `Flow`, `Proposal`, `Engine`: protocols for those who bring their own.
+- `FlowsError`: bad input, with one `Problem` (where, what, expected, got) or more.
+
+A name is imported when it is used first: `import flows` alone loads no library. The
+command line, `daphne-flows`, gives the same numbers for the same seed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from daphne_bridge.graph.graph import Graph
+
+    from .cnf.engine import Engine
+    from .errors import FlowsError
+    from .front.inference import infer
+    from .front.posterior import Posterior, load
+    from .front.train import train
+    from .inference.particles import Particles
+    from .inference.proposal import Proposal
+    from .model.model import Model
+
+__all__ = [
+    "Engine",
+    "FlowsError",
+    "Graph",
+    "Model",
+    "Particles",
+    "Posterior",
+    "Proposal",
+    "infer",
+    "load",
+    "train",
+]
+
+_HOMES = {
+    "Engine": "flows.cnf.engine",
+    "FlowsError": "flows.errors",
+    "Graph": "daphne_bridge.graph.graph",
+    "Model": "flows.model.model",
+    "Particles": "flows.inference.particles",
+    "Posterior": "flows.front.posterior",
+    "Proposal": "flows.inference.proposal",
+    "infer": "flows.front.inference",
+    "load": "flows.front.posterior",
+    "train": "flows.front.train",
+}
+"""The module of each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'flows' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

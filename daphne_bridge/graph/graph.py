@@ -98,12 +98,14 @@ class Graph:
             document's term cannot be read.
         warnings: What was odd in the document but has a clear meaning.
         source: File name for messages.
+        document: What it was made of.
     """
 
     nodes: tuple[Node, ...]
     result: Expression | None = None
     warnings: tuple[Problem, ...] = ()
     source: str = field(default="<document>", compare=False)
+    document: GraphDocument | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_document(
@@ -265,6 +267,7 @@ class _Builder:
             result=result,
             warnings=tuple(self.warnings),
             source=document.source,
+            document=document,
         )
 
     def _where(self, *path: str | int) -> str:

@@ -11,7 +11,6 @@ from daphne_bridge.command_line import guarded, print_json
 from ..inference.importance import batch_generator, importance_particles
 from ..measurement.diagnosis import Diagnosis, DiagnosisConfig, diagnose
 from ..measurement.predictive import posterior_predictive
-from ..proposals.flow import FlowProposal
 from ..report.plots import (
     coverage_plot,
     ks_plot,
@@ -21,7 +20,6 @@ from ..report.plots import (
     weakness_plot,
 )
 from ..report.tables import diagnosis_table
-from ..storage.artifact import Artifact
 from ..storage.folders import check_folder_place, write_folder
 from .inputs import (
     MOST_HELD,
@@ -31,11 +29,11 @@ from .inputs import (
     json_option,
     load_graph,
     load_model,
+    load_posterior,
     observations,
     observe_option,
     print_table,
     progress_bar,
-    ready_kernel,
 )
 
 __all__ = ["diagnose_command"]
@@ -75,25 +73,22 @@ def diagnose_command(
     node's conditional costs, and the posterior predictive given the data of GRAPH;
     beside it stand pictures, if matplotlib is installed.
     """
-    checked = load_graph(graph)
-    model = load_model(checked)
+    model = load_model(load_graph(graph))
     check_folder_place(output, marker="diagnosis.json")
     given = observations(observe)
     data = model.observation(given.values, places=given.places)
-    loaded = Artifact.load(artifact)
-    ready_kernel()
-    flow = loaded.flow_for(checked, model.layout)
+    posterior = load_posterior(artifact, model)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None
     with progress_bar(quiet=as_json) as progress:
         task = progress.add_task("diagnosing", total=1.0, note="")
-        for report in diagnose(model, flow, config):
+        for report in diagnose(model, posterior.flow, config):
             progress.update(task, completed=report.fraction)
             result = report.result
     if result is None:
         raise AssertionError("a diagnosis ends with its result")
     particles = importance_particles(
-        model, FlowProposal(flow, model), data, _PREDICTIVE_DRAWS, seed=seed
+        model, posterior.proposal(), data, _PREDICTIVE_DRAWS, seed=seed
     )
     has_weight = particles.totals.ess > 0.0
     predictive = (
@@ -109,7 +104,7 @@ def diagnose_command(
     )
     plain = {
         "ok": True,
-        "model": checked.digest,
+        "model": model.graph.digest,
         **result.to_json(),
         "predictive": predictive,
     }

@@ -12,7 +12,6 @@ from daphne_bridge.graph.document import names_path
 from ..errors import FlowsError
 from ..measurement.evaluation import Evaluation, EvaluationConfig, evaluate
 from ..report.tables import evaluation_table
-from ..storage.artifact import Artifact
 from ..storage.folders import check_file_place, write_file
 from .inputs import (
     MOST_HELD,
@@ -22,9 +21,9 @@ from .inputs import (
     json_option,
     load_graph,
     load_model,
+    load_posterior,
     print_table,
     progress_bar,
-    ready_kernel,
 )
 
 __all__ = ["evaluate_command"]
@@ -61,23 +60,22 @@ def evaluate_command(
     if output is not None:
         inputs = (graph, names_path(graph), *artifact.glob("*"))
         check_no_input(output, inputs, FlowsError)
-    checked = load_graph(graph)
-    model = load_model(checked)
+    model = load_model(load_graph(graph))
     if output is not None:
         check_file_place(output)
-    loaded = Artifact.load(artifact)
-    ready_kernel()
-    flow = loaded.flow_for(checked, model.layout)
+    posterior = load_posterior(artifact, model)
     config = EvaluationConfig(num_draws, num_data_sets, num_particles, seed)
     result: Evaluation | None = None
     with progress_bar(quiet=as_json) as progress:
         task = progress.add_task("evaluating", total=1.0, note="")
-        for report in evaluate(model, flow, config, tolerance=loaded.tolerance):
+        for report in evaluate(
+            model, posterior.flow, config, tolerance=posterior.artifact.tolerance
+        ):
             progress.update(task, completed=report.rows_done / report.rows_total)
             result = report.result
     if result is None:
         raise AssertionError("an evaluation ends with its result")
-    plain = {"ok": True, "model": checked.digest, **result.to_json()}
+    plain = {"ok": True, "model": model.graph.digest, **result.to_json()}
     if output is not None:
         write_file(output, (json.dumps(plain, indent=1) + "\n").encode())
     if as_json:

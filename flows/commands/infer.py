@@ -24,9 +24,7 @@ from ..errors import FlowsError, Problem
 from ..front.inference import METHODS, infer
 from ..inference.particle_file import save_particles
 from ..model.model import Model
-from ..proposals.flow import FlowProposal
 from ..report.inference_table import inference_table
-from ..storage.artifact import Artifact
 from ..storage.export import save_summary
 from ..storage.folders import check_folder_place, new_folder
 from .inputs import (
@@ -34,12 +32,11 @@ from .inputs import (
     SEED,
     Whole,
     json_option,
+    load_posterior,
     observations,
     observe_option,
     print_table,
     progress_bar,
-    ready_kernel,
-    seconds_of,
 )
 
 __all__ = ["UNTRUSTED", "infer_command"]
@@ -96,7 +93,6 @@ def infer_command(
     every latent and of the return value. Exit code 3 where the answer cannot be
     trusted; the cautions say what to do.
     """
-    seconds = seconds_of(budget)
     if output is not None:
         check_folder_place(output, marker=_ANSWER, own=_OWN_FILES)
     graph, document, names = _loaded(model, data)
@@ -105,9 +101,7 @@ def infer_command(
     observed = made.observation(given.values, places=given.places)
     flow = None
     if artifact is not None:
-        ready_kernel()
-        loaded = Artifact.load(artifact)
-        flow = FlowProposal(loaded.flow_for(graph, made.layout), made)
+        flow = load_posterior(artifact, made).proposal()
     with progress_bar(quiet=as_json) as progress:
         task = progress.add_task("inferring", total=1.0, note="")
         answer = infer(
@@ -115,7 +109,7 @@ def infer_command(
             observed,
             method=method,
             flow=flow,
-            budget_seconds=seconds,
+            budget=budget,
             num_particles=num_particles,
             seed=seed,
             on_progress=lambda share, note: progress.update(

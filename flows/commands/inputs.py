@@ -6,10 +6,8 @@ what is wrong is said in one sentence per problem.
 
 import math
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +30,11 @@ from daphne_bridge.graph.graph import Graph
 
 from ..cnf.engines import prepare_kernel
 from ..errors import FlowsError, Problem
+from ..front.material import check_trainable
+from ..front.posterior import Posterior, load
 from ..inference.importance import MOST_SEED
-from ..model.model import Model, capabilities
+from ..model.model import Model
 from ..model.observation import Given
-from ..storage.folders import read_file
-from ..training.config import (
-    ConfigurationError,
-    TrainingConfig,
-    training_config_from,
-)
 
 __all__ = [
     "COUNT",
@@ -53,17 +47,14 @@ __all__ = [
     "Whole",
     "check_run",
     "json_option",
-    "load_config",
     "load_graph",
     "load_model",
+    "load_posterior",
     "observations",
     "observe_option",
     "print_table",
-    "problem_of",
     "progress_bar",
-    "ready_kernel",
     "say_compiling",
-    "seconds_of",
 ]
 
 FILE_LIMIT = 2**30
@@ -154,55 +145,20 @@ def load_model(graph: Graph) -> Model:
     Raises:
         FlowsError: If nothing is observed, or a latent is not continuous.
     """
-    can = capabilities(graph)
-    if not can.observed:
-        raise FlowsError(
-            Problem(graph.source, "the program observes nothing", "an observe")
-        )
-    if not can.has_free_coordinates:
-        raise FlowsError(
-            Problem(graph.source, can.sentence.rstrip("."), "continuous latents")
-        )
-    return Model.from_graph(graph)
+    model = Model.from_graph(graph)
+    check_trainable(model)
+    return model
 
 
-def load_config(path: Path | None, budget: str | None) -> TrainingConfig:
-    """Return the training configuration of a TOML file, or the default."""
-    table: Mapping[str, Any] = {}
-    if path is not None:
-        content = read_file(path, "a TOML file", limit=FILE_LIMIT)
-        try:
-            table = tomllib.loads(content.decode("utf-8-sig"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise FlowsError(Problem(str(path), f"not TOML: {error}")) from None
-    try:
-        config = training_config_from(table, str(path or "the default configuration"))
-    except ConfigurationError as error:
-        raise FlowsError(*(problem_of(text) for text in error.problems)) from None
-    if budget is not None:
-        config = replace(config, budget_seconds=seconds_of(budget))
-    return config
-
-
-def problem_of(text: str) -> Problem:
-    """Return a problem of a sentence that is already complete."""
-    where, _, what = text.partition(": ")
-    return Problem(where, what)
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds of a duration such as `90s`, `10m` or `1.5h`.
+def load_posterior(artifact: Path, model: Model, *, weighted: bool = True) -> Posterior:
+    """Return a posterior with its kernel compiled, and say so if it was not.
 
     Raises:
-        FlowsError: If the text is no duration above 0.
+        ArtifactError: If the artifact is damaged, or of another model.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text.strip())
-    value = float(match.group(1)) if match else 0.0
-    if match is None or value <= 0:
-        raise FlowsError(
-            Problem("--budget", "not a duration", "90s, 10m or 1.5h", repr(text))
-        )
-    return value * {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}[match.group(2)]
+    loaded = load(artifact, model, weighted=weighted)
+    prepare_kernel(say_compiling)
+    return loaded
 
 
 def observations(entries: tuple[str, ...]) -> Given:
@@ -255,11 +211,6 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
 def print_table(renderable: Any) -> None:
     """Print a table on standard output."""
     Console(soft_wrap=False).print(renderable, highlight=False)
-
-
-def ready_kernel() -> None:
-    """Have the kernel that solves flows compiled, and say so if it was not."""
-    prepare_kernel(say_compiling)
 
 
 def say_compiling() -> None:

@@ -1,42 +1,24 @@
 """This file is `daphne-flows sample`: data become weighted particles."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
-from daphne_bridge.graph.document import (
-    NodeNames,
-    format_document,
-    load_document,
-    parse_document,
-)
-from daphne_bridge.graph.graph import Graph
 
 from ..errors import FlowsError, Problem
-from ..inference.cluster import check_cluster, cluster_importance_sample
+from ..inference.cluster import check_cluster
 from ..inference.diagnostics import Caution, summarize
 from ..inference.importance import (
     ImportanceReport,
-    importance_sample,
-    unweighted_sample,
 )
-from ..inference.parallel import Sampler, parallel_importance_sample
 from ..inference.particle_file import save_particles
-from ..inference.particle_store import ParticleStore, check_room
-from ..inference.particles import Particles, latent_columns
+from ..inference.particle_store import check_room
+from ..inference.particles import Particles
 from ..inference.resampling import resampled_draws
-from ..model.model import Model
-from ..proposals.flow import proposal_of
 from ..report.tables import posterior_table
-from ..storage.artifact import Artifact
 from ..storage.export import (
     FORMATS,
     check_formats,
@@ -54,10 +36,10 @@ from .inputs import (
     Whole,
     load_graph,
     load_model,
+    load_posterior,
     observations,
     print_table,
     progress_bar,
-    ready_kernel,
 )
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
@@ -76,26 +58,6 @@ _FIGURES_OF_WEIGHTS = (
     "ess_fraction",
     "k_hat",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What decides the draws of a data set; it travels to workers.
-
-    The document is text and its nodes' labels: a graph of deep expressions does not
-    travel.
-    """
-
-    artifact: Artifact
-    document: str
-    labels: Mapping[str, str]
-    kind: str
-    mixture_weight: float
-    num_particles: int
-    target_ess: float | None
-    num_workers: int
-    cluster: str | None
-    weighted: bool
 
 
 @click.command("sample")
@@ -175,8 +137,7 @@ def sample_command(
     they say. With --observations the files of row 1 are OUTPUT/particles-1.npz and so
     on, and the summary holds one entry for each row.
     """
-    checked = load_graph(graph)
-    model = load_model(checked)
+    model = load_model(load_graph(graph))
     check_formats(formats)
     if unweighted:
         _refuse_beside_unweighted(
@@ -208,22 +169,7 @@ def sample_command(
             option=option,
             in_memory=option == "--draws",
         )
-    loaded = Artifact.load(artifact)
-    if kind != "prior":
-        ready_kernel()
-    loaded.flow_for(checked, model.layout, weighted=not unweighted)
-    plan = _Plan(
-        artifact=loaded,
-        document=format_document(load_document(graph)),
-        labels=checked.labels,
-        kind=kind,
-        mixture_weight=mixture_weight,
-        num_particles=num_particles,
-        target_ess=target_ess,
-        num_workers=num_workers,
-        cluster=cluster,
-        weighted=not unweighted,
-    )
+    posterior = load_posterior(artifact, model, weighted=not unweighted)
     summaries: list[dict[str, Any]] = []
     with (
         new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
@@ -234,13 +180,23 @@ def sample_command(
 
             def show(report: ImportanceReport, *, before: int = number) -> None:
                 done = before * num_particles + report.totals.num_particles
-                note = (
-                    f"ESS/N {report.totals.ess_fraction:.3f}" if plan.weighted else ""
-                )
+                note = "" if unweighted else f"ESS/N {report.totals.ess_fraction:.3f}"
                 progress.update(task, completed=done, note=note)
 
             own_seed = seed + number
-            particles = _drawn(plan, model, observed, own_seed, folder, show)
+            particles = posterior.sample(
+                observed,
+                num_particles,
+                seed=own_seed,
+                proposal=kind,
+                mixture_weight=mixture_weight,
+                target_ess=target_ess,
+                num_workers=num_workers,
+                cluster=cluster,
+                weighted=not unweighted,
+                scratch=folder,
+                on_report=show,
+            )
             summary = posterior_json(
                 summarize(particles),
                 model,
@@ -250,9 +206,9 @@ def sample_command(
                 proposal=kind,
                 seed=own_seed,
                 cautions=(
-                    predictive_cautions(model, observed, own_seed)
-                    if plan.weighted
-                    else (_NO_WEIGHTS,)
+                    (_NO_WEIGHTS,)
+                    if unweighted
+                    else predictive_cautions(model, observed, own_seed)
                 ),
             )
             if unweighted:
@@ -296,65 +252,6 @@ def _refuse_beside_unweighted(
             raise FlowsError(
                 Problem("--unweighted", f"stands beside {option}", "one of both")
             )
-
-
-def _drawn(
-    plan: _Plan,
-    model: Model,
-    observed: Float[Tensor, " observed"],
-    seed: int,
-    folder: Path,
-    show: Callable[[ImportanceReport], None],
-) -> Particles:
-    """Return the particles of one data set."""
-    store = ParticleStore(plan.num_particles, latent_columns(model.layout), folder)
-    for report in _reports(plan, model, observed, seed):
-        store.add(report.particles)
-        show(report)
-        if plan.target_ess is not None and report.totals.ess >= plan.target_ess:
-            break
-    return store.particles()
-
-
-def _reports(
-    plan: _Plan, model: Model, observed: Float[Tensor, " observed"], seed: int
-) -> Iterator[ImportanceReport]:
-    make = partial(_sampler, plan, observed.tolist())
-    if plan.cluster is not None:
-        return cluster_importance_sample(
-            make, model.layout, plan.num_particles, seed=seed, address=plan.cluster
-        )
-    if plan.num_workers == 1:
-        sampler = make()
-        if not plan.weighted:
-            return unweighted_sample(
-                sampler.proposal,
-                model.layout,
-                sampler.observed,
-                plan.num_particles,
-                seed=seed,
-            )
-        return importance_sample(
-            sampler.target,
-            sampler.proposal,
-            sampler.observed,
-            plan.num_particles,
-            seed=seed,
-        )
-    return parallel_importance_sample(
-        make, model.layout, plan.num_particles, seed=seed, num_workers=plan.num_workers
-    )
-
-
-def _sampler(plan: _Plan, observed: list[float]) -> Sampler:
-    """Return what draws, made anew from the plan."""
-    document = parse_document(plan.document)
-    graph = Graph.from_document(document, NodeNames(labels=plan.labels))
-    model = load_model(graph)
-    flow = plan.artifact.flow_for(graph, model.layout, weighted=plan.weighted)
-    proposal = proposal_of(plan.kind, flow, model, mixture_weight=plan.mixture_weight)
-    data = torch.tensor(observed, dtype=model.dtype, device=model.device)
-    return Sampler(model, proposal, data)
 
 
 def _save_draws(path: Path, particles: Particles, num_draws: int, seed: int) -> None:

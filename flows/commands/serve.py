@@ -9,8 +9,7 @@ from daphne_bridge.command_line import guarded
 
 from ..errors import FlowsError, Problem
 from ..proposals.flow import FlowProposal
-from ..storage.artifact import Artifact
-from .inputs import COUNT, PATH, load_graph, load_model, ready_kernel
+from .inputs import COUNT, PATH, load_graph, load_model, load_posterior
 from .json_lines import Server, request_lines
 
 __all__ = ["serve_command"]
@@ -44,12 +43,8 @@ def serve_command(
     """  # noqa: D301 - the command line library reads \\b as a character
     if not stdio:
         raise FlowsError(Problem("serve", "no way to listen", "--stdio"))
-    checked = load_graph(graph)
-    model = load_model(checked)
-    loaded = Artifact.load(artifact)
-    ready_kernel()
-    flow = loaded.flow_for(checked, model.layout)
-    server = Server(FlowProposal(flow, model), max_particles)
+    posterior = load_posterior(artifact, load_model(load_graph(graph)))
+    server = Server(FlowProposal(posterior.flow, posterior.model), max_particles)
     output = sys.stdout.buffer
     for line in request_lines(sys.stdin.buffer):
         output.write(server.answer(line).encode() + b"\n")

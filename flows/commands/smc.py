@@ -22,11 +22,10 @@ from ..inference.smc.observes import SmcReport, sequential_smc
 from ..inference.smc.result import SmcResult, merge_runs, run_seed, summarize_smc
 from ..inference.smc.sequence import ObserveSequence, Sequence
 from ..model.model import Model
-from ..proposals.flow import FlowProposal, proposal_of
+from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
 from ..report.tables import posterior_table
-from ..storage.artifact import Artifact
 from ..storage.export import (
     posterior_json,
     predictive_cautions,
@@ -41,10 +40,10 @@ from .inputs import (
     Whole,
     load_graph,
     load_model,
+    load_posterior,
     observations,
     print_table,
     progress_bar,
-    ready_kernel,
 )
 from .particle_options import OWN_FILES, SUMMARY, particle_options
 
@@ -160,16 +159,12 @@ def smc_command(
                 f"{num_runs} runs of {num_particles}",
             )
         )
-    checked = load_graph(graph)
-    model = load_model(checked)
+    model = load_model(load_graph(graph))
     given = observations(observe)
     data = model.observation(given.values, places=given.places)
     check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
-    loaded = Artifact.load(artifact)
-    if kind != "prior":
-        ready_kernel()
-    flow = loaded.flow_for(checked, model.layout)
-    proposal = proposal_of(kind, flow, model, mixture_weight=mixture_weight)
+    posterior = load_posterior(artifact, model)
+    proposal = posterior.proposal(kind, mixture_weight=mixture_weight)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
     if method == "sequential":
         # The seed after those of the runs: draws that no particle has a part in.

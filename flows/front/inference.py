@@ -46,6 +46,7 @@ from ..marginal.exact import ExactPosterior
 from ..model.model import Model
 from ..model.returns import Leaf, ReturnValue, return_value
 from .figures import Figures, figures_of
+from .settings import seconds_of
 
 __all__ = ["METHODS", "Inference", "infer"]
 
@@ -132,7 +133,7 @@ def infer(
     *,
     method: str = "auto",
     flow: Proposal | None = None,
-    budget_seconds: float = math.inf,
+    budget: str | float | None = None,
     num_particles: int = 10_000,
     seed: int = 0,
     on_progress: Callable[[float, str], None] | None = None,
@@ -144,7 +145,7 @@ def infer(
         observed: Data by name instead of the program's; or a row of them.
         method: One of `METHODS`.
         flow: A trained flow's proposal, which `auto` uses if it is good.
-        budget_seconds: Most time; what is not done by then is said.
+        budget: Most time, in seconds or as `10m`; what is not done by then is said.
         num_particles: Draws of importance sampling, and of an exact answer.
         seed: Decides every draw.
         on_progress: Called with the share that is done, and a note.
@@ -154,6 +155,7 @@ def infer(
         ModelError: If the model or the data do not fit.
     """
     started = time.perf_counter()
+    seconds = math.inf if budget is None else seconds_of(budget)
     if method not in METHODS:
         raise ArgumentError(
             Problem("method", "not known", f"one of {', '.join(METHODS)}", method)
@@ -173,7 +175,7 @@ def infer(
             seed,
             on_progress,
             started,
-            budget_seconds,
+            seconds,
         )
         found = _answered(run, method, flow)
         if widen >= _MOST_WIDE or not _is_cut_short(found, target):

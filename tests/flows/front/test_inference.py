@@ -278,7 +278,7 @@ def test_tempering_agrees_with_the_other_ways():
 
 def test_a_budget_that_is_used_up_is_said_and_not_trusted():
     text, *_ = regression(50)
-    found = answer(text, method="smc", budget_seconds=1e-9)
+    found = answer(text, method="smc", budget=1e-9)
     assert not found.is_trusted
     assert "was used up" in str(found.cautions[0])
 

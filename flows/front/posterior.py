@@ -1,0 +1,205 @@
+"""This file owns `Posterior`: a trained flow for every data set of its model."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..cnf.flow import ConditionalFlow
+from ..errors import ArgumentError, Problem
+from ..inference.importance import ImportanceReport
+from ..inference.particles import Particles
+from ..inference.proposal import Proposal
+from ..model.model import Model
+from ..proposals.flow import FlowProposal
+from ..storage.artifact import Artifact
+from .sampling import Drawing, drawn
+
+__all__ = ["Data", "Posterior", "load", "row_of"]
+
+Data = Mapping[str, Any] | Float[Tensor, " observed"] | None
+"""Data by name of an observed node, or a whole row; None: the document's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posterior:
+    """p(latents | observed) by a flow, and by weights exactly in the limit.
+
+    Attributes:
+        model: The target.
+        artifact: What `save` writes.
+        flow: In the model's columns, float64, solved for weights.
+    """
+
+    model: Model
+    artifact: Artifact
+    flow: ConditionalFlow
+
+    @classmethod
+    def of(
+        cls, model: Model, artifact: Artifact, *, weighted: bool = True
+    ) -> "Posterior":
+        """Return the posterior of a model by an artifact.
+
+        Args:
+            model: The target; names, numbering and data may be others than those of
+                training.
+            artifact: The trained flow.
+            weighted: Whether its draws are to be weighted.
+
+        Raises:
+            ArtifactError: If it is of another model, whose first difference is named;
+                if weights are wanted and a latent has no density.
+        """
+        flow = artifact.flow_for(model.graph, model.layout, weighted=weighted)
+        return cls(model, artifact, flow)
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """What training measured: best J in nats, iterations, seconds of work."""
+        metrics: Mapping[str, Any] = self.artifact.manifest["training"]["metrics"]
+        return metrics
+
+    def save(self, path: Path | str) -> None:
+        """Write the artifact's folder, whole or not at all.
+
+        Raises:
+            ArtifactError: If something else is in the place, or it cannot be written.
+        """
+        self.artifact.save(Path(path))
+
+    def proposal(self, kind: str = "flow", *, mixture_weight: float = 0.1) -> Proposal:
+        """Return what particles are drawn from.
+
+        Args:
+            kind: flow, prior, or mixture of both.
+            mixture_weight: Share of the prior in the mixture.
+        """
+        return Drawing(proposal=kind, mixture_weight=mixture_weight).of(
+            self.flow, self.model
+        )
+
+    def sample(
+        self,
+        observed: Data = None,
+        num_particles: int = 10_000,
+        *,
+        seed: int = 0,
+        proposal: str = "flow",
+        mixture_weight: float = 0.1,
+        target_ess: float | None = None,
+        num_workers: int = 1,
+        cluster: str | None = None,
+        weighted: bool = True,
+        scratch: Path | None = None,
+        on_report: Callable[[ImportanceReport], None] | None = None,
+    ) -> Particles:
+        """Return weighted particles given data.
+
+        The command `daphne-flows sample` gives the same for the same seed.
+
+        Args:
+            observed: Data by name of an observed node; the document's elsewhere.
+            num_particles: How many; with `target_ess` the most.
+            seed: Decides every draw.
+            proposal: What they are drawn from: flow, prior or mixture.
+            mixture_weight: Share of the prior in the mixture.
+            target_ess: Drawing stops at this effective sample size.
+            num_workers: Processes that draw.
+            cluster: Address of a Dask scheduler whose workers draw instead.
+            weighted: If not, all weights are equal: the draws are the flow's own.
+            scratch: Folder for latents that memory should not hold.
+            on_report: Called with every batch's report.
+
+        Raises:
+            FlowsError: If data do not fit, or weights are without meaning.
+        """
+        how = Drawing(
+            num_particles=num_particles,
+            seed=seed,
+            proposal=proposal,
+            mixture_weight=mixture_weight,
+            target_ess=target_ess,
+            num_workers=num_workers,
+            cluster=cluster,
+            weighted=weighted,
+        )
+        return drawn(
+            self.model,
+            self.artifact,
+            self.flow,
+            row_of(self.model, observed),
+            how,
+            scratch=scratch,
+            on_report=on_report,
+        )
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        latents: Float[Tensor, "particle latent"],
+        observed: Data = None,
+        *,
+        num_draws: int = 100,
+        seed: int = 0,
+    ) -> Float[Tensor, " particle"]:
+        """Return the flow's log density of natural values, in nats.
+
+            log q(z | x) = log E over y ~ N(0, I) of q(z, y | x) / N(y; 0, I),
+
+        with y the nuisances: exact without any, else estimated (from below in the
+        mean) by draws of y.
+
+        Args:
+            latents: Natural values in the model's columns, float64.
+            observed: Data by name of an observed node; the document's elsewhere.
+            num_draws: Draws of the nuisances for each row.
+            seed: Of these draws.
+        """
+        row = row_of(self.model, observed)
+        proposal = FlowProposal(self.flow, self.model)
+        width = proposal.nuisance_dim
+        draws = num_draws if width else 1
+        generator = torch.Generator().manual_seed(seed)
+        shape = (draws * latents.shape[0], width)
+        nuisances = torch.randn(shape, generator=generator, dtype=latents.dtype)
+        repeated = latents.repeat(draws, 1)
+        terms = proposal.log_prob(repeated, nuisances, row).reshape(draws, -1)
+        return terms.logsumexp(0) - math.log(draws)
+
+
+def load(path: Path | str, model: Model, *, weighted: bool = True) -> Posterior:
+    """Return the posterior of a model by an artifact on disk, checked end to end.
+
+    Args:
+        path: The folder that `Posterior.save` or `daphne-flows train` wrote.
+        model: The target.
+        weighted: Whether its draws are to be weighted.
+
+    Raises:
+        ArtifactError: If a file is missing or damaged, or it is of another model.
+    """
+    return Posterior.of(model, Artifact.load(Path(path)), weighted=weighted)
+
+
+def row_of(model: Model, data: Data) -> Float[Tensor, " observed"]:
+    """Return data as a row of the model's columns.
+
+    Raises:
+        FlowsError: If data do not fit the model.
+    """
+    if not isinstance(data, Tensor):
+        return model.observation(data)
+    width = model.layout.observed_dim
+    if data.shape != (width,):
+        raise ArgumentError(
+            Problem(
+                "observed", "wrong shape", f"one row of {width}", f"{list(data.shape)}"
+            )
+        )
+    return data.to(model.device, model.dtype)

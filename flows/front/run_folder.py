@@ -1,0 +1,148 @@
+"""This file keeps a running training in a folder: checkpoint, log, configuration.
+
+- `checkpoint.safetensors`: the state of the last report (`storage.checkpoint`);
+- `log.jsonl`: one report per line;
+- `config.toml`: the configuration as resolved.
+"""
+
+import json
+import re
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from daphne_bridge.files import cannot_write
+
+from ..errors import FlowsError
+from ..storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
+from ..storage.folders import check_folder_place, own_folder, write_file
+from ..training.loop import Fit, Report, TrainingState
+
+__all__ = ["RunFolder"]
+
+_CHECKPOINT = "checkpoint.safetensors"
+_LOG = "log.jsonl"
+_CONFIG = "config.toml"
+_OWN_FILES = (_CHECKPOINT, _LOG, _CONFIG, ".*.part")
+_SECONDS_BETWEEN_CHECKPOINTS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of a training run.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    def check(self) -> None:
+        """Raise if something else is in the place.
+
+        Raises:
+            ArtifactError: It says what.
+        """
+        check_folder_place(self.path, marker=_CONFIG, own=_OWN_FILES)
+
+    def owned(self) -> AbstractContextManager[None]:
+        """Return a context in which no other training may use the folder."""
+        return own_folder(self.path, "training")
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is anything to be resumed."""
+        return (self.path / _CHECKPOINT).exists()
+
+    def state(self, key: RunKey) -> TrainingState | None:
+        """Return the state of a run that is to be continued; None if there is none.
+
+        Raises:
+            ArtifactError: If the checkpoint is damaged, or of another run.
+        """
+        if not self.has_checkpoint:
+            return None
+        return load_checkpoint(self.path / _CHECKPOINT, key)
+
+    def reports(
+        self, run: Fit, key: RunKey, settings: Mapping[str, Any], *, resumed: bool
+    ) -> Generator[Report]:
+        """Yield the reports of a run, and keep its state, also when it ends early.
+
+        Args:
+            run: The fit.
+            key: What its continuation must share.
+            settings: The configuration, plain values.
+            resumed: Whether the log is continued.
+        """
+        log = self.path / _LOG
+        write_file(self.path / _CONFIG, _toml(settings).encode())
+        first = run.state().values["iteration"]
+        write_file(log, (_log_until(log, first) if resumed else "").encode())
+        saved = time.monotonic()
+        with _appended(log) as lines:
+            try:
+                for report in run:
+                    lines.write(json.dumps(_report_json(report)) + "\n")
+                    lines.flush()
+                    yield report
+                    if time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                        save_checkpoint(run.state(), key, self.path / _CHECKPOINT)
+                        saved = time.monotonic()
+            finally:
+                # Also when interrupted: the state is that of the last report.
+                save_checkpoint(run.state(), key, self.path / _CHECKPOINT)
+
+
+@contextmanager
+def _appended(path: Path) -> Iterator[TextIO]:
+    """Yield a file to write more to."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise FlowsError(cannot_write(path, error)) from None
+
+
+def _log_until(path: Path, iteration: int) -> str:
+    """Return the lines of a log up to an iteration."""
+    if not path.exists():
+        return ""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["iteration"] > iteration:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line + "\n")
+    return "".join(kept)
+
+
+def _report_json(report: Report) -> dict[str, Any]:
+    return json.loads(  # type: ignore[no-any-return]
+        json.dumps(asdict(report))
+        .replace("NaN", "null")
+        .replace("-Infinity", "null")
+        .replace("Infinity", "null")
+    )
+
+
+def _toml(table: Mapping[str, Any]) -> str:
+    """Return a flat table with one level of sub-tables as TOML."""
+    lines = [
+        f"{_toml_key(key)} = {json.dumps(value)}"
+        for key, value in table.items()
+        if not isinstance(value, Mapping)
+    ]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += ["", f"[{key}]", _toml(value).rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

@@ -1,0 +1,163 @@
+"""This file draws weighted particles of one data set, here or in other processes.
+
+Equal seeds give equal particles, whoever draws them.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from daphne_bridge.graph.document import NodeNames, format_document, parse_document
+from daphne_bridge.graph.graph import Graph
+
+from ..cnf.flow import ConditionalFlow
+from ..errors import FlowsError, Problem
+from ..inference.cluster import cluster_importance_sample
+from ..inference.importance import (
+    ImportanceReport,
+    importance_sample,
+    unweighted_sample,
+)
+from ..inference.parallel import Sampler, parallel_importance_sample
+from ..inference.particle_store import ParticleStore
+from ..inference.particles import Particles, latent_columns
+from ..inference.proposal import Proposal
+from ..model.model import Model
+from ..proposals.flow import proposal_of
+from ..storage.artifact import Artifact
+
+__all__ = ["Drawing", "drawn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """How particles are drawn.
+
+    Attributes:
+        num_particles: How many; with `target_ess` the most.
+        seed: Decides every draw.
+        proposal: What they are drawn from: flow, prior or mixture.
+        mixture_weight: Share of the prior in the mixture.
+        target_ess: The effective sample size that is enough; None: all are drawn.
+        num_workers: Processes that draw.
+        cluster: Address of a Dask scheduler whose workers draw instead.
+        weighted: Whether they are weighted; if not, they are the flow's own draws.
+    """
+
+    num_particles: int = 10_000
+    seed: int = 0
+    proposal: str = "flow"
+    mixture_weight: float = 0.1
+    target_ess: float | None = None
+    num_workers: int = 1
+    cluster: str | None = None
+    weighted: bool = True
+
+    def of(self, flow: ConditionalFlow, model: Model) -> Proposal:
+        """Return what particles are drawn from."""
+        return proposal_of(
+            self.proposal, flow, model, mixture_weight=self.mixture_weight
+        )
+
+
+def drawn(
+    model: Model,
+    artifact: Artifact,
+    flow: ConditionalFlow,
+    observed: Float[Tensor, " observed"],
+    how: Drawing,
+    *,
+    scratch: Path | None = None,
+    on_report: Callable[[ImportanceReport], None] | None = None,
+) -> Particles:
+    """Return particles of one data set.
+
+    Args:
+        model: The target.
+        artifact: From which other processes make the flow.
+        flow: The artifact's, in the model's columns, for weights.
+        observed: The data.
+        how: They are drawn.
+        scratch: Folder for latents that memory should not hold.
+        on_report: Called with every report.
+
+    Raises:
+        InferenceError: If the weights are without meaning, or workers keep dying.
+    """
+    store = ParticleStore(
+        how.num_particles,
+        latent_columns(model.layout),
+        scratch or Path(tempfile.gettempdir()),
+    )
+    for report in _reports(model, artifact, flow, observed, how):
+        store.add(report.particles)
+        if on_report is not None:
+            on_report(report)
+        if how.target_ess is not None and report.totals.ess >= how.target_ess:
+            break
+    return store.particles()
+
+
+def _reports(
+    model: Model,
+    artifact: Artifact,
+    flow: ConditionalFlow,
+    observed: Tensor,
+    how: Drawing,
+) -> Iterator[ImportanceReport]:
+    num, seed, layout = how.num_particles, how.seed, model.layout
+    if how.cluster is None and how.num_workers == 1:
+        proposal = how.of(flow, model)
+        if not how.weighted:
+            return unweighted_sample(proposal, layout, observed, num, seed=seed)
+        return importance_sample(model, proposal, observed, num, seed=seed)
+    make = _elsewhere(model.graph, artifact, observed.tolist(), how)
+    if how.cluster is not None:
+        return cluster_importance_sample(
+            make, layout, num, seed=seed, address=how.cluster
+        )
+    return parallel_importance_sample(
+        make, layout, num, seed=seed, num_workers=how.num_workers
+    )
+
+
+def _elsewhere(
+    graph: Graph, artifact: Artifact, observed: list[float], how: Drawing
+) -> Callable[[], Sampler]:
+    """Return what makes a sampler in another process.
+
+    The document travels as text: a graph of deep expressions cannot.
+
+    Raises:
+        FlowsError: If the graph was not made of a document.
+    """
+    if graph.document is None:
+        raise FlowsError(
+            Problem(
+                graph.source,
+                "a graph that was made by hand does not travel to other processes",
+                "a graph of a document, or one worker",
+            )
+        )
+    text = format_document(graph.document)
+    return partial(_sampler, text, NodeNames(graph.labels), artifact, observed, how)
+
+
+def _sampler(
+    text: str,
+    names: NodeNames,
+    artifact: Artifact,
+    observed: list[float],
+    how: Drawing,
+) -> Sampler:
+    graph = Graph.from_document(parse_document(text), names)
+    model = Model.from_graph(graph)
+    flow = artifact.flow_for(graph, model.layout, weighted=how.weighted)
+    data = torch.tensor(observed, dtype=model.dtype, device=model.device)
+    return Sampler(model, how.of(flow, model), data)

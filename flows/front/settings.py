@@ -1,0 +1,102 @@
+"""This file reads the settings of training: a TOML file or a mapping, and a budget."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArgumentError, FlowsError, Problem
+from ..storage.folders import read_file
+from ..training.config import TrainingConfig, training_config_from
+
+__all__ = ["Settings", "seconds_of", "stated", "training_settings"]
+
+Settings = TrainingConfig | Mapping[str, Any] | Path | str | None
+"""A configuration, or a mapping or the path of a TOML file that says what differs."""
+
+_FILE_LIMIT = 2**30
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+
+
+def training_settings(
+    config: Settings = None,
+    *,
+    budget: str | float | None = None,
+    augment: int | None = None,
+    objective: str | None = None,
+) -> TrainingConfig:
+    """Return a whole training configuration.
+
+    Args:
+        config: What it starts from; the default if None.
+        budget: Seconds of work in its place, or a duration such as `10m`.
+        augment: Nuisance columns per latent in its place.
+        objective: What is minimised in its place.
+
+    Raises:
+        FlowsError: With every problem.
+
+    Example:
+        >>> training_settings({"batch_size": 64}, budget="2m").budget_seconds
+        120.0
+    """
+    if not isinstance(config, TrainingConfig):
+        config = _from_table(config)
+    given = {
+        "budget_seconds": None if budget is None else seconds_of(budget),
+        "augment": augment,
+        "objective": objective,
+    }
+    return replace(config, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+
+
+def seconds_of(budget: str | float) -> float:
+    """Return the seconds of a duration such as `90s`, `10m` or `1.5h`.
+
+    Raises:
+        FlowsError: If it is no duration above 0.
+
+    Example:
+        >>> seconds_of("1.5h")
+        5400.0
+    """
+    if isinstance(budget, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", budget.strip())
+        seconds = float(match.group(1)) * _UNITS[match.group(2)] if match else 0.0
+    else:
+        seconds = budget
+    if not seconds > 0:
+        raise ArgumentError(
+            Problem("budget", "not a duration", "90s, 10m or 1.5h", repr(budget))
+        )
+    return seconds
+
+
+@contextmanager
+def stated() -> Iterator[None]:
+    """Turn a sentence about a wrong argument into an error that carries a problem."""
+    try:
+        yield
+    except FlowsError:
+        raise
+    except ValueError as error:
+        texts = getattr(error, "problems", (str(error),))
+        parts = (text.partition(": ") for text in texts)
+        raise FlowsError(*(Problem(where, what) for where, _, what in parts)) from None
+
+
+def _from_table(config: Mapping[str, Any] | Path | str | None) -> TrainingConfig:
+    if config is None or isinstance(config, Mapping):
+        with stated():
+            return training_config_from(config or {}, "the configuration")
+    path = Path(config)
+    content = read_file(path, "a TOML file", limit=_FILE_LIMIT)
+    try:
+        table = tomllib.loads(content.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FlowsError(Problem(str(path), f"not TOML: {error}")) from None
+    with stated():
+        return training_config_from(table, str(path))

@@ -1,0 +1,213 @@
+"""This file is `train`: a model becomes a posterior for every data set of it."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from daphne_bridge.inversion.nami import invert
+
+from ..cnf.engines import EngineFactory, choose_engine
+from ..cnf.flow import build_flow
+from ..errors import ArgumentError, Problem
+from ..flow.building import build_structure, prepare_structure
+from ..flow.structure import Structure
+from ..model.model import Model
+from ..storage.artifact import Artifact
+from ..storage.checkpoint import RunKey
+from ..training.config import TrainingConfig, nuisance_counts
+from ..training.loop import Fit, Report, fit
+from ..training.processes import ALONE, Ranks, local_rank, local_size
+from .material import Material, check_trainable
+from .posterior import Posterior
+from .run_folder import RunFolder
+from .settings import Settings, stated, training_settings
+
+__all__ = ["train"]
+
+
+def train(
+    model: Model,
+    *,
+    budget: str | float | None = None,
+    seed: int = 0,
+    config: Settings = None,
+    augment: int | None = None,
+    objective: str | None = None,
+    latents_from: Path | str | None = None,
+    engine: str = "auto",
+    device: str = "cpu",
+    checkpoint: Path | str | None = None,
+    resume: bool = False,
+    on_report: Callable[[Report], None] | None = None,
+    on_compile: Callable[[], None] | None = None,
+    ranks: Ranks = ALONE,
+) -> Posterior:
+    """Return the posterior of a model, amortised over all of its data sets.
+
+    The faithful inverse of the model's graph is the structure of a flow, which is
+    trained on draws of the model. Equal seeds and iterations give equal flows.
+
+    Args:
+        model: The target, with continuous latents.
+        budget: Seconds of work, or a duration such as `10m`; the configuration's if
+            None.
+        seed: Of every draw.
+        config: Training settings: a configuration, a mapping, or a TOML file.
+        augment: Nuisance columns per latent, instead of the configuration's.
+        objective: What is minimised, instead of the configuration's: symmetric,
+            forward or reverse.
+        latents_from: A file with rows in place of the prior of some latents, which
+            then have no density; forward objective only.
+        engine: What solves the flow in training, one of `cnf.engines.ENGINES`.
+        device: Where the flow is trained: cpu, cuda or cuda:N.
+        checkpoint: A folder that keeps the state, a log and the configuration.
+        resume: Whether the run in that folder, if there is one, is continued.
+        on_report: Called with every report of training.
+        on_compile: Called before a kernel is compiled, which takes a while.
+        ranks: The processes that share the run (`training.processes.joined_ranks`);
+            reports and files are made by the first.
+
+    Raises:
+        FlowsError: If no flow can be trained for the model, or an argument is wrong.
+
+    Example:
+        >>> import flows
+        >>> from daphne_bridge.compiler import compile_program
+        >>> from daphne_bridge.graph.document import document_from_json
+        >>> program = "(let [m (sample (normal 0 1))] (observe (normal m 1) 0.5) m)"
+        >>> document = document_from_json(compile_program(program, "m").document)
+        >>> model = flows.Model.from_graph(flows.Graph.from_document(document))
+        >>> quick = {"budget_seconds": 0.0, "max_iterations": 5, "certify_draws": 100}
+        >>> posterior = flows.train(model, config=quick, engine="torch")
+        >>> round(float(posterior.sample(seed=1).mean()), 1)
+        0.2
+    """
+    settings = training_settings(
+        config, budget=budget, augment=augment, objective=objective
+    )
+    check_trainable(model)
+    folder = None if checkpoint is None else RunFolder(Path(checkpoint))
+    if folder is not None:
+        folder.check()
+    place = _device(device)
+    make_engine = _engine(engine, place, on_compile)
+    material = Material.of(model, latents_from, settings)
+    resolved = {**settings.as_mapping(), **material.origin}
+    key = RunKey(model.graph.digest, seed, resolved)
+    structure = ranks.shared(lambda: _structure(model, material, settings, seed))
+    with ExitStack() as held:
+        if folder is not None and ranks.rank == 0:
+            held.enter_context(folder.owned())
+        state = ranks.shared(lambda: folder.state(key) if folder and resume else None)
+        flow = build_flow(structure, settings.flow, seed=seed).to(place)
+        with stated():
+            run = fit(
+                material.training,
+                flow,
+                settings,
+                seed=seed,
+                state=state,
+                engine=make_engine,
+                held_out=material.held_out,
+                ranks=ranks,
+            )
+        last: Report | None = None
+        if folder is None or ranks.rank > 0:
+            for last in run:
+                if on_report is not None and ranks.rank == 0:
+                    on_report(last)
+        else:
+            kept = folder.reports(
+                run, key, settings.as_mapping(), resumed=state is not None
+            )
+            with closing(kept):
+                for last in kept:
+                    if on_report is not None:
+                        on_report(last)
+        flow.load_state_dict(run.best_state_dict())
+        artifact = ranks.shared(
+            lambda: Artifact.from_flow(
+                flow,
+                model.graph,
+                model.layout,
+                seed=seed,
+                config=resolved,
+                metrics=_metrics(run, last, material),
+                without_density=material.without_density,
+            )
+        )
+    return Posterior.of(model, artifact, weighted=not material.without_density)
+
+
+def _device(name: str) -> torch.device:
+    """Return the device of a name; with several processes each its own GPU.
+
+    Raises:
+        ArgumentError: If there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and device.index is None and count:
+        device = torch.device("cuda", local_rank() % count)
+    is_there = device.type == "cpu" or (
+        device.type == "cuda" and (device.index or 0) < count
+    )
+    if not is_there:
+        known = ["cpu", *(f"cuda:{number}" for number in range(count))]
+        raise ArgumentError(
+            Problem("device", "no such device here", ", ".join(known), name)
+        )
+    return device
+
+
+def _engine(
+    name: str, device: torch.device, on_compile: Callable[[], None] | None
+) -> EngineFactory:
+    if device.type != "cpu":
+        if name == "fused":
+            raise ArgumentError(
+                Problem(
+                    "engine fused",
+                    "the fused kernel runs on the CPU only",
+                    "engine torch",
+                    f"device {device}",
+                )
+            )
+        name = "torch" if name == "auto" else name
+    with stated():
+        return choose_engine(name, on_compile=on_compile, processes=local_size())
+
+
+def _structure(
+    model: Model, material: Material, settings: TrainingConfig, seed: int
+) -> Structure:
+    graph, layout = model.graph, model.layout
+    with stated():
+        nuisances = nuisance_counts(settings.augment, layout)
+        structure = build_structure(invert(graph), layout, nuisances)
+    return prepare_structure(
+        material.training,
+        structure,
+        layout,
+        {node.name: node.parents for node in graph.nodes},
+        num_draws=settings.normalisation_draws,
+        seed=seed,
+    )
+
+
+def _metrics(run: Fit, last: Report | None, material: Material) -> dict[str, Any]:
+    values = run.state().values
+    best = "best_j" if material.training.has_density else "best_forward"
+    return {
+        best: values["best"],
+        "iterations": values["iteration"],
+        "seconds": values["seconds"],
+        "solver_steps": values["num_steps"],
+        "status": values["status"] or (last.status if last else ""),
+    }
