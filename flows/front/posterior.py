@@ -62,8 +62,7 @@ class Posterior:
     @property
     def metrics(self) -> Mapping[str, Any]:
         """What training measured: best J in nats, iterations, seconds of work."""
-        metrics: Mapping[str, Any] = self.artifact.manifest["training"]["metrics"]
-        return metrics
+        return self.artifact.manifest.training.metrics
 
     def save(self, path: Path | str) -> None:
         """Write the artifact's folder, whole or not at all.
