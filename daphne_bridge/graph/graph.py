@@ -260,6 +260,7 @@ class _Builder:
             raise GraphError(*self.problems)
         self._compare_arcs(nodes)
         mark = len(self.problems)
+        self.reader.takes_keywords = True
         result = self.reader.read(document.result, 2)
         del self.problems[mark:]
         return Graph(

@@ -123,6 +123,8 @@ class TermReader:
         problems: What was wrong, so far.
         warnings: What was ambiguous, so far.
         steps: How many terms were read, so far.
+        takes_keywords: Whether a name that means nothing is a keyword, which documents
+            write without its colon: so in the return value.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class TermReader:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.steps = 0
+        self.takes_keywords = False
 
     def where(self, *keys: str | int) -> str:
         """Return a place in the document as text."""
@@ -290,9 +293,9 @@ class TermReader:
             return self._table.reference(name)
         if name in _CONSTANTS:
             return self._table.constant(_CONSTANTS[name])
-        if keyword:
-            return self._table.constant(Keyword(name.removeprefix(":")))
         known = name in PRIMITIVES or name in FAMILIES or name in self._functions
+        if keyword or (self.takes_keywords and not known):
+            return self._table.constant(Keyword(name.removeprefix(":")))
         raise self._refuse(
             path,
             f"the function {name} is not a value here"

@@ -2,11 +2,13 @@
 
 import json
 import math
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 from scipy import integrate, stats
 from scipy.special import expit
 
@@ -309,7 +311,27 @@ def test_a_method_that_cannot_answer_is_refused():
         answer(text, method="flow")
 
 
-def test_every_number_of_an_answer_is_json():
-    for text in (PROGRAMS["colours"], "(observe (normal 0 1) 0.5)", "(+ 1 2)"):
-        plain = answer(text).to_json()
-        assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+@pytest.mark.parametrize(
+    "text",
+    [
+        PROGRAMS["colours"],
+        PROGRAMS["branches"],
+        "(observe (normal 0 1) 0.5)",
+        "(+ 1 2)",
+        "(let [k (sample (bernoulli 0.5))] (observe (flip 0.0) true) k)",
+    ],
+)
+def test_an_answer_is_json_as_its_schema_says(text):
+    plain = answer(text).to_json()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    schema = json.loads(
+        files("flows.front").joinpath("inference.schema.json").read_text()
+    )
+    Draft202012Validator(schema).validate(plain)
+
+
+def test_a_keyword_that_is_returned_has_its_probability():
+    found = answer("(let [c (sample (flip 0.25))] (if c :yes :no))")
+    assert found.to_json()["return"]["probabilities"] == pytest.approx(
+        {":yes": 0.25, ":no": 0.75}
+    )
