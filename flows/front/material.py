@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import FlowsError, Problem
+from ..model.capabilities import capabilities
 from ..model.data_backed import DataBackedModel
-from ..model.model import Model, capabilities
+from ..model.model import Model
 from ..storage.latent_rows import latent_arrays, split_rows
 from ..training.config import TrainingConfig
 

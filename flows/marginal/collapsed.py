@@ -35,7 +35,7 @@ from ..errors import ModelError, Problem
 from ..model.draws import Draws
 from ..model.layout import Layout
 from ..model.model import Model
-from ..model.schedule import Plan
+from ..model.schedule import Schedule
 from .elimination import Elimination
 from .tables import DiscreteTables, UnboundedError, discrete_tables
 
@@ -170,8 +170,8 @@ class CollapsedModel:
         return latents, observed
 
     @cached_property
-    def _schedule(self) -> Plan:
-        return Plan(self.tables.dag, self._sources, [self.tables.slots])
+    def _schedule(self) -> Schedule:
+        return Schedule.of(self.tables.dag, self._sources, [self.tables.slots])
 
     def log_joint(
         self,

@@ -28,7 +28,7 @@ from daphne_bridge.language.primitives import equal
 from ..errors import ModelError, Problem
 from ..model.dag import Dag
 from ..model.lowering import Branch, Lowered, Lowering, place
-from ..model.schedule import Plan
+from ..model.schedule import Schedule
 from .cuts import LOG_TAIL, cut_of
 from .elimination import Elimination, Table
 from .specialise import Specialiser
@@ -302,7 +302,7 @@ class _Builder:
         like = torch.empty(0, dtype=torch.float64)
         if not slots:
             return like.new_zeros(0, 1)
-        (found,) = Plan(self.dag, [], [slots]).run([], num_rows=1, like=like)
+        (found,) = Schedule.of(self.dag, [], [slots]).run([], num_rows=1, like=like)
         return found.expand(len(slots), 1).clone()
 
     def _too_wide(self, size: int) -> ModelError:

@@ -1,18 +1,19 @@
-"""This file turns data into columns, and says where data does not fit its model.
+"""This file turns a value of an observed node into columns, or says what is wrong.
 
-A boolean becomes 0 or 1, a draw of `categorical` the index of its pair. Data of the
-wrong type or shape, or outside the support of its distribution, is an error; where the
-support depends on latents (a `uniform-continuous` with a random bound) the density
-decides later.
+A boolean becomes 0 or 1, a draw of `categorical` the index of its pair; values of numpy
+and torch stand for what they hold. Data of the wrong type or shape, or outside the
+support of its distribution, is an error; where the support depends on latents (a
+`uniform-continuous` with a random bound) the density decides later.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 
 from daphne_bridge.graph.expression import show_value
@@ -37,8 +38,8 @@ class Given:
         places: Where each of them comes from, for messages.
     """
 
-    values: Mapping[str, Any]
-    places: Mapping[str, str]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 class Misfit(Exception):
@@ -67,7 +68,9 @@ def encode(lowered: Lowered, value: Value, dag: Dag) -> tuple[float, ...]:
 
 
 def _plain(value: Value) -> Value:
-    """Return the value with lists as vectors."""
+    """Return the value with lists and arrays as vectors, array scalars as numbers."""
+    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
+        value = value.tolist()
     if isinstance(value, list | tuple):
         return tuple(_plain(item) for item in value)
     return value

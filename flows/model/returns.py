@@ -20,7 +20,7 @@ from daphne_bridge.language.primitives import HashMap, Keyword
 from .dag import Dag
 from .layout import Layout
 from .lowering import Lowering
-from .schedule import Plan
+from .schedule import Schedule
 from .values import Choice, Scalar, is_known
 
 __all__ = ["Leaf", "ReturnValue", "return_value"]
@@ -57,7 +57,7 @@ class ReturnValue:
 
     value: Value
     leaves: tuple[Leaf, ...]
-    _schedule: Plan
+    _schedule: Schedule
 
     def columns(
         self,
@@ -104,7 +104,7 @@ def return_value(graph: Graph, layout: Layout) -> ReturnValue | None:
     ]
     outputs = tuple(slot for slot, _ in leaves)
     return ReturnValue(
-        value, tuple(leaf for _, leaf in leaves), Plan(dag, sources, [outputs])
+        value, tuple(leaf for _, leaf in leaves), Schedule.of(dag, sources, [outputs])
     )
 
 

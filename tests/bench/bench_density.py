@@ -140,7 +140,7 @@ def measure(name: str, graph: Graph, repeats: int) -> dict:
         "program": name,
         "nodes": len(graph.nodes),
         "build_s": build,
-        "torch_groups": model._joint_plan.num_groups,
+        "torch_groups": model.densities.joint.num_groups,
         "node_by_node_s": slow_busy,
         "batched_s": fast_busy,
         "batched_range_s": [min(fastest), max(fastest)],

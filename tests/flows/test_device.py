@@ -38,8 +38,9 @@ class Unchecked:
         self.model = model
 
     def log_joint_free(self, free, observed):
-        plan, count = self.model._joint_plan, len(free)
-        (total,) = self.model._run(plan, [free.t(), observed.t()], count, free)
+        count, sources = len(free), [free.t(), observed.t()]
+        joint = self.model.densities.joint
+        (total,) = joint.run(sources, num_rows=count, like=free)
         return total.reshape(count)
 
 

@@ -11,7 +11,8 @@ from daphne_bridge.errors import BridgeError
 from daphne_bridge.graph.document import document_from_json, load_document
 from daphne_bridge.graph.graph import Graph
 from flows.errors import ModelError
-from flows.model.model import Model, capabilities
+from flows.model.capabilities import capabilities
+from flows.model.model import Model
 
 from ...exact import enumerate_states, joint_gaussian
 from .interpreter import log_terms, values_of_row

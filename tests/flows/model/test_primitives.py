@@ -10,7 +10,7 @@ import torch
 from daphne_bridge.language.primitives import PRIMITIVES, HashMap, Keyword, Seq
 from flows.model.dag import Dag
 from flows.model.primitives import NEEDS_KNOWN, RULES, Primitives
-from flows.model.schedule import Plan
+from flows.model.schedule import Schedule
 from flows.model.values import Choice, Scalar, Undefined, is_known
 
 
@@ -336,8 +336,8 @@ def _evaluated(name, template):
     slots = tuple(dict.fromkeys(_slots(value)))
     sources = tuple(symbols.columns)
     given = torch.tensor([symbols.columns[s] for s in sources], dtype=torch.float64)
-    plan = Plan(dag, [sources], [slots])
-    (result,) = plan.run([given], num_rows=5, like=given)
+    schedule = Schedule.of(dag, [sources], [slots])
+    (result,) = schedule.run([given], num_rows=5, like=given)
     rows = result.expand(len(slots), 5).tolist() if slots else []
     return [
         _read(value, {slot: rows[i][row] for i, slot in enumerate(slots)})
@@ -380,8 +380,8 @@ def test_a_choice_of_words_goes_through_every_primitive():
     found = primitives.apply("get", (price, colour), are_known=False)
     same = primitives.apply("=", (colour, K("green")), are_known=False)
     given = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
-    plan = Plan(dag, [(dag.variable("c"),)], [(found.slot, same.slot)])
-    (result,) = plan.run([given], num_rows=2, like=given)
+    schedule = Schedule.of(dag, [(dag.variable("c"),)], [(found.slot, same.slot)])
+    (result,) = schedule.run([given], num_rows=2, like=given)
     assert result.tolist() == [[1.5, 2.5], [0.0, 1.0]]
 
 
@@ -466,13 +466,13 @@ def test_gradients_are_those_of_finite_differences(name):
     kinds = _kinds(template)
     smooth = [i for i, s in enumerate(sources) if kinds[i] == "real"]
     given = given[:, [1, 4]]
-    plan = Plan(dag, [sources], [slots])
+    schedule = Schedule.of(dag, [sources], [slots])
     point = given[smooth].clone().requires_grad_()
 
     def function(part):
         whole_input = given.clone()
         whole_input[smooth] = part
-        return plan.run([whole_input], num_rows=2, like=part)[0]
+        return schedule.run([whole_input], num_rows=2, like=part)[0]
 
     assert torch.autograd.gradcheck(function, point, eps=1e-7, atol=1e-5)
 

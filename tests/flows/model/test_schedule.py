@@ -56,7 +56,7 @@ def test_the_number_of_groups_does_not_depend_on_the_number_of_nodes():
         (convolution, (9, 21)),
     ):
         counts = {
-            Model.from_graph(build(size))._joint_plan.num_groups for size in sizes
+            Model.from_graph(build(size)).densities.joint.num_groups for size in sizes
         }
         assert len(counts) == 1
         assert counts.pop() <= 3
@@ -64,7 +64,8 @@ def test_the_number_of_groups_does_not_depend_on_the_number_of_nodes():
 
 def test_sampling_takes_two_groups_per_step_and_one_for_all_data():
     short, long = (
-        Model.from_graph(state_space(n))._sample_plan.num_groups for n in (10, 20)
+        Model.from_graph(state_space(n)).draw_schedules.everything.num_groups
+        for n in (10, 20)
     )
     assert long - short == 20
     assert short <= 22
@@ -75,7 +76,7 @@ def test_a_long_fold_of_sums_is_one_group():
     for number in range(2000):
         term = ["+", term, ["*", "sample0", number / 2000]]
     model = _compared(_graph(term))
-    assert model._joint_plan.num_groups <= 2
+    assert model.densities.joint.num_groups <= 2
 
 
 def test_a_deep_chain_that_is_not_linear_works():
@@ -83,7 +84,7 @@ def test_a_deep_chain_that_is_not_linear_works():
     for _ in range(1500):
         term = ["tanh", term]
     model = _compared(_graph(term))
-    assert model._joint_plan.num_groups >= 1500
+    assert model.densities.joint.num_groups >= 1500
 
 
 def test_running_sums_stay_shallow():
@@ -97,7 +98,7 @@ def test_running_sums_stay_shallow():
     parts = {"V": list(links), "A": {}, "P": links, "Y": data}
     graph = Graph.from_document(document_from_json([{}, parts, None]))
     model = _compared(graph)
-    assert model._joint_plan.num_groups <= 6
+    assert model.densities.joint.num_groups <= 6
 
 
 def test_infinity_in_one_mean_does_not_reach_another():

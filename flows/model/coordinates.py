@@ -1,0 +1,184 @@
+"""This file maps the latents of a graph to free coordinates on the real line and back.
+
+Each latent has the map of its distribution's support (`support`); where a branch
+decides the distribution it decides the map of that row too, and bounds may depend on
+parents.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import ModelError, Problem
+from .capabilities import listed
+from .columns import as_columns, as_rows
+from .explanations import outside_support
+from .jobs import Definition, Job
+from .lowered_graph import LoweredGraph, supports_of
+from .schedule import Schedule
+
+__all__ = ["Coordinates"]
+
+_REAL = ("real", "real vector")
+
+Slots = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """The two coordinates of the latents of a graph.
+
+    Attributes:
+        lowered: The graph as slots.
+    """
+
+    lowered: LoweredGraph
+
+    def constrain(
+        self, free: Float[Tensor, "*batch free"]
+    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
+        """Return the natural values of free coordinates, and log|det dz/df|.
+
+        Raises:
+            ModelError: If a latent is discrete.
+        """
+        self._refuse_discrete()
+        rows, batch = as_columns(free, self.lowered.layout.free_dim, "free")
+        if not self._curved:
+            return free, free.new_zeros(batch)
+        count = math.prod(batch)
+        if not count:
+            latent_dim = self.lowered.layout.latent_dim
+            return free.new_zeros(*batch, latent_dim), free.new_zeros(batch)
+        value, log_det = self._to_natural.run([rows], num_rows=count, like=free)
+        return as_rows(value, batch), log_det.reshape(batch)
+
+    def constrain_terms(
+        self, free: Float[Tensor, "*batch free"]
+    ) -> Float[Tensor, "*batch node"]:
+        """Return the summands of `constrain`'s log|det dz/df|, one column per latent.
+
+        Raises:
+            ModelError: If a latent is discrete.
+        """
+        self._refuse_discrete()
+        rows, batch = as_columns(free, self.lowered.layout.free_dim, "free")
+        count = math.prod(batch)
+        terms = free.new_zeros(count, len(self.lowered.latents))
+        if self._curved and count:
+            (found,) = self._terms.run([rows], num_rows=count, like=free)
+            terms[:, list(self._curved)] = as_rows(found, (count,))
+        return terms.reshape(*batch, -1)
+
+    def unconstrain(
+        self, latents: Float[Tensor, "*batch latent"]
+    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
+        """Return the free coordinates of natural values, and log|det dz/df|.
+
+        Raises:
+            ModelError: If a latent is discrete, or a value outside its support.
+        """
+        self._refuse_discrete()
+        rows, batch = as_columns(latents, self.lowered.layout.latent_dim, "latents")
+        if not self._curved:
+            return latents, latents.new_zeros(batch)
+        count = math.prod(batch)
+        if not count:
+            free_dim = self.lowered.layout.free_dim
+            return latents.new_zeros(*batch, free_dim), latents.new_zeros(batch)
+        free, log_det = self._to_free.run([rows], num_rows=count, like=latents)
+        wide = as_rows(free, (count,))
+        if bool(torch.isnan(wide).any()) and not bool(torch.isnan(latents).any()):
+            raise outside_support(self.lowered, wide, rows.t())
+        return wide.reshape(*batch, -1), log_det.reshape(batch)
+
+    def _refuse_discrete(self) -> None:
+        discrete = [v.label for v in self.lowered.layout.latents if v.is_discrete]
+        if discrete:
+            raise ModelError(
+                Problem(
+                    self.lowered.graph.source,
+                    "discrete latents have no free coordinates",
+                    "continuous latents",
+                    listed(discrete),
+                )
+            )
+
+    @cached_property
+    def _curved(self) -> tuple[int, ...]:
+        """Positions of the latents whose map is not the identity."""
+        return tuple(
+            position
+            for position, entry in enumerate(self.lowered.latents)
+            if any(support not in _REAL for support, _ in supports_of(entry))
+        )
+
+    # -------------------------------------------------------------- schedules
+
+    @cached_property
+    def _to_natural(self) -> Schedule:
+        free, definitions, log_dets = self._definitions("constrain")
+        outputs = [self.lowered.slots[0], log_dets]
+        return self._schedule(free, outputs, definitions, frozenset({1}))
+
+    @cached_property
+    def _terms(self) -> Schedule:
+        free, definitions, log_dets = self._definitions("constrain")
+        return self._schedule(free, [log_dets], definitions)
+
+    @cached_property
+    def _to_free(self) -> Schedule:
+        free, definitions, log_dets = self._definitions("unconstrain")
+        source = self.lowered.slots[0]
+        return self._schedule(source, [free, log_dets], definitions, frozenset({1}))
+
+    def _schedule(
+        self,
+        source: Slots,
+        outputs: list[Slots],
+        definitions: dict[int, Definition],
+        sums: frozenset[int] = frozenset(),
+    ) -> Schedule:
+        return Schedule.of(self.lowered.dag, [source], outputs, definitions, sums)
+
+    def _definitions(
+        self, direction: Literal["constrain", "unconstrain"]
+    ) -> tuple[Slots, dict[int, Definition], Slots]:
+        """Return free slots, what computes the other side, and slots of log|det|."""
+        dag = self.lowered.dag
+        free: list[int] = []
+        log_dets: list[int] = []
+        definitions: dict[int, Definition] = {}
+        for position, entry in enumerate(self.lowered.latents):
+            name = entry.node.name
+            size = self.lowered.layout.latents[position].free_size
+            own = tuple(dag.variable(("free", name, column)) for column in range(size))
+            free.extend(own)
+            ends = (own, entry.slots)
+            given, wanted = ends if direction == "constrain" else ends[::-1]
+            if position not in self._curved:
+                definitions.update(zip(wanted, given, strict=True))
+                continue
+            supports = supports_of(entry)
+            parts: list[Slots] = []
+            for number, (support, bounds) in enumerate(supports):
+                outputs = tuple(
+                    dag.variable((direction, name, number, column))
+                    for column in range(len(wanted) + 1)
+                )
+                key = (support, len(entry.slots), len(supports) > 1)
+                job = Job(direction, key, (given, *bounds), outputs)
+                definitions.update(dict.fromkeys(outputs, job))
+                parts.append(outputs)
+            targets = (*wanted, dag.variable((direction, name, "log det")))
+            for target, members in zip(targets, zip(*parts, strict=True), strict=True):
+                definitions[target] = (
+                    members[0] if len(members) == 1 else entry.select(dag, members)
+                )
+            log_dets.append(targets[-1])
+        return tuple(free), definitions, tuple(log_dets)

@@ -1,0 +1,95 @@
+"""This file makes the row of all observed values: the document's, some replaced.
+
+Everything that is wrong with the data is reported together, each with its place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from daphne_bridge.errors import GraphError
+
+from ..errors import ModelError, Problem
+from .capabilities import listed
+from .lowered_graph import LoweredGraph
+from .lowering import Lowered, place
+from .observation import Given, Misfit, encode
+
+__all__ = ["document_problems", "observed_row"]
+
+
+def observed_row(lowered: LoweredGraph, given: Given) -> list[float]:
+    """Return the columns of all observed values.
+
+    Args:
+        lowered: The graph as slots.
+        given: What replaces the document's data.
+
+    Raises:
+        ModelError: If a value does not fit its distribution.
+        GraphError: If a name is not known, or no observed node.
+    """
+    names = _resolved(lowered, given)
+    numbers: list[float] = []
+    problems: list[Problem] = []
+    for entry in lowered.observed:
+        name = entry.node.name
+        where, value = place(lowered.graph, "Y", name), entry.node.observation
+        if name in names:
+            value = given.values[names[name]]
+            where = given.places.get(names[name], where)
+        found = _encoded(lowered, entry, value, where)
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            numbers.extend(found)
+    if problems:
+        raise ModelError(*problems)
+    return numbers
+
+
+def document_problems(lowered: LoweredGraph) -> list[Problem]:
+    """Return a problem for every datum of the document that does not fit."""
+    found = (
+        _encoded(
+            lowered,
+            entry,
+            entry.node.observation,
+            place(lowered.graph, "Y", entry.node.name),
+        )
+        for entry in lowered.observed
+    )
+    return [problem for problem in found if isinstance(problem, Problem)]
+
+
+def _encoded(
+    lowered: LoweredGraph, entry: Lowered, value: Any, where: str
+) -> tuple[float, ...] | Problem:
+    try:
+        return encode(entry, value, lowered.dag)
+    except Misfit as problem:
+        what, expected, got = problem.args
+        node = entry.node
+        label = "" if node.label == node.name else f" ({node.label})"
+        return Problem(where, f"{what}{label}", expected, got)
+
+
+def _resolved(lowered: LoweredGraph, given: Given) -> Mapping[str, str]:
+    """Return the name that was used for each node that has new data."""
+    graph = lowered.graph
+    used: dict[str, str] = {}
+    for name in given.values:
+        where = given.places.get(name, graph.source)
+        try:
+            known = graph.resolve(name)
+        except GraphError as error:
+            problems = (replace(each, where=where) for each in error.problems)
+            raise GraphError(*problems) from None
+        if not graph.node(known).is_observed:
+            expected = f"an observed node: {listed(graph.observed)}"
+            raise ModelError(Problem(where, f"{name} is a latent", expected))
+        if known in used:
+            what = f"{used[known]} and {name} are one node, observed twice"
+            raise ModelError(Problem(where, what, "one value for each node"))
+        used[known] = name
+    return used
