@@ -127,6 +127,7 @@ def _node_problems(graph: Graph, node: Node, source: str) -> Iterator[Problem]:
                 yield from _not_a_number(graph, expression, argument, where)
         if expression.head in FAMILIES:
             yield from _parameter_problems(expression, where)
+            yield from _shape_problems(graph, expression, where)
     if node.is_observed:
         for family in node.families[:1]:
             if len(node.families) == 1:
@@ -265,7 +266,7 @@ def observation_problem(
             return
     support = family.support
     if support == "boolean":
-        if not isinstance(value, bool) and value not in (0, 1):
+        if not isinstance(value, bool):
             yield wrong("true or false")
     elif support in ("positive", "nonnegative") and not (
         value > 0 if support == "positive" else value >= 0
@@ -278,5 +279,105 @@ def observation_problem(
     elif support in ("integers from zero", "index", "integer interval"):
         if value != int(value) or (support != "integer interval" and value < 0):
             yield wrong("a whole number" + ("" if "interval" in support else " from 0"))
+        else:
+            yield from _outside_bounds(node, value, wrong)
+    elif support == "interval":
+        yield from _outside_bounds(node, value, wrong)
     elif family.event != "scalar" and not isinstance(value, tuple):
         yield wrong(f"a {family.event}")
+
+
+def _outside_bounds(
+    node: Node, value: Value, wrong: Callable[[str], Problem]
+) -> Iterator[Problem]:
+    """Yield a problem if a number lies outside bounds that are constants."""
+    call = node.distribution
+    if not isinstance(call, Call) or call.head not in FAMILIES:
+        return
+    family = FAMILIES[call.head]
+    if family.support == "index":
+        size = _length(call.arguments[0])
+        if size is not None and not 0 <= value < size:
+            yield wrong(f"a whole number from 0 to {size - 1}")
+        return
+    if family.name == "binomial":
+        low, high = 0, _constant(call.arguments[0])
+    elif family.support in ("interval", "integer interval"):
+        low, high = map(_constant, call.arguments[-2:])
+    else:
+        return
+    is_below_top = family.name != "uniform-discrete"
+    if low is not None and value < low:
+        yield wrong(f"a number of at least {show_value(low)}")
+    elif high is not None and (value > high or (value == high and not is_below_top)):
+        word = "at most" if is_below_top else "below"
+        yield wrong(f"a number {word} {show_value(high)}")
+
+
+def _constant(expression: Expression) -> Value:
+    """Return a number that is known beforehand, else None."""
+    if free_names(expression):
+        return None
+    try:
+        value = evaluate(expression, {})
+    except EvaluationError:
+        return None
+    return value if _is_number(value) else None
+
+
+def _length(expression: Expression) -> int | None:
+    """Return the length of a vector whose length is known beforehand, else None."""
+    if isinstance(expression, Call) and expression.head == "vector":
+        return len(expression.arguments)
+    if isinstance(expression, Constant) and isinstance(expression.value, tuple):
+        return len(expression.value)
+    return None
+
+
+def _shape_problems(graph: Graph, call: Call, where: str) -> Iterator[Problem]:
+    """Yield problems of vectors and matrices whose shape is known beforehand."""
+    if call.head == "categorical":
+        pairs = call.arguments[0]
+        is_node = isinstance(pairs, Reference)
+        entries = (
+            pairs.arguments
+            if isinstance(pairs, Call) and pairs.head == "vector"
+            else ()
+        )
+        if (
+            is_node
+            or any(_length(entry) not in (None, 2) for entry in entries)
+            or (
+                any(
+                    isinstance(e, Constant) and not isinstance(e.value, tuple)
+                    for e in entries
+                )
+            )
+        ):
+            yield Problem(
+                where,
+                "the parameter of categorical is no list of pairs",
+                "a vector of [value weight] pairs, or (discrete weights)",
+                show(pairs, graph.labels, limit=60),
+            )
+    if call.head in ("mvn", "multivariate-t", "wishart"):
+        matrix = call.arguments[-1]
+        rows = matrix.arguments if isinstance(matrix, Call) else ()
+        sizes = {_length(row) for row in rows} if _length(matrix) else set()
+        if sizes and sizes != {len(rows)} and None not in sizes:
+            shown = " and ".join(map(str, sorted(s for s in sizes if s is not None)))
+            yield Problem(
+                where,
+                f"the matrix of {call.head} is not square",
+                f"{len(rows)} rows of {len(rows)} numbers",
+                f"{len(rows)} rows of {shown}",
+            )
+        location = call.arguments[-2] if call.head != "wishart" else None
+        size = _length(location) if location is not None else None
+        if size is not None and rows and size != len(rows) and _length(matrix):
+            yield Problem(
+                where,
+                f"the parameters of {call.head} differ in size",
+                "one dimension",
+                f"{size} and {len(rows)}",
+            )
