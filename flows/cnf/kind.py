@@ -1,7 +1,7 @@
 """This file makes the continuous normalizing flow a kind of flow (`flow/kinds.py`)."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -10,7 +10,7 @@ from ..flow.structure import Structure
 from .engine import AdaptiveEngine, Engine
 from .engines import choose_engine, weighing_engine
 from .flow import ConditionalFlow
-from .vector_field import FieldConfig
+from .vector_field import FieldConfig, hidden_sizes
 
 __all__ = ["KIND"]
 
@@ -49,6 +49,31 @@ def _solved_with(
     )
 
 
+def _lengths(structure: Structure, config: FieldConfig) -> Mapping[str, int]:
+    """Lengths of the packed weights and of what depends on columns alone."""
+    hidden = hidden_sizes(structure, config.hidden)
+    state = structure.sizes
+    inputs = [state, *[hidden] * (config.layers - 1)]
+    outputs = [*[hidden] * (config.layers - 1), state]
+    found = {
+        f"field.weights.{layer}": sum(
+            rows[i] * (columns[i] + sum(columns[j] for j in block.latent_parents))
+            for i, block in enumerate(structure.blocks)
+        )
+        for layer, (rows, columns) in enumerate(zip(outputs, inputs, strict=True))
+    }
+    if structure.factors:
+        found["normalisation.factor_coefficients"] = sum(
+            (1 + len(factor.latents)) * (1 + len(factor.observed))
+            for factor in structure.factors
+        )
+    return {
+        "normalisation.shift": structure.state_dim,
+        "normalisation.observed_shift": structure.observed_dim,
+        **found,
+    }
+
+
 KIND = Kind(
     name="cnf",
     config=FieldConfig,
@@ -56,4 +81,5 @@ KIND = Kind(
     for_weights=_for_weights,
     certified=_certified,
     solved_with=_solved_with,
+    lengths=_lengths,
 )

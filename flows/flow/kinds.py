@@ -44,6 +44,8 @@ class Kind:
         certified: see the function of this name; as `for_weights` if None.
         solved_with: see the function of this name; None where there is nothing to
             solve.
+        lengths: of tensors in the flow's state, by name, counted from structure and
+            config without making anything; a file that lacks them is refused.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Kind:
     for_weights: Callable[[Any, float], Flow]
     certified: Callable[[Any, float], Flow] | None = None
     solved_with: Callable[..., Flow] | None = None
+    lengths: Callable[[Structure, Any], Mapping[str, int]] | None = None
 
 
 def kind_of(name: str) -> Kind:

@@ -31,14 +31,12 @@ from torch import Tensor
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 
-from ..cnf.engine import AdaptiveEngine
-from ..cnf.engines import weighing_engine
-from ..cnf.flow import ConditionalFlow
-from ..cnf.vector_field import FieldConfig
 from ..errors import ArgumentError, ArtifactError, Problem
+from ..flow.kinds import certified, for_weights
+from ..flow.protocol import Flow
 from ..flow.structure import Structure
 from ..model.layout import Layout
-from .artifact_checks import check_claims, check_weight_counts
+from .artifact_checks import check_claims
 from .folders import read_inside, write_folder
 from .golden_values import GoldenValues
 from .json_values import json_bytes
@@ -54,6 +52,7 @@ from .manifest import (
 from .manifest_file import MANIFEST, file_entry, load_manifest, manifest_bytes
 from .model_entry import first_difference, model_entry
 from .other_columns import columns_of, observed_rows_in, structure_in
+from .stored_flow import stored_flow
 from .structure_entry import layout_entry, layout_from, structure_entry, structure_from
 
 __all__ = ["MANIFEST", "Artifact"]
@@ -84,7 +83,7 @@ class Artifact:
     @classmethod
     def from_flow(
         cls,
-        flow: ConditionalFlow,
+        flow: Flow,
         graph: Graph,
         layout: Layout,
         *,
@@ -119,7 +118,7 @@ class Artifact:
                 {name: tuple(inverse.parents[name]) for name in inverse.latents},
             ),
             structure=structure_entry(flow.structure, layout),
-            flow=FlowEntry("cnf", asdict(flow.config)),
+            flow=FlowEntry(flow.kind, asdict(flow.config)),
             normalisation=FACTORS if flow.structure.factors else AFFINE,
             solver=SolverEntry("dopri5", tolerance, "float64"),
             training=TrainingEntry(seed, dict(config), dict(metrics)),
@@ -136,8 +135,10 @@ class Artifact:
             if not bool(tensor.isfinite().all()):
                 what = f"the tensor {name} of this flow has numbers that are not finite"
                 raise ArtifactError(Problem("artifact", what))
-        kept = _build(manifest, structure_from(manifest), tensors, "")
-        kept.engine = AdaptiveEngine(tolerance)
+        kept = certified(
+            _stored(manifest, structure_from(manifest), tensors, "<artifact>"),
+            tolerance,
+        )
         return cls(
             manifest, tensors, GoldenValues.of_flow(kept, tolerance), "<artifact>"
         )
@@ -180,9 +181,8 @@ class Artifact:
         check_claims(manifest, tensors, str(folder / MANIFEST), str(folder / WEIGHTS))
         golden = GoldenValues.from_json(entry, str(folder / GOLDEN))
         artifact = cls(manifest, tensors, golden, str(folder))
-        flow = artifact.flow()
-        flow.engine = AdaptiveEngine(artifact.tolerance)
-        golden.check(flow, str(folder / GOLDEN))
+        flow = _stored(manifest, artifact._structure(), tensors, str(folder))
+        golden.check(certified(flow, artifact.tolerance), str(folder / GOLDEN))
         return artifact
 
     @property
@@ -200,18 +200,16 @@ class Artifact:
         """Latents whose values came from a file when the flow was trained."""
         return self.manifest.model.without_density
 
-    def flow(self) -> ConditionalFlow:
-        """Return the flow in the columns it was trained in, in float64.
+    def flow(self) -> Flow:
+        """Return the flow in the columns it was trained in, for weights.
 
         Raises:
             ArtifactError: If the tensors do not fit the architecture.
         """
-        return _build(self.manifest, self._structure(), self.tensors, self.source)
+        return self._flow(self._structure(), self.tensors)
 
-    def flow_for(
-        self, graph: Graph, layout: Layout, *, weighted: bool = True
-    ) -> ConditionalFlow:
-        """Return the flow in the columns of a graph of the same model, in float64.
+    def flow_for(self, graph: Graph, layout: Layout, *, weighted: bool = True) -> Flow:
+        """Return the flow in the columns of a graph of the same model, for weights.
 
         Args:
             graph: A graph with this model's digest.
@@ -241,7 +239,11 @@ class Artifact:
         )
         structure = structure_in(columns, self._structure())
         tensors = observed_rows_in(columns, self.tensors)
-        return _build(self.manifest, structure, tensors, self.source)
+        return self._flow(structure, tensors)
+
+    def _flow(self, structure: Structure, tensors: Mapping[str, Tensor]) -> Flow:
+        flow = _stored(self.manifest, structure, tensors, self.source)
+        return for_weights(flow, self.tolerance)
 
     def _without_weights(self) -> ArtifactError:
         model = self.manifest.model
@@ -270,41 +272,12 @@ class Artifact:
             ) from None
 
 
-def _build(
+def _stored(
     manifest: Manifest, structure: Structure, tensors: Mapping[str, Tensor], source: str
-) -> ConditionalFlow:
-    if manifest.flow.kind != "cnf":
-        raise ArtifactError(
-            Problem(
-                f"{Path(source) / MANIFEST}: $.flow.kind",
-                "this kind of flow is not known here",
-                "cnf",
-                manifest.flow.kind[:60],
-            )
-        )
-    config = FieldConfig(**manifest.flow.config)
-    weights = str(Path(source) / WEIGHTS)
-    check_weight_counts(structure, config, tensors, weights)
-    tolerance = float(manifest.solver.tolerance)
-    flow = ConditionalFlow(structure, config, engine=weighing_engine(tolerance))
-    expected = {n: tuple(t.shape) for n, t in flow.state_dict().items()}
-    got = {n: tuple(t.shape) for n, t in tensors.items()}
-    if expected != got:
-        name = next(
-            n for n in sorted({*expected, *got}) if expected.get(n) != got.get(n)
-        )
-        raise ArtifactError(
-            Problem(
-                weights,
-                f"the tensor {name[:60]} does not fit the architecture",
-                f"shape {expected.get(name)}",
-                f"{got.get(name)}",
-            )
-        )
-    flow.load_state_dict(dict(tensors))
-    for parameter in flow.parameters():
-        parameter.requires_grad = False
-    return flow.double().eval()
+) -> Flow:
+    folder = Path(source)
+    places = {"manifest": folder / MANIFEST, "weights": folder / WEIGHTS}
+    return stored_flow(manifest.flow, structure, tensors, **places)
 
 
 def _checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:

@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..cnf.vector_field import FieldConfig, hidden_sizes
 from ..errors import ArtifactError, Problem
-from ..flow.structure import Structure
 from .manifest import (
     FACTORS,
     InverseEntry,
@@ -23,7 +21,7 @@ from .manifest import (
     VariableEntry,
 )
 
-__all__ = ["check_claims", "check_weight_counts"]
+__all__ = ["check_claims"]
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -43,8 +41,8 @@ def check_claims(
         weights_place: For messages.
 
     Raises:
-        ArtifactError: If columns leave gaps, names are unknown or stand twice, or the
-            tensors have other lengths than the layout claims.
+        ArtifactError: If columns leave gaps, names are unknown or stand twice, or
+            there are more columns than numbers in the tensors.
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES:
@@ -86,11 +84,21 @@ def check_claims(
         )
     free = layout.latents[-1].free_stop
     observed = layout.observed[-1].stop if layout.observed else 0
-    for name, claimed in (
-        ("normalisation.shift", free + sum(structure.nuisances)),
-        ("normalisation.observed_shift", observed),
+    held = sum(tensor.numel() for tensor in tensors.values())
+    for what, claimed in (
+        ("state columns", free + sum(structure.nuisances)),
+        ("observed columns", observed),
+        ("observed columns that are read", read),
     ):
-        _check_length(tensors, name, claimed, weights_place)
+        if claimed > held:
+            raise ArtifactError(
+                Problem(
+                    weights_place,
+                    f"the tensors are too few for {what} of the manifest",
+                    f"at least {claimed} numbers"[:80],
+                    f"{held}",
+                )
+            )
     if (manifest.normalisation == FACTORS) != bool(structure.factors):
         raise ArtifactError(
             Problem(
@@ -99,41 +107,6 @@ def check_claims(
                 f"factors with {FACTORS!r}, and with it alone",
             )
         )
-    if structure.factors:
-        coefficients = sum(
-            (1 + len(factor.latents)) * (1 + len(factor.observed))
-            for factor in structure.factors
-        )
-        name = "normalisation.factor_coefficients"
-        _check_length(tensors, name, coefficients, weights_place)
-    weights = tensors.get("field.observed_weight")
-    if weights is not None and read > weights.numel():
-        raise _misfit(
-            "field.observed_weight", f"at least {read}", weights, weights_place
-        )
-
-
-def check_weight_counts(
-    structure: Structure,
-    config: FieldConfig,
-    tensors: Mapping[str, Tensor],
-    weights_place: str,
-) -> None:
-    """Check the lengths of the packed weights, counted and not made.
-
-    Raises:
-        ArtifactError: If they are of another architecture.
-    """
-    hidden = hidden_sizes(structure, config.hidden)
-    state = structure.sizes
-    inputs = [state, *[hidden] * (config.layers - 1)]
-    outputs = [*[hidden] * (config.layers - 1), state]
-    for layer, (rows, columns) in enumerate(zip(outputs, inputs, strict=True)):
-        claimed = sum(
-            rows[i] * (columns[i] + sum(columns[j] for j in block.latent_parents))
-            for i, block in enumerate(structure.blocks)
-        )
-        _check_length(tensors, f"field.weights.{layer}", claimed, weights_place)
 
 
 def _check_columns(
@@ -223,24 +196,3 @@ def _check_edges(
             read += observed.get(parent, 0)
         before.add(name)
     return read
-
-
-def _check_length(
-    tensors: Mapping[str, Tensor], name: str, claimed: int, place: str
-) -> None:
-    tensor = tensors.get(name)
-    if tensor is None or tensor.numel() != claimed:
-        raise _misfit(name, f"{claimed}", tensor, place)
-
-
-def _misfit(
-    name: str, expected: str, tensor: Tensor | None, place: str
-) -> ArtifactError:
-    return ArtifactError(
-        Problem(
-            place,
-            f"the tensor {name} does not fit the architecture",
-            f"{expected[:40]} numbers",
-            "none" if tensor is None else f"{tensor.numel()}",
-        )
-    )

@@ -77,7 +77,7 @@ def observed_rows_in(
     """Return the tensors of a flow with those per observed column in other columns."""
     place = torch.tensor(columns.observed, dtype=torch.long)
     moved = dict(tensors)
-    for name in _BY_OBSERVED_COLUMN:
+    for name in {*_BY_OBSERVED_COLUMN} & {*tensors}:
         moved[name] = torch.empty_like(tensors[name])
         moved[name][place] = tensors[name]
     return moved
