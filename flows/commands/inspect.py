@@ -47,14 +47,12 @@ def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
     structure = artifact.flow().structure
     layout = artifact.manifest.layout
     variables = {v.name: v for v in (*layout.latents, *layout.observed)}
-    numbers = {
-        part: sum(
-            tensor.numel()
-            for name, tensor in artifact.tensors.items()
-            if name.startswith(f"{part}.")
-        )
-        for part in ("field", "normalisation")
-    }
+    fixed = sum(
+        tensor.numel()
+        for name, tensor in artifact.tensors.items()
+        if name.startswith("normalisation.")
+    )
+    held = sum(tensor.numel() for tensor in artifact.tensors.values())
     return {
         "ok": True,
         "artifact": str(path),
@@ -81,10 +79,7 @@ def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
             "nuisances": structure.nuisance_dim,
             "observed": structure.observed_dim,
         },
-        "parameters": {
-            "vector_field": numbers["field"],
-            "normalisation": numbers["normalisation"],
-        },
+        "parameters": {"trained": held - fixed, "normalisation": fixed},
     }
 
 
@@ -99,9 +94,7 @@ def _tables(found: Mapping[str, Any]) -> Group:
             if part in found
         ),
     ]
-    shape, columns = found["flow"]["config"], found["columns"]
-    parameters = found["parameters"]
-    hidden = shape["hidden"] or "as many as state columns"
+    columns, parameters = found["columns"], found["parameters"]
     rows = [
         (
             "columns",
@@ -109,14 +102,10 @@ def _tables(found: Mapping[str, Any]) -> Group:
             f"{columns['nuisances']} nuisances; {columns['observed']} observed",
         ),
         ("kind", found["flow"]["kind"]),
-        (
-            "network",
-            f"{shape['layers']} layers, hidden units per latent: {hidden}"
-            + (", residual" if shape["residual"] else ""),
-        ),
+        *((f"shape: {n}", text) for n, text in _flat(found["flow"]["config"])),
         (
             "parameters",
-            f"{parameters['vector_field']} trained, "
+            f"{parameters['trained']} trained, "
             f"{parameters['normalisation']} of the normalisation",
         ),
         ("normalisation", found["normalisation"]),

@@ -200,16 +200,20 @@ class Artifact:
         """Latents whose values came from a file when the flow was trained."""
         return self.manifest.model.without_density
 
-    def flow(self) -> Flow:
+    def flow(self) -> Any:
         """Return the flow in the columns it was trained in, for weights.
+
+        Of any kind, a `flow.protocol.Flow`; what more it can do is its kind's.
 
         Raises:
             ArtifactError: If the tensors do not fit the architecture.
         """
         return self._flow(self._structure(), self.tensors)
 
-    def flow_for(self, graph: Graph, layout: Layout, *, weighted: bool = True) -> Flow:
+    def flow_for(self, graph: Graph, layout: Layout, *, weighted: bool = True) -> Any:
         """Return the flow in the columns of a graph of the same model, for weights.
+
+        Of any kind, like that of `flow`.
 
         Args:
             graph: A graph with this model's digest.

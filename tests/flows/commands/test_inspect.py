@@ -53,7 +53,7 @@ def test_parameters_are_counted(folder):
     # Two latents of two columns and four hidden units each, the second reads the first:
     # 8 + 16, 16 + 32 and 8 + 16 weights. The first reads both data, the second one of
     # them: 4 * 3. Four vectors over 8 + 8 + 4 outputs.
-    assert parameters["vector_field"] == 24 + 48 + 24 + 12 + 80
+    assert parameters["trained"] == 24 + 48 + 24 + 12 + 80
     # Six vectors of the state or of the data, then a slope of the second latent on the
     # first and three on data; nuisances read the data too, by form: 2 * 3.
     assert parameters["normalisation"] == 4 * 4 + 2 * 2 + 1 + 2 * 3
@@ -66,7 +66,8 @@ def test_the_table_names_every_part(folder):
         "model",
         "(normal (* 2 sample1) 1)",
         "inverse, in sampling order",
-        "3 layers",
+        "what the flow reads",
+        "shape: layers",
         "dopri5",
         "trained: j",
         "setting: a.b",
