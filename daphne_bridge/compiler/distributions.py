@@ -92,6 +92,10 @@ def check_observation(distribution: CallTerm, value: Any) -> None:
             raise PrimitiveError(f"{family.name} draws a {family.event}")
         return
     is_logic = isinstance(value, bool)
+    if family.support == "point":
+        if not is_logic and not is_number(value):
+            raise PrimitiveError("dirac draws a number, true or false")
+        return
     if family.support in ("boolean", "zero or one"):
         if not is_logic and not (is_number(value) and value in (0, 1)):
             raise PrimitiveError(f"{family.name} draws one of two values")
@@ -250,6 +254,7 @@ _RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "bernoulli": (_UNIT,),
         "binomial": (_COUNT, _UNIT),
         "poisson": (_POSITIVE,),
+        "dirac": (_any,),
         "geometric": (_UNIT,),
         "negative-binomial": (_POSITIVE, _UNIT),
         "categorical-crp": (_counts, _POSITIVE),

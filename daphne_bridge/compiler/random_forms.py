@@ -29,6 +29,8 @@ def sample(analyser: Analyser, form: Compound) -> Recursive[Any]:
     site = _site_name(analyser, form, 3)
     distribution = yield _simplified(analyser, form.items[-1])
     _check_distribution(analyser, distribution, form.items[-1], "sample")
+    if distribution.head == "dirac":  # its draw is its value: no random variable
+        return distribution.arguments[0]
     name = analyser.fresh(site or "sample")
     return analyser.add(Variable(name, "", distribution, form.span, site=site))
 

@@ -257,6 +257,10 @@ def observation_problem(
     def wrong(expected: str) -> Problem:
         return Problem(where, what, expected, show_value(value)[:60])
 
+    if family.support == "point":
+        if not isinstance(value, bool) and not _is_number(value):
+            yield wrong("a number, true or false")
+        return
     if family.event == "scalar" and family.support not in ("category", "boolean"):
         if not _is_number(value):
             yield wrong("a number")

@@ -5,7 +5,8 @@ for: `normal` takes a *standard deviation*, `gamma` a *rate*, `exponential` a *r
 `mvn` a *covariance*, `uniform-discrete` excludes its upper bound. `geometric` and
 `negative-binomial` count the failures before the first, or n-th, success; `lognormal`
 takes mean and deviation of the logarithm; `inverse-gamma` a *scale*; `uniform` is
-another name of `uniform-continuous`. Densities are not here: the package has no
+another name of `uniform-continuous`; `dirac` is one value, a draw of it that value, an
+observe of it a condition. Densities are not here: the package has no
 numerics.
 """
 
@@ -29,6 +30,7 @@ Support = Literal[
     "integer interval",
     "index",
     "category",
+    "point",
     "simplex",
     "real vector",
     "positive definite matrix",
@@ -100,6 +102,7 @@ FAMILIES: Mapping[str, Family] = _table(
         "integer interval",
         is_discrete=True,
     ),
+    Family("dirac", ("value",), "point", is_discrete=True),
     Family("dirichlet", ("concentrations",), "simplex", event="vector"),
     Family("mvn", ("mean", "covariance"), "real vector", event="vector"),
     Family(

@@ -277,6 +277,10 @@ def _geometric(x: Tensor, probability: Tensor) -> Tensor:
     return _negative_binomial(x, torch.ones_like(probability), probability)
 
 
+def _dirac(x: Tensor, value: Tensor) -> Tensor:
+    return _inside(x == value, torch.zeros_like(x * value))
+
+
 def _discrete(x: Tensor, weights: Tensor) -> Tensor:
     count = weights.shape[1]
     is_inside = (x >= 0) & (x < count) & (x == torch.floor(x))
@@ -517,6 +521,10 @@ def _draw_geometric(g: Generator, probability: Tensor) -> Tensor:
     return torch.floor(failures).abs()
 
 
+def _draw_dirac(_g: Generator, value: Tensor) -> Tensor:
+    return value.clone()
+
+
 def _draw_discrete(g: Generator, weights: Tensor) -> Tensor:
     """Return indices by inverting the cumulative weights; never one of weight zero."""
     cumulative = weights.cumsum(1)
@@ -701,6 +709,7 @@ DENSITIES: Mapping[str, Density] = MappingProxyType(
                 _draw_uniform_discrete,
                 _ORDERED,
             ),
+            _entry("dirac", (_NUMBER,), _dirac, _draw_dirac),
             _entry(
                 "dirichlet",
                 ((1, "positive numbers", _all_positive),),

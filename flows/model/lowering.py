@@ -350,6 +350,14 @@ class Lowering:
                 f"{shape[0]} rows of {shape[1]}",
             )
         for item in items:
+            if family == "dirac" and _is_measured(item):
+                raise _Refused(
+                    "dirac of a continuous value has no density",
+                    "(normal value 0.001), say: a narrow distribution around it",
+                    describe(item),
+                )
+            if family == "dirac" and kind_of(item) == "boolean":
+                continue
             if kind_of(item) in (None, "boolean"):
                 raise self._refusal(
                     family, name, wanted, item if len(items) > 1 else value
@@ -425,6 +433,10 @@ def _missing(root: Expression, found: Mapping[int, object]) -> Iterator[Expressi
             continue
         stack.append((expression, True))
         stack.extend((a, False) for a in reversed(expression.arguments))
+
+
+def _is_measured(value: Value) -> bool:
+    return isinstance(value, Scalar) and value.kind in ("real", "mixed")
 
 
 def _position(values: Sequence[Value], item: Value) -> int | None:

@@ -92,6 +92,8 @@ def _encoded(
                 "an observation of flip is no boolean", "true or false", _shown(value)
             )
         return (float(value),)
+    if branch.family == "dirac" and isinstance(value, bool):
+        return (float(value),)
     numbers = _numbers(branch.family, lowered.shape, value)
     known = [
         tuple(dag.number(slot) for slot in slots)

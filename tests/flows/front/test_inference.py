@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from scipy import integrate, stats
 from scipy.special import expit
 
-from flows.errors import ArgumentError
+from flows.errors import ArgumentError, ModelError
 from flows.front.inference import infer
 from flows.model.model import Model
 from tests.flows.model.programs import PROGRAMS, graph_of
@@ -94,6 +94,49 @@ def test_a_return_value_of_several_discrete_latents_is_exact():
     )
     assert returned["name"]["probabilities"]['"one"'] == pytest.approx(p)
     assert returned["five"] == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "probability", "log_evidence"),
+    [
+        (
+            "(let [a (sample (flip 0.5)) b (sample (flip 0.5))]"
+            " (observe (dirac (or a b)) true) a)",
+            2 / 3,
+            math.log(0.75),
+        ),
+        (
+            "(let [a (sample (uniform-discrete 1 7)) b (sample (uniform-discrete 1 7))]"
+            " (observe (dirac (+ a b)) 11) (= a 5))",
+            0.5,
+            math.log(2 / 36),
+        ),
+        (
+            "(let [x (sample (normal 0 1)) p (> x 1)]"
+            " (observe (dirac (> x 0)) true) p)",
+            2 * stats.norm.sf(1),
+            math.log(0.5),
+        ),
+        (
+            "(let [k (sample (dirac 3)) f (sample (flip 0.25))]"
+            " (observe (dirac k) 3) f)",
+            0.25,
+            0.0,
+        ),
+    ],
+)
+def test_an_observed_dirac_is_a_condition(text, probability, log_evidence):
+    found = answer(text)
+    error = 5 * found.log_evidence_standard_error + 1e-9
+    assert found.log_evidence == pytest.approx(log_evidence, abs=error)
+    assert found.returned.mean == pytest.approx(
+        probability, abs=5 * found.returned.mc_error + 1e-9
+    )
+
+
+def test_a_dirac_of_a_continuous_value_is_refused_with_a_proposal():
+    with pytest.raises(ModelError, match=r"expected \(normal value 0.001\)"):
+        answer("(let [x (sample (normal 0 1))] (observe (dirac x) 1) x)")
 
 
 def test_impossible_data_are_said_to_be_so():

@@ -72,6 +72,8 @@ def _log_density(family, parameters, value):
             return np.log(weights[int(value)] / weights.sum())
         case "uniform-discrete":
             return stats.randint.logpmf(value, p[0], p[1])
+        case "dirac":
+            return 0.0 if value == p[0] else -math.inf
         case "dirichlet":
             point = np.array(value, dtype=float)
             return stats.dirichlet.logpdf(point / point.sum(), np.array(p[0], float))
