@@ -1,6 +1,5 @@
 """This file is `daphne-flows diagnose`: it finds out where a flow is wrong."""
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ..report.plots import (
 )
 from ..report.tables import diagnosis_table
 from ..storage.folders import check_folder_place, write_folder
+from ..storage.json_values import json_bytes
 from .inputs import (
     MOST_HELD,
     PATH,
@@ -108,7 +108,7 @@ def diagnose_command(
         **result.to_json(),
         "predictive": predictive,
     }
-    files = {"diagnosis.json": (json.dumps(plain, indent=1) + "\n").encode()}
+    files = {"diagnosis.json": json_bytes(plain, "diagnosis.json")}
     if find_spec("matplotlib") is not None:
         files |= {
             "ranks.svg": ranks_plot(plain).encode(),

@@ -1,6 +1,5 @@
 """This file is `daphne-flows evaluate`: a flow is measured as a proposal."""
 
-import json
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from ..errors import FlowsError
 from ..measurement.evaluation import Evaluation, EvaluationConfig, evaluate
 from ..report.tables import evaluation_table
 from ..storage.folders import check_file_place, write_file
+from ..storage.json_values import json_bytes
 from .inputs import (
     MOST_HELD,
     PATH,
@@ -77,7 +77,7 @@ def evaluate_command(
         raise AssertionError("an evaluation ends with its result")
     plain = {"ok": True, "model": model.graph.digest, **result.to_json()}
     if output is not None:
-        write_file(output, (json.dumps(plain, indent=1) + "\n").encode())
+        write_file(output, json_bytes(plain, str(output)))
     if as_json:
         print_json(plain)
     else:

@@ -11,6 +11,7 @@ Beside an artifact ARTIFACT stands the folder ARTIFACT.training:
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = ["RunKey", "load_checkpoint", "save_checkpoint", "training_folder"]
 
 _FORMAT = "daphne-flows checkpoint 2"
 _LIMIT = 8 * 2**30
+_NUMBER = "not finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ def save_checkpoint(state: TrainingState, key: RunKey, path: Path) -> None:
         "format": _FORMAT,
         "digest": key.digest,
         "seed": json.dumps(key.seed),
-        "config": json.dumps(key.config),
-        "values": json.dumps(state.values),
+        "config": json.dumps(key.config, allow_nan=False),
+        "values": json.dumps(_written(state.values), allow_nan=False),
     }
     tensors = {
         name: tensor.cpu().contiguous() for name, tensor in state.tensors.items()
@@ -91,7 +93,7 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
             json.loads(metadata["seed"]),
             json.loads(metadata["config"]),
         )
-        values = json.loads(metadata["values"])
+        values = json.loads(metadata["values"], object_hook=_read)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise ArtifactError(
             Problem(
@@ -116,6 +118,22 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
                 )
             )
     return TrainingState(tensors, values)
+
+
+def _written(value: Any) -> Any:
+    """Return plain values as JSON can hold them: infinities and nan by their names."""
+    if isinstance(value, Mapping):
+        return {key: _written(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_written(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: str(value)}
+    return value
+
+
+def _read(entry: dict[str, Any]) -> Any:
+    """Undo `_written` for an object."""
+    return float(entry[_NUMBER]) if entry.keys() == {_NUMBER} else entry
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

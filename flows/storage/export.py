@@ -17,7 +17,6 @@ Every file is whole or not there.
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
@@ -35,6 +34,7 @@ from ..inference.particles import Particles
 from ..model.model import Model
 from ..optional import require
 from .folders import write_file
+from .json_values import json_bytes
 
 __all__ = [
     "FORMATS",
@@ -121,14 +121,13 @@ def _model_name(graph: Path) -> str:
     return graph.resolve().parent.name if graph.name == "graph.json" else graph.stem
 
 
-def save_summary(path: Path, summary: Mapping[str, Any]) -> None:
+def save_summary(path: Path | str, summary: Mapping[str, Any]) -> None:
     """Write a summary as JSON, whole or not at all."""
-    content = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    write_file(path, content.encode())
+    write_file(path, json_bytes(summary, str(path)))
 
 
 def save_posterior(
-    folder: Path,
+    folder: Path | str,
     particles: Particles,
     summary: Mapping[str, Any],
     *,
@@ -146,6 +145,7 @@ def save_posterior(
         formats: Names in `FORMATS`.
         name: Of the particles' files, without ending.
     """
+    folder = Path(folder)
     folder.mkdir(exist_ok=True)
     save_particles(particles, folder / f"{name}.npz")
     if "csv" in formats:
@@ -176,7 +176,7 @@ def json_of(particles: Particles) -> bytes:
             for each in particles.columns
         },
     }
-    return (json.dumps(value) + "\n").encode()
+    return json_bytes(value, "particles.json", indent=None)
 
 
 def _save_netcdf(

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-def read_file(path: Path, what: str, *, limit: int) -> bytes:
+def read_file(path: Path | str, what: str, *, limit: int) -> bytes:
     """Return the content of a file.
 
     Args:
@@ -56,6 +56,7 @@ def read_file(path: Path, what: str, *, limit: int) -> bytes:
         ArtifactError: If there is no such file, if it is a folder, a device or a pipe,
             or if it is larger than `limit`.
     """
+    path = Path(path)
     try:
         # Opening a pipe would wait for its writer, reading a device might never end.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -92,28 +93,28 @@ def read_inside(folder: Path, name: str, what: str, limit: int) -> bytes:
     return read_file(place, what, limit=limit)
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path | str, content: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
         ArtifactError: If the place cannot be written.
     """
-    with new_file(path, ArtifactError) as file:
+    with new_file(Path(path), ArtifactError) as file:
         file.write(content)
 
 
-def check_file_place(path: Path) -> None:
+def check_file_place(path: Path | str) -> None:
     """Check that `write_file` may use a place.
 
     Raises:
         ArtifactError: If its folder is missing, or something else is in the place.
     """
-    files.check_file_place(path, ArtifactError)
+    files.check_file_place(Path(path), ArtifactError)
 
 
 @contextmanager
 def new_folder(
-    path: Path, *, marker: str, own: tuple[str, ...] = ("*",)
+    path: Path | str, *, marker: str, own: tuple[str, ...] = ("*",)
 ) -> Iterator[Path]:
     """Yield a folder to fill; it takes the place of `path` when all is done.
 
@@ -129,6 +130,7 @@ def new_folder(
     Raises:
         ArtifactError: If something else is in the place, or it cannot be written.
     """
+    path = Path(path)
     check_folder_place(path, marker=marker, own=own)
     try:
         remove_abandoned(path)
@@ -149,7 +151,7 @@ def new_folder(
         raise ArtifactError(cannot_write(path, error)) from None
 
 
-def write_folder(path: Path, files: Mapping[str, bytes], *, marker: str) -> None:
+def write_folder(path: Path | str, files: Mapping[str, bytes], *, marker: str) -> None:
     """Write a folder with exactly these files, in the place of an older one.
 
     Args:
@@ -166,7 +168,7 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, marker: str) -> None
 
 
 @contextmanager
-def own_folder(path: Path, what: str) -> Iterator[None]:
+def own_folder(path: Path | str, what: str) -> Iterator[None]:
     """Make a folder if it is not there, and be the only one in it.
 
     The lock ends with the process, however it ends.
@@ -178,6 +180,7 @@ def own_folder(path: Path, what: str) -> Iterator[None]:
     Raises:
         ArtifactError: If another process is in it, or it cannot be made.
     """
+    path = Path(path)
     with ExitStack() as held:
         try:
             path.mkdir(exist_ok=True)
@@ -192,7 +195,7 @@ def own_folder(path: Path, what: str) -> Iterator[None]:
 
 
 def check_folder_place(
-    path: Path, *, marker: str, own: tuple[str, ...] = ("*",)
+    path: Path | str, *, marker: str, own: tuple[str, ...] = ("*",)
 ) -> None:
     """Check that `new_folder` may use a place.
 
@@ -200,6 +203,7 @@ def check_folder_place(
         ArtifactError: If its parent is missing, something else is in the place, or
             nothing can be written there.
     """
+    path = Path(path)
     try:
         if path.exists():
             held = [each.name for each in path.iterdir()] if path.is_dir() else ["."]

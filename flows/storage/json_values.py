@@ -52,18 +52,19 @@ def from_json(kind: Any, entry: Any) -> Any:
     return entry
 
 
-def json_bytes(value: Any, where: str) -> bytes:
+def json_bytes(value: Any, where: str, *, indent: int | None = 1) -> bytes:
     """Return a value as the text of a file.
 
     Args:
         value: Dicts, lists, texts and numbers.
         where: The file, for the message.
+        indent: Of what is inside of what; None writes one line.
 
     Raises:
         ArtifactError: If a number is not finite.
     """
     check_finite(value, where)
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(value, indent=indent, allow_nan=False) + "\n").encode()
 
 
 def check_finite(value: Any, where: str) -> None:

@@ -166,7 +166,7 @@ def vary(
     return np.concatenate([patches, moved[:, 0].numpy()])
 
 
-def read_idx(path: Path) -> Shaped[np.ndarray, "image row column"]:
+def read_idx(path: Path | str) -> Shaped[np.ndarray, "image row column"]:
     """Return the images of an IDX file of bytes.
 
     Raises:
@@ -210,7 +210,7 @@ def read_idx(path: Path) -> Shaped[np.ndarray, "image row column"]:
 
 
 def save_patches(
-    path: Path, patches: Float[np.ndarray, "image row column"], name: str = _PIXEL
+    path: Path | str, patches: Float[np.ndarray, "image row column"], name: str = _PIXEL
 ) -> None:
     """Write patches as an npz file for the latents of a name."""
     buffer = io.BytesIO()
@@ -218,7 +218,7 @@ def save_patches(
     write_file(path, buffer.getvalue())
 
 
-def load_arrays(path: Path) -> Arrays:
+def load_arrays(path: Path | str) -> Arrays:
     """Return the arrays of an npz file by name; nothing in it is run.
 
     Raises:

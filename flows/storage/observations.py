@@ -24,12 +24,13 @@ __all__ = ["load_observations"]
 _LIMIT = 2**28
 
 
-def load_observations(path: Path) -> list[Given]:
+def load_observations(path: Path | str) -> list[Given]:
     """Return the values of every data set by name of an observed node.
 
     Raises:
         FlowsError: If the file is neither, or holds no data set.
     """
+    path = Path(path)
     content = read_file(path, "a CSV or JSON file of data sets", limit=_LIMIT)
     try:
         text = content.decode("utf-8-sig")

@@ -86,3 +86,11 @@ def test_every_cut_is_refused_in_a_sentence(saved):
 def test_a_checkpoint_of_another_run_is_refused(saved, key, sentence):
     with pytest.raises(ArtifactError, match=sentence):
         load_checkpoint(saved[0], key)
+
+
+def test_values_without_end_come_back_though_json_has_none(tmp_path):
+    values = {"best": float("inf"), "last": [-float("inf"), 0.5], "in": {"of": {}}}
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(TrainingState({}, values), KEY, path)
+    assert b"Infinity" not in path.read_bytes()
+    assert load_checkpoint(path, KEY).values == values

@@ -36,3 +36,8 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, name, text, said):
     (tmp_path / name).write_text(text)
     with pytest.raises(FlowsError, match=said):
         load_observations(tmp_path / name)
+
+
+def test_a_place_may_be_text(tmp_path):
+    (tmp_path / "data.csv").write_text("y\n0.5\n")
+    assert load_observations(str(tmp_path / "data.csv"))[0].values == {"y": 0.5}
