@@ -21,11 +21,9 @@ from daphne_bridge.graph.document import (
 from daphne_bridge.graph.graph import Graph
 
 from ..errors import FlowsError, Problem
-from ..front.inference import METHODS, infer
-from ..inference.particle_file import save_particles
+from ..front.inference import ANSWER, METHODS, OWN_FILES, infer
 from ..model.model import Model
 from ..report.inference_table import inference_table
-from ..storage.export import save_summary
 from ..storage.folders import check_folder_place, new_folder
 from .inputs import (
     PATH,
@@ -43,9 +41,6 @@ __all__ = ["UNTRUSTED", "infer_command"]
 
 UNTRUSTED = 3
 """Exit code of an answer that cannot be trusted."""
-
-_ANSWER = "inference.json"
-_OWN_FILES = (_ANSWER, "particles.npz", "graph.json", "graph.names.json")
 
 
 @click.command("infer")
@@ -94,7 +89,7 @@ def infer_command(
     trusted; the cautions say what to do.
     """
     if output is not None:
-        check_folder_place(output, marker=_ANSWER, own=_OWN_FILES)
+        check_folder_place(output, marker=ANSWER, own=OWN_FILES)
     graph, document, names = _loaded(model, data)
     made = Model.from_graph(graph)
     given = observations(observe)
@@ -119,11 +114,10 @@ def infer_command(
         progress.update(task, completed=1.0)
     plain = answer.to_json()
     if output is not None:
-        with new_folder(output, marker=_ANSWER, own=_OWN_FILES) as folder:
+        with new_folder(output, marker=ANSWER, own=OWN_FILES) as folder:
             dump_document(document, folder / "graph.json")
             dump_names(names, document, folder / "graph.json")
-            save_particles(answer.particles, folder / "particles.npz")
-            save_summary(folder / _ANSWER, plain)
+            answer.fill(folder)
     if as_json:
         print_json(plain)
     else:

@@ -14,14 +14,17 @@ Discrete latents beside continuous ones are summed out, and drawn at the end giv
 rest. Rows without meaning (a negative scale) weigh 0 and are counted.
 """
 
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
+from rich.console import Console
 from torch import Tensor
 
 from ..errors import ArgumentError, Problem
@@ -33,6 +36,7 @@ from ..inference.diagnostics import (
 )
 from ..inference.importance import importance_particles
 from ..inference.laplace import MixtureProposal, laplace_mixture
+from ..inference.particle_file import save_particles
 from ..inference.particles import Particles, latent_columns
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.annealing import AnnealingReport, annealed_smc
@@ -45,10 +49,21 @@ from ..marginal.collapsed import CollapsedModel, collapse
 from ..marginal.exact import ExactPosterior
 from ..model.model import Model
 from ..model.returns import Leaf, ReturnValue, return_value
+from ..report.inference_table import inference_table
+from ..storage.export import save_summary
+from ..storage.folders import check_folder_place, new_folder
 from .figures import Figures, figures_of
 from .settings import seconds_of
 
-__all__ = ["METHODS", "Inference", "infer"]
+__all__ = ["ANSWER", "METHODS", "OWN_FILES", "Inference", "infer"]
+
+ANSWER = "inference.json"
+"""Name of the file that holds the answer."""
+
+OWN_FILES = (ANSWER, "particles.npz", "graph.json", "graph.names.json")
+"""Names of the files in a folder of an answer; another file is never replaced."""
+
+_TEXT_WIDTH = 110
 
 METHODS = ("auto", "exact", "flow", "prior", "laplace", "smc")
 
@@ -107,6 +122,28 @@ class Inference:
     is_trusted: bool
     seconds: float
 
+    def summary(self) -> str:
+        """Return the table of latents and return value, with how far to trust it."""
+        console = Console(width=_TEXT_WIDTH, record=True, file=io.StringIO())
+        console.print(inference_table(self.to_json(), "the latents"), highlight=False)
+        return console.export_text()
+
+    def save(self, path: Path | str) -> None:
+        """Write `inference.json` and `particles.npz` into a folder, whole or not.
+
+        Raises:
+            FlowsError: If something else is in the place, or it cannot be written.
+        """
+        place = Path(path)
+        check_folder_place(place, marker=ANSWER, own=OWN_FILES)
+        with new_folder(place, marker=ANSWER, own=OWN_FILES) as folder:
+            self.fill(folder)
+
+    def fill(self, folder: Path) -> None:
+        """Write `inference.json` and `particles.npz` into a folder that is there."""
+        save_particles(self.particles, folder / "particles.npz")
+        save_summary(folder / ANSWER, self.to_json())
+
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain values; null stands for what is not finite."""
         return {
@@ -153,6 +190,18 @@ def infer(
     Raises:
         ArgumentError: If there is no such method, or it cannot answer this model.
         ModelError: If the model or the data do not fit.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from flows import Model, infer
+        >>> text = "(let [k (sample (poisson 3))] (observe (normal k 1) 5) k)"
+        >>> with TemporaryDirectory() as folder:
+        ...     place = Path(folder) / "count.daphne"
+        ...     _ = place.write_text(text)
+        ...     answer = infer(Model.compile(place))
+        >>> answer.method, round(answer.log_evidence, 4), round(answer.returned.mean, 3)
+        ('exact', -2.2313, 4.504)
     """
     started = time.perf_counter()
     seconds = math.inf if budget is None else seconds_of(budget)

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from flows.errors import ArgumentError, ModelError
 from flows.front.inference import infer
+from flows.inference.particle_file import load_particles
 from flows.model.model import Model
 from tests.flows.model.programs import PROGRAMS, graph_of
 
@@ -329,6 +330,17 @@ def test_a_budget_that_is_used_up_is_said_and_not_trusted():
 
 
 # ------------------------------------------------------------------ the rest
+
+
+def test_an_answer_is_shown_and_saved(tmp_path):
+    found = answer("(let [k (sample (poisson 3))] (observe (normal k 1) 5) [k])")
+    assert "all latents are discrete" in found.summary()
+    assert "-2.231297" in found.summary()
+    found.save(str(tmp_path / "answer"))
+    stored = json.loads((tmp_path / "answer" / "inference.json").read_text())
+    assert stored == found.to_json()
+    again = load_particles(tmp_path / "answer" / "particles.npz")
+    assert torch.equal(again.latents, found.particles.latents)
 
 
 def test_equal_seeds_give_equal_answers():
