@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .cnf.engine import Engine
     from .errors import FlowsError
+    from .flow.protocol import Flow
     from .front.inference import infer
     from .front.posterior import Posterior, load
     from .front.train import train
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Engine",
+    "Flow",
     "FlowsError",
     "Graph",
     "Model",
@@ -49,6 +51,7 @@ __all__ = [
 
 _HOMES = {
     "Engine": "flows.cnf.engine",
+    "Flow": "flows.flow.protocol",
     "FlowsError": "flows.errors",
     "Graph": "daphne_bridge.graph.graph",
     "Model": "flows.model.model",

@@ -1,0 +1,100 @@
+"""Tests of flows.front.train and flows.front.run_folder."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import flows
+
+from .conftest import QUICK
+
+
+def parameters(posterior):
+    return torch.cat([p.flatten() for p in posterior.flow.state_dict().values()])
+
+
+class Stop(Exception):
+    """What a user's own function raises."""
+
+
+def test_equal_seeds_give_equal_flows_and_leave_the_global_state(model, posterior):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    again = flows.train(model, config=QUICK, engine="torch")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(parameters(again), parameters(posterior))
+    other = flows.train(model, config=QUICK, engine="torch", seed=1)
+    assert not torch.equal(parameters(other), parameters(posterior))
+
+
+def test_reports_come_as_training_goes_and_metrics_in_the_end(model):
+    reports = []
+    found = flows.train(
+        model, config=QUICK, engine="torch", augment=0, on_report=reports.append
+    )
+    assert [r.iteration for r in reports][-1] == found.metrics["iterations"] == 60
+    assert abs(found.metrics["best_j"]) < 0.1
+    assert found.flow.structure.nuisance_dim == 0
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
+    model, posterior, tmp_path
+):
+    folder = tmp_path / "run"
+
+    def stop(report):
+        if report.iteration >= 20:
+            raise Stop
+
+    with pytest.raises(Stop):
+        flows.train(
+            model, config=QUICK, engine="torch", checkpoint=folder, on_report=stop
+        )
+    assert {p.name for p in folder.iterdir()} == {
+        "checkpoint.safetensors",
+        "config.toml",
+        "log.jsonl",
+    }
+    seen = []
+    resumed = flows.train(
+        model,
+        config=folder / "config.toml",
+        engine="torch",
+        checkpoint=str(folder),
+        resume=True,
+        on_report=seen.append,
+    )
+    assert seen[0].iteration > 20
+    assert torch.equal(parameters(resumed), parameters(posterior))
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [r["iteration"] for r in log][-1] == 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        ({"budget": "soon"}, "budget"),
+        ({"config": {"batch": 3}}, "the configuration, batch"),
+        ({"device": "tpu"}, "device"),
+        ({"engine": "steam"}, "engine"),
+        ({"config": {"augment": {"z9": 1}}}, "augment, z9"),
+    ],
+)
+def test_a_wrong_argument_is_named_before_any_work(model, arguments, where, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(flows.FlowsError) as caught:
+        flows.train(model, checkpoint=folder, **arguments)
+    assert caught.value.problems[0].where == where
+    assert not folder.exists()
+
+
+def test_a_model_without_data_or_with_discrete_latents_is_refused(model):
+    nodes = model.graph.nodes
+    unseen = flows.Graph(tuple(n for n in nodes if not n.is_observed), source="u.json")
+    with pytest.raises(
+        flows.FlowsError, match=r"u\.json: the program observes nothing"
+    ):
+        flows.train(flows.Model.from_graph(unseen))
+    assert replace(unseen, source="v") == unseen
