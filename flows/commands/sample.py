@@ -9,15 +9,12 @@ import torch
 from daphne_bridge.command_line import guarded, print_json
 
 from ..errors import FlowsError, Problem
+from ..inference.cautions import Caution
 from ..inference.cluster import check_cluster
-from ..inference.diagnostics import Caution, summarize
 from ..inference.importance import (
     ImportanceReport,
 )
-from ..inference.particle_file import save_particles
 from ..inference.particle_store import check_room
-from ..inference.particles import Particles
-from ..inference.resampling import resampled_draws
 from ..report.tables import posterior_table
 from ..storage.export import (
     FORMATS,
@@ -198,7 +195,7 @@ def sample_command(
                 on_report=show,
             )
             summary = posterior_json(
-                summarize(particles),
+                particles.summary(),
                 model,
                 observed,
                 graph=graph,
@@ -218,7 +215,11 @@ def sample_command(
                 folder, particles, summary, model=model, formats=formats, name=name
             )
             if num_draws is not None:
-                _save_draws(folder / f"{name}-draws.npz", particles, num_draws, seed)
+                generator = torch.Generator().manual_seed(seed)
+                draws = particles.resampled(num_draws, generator=generator)
+                draws.particles.save(folder / f"{name}-draws.npz")
+                summary["num_draws"] = num_draws
+                summary["num_distinct_draws"] = draws.num_distinct
             summaries.append(summary)
         whole = (
             summaries[0] if data_sets is None else {"ok": True, "data_sets": summaries}
@@ -252,11 +253,3 @@ def _refuse_beside_unweighted(
             raise FlowsError(
                 Problem("--unweighted", f"stands beside {option}", "one of both")
             )
-
-
-def _save_draws(path: Path, particles: Particles, num_draws: int, seed: int) -> None:
-    """Write equally weighted draws in the format of particles, log weights 0."""
-    generator = torch.Generator().manual_seed(seed)
-    latents = resampled_draws(particles, num_draws, generator=generator)
-    weights = torch.zeros(num_draws, dtype=torch.float64)
-    save_particles(Particles(latents, weights, particles.columns), path)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from daphne_bridge.graph.expression import show_value
 
-from ..inference.particles import Particles
+from ..inference.averages import Averages
 
 __all__ = ["Figures", "figures_of"]
 
@@ -88,8 +88,8 @@ def figures_of(
         return Figures(blank, blank, blank, blank, blank, blank, probabilities)
     if categories:
         values = values.new_tensor([float(c) for c in numbers])[values.long()]
-    part = Particles(values.unsqueeze(1), log_weights, ())
-    if part.totals.num_zero == part.totals.num_particles:
+    part = Averages(values.unsqueeze(1), log_weights)
+    if not bool((log_weights > -math.inf).any()):
         blank = math.nan
         return Figures(blank, blank, blank, blank, blank, blank, probabilities)
     low, middle, high = part.quantiles([0.05, 0.5, 0.95])[:, 0].tolist()

@@ -28,16 +28,12 @@ from rich.console import Console
 from torch import Tensor
 
 from ..errors import ArgumentError, Problem
-from ..inference.diagnostics import (
-    K_HAT_LIMIT,
-    LOG_EVIDENCE_ERROR_LIMIT,
-    Caution,
-    pareto_k_hat,
-)
+from ..inference.cautions import K_HAT_LIMIT, LOG_EVIDENCE_ERROR_LIMIT, Caution
+from ..inference.columns import latent_columns
 from ..inference.importance import importance_particles
 from ..inference.laplace import MixtureProposal, laplace_mixture
-from ..inference.particle_file import save_particles
-from ..inference.particles import Particles, latent_columns
+from ..inference.pareto import pareto_k_hat
+from ..inference.particles import Particles
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.annealing import AnnealingReport, annealed_smc
 from ..inference.smc.config import AnnealingConfig
@@ -141,7 +137,7 @@ class Inference:
 
     def fill(self, folder: Path) -> None:
         """Write `inference.json` and `particles.npz` into a folder that is there."""
-        save_particles(self.particles, folder / "particles.npz")
+        self.particles.save(folder / "particles.npz")
         save_summary(folder / ANSWER, self.to_json())
 
     def to_json(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from daphne_bridge.graph.graph import Graph
 from ..cnf.flow import ConditionalFlow
 from ..errors import FlowsError, Problem
 from ..inference.cluster import cluster_importance_sample
+from ..inference.columns import latent_columns
 from ..inference.importance import (
     ImportanceReport,
     importance_sample,
@@ -26,7 +27,7 @@ from ..inference.importance import (
 )
 from ..inference.parallel import Sampler, parallel_importance_sample
 from ..inference.particle_store import ParticleStore
-from ..inference.particles import Particles, latent_columns
+from ..inference.particles import Particles
 from ..inference.proposal import Proposal
 from ..model.model import Model
 from ..proposals.flow import proposal_of

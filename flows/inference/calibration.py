@@ -30,6 +30,8 @@ from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
+from ..errors import ArgumentError, Problem
+
 __all__ = [
     "RankHistogram",
     "ks_statistic",
@@ -142,17 +144,19 @@ def rank_histogram(
         num_histograms: Number of histograms judged together: one per latent, say.
 
     Raises:
-        ValueError: If the bins are not equally wide, or a rank is out of range.
+        ArgumentError: If the bins are not equally wide, or a rank is out of range.
     """
     if (num_draws + 1) % num_bins:
-        raise ValueError(
-            f"rank histogram: {num_bins} bins do not share out {num_draws + 1} ranks"
-            " evenly; expected a divisor"
+        raise _wrong(
+            "ranks are not shared out evenly",
+            f"a divisor of {num_draws + 1}",
+            f"{num_bins} bins",
         )
     if bool(((ranks < 0) | (ranks > num_draws)).any()):
-        raise ValueError(
-            f"rank histogram: a rank is out of range; expected 0 to {num_draws};"
-            f" got {int(ranks.min())} to {int(ranks.max())}"
+        raise _wrong(
+            "a rank is out of range",
+            f"0 to {num_draws}",
+            f"{int(ranks.min())} to {int(ranks.max())}",
         )
     width = (num_draws + 1) // num_bins
     counts = torch.bincount(ranks // width, minlength=num_bins).tolist()
@@ -165,3 +169,7 @@ def rank_histogram(
         level,
         float(stats.chisquare(counts).pvalue),
     )
+
+
+def _wrong(what: str, expected: str, got: str) -> ArgumentError:
+    return ArgumentError(Problem("rank histogram", what, expected, got))

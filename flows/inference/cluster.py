@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from ..errors import InferenceError, Problem
+from ..model.layout import Layout
 from ..optional import require
 from .importance import BATCH_SIZE, ImportanceReport
 from .parallel import BatchQueue, DrawnBatch, Sampler, draw
-from .particles import VariableLayout
 
 __all__ = ["check_cluster", "cluster_importance_sample"]
 
@@ -44,7 +44,7 @@ def check_cluster() -> None:
 
 def cluster_importance_sample(
     make: Callable[[], Sampler],
-    layout: VariableLayout,
+    layout: Layout,
     num_particles: int,
     *,
     seed: int,

@@ -20,10 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InferenceError, Problem
-from .particles import Particles, VariableLayout, latent_columns
-from .proposal import Proposal, ProposalDraw, Target
-from .weights import WeightTotals, check_log_weights
+from ..errors import ArgumentError, Problem
+from ..model.layout import Layout
+from .columns import latent_columns
+from .log_weight import checked_log_weights
+from .particles import Particles
+from .proposal import Proposal, Target
+from .weights import WeightTotals
 
 __all__ = [
     "BATCH_SIZE",
@@ -33,7 +36,6 @@ __all__ = [
     "importance_batch",
     "importance_particles",
     "importance_sample",
-    "log_weights_of",
     "unweighted_sample",
 ]
 
@@ -75,42 +77,6 @@ def batch_generator(
     return generator
 
 
-def log_weights_of(
-    target: Target, draw: ProposalDraw, observed: Float[Tensor, " observed"]
-) -> Float[Tensor, " particle"]:
-    """Return log p(latents, observed) - log_prob of every draw, in nats.
-
-    Raises:
-        InferenceError: If a density is not in float64, if a draw has density 0 under
-            the proposal that drew it, or if a weight is nan or +inf.
-    """
-    num = draw.latents.shape[0]
-    log_joint = target.log_joint(draw.latents, observed.expand(num, -1))
-    for name, density in (("proposal", draw.log_prob), ("target", log_joint)):
-        if density.dtype != torch.float64 or density.shape != (num,):
-            raise InferenceError(
-                Problem(
-                    name,
-                    "the log density has the wrong type",
-                    f"float64 of shape [{num}]",
-                    f"{density.dtype} of shape {list(density.shape)}",
-                )
-            )
-    num_impossible = int((draw.log_prob == -torch.inf).sum())
-    if num_impossible:
-        raise InferenceError(
-            Problem(
-                "proposal",
-                "draws have density 0 under the proposal that drew them",
-                "a positive density",
-                f"density 0 for {num_impossible} of {num} draws",
-            )
-        )
-    log_weights = log_joint - draw.log_prob
-    check_log_weights(log_weights, "importance sampling")
-    return log_weights
-
-
 @torch.no_grad()
 def importance_batch(
     target: Target,
@@ -126,7 +92,7 @@ def importance_batch(
         InferenceError: If a weight is nan or +inf, or a density not in float64.
     """
     draw = proposal.rsample_and_log_prob(observed, num_particles, generator=generator)
-    log_weights = log_weights_of(target, draw, observed)
+    log_weights = checked_log_weights(target, draw, observed)
     return Particles.from_draws(
         draw.latents.cpu(), log_weights.cpu(), latent_columns(target.layout)
     )
@@ -155,7 +121,7 @@ def importance_sample(
         batch_size: Number of particles drawn at once.
 
     Raises:
-        ValueError: If a number is not positive.
+        ArgumentError: If a number is not positive.
         InferenceError: If a weight is nan or +inf, or a density not in float64.
     """
     _check_positive(num_particles=num_particles, batch_size=batch_size)
@@ -168,7 +134,7 @@ def importance_sample(
 
 def unweighted_sample(
     proposal: Proposal,
-    layout: VariableLayout,
+    layout: Layout,
     observed: Float[Tensor, " observed"],
     num_particles: int,
     *,
@@ -230,6 +196,11 @@ def _batches(
 def _check_positive(**numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
-            raise ValueError(
-                f"importance sampling: {name} must be positive; got {number}"
+            raise ArgumentError(
+                Problem(
+                    f"importance sampling: {name}",
+                    "out of range",
+                    "1 or more",
+                    str(number),
+                )
             )

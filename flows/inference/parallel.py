@@ -18,13 +18,15 @@ from typing import Protocol
 import torch
 
 from ..errors import InferenceError, Problem
+from ..model.layout import Layout, Variable
+from .columns import latent_columns
 from .importance import (
     BATCH_SIZE,
     ImportanceReport,
     batch_generator,
     importance_batch,
 )
-from .particles import LatentColumns, Particles, VariableLayout, latent_columns
+from .particles import Particles
 from .proposal import Proposal, Target
 from .weights import WeightTotals
 
@@ -77,7 +79,7 @@ class BatchQueue:
         totals: What their weights add up to.
     """
 
-    layout: VariableLayout
+    layout: Layout
     num_particles: int
     batch_size: int = BATCH_SIZE
     num_done: int = 0
@@ -119,7 +121,7 @@ _sampler: Sampler | None = None
 
 def parallel_importance_sample(
     make: Callable[[], Sampler],
-    layout: VariableLayout,
+    layout: Layout,
     num_particles: int,
     *,
     seed: int,
@@ -208,9 +210,7 @@ def _draw(seed: int, batch: int, num: int) -> DrawnBatch:
     return draw(_sampler, seed, batch, num)
 
 
-def _particles(
-    drawn: DrawnBatch, num: int, columns: tuple[LatentColumns, ...]
-) -> Particles:
+def _particles(drawn: DrawnBatch, num: int, columns: tuple[Variable, ...]) -> Particles:
     latents, weights = (
         torch.frombuffer(bytearray(part), dtype=torch.float64) for part in drawn
     )

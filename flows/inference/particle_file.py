@@ -13,20 +13,23 @@ Equal particles give equal bytes. A kill leaves the old file or the new one.
 import io
 import math
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from daphne_bridge.files import new_file
 
 from ..errors import InferenceError, Problem
-from .particles import LatentColumns, Particles
+from ..model.layout import Variable
+from .columns import columns_of
 
-__all__ = ["load_particles", "save_particles"]
+__all__ = ["load_columns", "save_columns"]
 
 _Array = npt.NDArray[Any]
 
@@ -46,39 +49,57 @@ _DAMAGE = (
 )
 
 
-def save_particles(particles: Particles, path: Path) -> None:
-    """Write the particles to `path`, whole or not at all.
+def save_columns(
+    path: Path,
+    latents: Float[Tensor, "particle latent"],
+    log_weights: Float[Tensor, " particle"],
+    columns: Sequence[Variable],
+) -> None:
+    """Write particles to `path`, whole or not at all.
+
+    Args:
+        path: Where.
+        latents: Natural values, float64.
+        log_weights: Unnormalised, in nats, float64.
+        columns: Which columns belong to which latent.
 
     Raises:
         InferenceError: If a latent's name clashes with an array of the format, or the
             place cannot be written.
     """
-    latents = [each.name for each in particles.columns]
-    if len(set(latents)) < len(latents) or set(latents) & set(_RESERVED):
+    names = [each.name for each in columns]
+    if len(set(names)) < len(names) or set(names) & set(_RESERVED):
         raise InferenceError(
             Problem(
                 str(path),
                 "the names of the latents cannot be used as names of arrays",
                 f"different names, and none of {', '.join(_RESERVED)}",
-                ", ".join(latents),
+                ", ".join(names),
             )
         )
-    labels = [each.label for each in particles.columns]
 
     def arrays() -> Iterator[tuple[str, _Array]]:
         # One array at a time: many particles need not fit into memory twice.
-        for name in latents:
-            yield name, np.ascontiguousarray(particles.value(name).cpu().numpy())
-        yield "log_weights", particles.log_weights.cpu().numpy()
-        yield "names", np.array(latents, dtype=np.str_)
-        yield "labels", np.array(labels, dtype=np.str_)
+        for each in columns:
+            block = latents[:, each.start : each.stop]
+            values = block.reshape(len(latents), *each.shape)
+            yield each.name, np.ascontiguousarray(values.cpu().numpy())
+        yield "log_weights", log_weights.cpu().numpy()
+        yield "names", np.array(names, dtype=np.str_)
+        yield "labels", np.array([each.label for each in columns], dtype=np.str_)
 
     with new_file(path, InferenceError) as file:
         _write_npz(file, arrays())
 
 
-def load_particles(path: Path) -> Particles:
-    """Return the particles that `save_particles` wrote to `path`.
+def load_columns(
+    path: Path,
+) -> tuple[
+    Float[Tensor, "particle latent"],
+    Float[Tensor, " particle"],
+    tuple[Variable, ...],
+]:
+    """Return latents, log weights and columns that `save_columns` wrote to `path`.
 
     Raises:
         InferenceError: If the file is missing, cut short, or no particles file.
@@ -134,7 +155,9 @@ def _read_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[An
     return header
 
 
-def _from_arrays(arrays: dict[str, _Array], path: Path) -> Particles:
+def _from_arrays(
+    arrays: dict[str, _Array], path: Path
+) -> tuple[Tensor, Tensor, tuple[Variable, ...]]:
     """Return the particles that the arrays of a file describe, or say what is wrong."""
 
     def wrong(what: str, expected: str, got: str) -> InferenceError:
@@ -167,19 +190,11 @@ def _from_arrays(arrays: dict[str, _Array], path: Path) -> Particles:
                 "float64 with one row per particle",
                 f"{array.dtype} {list(array.shape)}",
             )
-    columns: list[LatentColumns] = []
-    start = 0
-    for name, label in zip(names, labels, strict=True):
-        shape = arrays[name].shape[1:]
-        columns.append(
-            LatentColumns(name, label, shape, start, start + math.prod(shape))
-        )
-        start = columns[-1].stop
-    latents = np.empty((num, start))
-    for each in columns:
-        latents[:, each.start : each.stop] = arrays[each.name].reshape(
-            num, each.stop - each.start
-        )
-    return Particles.from_draws(
-        torch.from_numpy(latents), torch.from_numpy(log_weights.copy()), columns
+    columns = columns_of(
+        (name, label, arrays[name].shape[1:])
+        for name, label in zip(names, labels, strict=True)
     )
+    latents = np.empty((num, columns[-1].stop if columns else 0))
+    for each in columns:
+        latents[:, each.start : each.stop] = arrays[each.name].reshape(num, each.size)
+    return torch.from_numpy(latents), torch.from_numpy(log_weights.copy()), columns

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import InferenceError, Problem
-from .particles import LatentColumns, Particles
+from ..errors import ArgumentError, InferenceError, Problem
+from ..model.layout import Variable
+from .particles import Particles
 
 __all__ = ["ParticleStore", "check_room"]
 
@@ -76,7 +77,7 @@ class ParticleStore:
     def __init__(
         self,
         num_particles: int,
-        columns: tuple[LatentColumns, ...],
+        columns: tuple[Variable, ...],
         folder: Path,
         *,
         most_in_memory: int = _MOST_IN_MEMORY,
@@ -97,14 +98,17 @@ class ParticleStore:
         """Add the particles of a batch.
 
         Raises:
-            ValueError: If there is no room, or the latents are others.
+            ArgumentError: If there is no room, or the latents are others.
         """
         stop = self._num + batch.num_particles
         if batch.columns != self._columns or stop > self._weights.shape[0]:
-            raise ValueError(
-                "particle store: the batch does not fit; expected at most"
-                f" {self._weights.shape[0] - self._num} particles of the same latents;"
-                f" got {batch.num_particles}"
+            raise ArgumentError(
+                Problem(
+                    "particle store",
+                    "the batch does not fit",
+                    f"at most {len(self._weights) - self._num} of the same latents",
+                    str(batch.num_particles),
+                )
             )
         self._latents[self._num : stop] = batch.latents
         self._weights[self._num : stop] = batch.log_weights

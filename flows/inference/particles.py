@@ -1,106 +1,30 @@
 r"""This file holds weighted values of the latents, merged from batches and averaged.
 
-Particles (z_i, w_i) represent a distribution π through its self-normalised averages
-
-    E_π[f] ≈ Σ_i W_i f(z_i),        W_i = w_i / Σ_j w_j.
-
-The weights stay unnormalised and in log space, so that batches drawn apart merge by
-standing side by side. If every weight is 0 no average exists.
-
-References:
-    Owen (2013), Monte Carlo theory, methods and examples, section 9.2,
-    https://artowen.su.domains/mc/
+Particles (z_i, w_i) represent a distribution by their averages (`averages`). Their
+weights stay unnormalised and in log space, so that batches drawn apart merge by
+standing side by side.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InferenceError, Problem
+from ..errors import ArgumentError, Problem
+from ..model.layout import Variable
+from ..optional import require
+from .averages import Averages
+from .particle_file import load_columns, save_columns
+from .resampling import resample
+from .summary import Summary, summarize
 from .weights import WeightTotals, check_log_weights
 
-__all__ = [
-    "LatentColumns",
-    "NamedVariable",
-    "Particles",
-    "VariableLayout",
-    "latent_columns",
-]
-
-
-class NamedVariable(Protocol):
-    """What a layout says of one variable."""
-
-    @property
-    def name(self) -> str:
-        """Return the document's name."""
-
-    @property
-    def label(self) -> str:
-        """Return the program's own name."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the shape of one value."""
-
-
-class VariableLayout(Protocol):
-    """The variables in the order of their columns."""
-
-    @property
-    def latents(self) -> Sequence[NamedVariable]:
-        """Return the latents."""
-
-    @property
-    def observed(self) -> Sequence[NamedVariable]:
-        """Return the observed variables."""
-
-
-@dataclass(frozen=True, slots=True)
-class LatentColumns:
-    """The columns that one latent occupies in a flat tensor.
-
-    Attributes:
-        name: The document's name, such as `sample0`.
-        label: The program's own name, such as `z0`.
-        shape: Shape of one value; `()` for a number.
-        start: First column.
-        stop: One past the last column.
-    """
-
-    name: str
-    label: str
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-    @property
-    def element_labels(self) -> tuple[str, ...]:
-        """Return one label per column: `z0`, or `w[0]`, `w[1]`, ... in C order."""
-        if not self.shape:
-            return (self.label,)
-        return tuple(
-            f"{self.label}[{','.join(map(str, index))}]"
-            for index in np.ndindex(*self.shape)
-        )
-
-
-def latent_columns(layout: VariableLayout) -> tuple[LatentColumns, ...]:
-    """Return the columns of each latent, laid side by side in the layout's order."""
-    columns: list[LatentColumns] = []
-    start = 0
-    for latent in layout.latents:
-        shape = tuple(latent.shape)
-        stop = start + math.prod(shape)
-        columns.append(LatentColumns(latent.name, latent.label, shape, start, stop))
-        start = stop
-    return tuple(columns)
+__all__ = ["EqualDraws", "Particles"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,36 +35,45 @@ class Particles:
         latents: Natural values, float64, one row per particle.
         log_weights: Unnormalised log weights in nats, float64.
         columns: Which columns belong to which latent.
+
+    Example:
+        >>> import torch
+        >>> z = Variable("sample0", "z", (), 0, 1)
+        >>> values = torch.tensor([[0.0], [1.0], [5.0]]).double()
+        >>> weights = torch.tensor([1.0, 1.0, 0.0]).double().log()
+        >>> particles = Particles.from_draws(values, weights, [z])
+        >>> len(particles), particles["z"].tolist(), particles.mean("z").item()
+        (3, [0.0, 1.0, 5.0], 0.5)
     """
 
     latents: Float[Tensor, "particle latent"]
     log_weights: Float[Tensor, " particle"]
-    columns: tuple[LatentColumns, ...]
+    columns: tuple[Variable, ...]
 
     @classmethod
     def from_draws(
         cls,
         latents: Float[Tensor, "particle latent"],
         log_weights: Float[Tensor, " particle"],
-        columns: Sequence[LatentColumns],
+        columns: Sequence[Variable],
     ) -> "Particles":
         """Return particles, their shapes, dtypes and weights checked.
 
         Raises:
-            ValueError: If the shapes do not fit together.
-            TypeError: If latents or weights are not float64.
+            ArgumentError: If the shapes do not fit together, or latents or weights are
+                not float64.
             InferenceError: If a log weight is nan or +inf.
         """
         width = columns[-1].stop if columns else 0
         num = log_weights.shape[0]
         if log_weights.ndim != 1 or latents.shape != (num, width):
-            raise ValueError(
-                f"particles: latents and log weights do not fit together;"
-                f" expected [n, {width}] and [n];"
-                f" got {list(latents.shape)} and {list(log_weights.shape)}"
+            raise _wrong(
+                "latents and log weights do not fit together",
+                f"[n, {width}] and [n]",
+                f"{list(latents.shape)} and {list(log_weights.shape)}",
             )
         if latents.dtype != torch.float64:
-            raise TypeError(f"particles: latents must be float64; got {latents.dtype}")
+            raise _wrong("latents of another type", "float64", str(latents.dtype))
         check_log_weights(log_weights, "particles")
         return cls(latents.detach(), log_weights.detach(), tuple(columns))
 
@@ -151,24 +84,68 @@ class Particles:
         Unnormalised weights need no rescaling: a batch counts by its weights.
 
         Raises:
-            ValueError: If there is no batch, or if columns differ between batches.
+            ArgumentError: If there is no batch, or if columns differ between batches.
         """
         parts = tuple(batches)
         if not parts:
-            raise ValueError("particles: nothing to merge; expected at least one batch")
-        for part in parts:
-            if part.columns != parts[0].columns:
-                raise ValueError("particles: batches of different latents do not merge")
+            raise _wrong("nothing to merge", "at least one batch", "none")
+        if any(part.columns != parts[0].columns for part in parts):
+            raise _wrong("batches of different latents do not merge", "equal columns")
         return cls(
             torch.cat([part.latents for part in parts]),
             torch.cat([part.log_weights for part in parts]),
             parts[0].columns,
         )
 
+    @classmethod
+    def load(cls, path: Path | str) -> "Particles":
+        """Return the particles that `save` wrote to `path`.
+
+        Raises:
+            InferenceError: If the file is missing, cut short, or no particles file.
+        """
+        return cls.from_draws(*load_columns(Path(path)))
+
+    def save(self, path: Path | str) -> None:
+        """Write the particles to `path`, whole or not at all (`particle_file`).
+
+        Raises:
+            InferenceError: If a latent's name clashes with an array of the format, or
+                the place cannot be written.
+        """
+        save_columns(Path(path), self.latents, self.log_weights, self.columns)
+
+    def to_arviz(self, **groups: Mapping[str, Any]) -> Any:
+        """Return the particles as ArviZ reads them: a `DataTree` with one chain.
+
+        The draws of its group `posterior` are weighted by `sample_stats/log_weight`:
+        whoever reads them needs the log weights, or draws of `resampled`.
+
+        Args:
+            **groups: More groups, such as `observed_data`: values by name.
+
+        Raises:
+            FlowsError: If ArviZ, an extra, is not installed.
+        """
+        require("arviz_base", extra="arviz", where="to_arviz")
+        return import_module("arviz_base").from_dict(
+            {
+                "posterior": {
+                    each.label: self[each.name].numpy()[None] for each in self.columns
+                },
+                "sample_stats": {"log_weight": self.log_weights.numpy()[None]},
+                **groups,
+            }
+        )
+
+    def __len__(self) -> int:
+        """Return the number of particles."""
+        return self.log_weights.shape[0]
+
     @property
     def num_particles(self) -> int:
         """Return the number of particles."""
-        return self.log_weights.shape[0]
+        return len(self)
 
     @property
     def totals(self) -> WeightTotals:
@@ -178,7 +155,7 @@ class Particles:
     @property
     def element_labels(self) -> tuple[str, ...]:
         """Return one label per column of `latents`."""
-        return tuple(label for each in self.columns for label in each.element_labels)
+        return tuple(label for each in self.columns for label in each.column_names)
 
     @property
     def normalized_weights(self) -> Float[Tensor, " particle"]:
@@ -187,18 +164,17 @@ class Particles:
         Raises:
             InferenceError: If every weight is 0, for then no average exists.
         """
-        if not bool((self.log_weights > -math.inf).any()):
-            raise InferenceError(
-                Problem(
-                    "particles",
-                    "all weights are 0, so averages do not exist",
-                    "at least one positive weight",
-                    f"{self.num_particles} particles of weight 0",
-                )
-            )
-        return self.log_weights.softmax(0)
+        return self._averages(None).normalized_weights
 
-    def value(self, name: str) -> Float[Tensor, "particle ..."]:
+    def summary(self) -> Summary:
+        """Return what the particles say, and how far to trust it; it prints as a table.
+
+        Standard errors are those of independent particles; `smc.result` knows those of
+        particles that share ancestors.
+        """
+        return summarize(self.latents, self.log_weights, self.columns)
+
+    def __getitem__(self, name: str) -> Float[Tensor, "particle ..."]:
         """Return the values of one latent, in its own shape.
 
         Args:
@@ -207,56 +183,96 @@ class Particles:
         Raises:
             KeyError: If no latent has this name.
         """
+        each = self._column(name)
+        block = self.latents[:, each.start : each.stop]
+        return block.reshape(len(self), *each.shape)
+
+    def mean(self, name: str | None = None) -> Float[Tensor, "..."]:
+        """Return the weighted mean m = Σ W z of every column, or of one latent."""
+        return self._shaped(self._averages(name).mean(), name)
+
+    def sd(self, name: str | None = None) -> Float[Tensor, "..."]:
+        """Return the weighted standard deviation √(Σ W (z - m)²), likewise."""
+        return self._shaped(self._averages(name).sd(), name)
+
+    def mean_standard_error(self, name: str | None = None) -> Float[Tensor, "..."]:
+        """Return the Monte Carlo standard error of `mean`: √(Σ W² (z - m)²)."""
+        return self._shaped(self._averages(name).mean_standard_error(), name)
+
+    def quantiles(
+        self, levels: Sequence[float], name: str | None = None
+    ) -> Float[Tensor, "level ..."]:
+        """Return weighted quantiles of every column, or of one latent.
+
+        Raises:
+            ArgumentError: If a level is not strictly between 0 and 1.
+        """
+        return self._shaped(self._averages(name).quantiles(levels), name)
+
+    def resampled(
+        self,
+        num_draws: int,
+        *,
+        scheme: str = "systematic",
+        generator: torch.Generator,
+    ) -> "EqualDraws":
+        """Return equally weighted draws, in random order.
+
+        Args:
+            num_draws: How many.
+            scheme: A name in `resampling.SCHEMES`. With `systematic` the number of
+                copies of a particle differs from M W_i by less than one: none is
+                copied where every M W_i is below 1. With `multinomial` draws are
+                independent of each other.
+            generator: Decides the draws.
+
+        Raises:
+            ArgumentError: If no scheme has this name.
+            InferenceError: If every weight is 0.
+        """
+        ancestors = resample(
+            self.log_weights, num_draws, scheme=scheme, generator=generator
+        )
+        order = torch.randperm(num_draws, generator=generator, device=generator.device)
+        latents = self.latents[ancestors[order]]
+        weights = self.log_weights.new_zeros(num_draws)
+        return EqualDraws(
+            Particles(latents, weights, self.columns),
+            int((ancestors.bincount() > 0).sum()),
+        )
+
+    def _column(self, name: str) -> Variable:
         for each in self.columns:
             if name in (each.name, each.label):
-                block = self.latents[:, each.start : each.stop]
-                return block.reshape(self.num_particles, *each.shape)
+                return each
         known = ", ".join(each.label for each in self.columns)
         raise KeyError(f"particles: no latent is called {name!r}; there are {known}")
 
-    def mean(self) -> Float[Tensor, " latent"]:
-        """Return the weighted mean m = Σ W z of every column."""
-        return self.normalized_weights @ self._with_weight()
+    def _averages(self, name: str | None) -> Averages:
+        if name is None:
+            return Averages(self.latents, self.log_weights)
+        each = self._column(name)
+        return Averages(self.latents[:, each.start : each.stop], self.log_weights)
 
-    def sd(self) -> Float[Tensor, " latent"]:
-        """Return the weighted standard deviation √(Σ W (z - m)²) of every column."""
-        deviation = self._with_weight() - self.mean()
-        return (self.normalized_weights @ deviation.square()).sqrt()
+    def _shaped(self, found: Tensor, name: str | None) -> Tensor:
+        """Return averages of columns in the shape of their latent."""
+        if name is None:
+            return found
+        return found.reshape(found.shape[:-1] + self._column(name).shape)
 
-    def mean_standard_error(self) -> Float[Tensor, " latent"]:
-        """Return the Monte Carlo standard error of `mean`: √(Σ W² (z - m)²).
 
-        The delta method for a ratio of two means (Owen, equation 9.9).
-        """
-        deviation = self._with_weight() - self.mean()
-        return (self.normalized_weights.square() @ deviation.square()).sqrt()
+@dataclass(frozen=True, slots=True, eq=False)
+class EqualDraws:
+    """Equally weighted draws that stand for weighted particles.
 
-    def quantiles(self, levels: Sequence[float]) -> Float[Tensor, "level latent"]:
-        """Return weighted quantiles of every column.
+    Attributes:
+        particles: The draws, of log weight 0.
+        num_distinct: How many different particles they are.
+    """
 
-        The quantile at level p is the smallest value whose weighted distribution
-        function reaches p: a value that a particle of positive weight has.
+    particles: Particles
+    num_distinct: int
 
-        Raises:
-            ValueError: If a level is not strictly between 0 and 1.
-        """
-        if not all(0.0 < level < 1.0 for level in levels):
-            raise ValueError(
-                f"quantiles: levels must lie strictly between 0 and 1; got {levels}"
-            )
-        weights = self.normalized_weights
-        positive = weights > 0.0
-        values, order = self.latents[positive].sort(0)
-        reached = weights[positive][order].cumsum(0)
-        wanted = torch.tensor(levels, dtype=torch.float64, device=weights.device)
-        rows = torch.searchsorted(
-            reached.T.contiguous(),
-            wanted.expand(values.shape[1], -1).contiguous(),
-        ).T
-        # The cumulative sum may end a rounding below one.
-        return values.gather(0, rows.clamp(max=values.shape[0] - 1))
 
-    def _with_weight(self) -> Float[Tensor, "particle latent"]:
-        """Return the latents, 0 where the weight is 0: 0 · inf counts as nothing."""
-        outside = (self.log_weights == -math.inf).unsqueeze(1)
-        return self.latents.masked_fill(outside, 0.0)
+def _wrong(what: str, expected: str, got: str = "") -> ArgumentError:
+    return ArgumentError(Problem("particles", what, expected, got))

@@ -32,11 +32,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .particles import VariableLayout
+from ..errors import ArgumentError, Problem
+from ..model.draws import Draws
+from ..model.layout import Layout
 
 __all__ = [
     "DefensiveMixture",
-    "Draws",
     "PriorProposal",
     "Proposal",
     "ProposalDraw",
@@ -44,23 +45,11 @@ __all__ = [
 ]
 
 
-class Draws(Protocol):
-    """Joint draws of a model."""
-
-    @property
-    def latents(self) -> Tensor:
-        """Return natural values, `[draw, latent]`."""
-
-    @property
-    def observed(self) -> Tensor:
-        """Return the simulated data, `[draw, observed]`."""
-
-
 class Target(Protocol):
     """What inference needs of a model p(latents, observed); densities in nats."""
 
     @property
-    def layout(self) -> VariableLayout:
+    def layout(self) -> Layout:
         """Return which columns belong to which variable."""
 
     def sample(self, num: int, /, *, generator: torch.Generator) -> Draws:
@@ -200,14 +189,14 @@ class DefensiveMixture:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.weight < 1.0:
-            raise ValueError(
-                "defensive mixture: the weight of the broad part must lie strictly"
-                f" between 0 and 1; got {self.weight}"
+            raise _wrong(
+                "the weight of the broad part",
+                "strictly between 0 and 1",
+                str(self.weight),
             )
         if self.broad.nuisance_dim:
-            raise ValueError(
-                "defensive mixture: the broad part must have no nuisances;"
-                f" got {self.broad.nuisance_dim}"
+            raise _wrong(
+                "nuisances of the broad part", "none", str(self.broad.nuisance_dim)
             )
 
     @property
@@ -283,3 +272,7 @@ class DefensiveMixture:
         return torch.logaddexp(
             usual + math.log1p(-self.weight), broad + math.log(self.weight)
         )
+
+
+def _wrong(what: str, expected: str, got: str) -> ArgumentError:
+    return ArgumentError(Problem("defensive mixture", what, expected, got))

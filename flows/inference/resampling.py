@@ -26,11 +26,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import InferenceError, Problem
-from .particles import Particles
+from ..errors import ArgumentError, InferenceError, Problem
 from .weights import check_log_weights
 
-__all__ = ["SCHEMES", "resample", "resampled_draws"]
+__all__ = ["SCHEMES", "resample"]
 
 
 def resample(
@@ -49,13 +48,14 @@ def resample(
         generator: Decides the draws, on the device of the weights.
 
     Raises:
-        ValueError: If no scheme has this name.
+        ArgumentError: If no scheme has this name.
         InferenceError: If a log weight is nan or +inf, or if every weight is 0.
     """
     if scheme not in SCHEMES:
-        raise ValueError(
-            f"resampling: no scheme is called {scheme!r}; expected one of"
-            f" {', '.join(SCHEMES)}"
+        raise ArgumentError(
+            Problem(
+                "resampling", "unknown scheme", f"one of {', '.join(SCHEMES)}", scheme
+            )
         )
     check_log_weights(log_weights, "resampling")
     if not bool((log_weights > -torch.inf).any()):
@@ -68,25 +68,6 @@ def resample(
             )
         )
     return SCHEMES[scheme](log_weights.softmax(0), num_draws, generator)
-
-
-def resampled_draws(
-    particles: Particles,
-    num_draws: int,
-    *,
-    scheme: str = "multinomial",
-    generator: torch.Generator,
-) -> Float[Tensor, "draw latent"]:
-    """Return equally weighted draws; with `multinomial`, independent of each other.
-
-    Raises:
-        ValueError: If no scheme has this name.
-        InferenceError: If every weight is 0.
-    """
-    ancestors = resample(
-        particles.log_weights, num_draws, scheme=scheme, generator=generator
-    )
-    return particles.latents[ancestors]
 
 
 def _multinomial(

@@ -27,9 +27,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InferenceError, Problem
+from ..errors import ArgumentError, InferenceError, Problem
 
-__all__ = ["WeightTotals", "check_log_weights"]
+__all__ = ["WeightTotals", "check_log_weights", "ess"]
 
 
 def check_log_weights(log_weights: Float[Tensor, " particle"], where: str) -> None:
@@ -41,11 +41,11 @@ def check_log_weights(log_weights: Float[Tensor, " particle"], where: str) -> No
 
     Raises:
         InferenceError: If a log weight is nan or +inf, with the counts.
-        TypeError: If the dtype is not float64.
+        ArgumentError: If the dtype is not float64.
     """
     if log_weights.dtype != torch.float64:
-        raise TypeError(
-            f"{where}: log weights must be float64; got {log_weights.dtype}"
+        raise ArgumentError(
+            Problem(where, "log weights", "float64", str(log_weights.dtype))
         )
     num_nan = int(log_weights.isnan().sum())
     num_infinite = int((log_weights == math.inf).sum())
@@ -136,3 +136,13 @@ class WeightTotals:
     def ess_fraction(self) -> float:
         """Return ess / N; 0 if there are no particles."""
         return self.ess / self.num_particles if self.num_particles else 0.0
+
+
+def ess(log_weights: Float[Tensor, "*batch weight"]) -> Float[Tensor, "*batch"]:
+    """Return (Σw)² / Σw² of every row of weights; 0 where every weight is 0.
+
+    Args:
+        log_weights: In nats, float64; not checked.
+    """
+    found = (2.0 * log_weights.logsumexp(-1) - (2.0 * log_weights).logsumexp(-1)).exp()
+    return torch.where((log_weights > -math.inf).any(-1), found, 0.0)

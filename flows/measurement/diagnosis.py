@@ -40,7 +40,7 @@ from ..inference.calibration import (
     sbc_ranks,
     weighted_levels,
 )
-from ..inference.diagnostics import pareto_k_hat
+from ..inference.pareto import pareto_k_hat
 from ..inference.weights import WeightTotals, check_log_weights
 from ..model.model import Model
 from ..proposals.weight_terms import Contributions

@@ -37,7 +37,7 @@ from ..inference.calibration import (
     rank_histogram,
     sbc_ranks,
 )
-from ..inference.importance import log_weights_of
+from ..inference.log_weight import checked_log_weights
 from ..inference.proposal import PriorProposal
 from ..inference.weights import WeightTotals
 from ..model.model import Model
@@ -340,7 +340,7 @@ class _PriorWeights:
         draw = self._proposal.rsample_and_log_prob(
             observed, self._num, generator=self._generator
         )
-        log_weights = log_weights_of(self._model, draw, observed)
+        log_weights = checked_log_weights(self._model, draw, observed)
         return WeightTotals.from_log_weights(log_weights).ess_fraction
 
 

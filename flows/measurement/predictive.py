@@ -23,7 +23,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..inference.particles import Particles
-from ..inference.resampling import resampled_draws
 from ..model.model import Model
 
 __all__ = ["PosteriorPredictive", "PredictedNumber", "posterior_predictive"]
@@ -96,7 +95,8 @@ def posterior_predictive(
     Raises:
         InferenceError: If every weight is 0.
     """
-    latents = resampled_draws(particles, num_draws, generator=generator)
+    draws = particles.resampled(num_draws, generator=generator).particles
+    latents = draws.latents
     given = {v.name: latents[:, v.start : v.stop] for v in model.layout.latents}
     new = model.sample_given(given, generator=generator).observed
     names = [n for variable in model.layout.observed for n in variable.column_names]

@@ -37,8 +37,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..cnf.flow import ConditionalFlow
-from ..inference.particles import VariableLayout
 from ..inference.smc.sequence import Step
+from ..model.layout import Layout
 from ..model.model import Model
 from .lookahead import Message
 from .weight_terms import Contributions
@@ -114,7 +114,7 @@ class FlowSequence:
         return len(self.flow.structure.blocks)
 
     @property
-    def layout(self) -> VariableLayout:
+    def layout(self) -> Layout:
         """Return which columns belong to which variable."""
         return self.model.layout
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
-from ..inference.particles import VariableLayout
 from ..inference.smc.sequence import Step
+from ..model.layout import Layout
 from ..model.model import Model
 
 __all__ = ["PriorSequence"]
@@ -57,7 +57,7 @@ class PriorSequence:
         return len(self.steps)
 
     @property
-    def layout(self) -> VariableLayout:
+    def layout(self) -> Layout:
         """Return which columns belong to which variable."""
         return self.model.layout
 

@@ -21,7 +21,6 @@ from daphne_bridge.inversion.document import load_inverse
 from daphne_bridge.inversion.drawing import inverse_to_svg
 
 from ..errors import FlowsError, Problem
-from ..inference.particle_file import load_particles
 from ..inference.particles import Particles
 from ..measurement.evaluation import PROPOSAL_FIGURES
 from ..measurement.predictive import posterior_predictive
@@ -294,7 +293,7 @@ def _posterior_section(run: RunFolder) -> str:
     parts.append(_table(("figure", "value"), figures))
     parts.append(f"<p>Given {_shown(given)}.</p>")
     if summary["latents"]:
-        particles = load_particles(folder / "particles.npz")
+        particles = Particles.load(folder / "particles.npz")
         parts.append(_particle_pictures(run, particles))
         parts.append(_predictive(run, particles, summary["observed"]))
     return "\n".join(parts)

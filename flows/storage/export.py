@@ -19,7 +19,6 @@ import csv
 import io
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,9 +27,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..inference.diagnostics import Caution, Summary, prior_predictive_cautions
-from ..inference.particle_file import save_particles
+from ..inference.cautions import Caution, prior_predictive_cautions
 from ..inference.particles import Particles
+from ..inference.summary import Summary
 from ..model.model import Model
 from ..optional import require
 from .folders import write_file
@@ -147,7 +146,7 @@ def save_posterior(
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    save_particles(particles, folder / f"{name}.npz")
+    particles.save(folder / f"{name}.npz")
     if "csv" in formats:
         write_file(folder / f"{name}.csv", csv_of(particles))
     if "json" in formats:
@@ -172,8 +171,7 @@ def json_of(particles: Particles) -> bytes:
     value = {
         "log_weights": [None if w == -torch.inf else w for w in weights],
         "latents": {
-            each.label: particles.value(each.name).tolist()
-            for each in particles.columns
+            each.label: particles[each.name].tolist() for each in particles.columns
         },
     }
     return json_bytes(value, "particles.json", indent=None)
@@ -182,25 +180,17 @@ def json_of(particles: Particles) -> bytes:
 def _save_netcdf(
     path: Path, particles: Particles, summary: Mapping[str, Any], model: Model
 ) -> None:
-    arviz = import_module("arviz_base")
     num = min(particles.num_particles, 10_000)
     generator = torch.Generator().manual_seed(int(summary["seed"]))
     prior = model.sample(num, generator=generator).latents
-    tree = arviz.from_dict(
-        {
-            "posterior": {
-                each.label: particles.value(each.name).numpy()[None]
-                for each in particles.columns
-            },
-            "sample_stats": {"log_weight": particles.log_weights.numpy()[None]},
-            "prior": {
-                each.label: prior[:, each.start : each.stop]
-                .reshape(num, *each.shape)
-                .numpy()[None]
-                for each in particles.columns
-            },
-            "observed_data": dict(summary["observed"]),
-        }
+    tree = particles.to_arviz(
+        prior={
+            each.label: prior[:, each.start : each.stop]
+            .reshape(num, *each.shape)
+            .numpy()[None]
+            for each in particles.columns
+        },
+        observed_data=dict(summary["observed"]),
     )
     # HDF5 locks its file itself, so it gets one of its own.
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:

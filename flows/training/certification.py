@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..cnf.engine import AdaptiveEngine, Engine
 from ..cnf.flow import ConditionalFlow
+from ..inference.weights import ess
 from .losses import (
     Batch,
     Estimate,
@@ -147,7 +148,4 @@ def ess_fractions(
         )
         log_weights = -reverse_kl(model, flow, many, engine=engine).double()
     log_weights = log_weights.reshape(num_data_sets, num_particles)
-    top = torch.logsumexp(log_weights, -1) * 2.0
-    ess = (top - torch.logsumexp(2.0 * log_weights, -1)).exp()
-    is_empty = torch.isneginf(log_weights).all(-1)
-    return torch.where(is_empty, 0.0, ess / num_particles)
+    return ess(log_weights) / num_particles

@@ -18,7 +18,7 @@ from flows.cli import COMMANDS
 from flows.cli import main as flows
 from flows.commands.inputs import load_graph
 from flows.commands.json_lines import Server
-from flows.inference.particle_file import load_particles
+from flows.inference.particles import Particles
 from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
 from flows.storage.artifact import Artifact
@@ -103,7 +103,7 @@ def test_the_steps_of_a_run_give_the_exact_answer(run):
         error = latents[name]["mean_standard_error"]
         assert abs(latents[name]["mean"] - mean) < 5 * error
     assert said["ess_fraction"] > 0.9
-    particles = load_particles(run / "particles" / "particles.npz")
+    particles = Particles.load(run / "particles" / "particles.npz")
     assert particles.num_particles == 4000
     summary = json.loads((run / "particles" / "summary.json").read_text())
     assert summary["log_evidence"] == said["log_evidence"]

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..log_weight import log_weights
 from ..proposal import Proposal, ProposalDraw, Target
 from .point import Point
 
@@ -105,19 +106,19 @@ class FreeSpace:
 
     def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
         """Return the densities at given coordinates."""
-        num, width = coordinates.shape
-        split = width - self.proposal.nuisance_dim
+        split = coordinates.shape[1] - self.proposal.nuisance_dim
         nuisances = coordinates[:, split:]
         latents, log_det = self.target.constrain(coordinates[:, :split])
         log_prob = self.proposal.log_prob(latents, nuisances, self.observed)
-        log_joint = self.target.log_joint(latents, self.observed.expand(num, -1))
+        draw = ProposalDraw(latents, nuisances, log_prob)
+        log_weight = log_weights(self.target, draw, self.observed)
         # Where the proposal has no mass no particle can come from: density 0.
         is_reached = log_prob > -torch.inf
         return Point(
             coordinates,
             latents,
             log_prob + _log_normal(nuisances) + log_det,
-            torch.where(is_reached | log_prob.isnan(), log_joint - log_prob, 0.0),
+            torch.where(is_reached | log_prob.isnan(), log_weight, 0.0),
         )
 
 
@@ -154,13 +155,11 @@ class BaseSpace:
     def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
         """Return the densities at given coordinates."""
         draw = self.proposal.from_base(coordinates, self.observed)
-        observed = self.observed.expand(coordinates.shape[0], -1)
-        log_joint = self.target.log_joint(draw.latents, observed)
         return Point(
             coordinates,
             draw.latents,
             _log_normal(coordinates),
-            log_joint - draw.log_prob,
+            log_weights(self.target, draw, self.observed),
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..diagnostics import Caution
+from ..cautions import Caution
 from .moves import Move
 from .point import Evaluate, Point
 from .schedule import Stage

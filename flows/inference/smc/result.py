@@ -34,8 +34,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..diagnostics import Caution, Summary, evidence_cautions, summarize
-from ..particles import Particles, VariableLayout, latent_columns
+from ...errors import ArgumentError, Problem
+from ...model.layout import Layout
+from ..cautions import Caution, evidence_cautions
+from ..columns import latent_columns
+from ..particles import Particles
+from ..summary import Summary
 from .ancestry import Lineages
 
 __all__ = [
@@ -72,7 +76,7 @@ class SmcResult:
         cls,
         latents: Float[Tensor, "particle latent"],
         lineages: Lineages,
-        layout: VariableLayout,
+        layout: Layout,
     ) -> "SmcResult":
         """Return the result of one run, on the CPU."""
         particles = Particles.from_draws(
@@ -153,15 +157,19 @@ def merge_runs(runs: Sequence[SmcResult]) -> SmcResult:
     """Return independent runs as one result, each counting by its weights.
 
     Raises:
-        ValueError: If there is none, or if they differ in latents or in numbers of
+        ArgumentError: If there is none, or if they differ in latents or in numbers of
             particles.
     """
     particles = Particles.merge(run.particles for run in runs)
     nums = {run.particles.num_particles // run.num_runs for run in runs}
     if len(nums) > 1:
-        raise ValueError(
-            "runs: expected as many particles in each; got"
-            f" {', '.join(map(str, sorted(nums)))}"
+        raise ArgumentError(
+            Problem(
+                "runs",
+                "numbers of particles differ",
+                "as many in each",
+                ", ".join(map(str, sorted(nums))),
+            )
         )
     starts = np.cumsum([0, *(run.lineages.num_lines for run in runs)]).tolist()
     eves = [
@@ -188,7 +196,13 @@ def result_of(reports: Iterable[Report]) -> SmcResult:
     for report in reports:
         result = report.result
     if result is None:
-        raise ValueError("sequential Monte Carlo: the run has not come to its end")
+        raise ArgumentError(
+            Problem(
+                "sequential Monte Carlo",
+                "the run has not come to its end",
+                "every report up to the last",
+            )
+        )
     return result
 
 
@@ -198,7 +212,7 @@ def summarize_smc(result: SmcResult) -> Summary:
     The ess is 1 / Σ W_e², that of the lines of descent. There is no k-hat: nan. Errors
     that are not known are nan.
     """
-    plain = summarize(result.particles)
+    plain = result.particles.summary()
     if not plain.latents:
         return plain
     errors = result.mean_standard_error().tolist()

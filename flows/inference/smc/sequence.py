@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...errors import ArgumentError, Problem
-from ..particles import VariableLayout
+from ...model.layout import Layout
 from ..proposal import Proposal, Target
 
 __all__ = ["ObserveSequence", "Sequence", "Step"]
@@ -41,7 +41,7 @@ class Sequence(Protocol):
         """Return the number of steps."""
 
     @property
-    def layout(self) -> VariableLayout:
+    def layout(self) -> Layout:
         """Return which columns belong to which variable."""
 
     def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
@@ -89,7 +89,7 @@ class ObserveSequence:
         return len(self.target.layout.observed)
 
     @property
-    def layout(self) -> VariableLayout:
+    def layout(self) -> Layout:
         """Return which columns belong to which variable."""
         return self.target.layout
 

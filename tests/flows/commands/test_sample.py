@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.inference.particle_file import load_particles
+from flows.inference.particles import Particles
 
 from .pair import bad, check_answer, good
 
@@ -44,7 +44,7 @@ def test_several_data_sets_have_their_own_answers(run, tmp_path):
     said = sampled(run, out, *options)
     check_answer(said["data_sets"][0])
     check_answer(said["data_sets"][1], 2.0, 3.0)
-    assert load_particles(out / "particles-2.npz").num_particles == 3000
+    assert Particles.load(out / "particles-2.npz").num_particles == 3000
 
 
 def test_drawing_stops_when_the_target_is_reached(run, tmp_path):
@@ -66,7 +66,7 @@ def test_two_workers_draw_what_one_draws(run, tmp_path):
 def test_unweighted_draws_are_those_of_the_flow(run, tmp_path):
     weighted = sampled(run, tmp_path / "a", "--num-particles", 12_000)
     said = sampled(run, tmp_path / "b", "--num-particles", 12_000, "--unweighted")
-    one, two = (load_particles(tmp_path / each / "particles.npz") for each in "ab")
+    one, two = (Particles.load(tmp_path / each / "particles.npz") for each in "ab")
     assert torch.equal(one.latents, two.latents)
     assert weighted["log_evidence"] is not None
     assert not two.log_weights.any()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.inference.particle_file import load_particles
+from flows.inference.particles import Particles
 
 from .pair import bad, check_answer, good
 
@@ -30,7 +30,7 @@ def test_every_method_gives_the_exact_answer(run, tmp_path, options):
     )  # fmt: skip
     check_answer(said)
     assert json.loads((tmp_path / "p" / "summary.json").read_text()) == said
-    assert load_particles(tmp_path / "p" / "particles.npz").num_particles == 1000
+    assert Particles.load(tmp_path / "p" / "particles.npz").num_particles == 1000
 
 
 def test_runs_stand_side_by_side_and_their_spread_is_the_error(run, tmp_path):
@@ -44,7 +44,7 @@ def test_runs_stand_side_by_side_and_their_spread_is_the_error(run, tmp_path):
     check_answer(said)
     assert said["num_particles"] == 1000
     assert said["proposal"] == "prior, sequential SMC in 20 runs"
-    assert load_particles(tmp_path / "p" / "particles.npz").num_particles == 1000
+    assert Particles.load(tmp_path / "p" / "particles.npz").num_particles == 1000
 
 
 def test_errors_that_are_not_known_are_not_given(run, tmp_path):

@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from flows.errors import ArgumentError, ModelError
 from flows.front.inference import infer
-from flows.inference.particle_file import load_particles
+from flows.inference.particles import Particles
 from flows.model.model import Model
 from tests.flows.model.programs import PROGRAMS, graph_of
 
@@ -339,7 +339,7 @@ def test_an_answer_is_shown_and_saved(tmp_path):
     found.save(str(tmp_path / "answer"))
     stored = json.loads((tmp_path / "answer" / "inference.json").read_text())
     assert stored == found.to_json()
-    again = load_particles(tmp_path / "answer" / "particles.npz")
+    again = Particles.load(tmp_path / "answer" / "particles.npz")
     assert torch.equal(again.latents, found.particles.latents)
 
 

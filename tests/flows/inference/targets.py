@@ -11,32 +11,15 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from flows.inference.columns import columns_of
 from flows.inference.proposal import ProposalDraw
+from flows.model.draws import Draws
+from flows.model.layout import Layout
 
 
-@dataclass(frozen=True)
-class NamedVariable:
-    """A latent of a layout."""
-
-    name: str
-    label: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class NamedLayout:
-    """The latents in order."""
-
-    latents: tuple[NamedVariable, ...]
-    observed: tuple[NamedVariable, ...] = ()
-
-
-@dataclass(frozen=True)
-class JointDraws:
-    """Latents and simulated data."""
-
-    latents: Tensor
-    observed: Tensor
+def layout_of(latents, observed=()):
+    """Return the layout of variables given as (name, label, shape)."""
+    return Layout(columns_of(latents), columns_of(observed))
 
 
 def normal_log_prob(value, mean, scale):
@@ -54,12 +37,9 @@ class NormalChain:
 
     @property
     def layout(self):
-        return NamedLayout(
+        return layout_of(
             *(
-                tuple(
-                    NamedVariable(f"{kind}{t}", f"{letter}{t}", ())
-                    for t in range(self.num_steps)
-                )
+                [(f"{kind}{t}", f"{letter}{t}", ()) for t in range(self.num_steps)]
                 for kind, letter in (("sample", "z"), ("observe", "y"))
             )
         )
@@ -71,7 +51,7 @@ class NormalChain:
         scales[0] = self.initial
         latents = (noise * scales).cumsum(1)
         noise = torch.randn(shape, dtype=torch.float64, generator=generator)
-        return JointDraws(latents, latents + self.noise * noise)
+        return Draws(latents, latents + self.noise * noise)
 
     def sample_latents(self, num, *, generator, observed):
         return self.sample(num, generator=generator).latents

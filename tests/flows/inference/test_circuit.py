@@ -11,8 +11,10 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from flows.inference.proposal import PriorProposal
-from flows.inference.smc.annealing import annealed_smc, move_cautions
+from flows.inference.smc.annealing import annealed_smc
+from flows.inference.smc.config import AnnealingConfig
 from flows.inference.smc.coordinates import FreeSpace
+from flows.inference.smc.forgetting import move_cautions
 from flows.inference.smc.moves import Hamiltonian
 from flows.inference.smc.result import result_of, summarize_smc
 from flows.model.model import Model
@@ -67,7 +69,8 @@ def test_the_published_observation_gets_the_true_answer_and_warnings():
     model = Model.from_graph(graph_of(PROGRAMS["arithmetic_circuit"]))
     data = model.observation({"observe6": X0, "observe7": X1})
     space = FreeSpace(model, PriorProposal(model), data)
-    reports = list(annealed_smc(space, 600, seed=0, move=Hamiltonian(16)))
+    config = AnnealingConfig(move=Hamiltonian(16))
+    reports = list(annealed_smc(space, 600, seed=0, config=config))
     result = result_of(reports)
     error = result.log_evidence_standard_error
     assert error < 0.4

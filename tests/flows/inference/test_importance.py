@@ -175,5 +175,5 @@ def test_a_draw_without_density_under_its_own_proposal_is_refused():
 @pytest.mark.parametrize("numbers", [{"num_particles": 0}, {"batch_size": 0}])
 def test_numbers_that_are_not_positive_are_refused_at_once(numbers):
     arguments = {"num_particles": 10, "batch_size": 10} | numbers
-    with pytest.raises(ValueError, match="must be positive; got 0"):
+    with pytest.raises(ValueError, match="expected 1 or more; got 0"):
         importance_sample(MODEL, wide(), DATA, seed=0, **arguments)

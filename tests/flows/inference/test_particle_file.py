@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from flows.errors import InferenceError
-from flows.inference.particle_file import load_particles, save_particles
-from flows.inference.particles import LatentColumns, Particles
+from flows.inference.particles import Particles
+from flows.model.layout import Variable
 
 from .test_particles import COLUMNS, particles_of
 
@@ -18,8 +18,8 @@ from .test_particles import COLUMNS, particles_of
 def test_loading_gives_back_what_was_saved(tmp_path):
     path = tmp_path / "particles.npz"
     particles = particles_of()
-    save_particles(particles, path)
-    loaded = load_particles(path)
+    particles.save(path)
+    loaded = Particles.load(path)
     assert loaded.columns == particles.columns
     assert torch.equal(loaded.latents, particles.latents)
     assert torch.equal(loaded.log_weights, particles.log_weights)
@@ -28,7 +28,7 @@ def test_loading_gives_back_what_was_saved(tmp_path):
 def test_numpy_reads_the_arrays_under_the_names_of_the_document(tmp_path):
     path = tmp_path / "particles.npz"
     particles = particles_of()
-    save_particles(particles, path)
+    particles.save(path)
     with np.load(path, allow_pickle=False) as archive:
         assert set(archive.files) == {
             "sample0",
@@ -37,21 +37,21 @@ def test_numpy_reads_the_arrays_under_the_names_of_the_document(tmp_path):
             "names",
             "labels",
         }
-        np.testing.assert_array_equal(archive["sample1"], particles.value("w").numpy())
+        np.testing.assert_array_equal(archive["sample1"], particles["w"].numpy())
         assert archive["labels"].tolist() == ["z0", "w"]
 
 
 def test_equal_particles_give_equal_bytes_and_nothing_is_left_beside(tmp_path):
     first, second = tmp_path / "a.npz", tmp_path / "b.npz"
-    save_particles(particles_of(), first)
-    save_particles(particles_of(), second)
+    particles_of().save(first)
+    particles_of().save(second)
     assert first.read_bytes() == second.read_bytes()
     assert sorted(tmp_path.iterdir()) == [first, second]
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "particles.npz"
-    save_particles(particles_of(seed=1), path)
+    particles_of(seed=1).save(path)
     before = path.read_bytes()
 
     def fail(*_args, **_kwargs):
@@ -59,7 +59,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np.lib.format, "write_array", fail)
     with pytest.raises(InferenceError, match="cannot be written: disk full"):
-        save_particles(particles_of(seed=2), path)
+        particles_of(seed=2).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -67,18 +67,18 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 def test_no_particles_at_all_are_saved_and_loaded(tmp_path):
     path = tmp_path / "particles.npz"
     empty = torch.empty((0, 3), dtype=torch.float64)
-    save_particles(Particles.from_draws(empty, empty[:, 0], COLUMNS), path)
-    assert load_particles(path).num_particles == 0
+    Particles.from_draws(empty, empty[:, 0], COLUMNS).save(path)
+    assert Particles.load(path).num_particles == 0
 
 
 def test_a_latent_called_log_weights_is_refused(tmp_path):
     particles = Particles.from_draws(
         torch.zeros((2, 1), dtype=torch.float64),
         torch.zeros(2, dtype=torch.float64),
-        (LatentColumns("log_weights", "z", (), 0, 1),),
+        (Variable("log_weights", "z", (), 0, 1),),
     )
     with pytest.raises(InferenceError, match="names of arrays"):
-        save_particles(particles, tmp_path / "particles.npz")
+        particles.save(tmp_path / "particles.npz")
     assert not list(tmp_path.iterdir())
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_archive_is_refused_in_one_sentence(tmp_path, content):
     path = tmp_path / "particles.npz"
     path.write_bytes(content)
     with pytest.raises(InferenceError) as caught:
-        load_particles(path)
+        Particles.load(path)
     assert str(caught.value).startswith(f"{path}: this is not a whole particles file")
     assert "\n" not in str(caught.value)
 
@@ -95,14 +95,14 @@ def test_what_is_no_archive_is_refused_in_one_sentence(tmp_path, content):
 def test_missing_files_and_directories_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / "absent.npz"):
         with pytest.raises(InferenceError, match="not a whole particles file"):
-            load_particles(path)
+            Particles.load(path)
 
 
 def test_pickled_objects_are_never_loaded(tmp_path):
     path = tmp_path / "particles.npz"
     np.savez(path, log_weights=np.array([{}], dtype=object))
     with pytest.raises(InferenceError, match="pickled objects"):
-        load_particles(path)
+        Particles.load(path)
 
 
 def test_an_array_that_claims_a_huge_size_is_refused_without_allocating(tmp_path):
@@ -114,7 +114,7 @@ def test_an_array_that_claims_a_huge_size_is_refused_without_allocating(tmp_path
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("log_weights.npy", header.getvalue())
     with pytest.raises(InferenceError, match="size it claims"):
-        load_particles(path)
+        Particles.load(path)
 
 
 def test_arrays_of_different_lengths_are_refused(tmp_path):
@@ -127,7 +127,7 @@ def test_arrays_of_different_lengths_are_refused(tmp_path):
         labels=np.array(["z0"]),
     )
     with pytest.raises(InferenceError, match="array sample0 does not fit"):
-        load_particles(path)
+        Particles.load(path)
 
 
 def test_arrays_in_single_precision_are_refused(tmp_path):
@@ -140,7 +140,7 @@ def test_arrays_in_single_precision_are_refused(tmp_path):
         labels=np.array(["z0"]),
     )
     with pytest.raises(InferenceError, match="array log_weights does not fit"):
-        load_particles(path)
+        Particles.load(path)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_damaged_bytes_are_refused_or_do_not_matter(tmp_path, flipped, stride):
     """Bytes that no array needs, such as dates in the zip directory, do not matter."""
     path = tmp_path / "particles.npz"
     original = particles_of(num=5)
-    save_particles(original, path)
+    original.save(path)
     content = path.read_bytes()
     num_refused = 0
     places = range(0, len(content), stride)
@@ -160,7 +160,7 @@ def test_damaged_bytes_are_refused_or_do_not_matter(tmp_path, flipped, stride):
         damaged[i] ^= flipped
         path.write_bytes(damaged)
         try:
-            loaded = load_particles(path)
+            loaded = Particles.load(path)
         except InferenceError:
             num_refused += 1
         else:
@@ -172,9 +172,9 @@ def test_damaged_bytes_are_refused_or_do_not_matter(tmp_path, flipped, stride):
 
 def test_files_cut_short_are_refused(tmp_path):
     path = tmp_path / "particles.npz"
-    save_particles(particles_of(num=5), path)
+    particles_of(num=5).save(path)
     content = path.read_bytes()
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
         with pytest.raises(InferenceError):
-            load_particles(path)
+            Particles.load(path)

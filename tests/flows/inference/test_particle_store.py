@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from flows.errors import InferenceError
-from flows.inference.diagnostics import summarize
+from flows.inference.columns import latent_columns
 from flows.inference.importance import importance_sample
 from flows.inference.particle_store import ParticleStore, check_room
-from flows.inference.particles import Particles, latent_columns
+from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
 
 from .targets import NormalChain
@@ -36,7 +36,7 @@ def test_stored_particles_are_the_merged_batches(tmp_path, most_in_memory):
     particles = store.particles()
     assert torch.equal(particles.latents, merged.latents)
     assert torch.equal(particles.log_weights, merged.log_weights)
-    assert summarize(particles) == summarize(merged)
+    assert particles.summary() == merged.summary()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -44,7 +44,7 @@ def test_a_batch_too_many_is_refused(tmp_path):
     store = ParticleStore(700, latent_columns(MODEL.layout), tmp_path)
     first, second, _ = batches()
     store.add(first)
-    with pytest.raises(ValueError, match="at most 300 particles"):
+    with pytest.raises(ValueError, match="at most 300 of the same latents"):
         store.add(second)
 
 

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from flows.errors import InferenceError
-from flows.inference.particles import LatentColumns, Particles, latent_columns
+from flows.inference.columns import latent_columns
+from flows.inference.particles import Particles
+from flows.model.layout import Layout, Variable
 
-from .targets import NamedLayout, NamedVariable, NormalProposal, seeded
+from .targets import NormalProposal, seeded
 
 COLUMNS = (
-    LatentColumns("sample0", "z0", (), 0, 1),
-    LatentColumns("sample1", "w", (2,), 1, 3),
+    Variable("sample0", "z0", (), 0, 1),
+    Variable("sample1", "w", (2,), 1, 3),
 )
 
 
@@ -26,25 +28,26 @@ def particles_of(num=50, seed=0):
 
 
 def test_columns_lie_side_by_side_in_the_order_of_the_layout():
-    layout = NamedLayout(
-        (NamedVariable("sample0", "z0", ()), NamedVariable("sample1", "w", (2,)))
+    latents = (
+        Variable("sample0", "z0", (), 0, 1, 0, 1),
+        Variable("sample1", "w", (2,), 1, 3, 1, 2),
     )
-    assert latent_columns(layout) == COLUMNS
+    assert latent_columns(Layout(latents, ())) == COLUMNS
 
 
 def test_every_column_has_its_label():
-    matrix = LatentColumns("sample2", "m", (2, 2), 0, 4)
-    assert matrix.element_labels == ("m[0,0]", "m[0,1]", "m[1,0]", "m[1,1]")
+    matrix = Variable("sample2", "m", (2, 2), 0, 4)
+    assert matrix.column_names == ("m[0,0]", "m[0,1]", "m[1,0]", "m[1,1]")
     assert particles_of().element_labels == ("z0", "w[0]", "w[1]")
 
 
 def test_values_are_found_by_either_name_in_their_own_shape():
     particles = particles_of()
-    assert particles.value("sample1").shape == (50, 2)
-    assert torch.equal(particles.value("z0"), particles.latents[:, 0])
-    assert torch.equal(particles.value("w"), particles.value("sample1"))
+    assert particles["sample1"].shape == (50, 2)
+    assert torch.equal(particles["z0"], particles.latents[:, 0])
+    assert torch.equal(particles["w"], particles["sample1"])
     with pytest.raises(KeyError, match="there are z0, w"):
-        particles.value("z9")
+        particles["z9"]
 
 
 def test_mean_and_sd_agree_with_numpy():
@@ -130,7 +133,7 @@ def test_averages_of_particles_without_weight_are_refused_in_words():
 
 
 def test_draws_in_single_precision_are_refused():
-    with pytest.raises(TypeError, match="float64"):
+    with pytest.raises(ValueError, match="float64"):
         Particles.from_draws(
             torch.zeros((4, 3)), torch.zeros(4, dtype=torch.float64), COLUMNS
         )
@@ -155,7 +158,7 @@ def test_the_standard_error_of_the_mean_is_the_spread_over_repetitions():
         torch.tensor([0.5], dtype=torch.float64),
         torch.tensor([[1.3]], dtype=torch.float64),
     )
-    column = (LatentColumns("sample0", "z0", (), 0, 1),)
+    column = (Variable("sample0", "z0", (), 0, 1),)
     generator = seeded(3)
     scores = []
     for _ in range(2000):
@@ -165,3 +168,67 @@ def test_the_standard_error_of_the_mean_is_the_spread_over_repetitions():
         scores.append(float(particles.mean() / particles.mean_standard_error()))
     assert abs(np.mean(scores)) < 5 / math.sqrt(2000)
     assert abs(np.std(scores) - 1.0) < 5 * 0.016
+
+
+def test_averages_of_one_latent_have_its_shape_and_those_of_its_columns():
+    particles = particles_of()
+    for name in ("w", "sample1"):
+        assert torch.equal(particles.mean(name), particles.mean()[1:])
+        assert torch.equal(particles.sd(name), particles.sd()[1:])
+        assert torch.equal(
+            particles.quantiles([0.1, 0.9], name),
+            particles.quantiles([0.1, 0.9])[:, 1:],
+        )
+    error = particles.mean_standard_error("z0")
+    assert error.shape == ()
+    assert error == particles.mean_standard_error()[0]
+
+
+def test_particles_that_were_saved_come_back_whole_also_from_paths_as_text(tmp_path):
+    particles = particles_of()
+    particles.save(str(tmp_path / "p.npz"))
+    loaded = Particles.load(str(tmp_path / "p.npz"))
+    assert len(loaded) == len(particles) == 50
+    assert torch.equal(loaded.latents, particles.latents)
+    assert str(loaded.summary()) == str(particles.summary())
+
+
+def test_arviz_gets_values_by_label_and_their_log_weights():
+    pytest.importorskip("arviz_base")
+    particles = particles_of()
+    tree = particles.to_arviz(observed_data={"x": np.array([1.5])})
+    assert tree["posterior"]["w"].shape == (1, 50, 2)
+    np.testing.assert_array_equal(
+        tree["posterior"]["z0"][0], particles.latents[:, 0].numpy()
+    )
+    np.testing.assert_array_equal(
+        tree["sample_stats"]["log_weight"][0], particles.log_weights.numpy()
+    )
+    assert float(tree["observed_data"]["x"][0]) == 1.5
+
+
+@pytest.mark.parametrize("scheme", ["systematic", "multinomial"])
+def test_resampled_draws_are_rows_of_particles_and_the_distinct_ones_are_counted(
+    scheme,
+):
+    particles = particles_of()
+    draws = particles.resampled(200, scheme=scheme, generator=seeded(4))
+    rows = {tuple(row) for row in draws.particles.latents.tolist()}
+    assert rows <= {tuple(row) for row in particles.latents.tolist()}
+    assert draws.num_distinct == len(rows)
+    assert draws.particles.log_weights.tolist() == [0.0] * 200
+    assert not torch.equal(
+        draws.particles.latents, draws.particles.latents.sort(0).values
+    )
+
+
+def test_nearly_equal_weights_are_resampled_with_nearly_no_copies():
+    """10,000 draws of 10,000 particles with ess / N of .996; else 6,321."""
+    latents = torch.arange(10_000, dtype=torch.float64).unsqueeze(1)
+    noise = torch.randn(10_000, dtype=torch.float64, generator=seeded(5))
+    particles = Particles.from_draws(latents, 0.0633 * noise, COLUMNS[:1])
+    assert particles.totals.ess_fraction == pytest.approx(0.996, abs=5e-4)
+    draws = particles.resampled(10_000, generator=seeded(6))
+    assert draws.num_distinct > 9_600
+    fewer = particles.resampled(7_000, generator=seeded(6))
+    assert fewer.num_distinct == 7_000

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from flows.inference.importance import log_weights_of
+from flows.inference.log_weight import checked_log_weights
 from flows.inference.proposal import DefensiveMixture, PriorProposal
 
 from .targets import NormalChain, NormalProposal, seeded
@@ -109,7 +109,7 @@ def test_the_mixture_bounds_the_weights():
     bound = stats.norm(0, model.noise).logpdf(0.0) - math.log(0.1)
     far = torch.tensor([[30.0]], dtype=torch.float64)
     nuisance = torch.zeros((1, 2), dtype=torch.float64)
-    assert float(log_weights_of(model, draw, DATA).max()) <= bound
+    assert float(checked_log_weights(model, draw, DATA).max()) <= bound
     log_joint = model.log_joint(far, DATA)
     assert float(log_joint - mixture.log_prob(far, nuisance, DATA)) <= bound
     assert float(log_joint - narrow(2).log_prob(far, nuisance, DATA)) > bound
@@ -130,5 +130,7 @@ def test_a_share_that_is_no_share_is_refused(weight):
 
 
 def test_a_broad_part_with_nuisances_is_refused():
-    with pytest.raises(ValueError, match="no nuisances"):
+    with pytest.raises(
+        ValueError, match="nuisances of the broad part; expected none; got 1"
+    ):
         DefensiveMixture(narrow(), narrow(1), 0.5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flows.errors import InferenceError
 from flows.inference import resampling
 from flows.inference.importance import importance_particles
-from flows.inference.resampling import SCHEMES, resample, resampled_draws
+from flows.inference.resampling import SCHEMES, resample
 
 from .targets import NormalChain, NormalProposal, seeded
 
@@ -142,7 +142,9 @@ def test_resampled_draws_have_the_mean_of_the_posterior():
     mean, covariance, _ = model.posterior(data)
     proposal = NormalProposal.from_moments(mean, 1.5 * covariance)
     particles = importance_particles(model, proposal, data, 50_000, seed=0)
-    draws = resampled_draws(particles, 4000, generator=seeded())
+    draws = particles.resampled(
+        4000, scheme="multinomial", generator=seeded()
+    ).particles.latents
     errors = np.sqrt(np.diag(covariance) * (1 / 4000 + 1 / 30_000))
     assert (np.abs(draws.mean(0).numpy() - mean) < 4 * errors).all()
     np.testing.assert_allclose(np.cov(draws.T.numpy()), covariance, atol=0.03)

@@ -18,14 +18,13 @@ from flows.inference.smc.coordinates import BaseSpace, FreeSpace
 from flows.inference.smc.forgetting import move_cautions
 from flows.inference.smc.moves import Hamiltonian, RandomWalk
 from flows.inference.smc.result import result_of, summarize_smc
+from flows.model.draws import Draws
 
 from ..targets import (
-    JointDraws,
-    NamedLayout,
-    NamedVariable,
     NormalChain,
     NormalProposal,
     check_moments,
+    layout_of,
     normal_log_prob,
     seeded,
 )
@@ -230,14 +229,12 @@ class Rate:
 
     edge: float = 0.0
 
-    layout = NamedLayout(
-        (NamedVariable("sample0", "z", ()),), (NamedVariable("observe1", "x", ()),)
-    )
+    layout = layout_of([("sample0", "z", ())], [("observe1", "x", ())])
 
     def sample(self, num, *, generator):
         uniform = torch.rand((num, 2), dtype=torch.float64, generator=generator)
         latents = -torch.log1p(-uniform[:, :1])
-        return JointDraws(latents, -torch.log1p(-uniform[:, 1:]) / latents)
+        return Draws(latents, -torch.log1p(-uniform[:, 1:]) / latents)
 
     def sample_latents(self, num, *, generator, observed):
         return self.sample(num, generator=generator).latents

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from flows.inference.particles import Particles, latent_columns
+from flows.inference.columns import latent_columns
+from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
 from flows.inference.smc.ancestry import Lineages
 from flows.inference.smc.annealing import annealed_smc
@@ -157,7 +158,7 @@ def test_merged_runs_count_by_their_weights_and_keep_their_lines():
     assert merged.lineages.eves.tolist() == [0, 0, 3, 2]
     assert merged.lineages.num_lines == 4
     assert merged.num_runs == 2
-    with pytest.raises(ValueError, match="as many particles in each; got 1, 2"):
+    with pytest.raises(ValueError, match="as many in each; got 1, 2"):
         merge_runs([first, by_hand([1.0], [0.0], [0], 1)])
 
 
