@@ -180,11 +180,11 @@ def build_baseline(
     Args:
         name: one of `BASELINES`.
         structure: state columns and edges.
-        engine: how it is solved when a call names no engine.
+        engine: how it is solved.
         seed: of the network.
     """
     config = FieldConfig(layers=2, hidden=0)
-    flow = ConditionalFlow(structure, config, engine=engine)
+    flow = ConditionalFlow(structure, config).solved_by(engine)
     flow.field = cast("VectorField", build_baseline_field(name, structure, seed=seed))
     return flow
 

@@ -34,7 +34,7 @@ from .engine import Engine, TorchEngine
 from .solve import Solution
 from .vector_field import FieldConfig, VectorField, evaluate_field
 
-__all__ = ["ConditionalFlow", "build_flow"]
+__all__ = ["ConditionalFlow"]
 
 _HALF_LOG_TWO_PI = 0.9189385332046727
 
@@ -45,7 +45,6 @@ class ConditionalFlow(nn.Module):
     Args:
         structure: blocks and edges.
         config: shape of the vector field.
-        engine: how the flow is solved when a call names no engine.
         generator: source of the initial weights.
     """
 
@@ -56,13 +55,12 @@ class ConditionalFlow(nn.Module):
         structure: Structure,
         config: FieldConfig,
         *,
-        engine: Engine | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.structure = structure
         self.config = config
-        self.engine: Engine = engine if engine is not None else TorchEngine(10)
+        self.engine: Engine = TorchEngine(10)
         self._engines: Callable[[int], Engine] = TorchEngine
         self.normalisation: Scaling = (
             FactorNormalisation(structure)
@@ -76,6 +74,14 @@ class ConditionalFlow(nn.Module):
         self.register_buffer(
             "node", torch.tensor(structure.state_node), persistent=False
         )
+
+    @classmethod
+    def seeded(
+        cls, structure: Structure, config: FieldConfig, *, seed: int = 0
+    ) -> Self:
+        """A new flow; equal seeds give equal weights."""
+        generator = torch.Generator().manual_seed(seed)
+        return cls(structure, config, generator=generator)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -108,6 +114,10 @@ class ConditionalFlow(nn.Module):
         """A view of the flow, of the same parameters, solved in so many steps."""
         return self.solved_by(self._engines(num_steps))
 
+    def finer(self, factor: int) -> Self:
+        """A view of the flow, of the same parameters, solved in more steps."""
+        return self.solved_by(self.engine.with_steps(factor))
+
     def fit_normalisation(
         self,
         free: Float[Tensor, "draw free"],
@@ -121,22 +131,18 @@ class ConditionalFlow(nn.Module):
         free: Float[Tensor, "batch free"],
         nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
-        *,
-        engine: Engine | None = None,
     ) -> Float[Tensor, " batch"]:
         """Log densities log q(free, nuisances | observed), in nats."""
-        return self.log_prob_per_node(free, nuisances, observed, engine=engine).sum(-1)
+        return self.log_prob_per_node(free, nuisances, observed).sum(-1)
 
     def log_prob_per_node(
         self,
         free: Float[Tensor, "batch free"],
         nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
-        *,
-        engine: Engine | None = None,
     ) -> Float[Tensor, "batch node"]:
         """Conditional log densities, one per node in sampling order, in nats."""
-        base, log_det = self.latent_to_base(free, nuisances, observed, engine=engine)
+        base, log_det = self.latent_to_base(free, nuisances, observed)
         return self.base_log_prob(base) + log_det
 
     def rsample_and_log_prob(
@@ -144,21 +150,18 @@ class ConditionalFlow(nn.Module):
         observed: Float[Tensor, "batch observed"],
         *,
         generator: torch.Generator | None = None,
-        engine: Engine | None = None,
     ) -> FlowDraw:
         """One draw per row with its log density; carries gradients."""
         base = self.sample_base(observed.shape[0], generator=generator)
-        return self.from_base(base, observed, engine=engine)
+        return self.from_base(base, observed)
 
     def from_base(
         self,
         base: Float[Tensor, "batch state"],
         observed: Float[Tensor, "batch observed"],
-        *,
-        engine: Engine | None = None,
     ) -> FlowDraw:
         """Where base points go, with the log density there; carries gradients."""
-        free, nuisances, log_det = self.base_to_latent(base, observed, engine=engine)
+        free, nuisances, log_det = self.base_to_latent(base, observed)
         return FlowDraw(free, nuisances, self.base_log_prob(base) - log_det)
 
     def rsample_remaining(
@@ -169,7 +172,6 @@ class ConditionalFlow(nn.Module):
         given: Collection[str],
         *,
         generator: torch.Generator | None = None,
-        engine: Engine | None = None,
     ) -> FlowDraw:
         """Draws of all other latents given some, with per-node log densities.
 
@@ -179,12 +181,10 @@ class ConditionalFlow(nn.Module):
             observed: observed values.
             given: names of latents; with each its ancestors in the inverse.
             generator: source of the draws.
-            engine: how the flow is solved.
 
         Raises:
             ArgumentError: if the given latents lack an ancestor.
         """
-        engine = engine if engine is not None else self.engine
         positions = self.structure.ancestral(given)
         node = cast("Tensor", self.node)
         is_given = torch.isin(node, torch.tensor(positions, device=node.device))
@@ -193,10 +193,10 @@ class ConditionalFlow(nn.Module):
         state = torch.where(is_given, self._join(free, nuisances), affine.shift)
         start = torch.where(is_given, affine.to_residual(state), 0.0)
         sign = start.new_tensor([1.0])
-        solved = engine.solve(self.field, start[None], normalised[None], -sign)
+        solved = self.engine.solve(self.field, start[None], normalised[None], -sign)
         fresh = self.sample_base(start.shape[0], generator=generator)
         base = torch.where(is_given, solved.state[0], fresh)
-        solution = engine.solve(self.field, base[None], normalised[None], sign)
+        solution = self.engine.solve(self.field, base[None], normalised[None], sign)
         drawn = affine.from_residual(solution.state[0])
         terms = self.base_log_prob(base) - solution.log_det[0] + affine.log_det
         latents, nuisances = self._split(torch.where(is_given, state, drawn))
@@ -208,12 +208,10 @@ class ConditionalFlow(nn.Module):
         nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
         base: Float[Tensor, "batch state"],
-        *,
-        engine: Engine | None = None,
     ) -> TwoWay:
         """Densities of given latents, and draws from base points, in one solve."""
         state = self._join(free, nuisances)
-        solution, affine = self._solve_both(state, observed, base, engine)
+        solution, affine = self._solve_both(state, observed, base)
         end, log_det = solution.state, solution.log_det
         log_prob = self.base_log_prob(end[0]) + log_det[0] + affine.log_det
         drawn = self.base_log_prob(base) - log_det[1] + affine.log_det
@@ -226,14 +224,10 @@ class ConditionalFlow(nn.Module):
         nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
         base: Float[Tensor, "batch state"],
-        *,
-        engine: Engine | None = None,
     ) -> Ends:
         """Where `two_way` carries latents and base points, without densities."""
         state = self._join(free, nuisances)
-        solution, affine = self._solve_both(
-            state, observed, base, engine, with_log_det=False
-        )
+        solution, affine = self._solve_both(state, observed, base, with_log_det=False)
         end = solution.state
         return Ends(end[0], *self._split(affine.from_residual(end[1])))
 
@@ -242,18 +236,16 @@ class ConditionalFlow(nn.Module):
         state: Tensor,
         observed: Tensor,
         base: Tensor,
-        engine: Engine | None,
         *,
         with_log_det: bool = True,
     ) -> tuple[Solution, AffineMap]:
         """One solve from states to the base, and from base points to states."""
-        engine = engine if engine is not None else self.engine
         given = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(given)
         start = torch.stack([affine.to_residual(state), base])
         sign = start.new_tensor([-1.0, 1.0])
         both = given.expand(2, *given.shape)
-        solution = engine.solve(
+        solution = self.engine.solve(
             self.field, start, both, sign, with_log_det=with_log_det
         )
         return solution, affine
@@ -263,35 +255,29 @@ class ConditionalFlow(nn.Module):
         free: Float[Tensor, "batch free"],
         nuisances: Float[Tensor, "batch nuisance"],
         observed: Float[Tensor, "batch observed"],
-        *,
-        engine: Engine | None = None,
     ) -> tuple[Float[Tensor, "batch state"], Float[Tensor, "batch node"]]:
         """Base points with log|det d base / d latents| per node."""
-        engine = engine if engine is not None else self.engine
         given = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(given)
         start = affine.to_residual(self._join(free, nuisances))
         sign = start.new_tensor([-1.0])
-        solution = engine.solve(self.field, start[None], given[None], sign)
+        solution = self.engine.solve(self.field, start[None], given[None], sign)
         return solution.state[0], solution.log_det[0] + affine.log_det
 
     def base_to_latent(
         self,
         base: Float[Tensor, "batch state"],
         observed: Float[Tensor, "batch observed"],
-        *,
-        engine: Engine | None = None,
     ) -> tuple[
         Float[Tensor, "batch free"],
         Float[Tensor, "batch nuisance"],
         Float[Tensor, "batch node"],
     ]:
         """Latents, nuisances and log|det d latents / d base| per node."""
-        engine = engine if engine is not None else self.engine
         given = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(given)
         sign = base.new_tensor([1.0])
-        solution = engine.solve(self.field, base[None], given[None], sign)
+        solution = self.engine.solve(self.field, base[None], given[None], sign)
         free, nuisances = self._split(affine.from_residual(solution.state[0]))
         return free, nuisances, solution.log_det[0] - affine.log_det
 
@@ -374,15 +360,3 @@ class ConditionalFlow(nn.Module):
         columns = -0.5 * base.square() - _HALF_LOG_TWO_PI
         nodes = columns.new_zeros(*base.shape[:-1], len(self.structure.blocks))
         return nodes.index_add(-1, cast("Tensor", self.node), columns)
-
-
-def build_flow(
-    structure: Structure,
-    config: FieldConfig,
-    *,
-    engine: Engine | None = None,
-    seed: int = 0,
-) -> ConditionalFlow:
-    """A new flow; equal seeds give equal weights."""
-    generator = torch.Generator().manual_seed(seed)
-    return ConditionalFlow(structure, config, engine=engine, generator=generator)

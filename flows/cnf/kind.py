@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from ..errors import ArgumentError, Problem
 from ..flow.kinds import Kind
 from ..flow.structure import Structure
 from .engine import AdaptiveEngine, Engine
@@ -16,8 +17,7 @@ __all__ = ["KIND"]
 
 
 def _build(structure: Structure, config: FieldConfig, seed: int) -> ConditionalFlow:
-    generator = torch.Generator().manual_seed(seed)
-    return ConditionalFlow(structure, config, generator=generator)
+    return ConditionalFlow.seeded(structure, config, seed=seed)
 
 
 def _for_weights(flow: ConditionalFlow, tolerance: float) -> ConditionalFlow:
@@ -44,6 +44,17 @@ def _solved_with(
     on_compile: Callable[[], None] | None = None,
     processes: int = 1,
 ) -> ConditionalFlow:
+    if flow.device.type != "cpu" and engine == "fused":
+        raise ArgumentError(
+            Problem(
+                "engine fused",
+                "the fused kernel runs on the CPU only",
+                "engine torch",
+                f"device {flow.device}",
+            )
+        )
+    if flow.device.type != "cpu" and engine == "auto":
+        engine = "torch"
     return flow.with_engines(
         choose_engine(engine, on_compile=on_compile, processes=processes)
     )

@@ -19,8 +19,8 @@ from ..storage.checkpoint import training_folder
 from ..storage.folders import check_folder_place
 from ..storage.latent_rows import DIGITS
 from ..training.config import MOST_NUISANCES, OBJECTIVES
-from ..training.loop import Report
 from ..training.processes import joined_ranks
+from ..training.state import Report
 from ..training.tensorboard_log import board_for, check_board
 from .inputs import (
     PATH,

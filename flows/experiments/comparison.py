@@ -25,7 +25,7 @@ from ..cnf.baselines import (
 )
 from ..cnf.engine import AdaptiveEngine, Engine
 from ..cnf.engines import EngineFactory
-from ..cnf.flow import ConditionalFlow, build_flow
+from ..cnf.flow import ConditionalFlow
 from ..cnf.paper_engine import AdjointEngine, ExactTraceEngine
 from ..cnf.vector_field import FieldConfig
 from ..flow.structure import Structure
@@ -175,11 +175,11 @@ def objective_loss(
     name: str, model: Model, flow: ConditionalFlow, engine: Engine
 ) -> Loss:
     """Return the mean loss of fresh batches of 100 rows per direction."""
-    objective = OBJECTIVES[name]
+    objective, solved = OBJECTIVES[name], flow.solved_by(engine)
 
     def loss(generator: torch.Generator) -> Tensor:
         batch = draw_batch(model, flow, _BATCH, generator=generator)
-        return objective(model, flow, batch, engine=engine).mean()
+        return objective(model, solved, batch).mean()
 
     return loss
 
@@ -196,20 +196,20 @@ def measure(
         num_draws: joint draws.
     """
     generator = torch.Generator().manual_seed(_MEASURE_SEED)
-    precise = copy.deepcopy(flow).double()
+    precise = copy.deepcopy(flow).double().solved_by(exact)
     paper = AdjointEngine(torch.Generator().manual_seed(_MEASURE_SEED), _TOLERANCE)
     with torch.no_grad():
         batch = draw_batch(model, precise, num_draws, generator=generator)
-        j = estimate_symmetric(*symmetric_parts(model, precise, batch, engine=exact))
+        j = estimate_symmetric(*symmetric_parts(model, precise, batch))
         few = batch.rows(0, _EVALUATION_ROWS)
-        drawn = flow.base_to_latent(
-            few.base.to(torch.float32), few.observed.to(torch.float32), engine=paper
+        published = flow.solved_by(paper)
+        drawn = published.base_to_latent(
+            few.base.to(torch.float32), few.observed.to(torch.float32)
         )[0]
-        scored = flow.log_prob(
+        scored = published.log_prob(
             few.free.to(torch.float32),
             few.nuisances.to(torch.float32),
             few.observed.to(torch.float32),
-            engine=paper,
         )
     if bool(drawn.isnan().any() or scored.isnan().any()):  # the solver gave up
         return Measurement(j, -1, -1)
@@ -233,7 +233,7 @@ def _network(
     """Return a new flow, the engine that trains it, and one for figures."""
     exact: Engine = ExactTraceEngine(_TOLERANCE)
     if name == "faithful":
-        flow = build_flow(structure, _CLIQUES, seed=seed)
+        flow = ConditionalFlow.seeded(structure, _CLIQUES, seed=seed)
         return flow, engine(_FUSED_STEPS), AdaptiveEngine(_TOLERANCE)
     trainer = AdjointEngine(
         torch.Generator().manual_seed(seed),

@@ -24,11 +24,12 @@ from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.elimination_plans import PUBLISHED
 from daphne_bridge.inversion.nami import invert
 
-from ..cnf.engine import AdaptiveEngine, Engine
 from ..cnf.engines import EngineFactory
-from ..cnf.flow import ConditionalFlow, build_flow
+from ..cnf.flow import ConditionalFlow
 from ..errors import FlowsError, Problem
 from ..flow.building import build_structure, prepare_structure
+from ..flow.kinds import certified
+from ..flow.protocol import Flow
 from ..model.data_backed import DataBackedModel
 from ..model.draws import Draws
 from ..training.config import TrainingConfig, nuisance_counts
@@ -102,9 +103,9 @@ def deconvolve(
         num_draws=config.normalisation_draws,
         seed=0,
     )
-    flow = build_flow(structure, config.flow, seed=0)
+    flow = ConditionalFlow.seeded(structure, config.flow).with_engines(engine)
     losses: dict[str, list[float]] = {}
-    run = fit(training, flow, config, seed=1, engine=engine, held_out=held_out)
+    run = fit(training, flow, config, seed=1, held_out=held_out)
     for report in run:
         losses.setdefault(report.phase, []).append(report.loss)
         if report.status.startswith(("certified", "ended")):
@@ -124,31 +125,29 @@ def deconvolve(
 
 def _log_prob(
     model: DataBackedModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     draws: Draws,
     generator: torch.Generator,
-    engine: Engine,
 ) -> Tensor:
-    free = model.unconstrain(draws.latents)[0].to(flow.normalisation.shift.dtype)
+    free = model.unconstrain(draws.latents)[0].to(flow.dtype)
     nuisances = torch.randn(
         len(free), flow.structure.nuisance_dim, generator=generator, dtype=free.dtype
     )
     observed = draws.observed.to(free.dtype)
-    return flow.log_prob(free, nuisances, observed, engine=engine)
+    return flow.log_prob(free, nuisances, observed)
 
 
-def _held_out_figures(model: DataBackedModel, flow: ConditionalFlow) -> dict[str, Any]:
+def _held_out_figures(model: DataBackedModel, flow: Flow) -> dict[str, Any]:
     """Return the held-out loss, the reconstruction's figure and examples."""
     generator = torch.Generator().manual_seed(2)
-    precise = flow.double()
+    precise = certified(flow, 1e-5)
     rows = torch.arange(len(model.table))
     draws = model.sample_at(rows, generator=generator)
-    engine = AdaptiveEngine(1e-5)
     with torch.no_grad():
-        log_prob = _log_prob(model, precise, draws, generator, engine)
+        log_prob = _log_prob(model, precise, draws, generator)
         many = draws.observed.repeat_interleave(_SAMPLES, 0)
         base = precise.sample_base(len(many), generator=generator)
-        free = precise.base_to_latent(base, many, engine=engine)[0]
+        free = precise.from_base(base, many).free
         latents = model.constrain(free)[0]
     filters, outputs = many[:, :9].reshape(-1, 3, 3), many[:, 9:].reshape(-1, 4, 4)
     images = latents.reshape(-1, 9, 9)

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from ..cnf.engine import AdaptiveEngine
 from ..cnf.engines import EngineFactory
-from ..cnf.flow import ConditionalFlow, build_flow
+from ..cnf.flow import ConditionalFlow
+from ..flow.kinds import certified
 from ..flow.structure import Structure
 from ..inference.calibration import ks_statistic
 from ..model.model import Model
@@ -46,9 +46,9 @@ def compare_marginals(
         engine: makes the training engine.
         note: told what is done.
     """
-    flow = build_flow(structure, config.flow, seed=0)
+    flow = ConditionalFlow.seeded(structure, config.flow).with_engines(engine)
     seconds = 0.0
-    for report in fit(model, flow, config, seed=0, engine=engine):
+    for report in fit(model, flow, config, seed=0):
         seconds = report.seconds
         if report.certified is not None:
             note(f"J {report.certified.symmetric.sentence()} after {seconds:.0f} s")
@@ -79,12 +79,10 @@ def _samples(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return latents of the joint, and of q given data of other draws."""
     generator = torch.Generator().manual_seed(2)
-    precise = flow.double()
+    precise = certified(flow, 1e-6)
     with torch.no_grad():
         batch = draw_batch(model, precise, num_draws, generator=generator)
-        free = precise.base_to_latent(
-            batch.base, batch.observed, engine=AdaptiveEngine(1e-6)
-        )[0]
+        free = precise.from_base(batch.base, batch.observed).free
         other = model.sample(num_draws, generator=generator)
         return other.latents, model.constrain(free)[0]
 

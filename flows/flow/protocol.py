@@ -84,6 +84,11 @@ class Flow(Protocol):
         """Where it lives."""
         ...
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether densities are free of noise."""
+        ...
+
     def log_prob_per_node(
         self,
         free: Float[Tensor, "batch free"],
@@ -162,6 +167,10 @@ class Flow(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What training changes."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters by their names in the state."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -255,11 +264,10 @@ class Matched(Protocol):
 class Stepped(Protocol):
     """A flow whose solver has a number of steps, which training may raise."""
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether densities are free of noise."""
+    def in_steps(self, num_steps: int) -> Self:
+        """A view of the flow, of the same parameters, solved in so many steps."""
         ...
 
-    def in_steps(self, num_steps: int) -> Self:
-        """A view of the flow with the same parameters, solved in so many steps."""
+    def finer(self, factor: int) -> Self:
+        """A view of the flow, of the same parameters, solved in more steps."""
         ...

@@ -19,7 +19,8 @@ from daphne_bridge.files import cannot_write
 from ..errors import FlowsError
 from ..storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
 from ..storage.folders import check_folder_place, own_folder, write_file
-from ..training.loop import Fit, Report, TrainingState
+from ..training.loop import Fit
+from ..training.state import Report, TrainingState
 
 __all__ = ["RunFolder"]
 

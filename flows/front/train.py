@@ -9,17 +9,17 @@ import torch
 
 from daphne_bridge.inversion.nami import invert
 
-from ..cnf.engines import EngineFactory, choose_engine
-from ..cnf.flow import build_flow
 from ..errors import ArgumentError, Problem
 from ..flow.building import build_structure, prepare_structure
+from ..flow.kinds import build_flow, solved_with
 from ..flow.structure import Structure
 from ..model.model import Model
 from ..storage.artifact import Artifact
 from ..storage.checkpoint import RunKey
 from ..training.config import TrainingConfig, nuisance_counts
-from ..training.loop import Fit, Report, fit
+from ..training.loop import Fit, fit
 from ..training.processes import ALONE, Ranks, local_rank, local_size
+from ..training.state import Report
 from .material import Material, check_trainable
 from .posterior import Posterior
 from .run_folder import RunFolder
@@ -93,7 +93,6 @@ def train(
     if folder is not None:
         folder.check()
     place = _device(device)
-    make_engine = _engine(engine, place, on_compile)
     material = Material.of(model, latents_from, settings)
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
@@ -104,13 +103,15 @@ def train(
         state = ranks.shared(lambda: folder.state(key) if folder and resume else None)
         flow = build_flow(structure, settings.flow, seed=seed).to(place)
         with stated():
+            flow = solved_with(
+                flow, engine, on_compile=on_compile, processes=local_size()
+            )
             run = fit(
                 material.training,
                 flow,
                 settings,
                 seed=seed,
                 state=state,
-                engine=make_engine,
                 held_out=material.held_out,
                 ranks=ranks,
             )
@@ -164,24 +165,6 @@ def _device(name: str) -> torch.device:
             Problem("device", "no such device here", ", ".join(known), name)
         )
     return device
-
-
-def _engine(
-    name: str, device: torch.device, on_compile: Callable[[], None] | None
-) -> EngineFactory:
-    if device.type != "cpu":
-        if name == "fused":
-            raise ArgumentError(
-                Problem(
-                    "engine fused",
-                    "the fused kernel runs on the CPU only",
-                    "engine torch",
-                    f"device {device}",
-                )
-            )
-        name = "torch" if name == "auto" else name
-    with stated():
-        return choose_engine(name, on_compile=on_compile, processes=local_size())
 
 
 def _structure(

@@ -217,8 +217,8 @@ def _diagnose(
         batch = draw_batch(model, flow, count, generator=generator)
         observed = batch.observed.repeat_interleave(num, 0)
         base = flow.sample_base(count * num, generator=generator)
-        free, nuisances, log_det = flow.base_to_latent(base, observed)
-        log_probs = flow.base_log_prob(base) - log_det
+        draw = flow.from_base(base, observed)
+        free, nuisances, log_probs = draw.free, draw.nuisances, draw.log_prob_per_node
         latents, parts = terms_of(free, nuisances, log_probs, observed)
         parts = parts.reshape(count, num, -1)
         latents = latents.reshape(count, num, -1)

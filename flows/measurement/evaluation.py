@@ -242,7 +242,8 @@ def evaluate(
     """
     generator = torch.Generator().manual_seed(config.seed)
     engine = _CountingEngine(AdaptiveEngine(tolerance))
-    weighing = weighing_engine(tolerance)
+    exact = flow.solved_by(engine)
+    weighing = flow.solved_by(weighing_engine(tolerance))
     total = 2 * config.num_draws + config.num_data_sets * config.num_particles
     done = 0
     forward, reverse, truth, drawn = [], [], [], []
@@ -250,11 +251,9 @@ def evaluate(
         count = min(_ROWS, config.num_draws - start)
         with torch.no_grad():
             batch = draw_batch(model, flow, count, generator=generator)
-            log_prob = flow.log_prob(
-                batch.free, batch.nuisances, batch.observed, engine=engine
-            )
+            log_prob = exact.log_prob(batch.free, batch.nuisances, batch.observed)
             forward.append(batch.log_joint - log_prob)
-            free, terms = _reverse(model, flow, batch, engine)
+            free, terms = _reverse(model, exact, batch)
             reverse.append(terms)
             truth.append(model.constrain(batch.free)[0])
             drawn.append(model.constrain(free)[0])
@@ -279,7 +278,7 @@ def evaluate(
                     count * config.num_particles, generator=generator
                 ),
             )
-            free, terms = _reverse(model, flow, many, weighing)
+            free, terms = _reverse(model, weighing, many)
             latents = model.constrain(free)[0]
             seconds += clock() - begin
             latents = latents.reshape(count, config.num_particles, -1)
@@ -312,15 +311,13 @@ def evaluate(
 
 
 def _reverse(
-    model: Model, flow: ConditionalFlow, batch: Batch, engine: Engine
+    model: Model, flow: ConditionalFlow, batch: Batch
 ) -> tuple[Tensor, Tensor]:
     """Return draws in free coordinates and the terms of the reverse KL."""
-    free, nuisances, log_det = flow.base_to_latent(
-        batch.base, batch.observed, engine=engine
-    )
-    log_prob = flow.base_log_prob(batch.base).sum(-1) - log_det.sum(-1)
-    nuisance = -0.5 * (nuisances.square() + math.log(2.0 * math.pi)).sum(-1)
-    return free, log_prob - model.log_joint_free(free, batch.observed) - nuisance
+    draw = flow.from_base(batch.base, batch.observed)
+    nuisance = -0.5 * (draw.nuisances.square() + math.log(2.0 * math.pi)).sum(-1)
+    target = model.log_joint_free(draw.free, batch.observed) + nuisance
+    return draw.free, draw.log_prob - target
 
 
 class _PriorWeights:

@@ -23,7 +23,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cnf.engine import Engine, TorchEngine
 from ..cnf.flow import ConditionalFlow
 from ..errors import InferenceError, Problem
 from ..flow.protocol import FlowDraw
@@ -72,12 +71,10 @@ class FlowProposal:
     Attributes:
         flow: In the model's columns, float64.
         model: Its target, float64.
-        engine: Solves the flow; the flow's own if None.
     """
 
     flow: ConditionalFlow
     model: Model
-    engine: Engine | None = None
 
     @property
     def nuisance_dim(self) -> int:
@@ -107,12 +104,10 @@ class FlowProposal:
     ) -> ProposalDraw:
         """Return where base points go, with the proposal's density there."""
         rows = observed.expand(base.shape[0], -1)
-        free, nuisances, to_free = self.flow.base_to_latent(
-            base, rows, engine=self.engine
-        )
-        latents, to_natural = self.model.constrain(free)
-        log_prob = self.flow.base_log_prob(base).sum(-1) - to_free.sum(-1) - to_natural
-        return ProposalDraw(latents, nuisances, log_prob - _standard_normal(nuisances))
+        draw = self.flow.from_base(base, rows)
+        latents, to_natural = self.model.constrain(draw.free)
+        log_prob = draw.log_prob - to_natural - _standard_normal(draw.nuisances)
+        return ProposalDraw(latents, draw.nuisances, log_prob)
 
     def log_prob(
         self,
@@ -123,7 +118,7 @@ class FlowProposal:
         """Return the density at given values, relative to N(0, I) of the nuisances."""
         free, log_det = self.model.unconstrain(latents)
         rows = observed.expand(latents.shape[0], -1)
-        log_prob = self.flow.log_prob(free, nuisances, rows, engine=self.engine)
+        log_prob = self.flow.log_prob(free, nuisances, rows)
         return log_prob - log_det - _standard_normal(nuisances)
 
     def rsample_remaining(
@@ -161,7 +156,7 @@ class FlowProposal:
             nuisances = torch.randn(shape, generator=generator, dtype=free.dtype)
         rows = observed.expand(num, -1)
         drawn = self.flow.rsample_remaining(
-            free, nuisances, rows, given, generator=generator, engine=self.engine
+            free, nuisances, rows, given, generator=generator
         )
         natural, _ = self.model.constrain(drawn.free)
         is_given = ~torch.isnan(latents)
@@ -228,7 +223,7 @@ class FlowProposal:
         with torch.no_grad():
             exact = self._base_log_prob(base, observed)
             for num_steps in _NUM_STEPS:
-                tried = FlowProposal(self.flow, self.model, TorchEngine(num_steps))
+                tried = FlowProposal(self.flow.in_steps(num_steps), self.model)
                 found = tried._base_log_prob(base, observed)
                 error = float((found - exact).abs().median())
                 if error < _MOST_BIAS:

@@ -160,8 +160,8 @@ class FlowSequence:
         """Return draws of the flow, with the parts of their log weights."""
         rows = self.observed.expand(num, -1)
         base = self.flow.sample_base(num, generator=generator)
-        free, nuisances, log_det = self.flow.base_to_latent(base, rows)
-        log_probs = self.flow.base_log_prob(base) - log_det
+        draw = self.flow.from_base(base, rows)
+        free, nuisances, log_probs = draw.free, draw.nuisances, draw.log_prob_per_node
         contributions = Contributions(self.model, self.flow)
         return free, nuisances, contributions(free, nuisances, log_probs, rows)[1]
 

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import ArtifactError, Problem
-from ..training.loop import TrainingState
+from ..training.state import TrainingState
 from .folders import read_file, write_file
 
 __all__ = ["RunKey", "load_checkpoint", "save_checkpoint", "training_folder"]

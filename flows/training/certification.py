@@ -1,22 +1,22 @@
 r"""This file measures a flow: certified J, solver bias, effective sample size.
 
-J is certified by fresh joint draws, the exact divergence, and an adaptive solve in
-float64 (`AdaptiveEngine`); the training solver's own loss is never quoted, as training
+J is certified by fresh joint draws and a float64 flow that is as exact as its kind can
+be (`flow.kinds.certified`); the training solver's own loss is never quoted, as training
 can exploit a coarse solver. The bias of a fixed-step solver is seen by doubling its
 steps on the same rows. The effective sample size is (sum w)^2 / sum w^2 over draws for
 one data set, w = p(z, x) N(y; 0, I) / q(z, y | x).
 """
 
-import copy
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..cnf.engine import AdaptiveEngine, Engine
-from ..cnf.flow import ConditionalFlow
+from ..flow.kinds import certified
+from ..flow.protocol import Flow, Stepped
 from ..inference.weights import ess
+from .config import TrainingConfig
 from .losses import (
     Batch,
     Estimate,
@@ -31,7 +31,18 @@ from .losses import (
     symmetric_parts,
 )
 
-__all__ = ["SolverBias", "certify", "certify_forward", "ess_fractions", "solver_bias"]
+__all__ = [
+    "Measured",
+    "SolverBias",
+    "certify",
+    "certify_forward",
+    "ess_fractions",
+    "measured",
+    "solver_bias",
+]
+
+_ESS_DATA_SETS = 24
+_ESS_PARTICLES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +65,70 @@ class SolverBias:
         return abs(self.coarse - self.fine)
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a certification found.
+
+    Args:
+        value: certified J, or forward KL of a model without density.
+        certified: J with its two directions, if there is a density.
+        ess: median ESS / N, if densities are exact.
+        bias: of the training solver, if there is one.
+    """
+
+    value: Estimate
+    certified: SymmetricEstimate | None
+    ess: float | None
+    bias: SolverBias | None
+
+
+def measured(
+    model: TargetModel,
+    flow: Flow,
+    config: TrainingConfig,
+    *,
+    held_out: TargetModel,
+    num_steps: int,
+    generator: torch.Generator,
+) -> Measured:
+    """A certified estimate, with the effective sample size and the solver's bias.
+
+    Args:
+        model: the target.
+        flow: it is copied, not changed.
+        config: how much to draw, and how exactly to solve.
+        held_out: draws that certify.
+        num_steps: solver steps of training.
+        generator: source of the draws.
+    """
+    certifying = certify if model.has_density else certify_forward
+    found = certifying(
+        held_out,
+        flow,
+        config.certify_draws,
+        generator=generator,
+        tolerance=config.tolerance,
+    )
+    coarse = fine = flow
+    if isinstance(flow, Stepped):
+        coarse, fine = flow.in_steps(num_steps), flow.in_steps(2 * num_steps)
+    fraction = bias = None
+    if isinstance(found, SymmetricEstimate) and fine.is_exact:
+        fractions = ess_fractions(
+            model, fine, _ESS_DATA_SETS, _ESS_PARTICLES, generator=generator
+        )
+        fraction = float(fractions.median())
+    sample = draw_batch(model, flow, config.certify_draws // 2, generator=generator)
+    if isinstance(coarse, Stepped):
+        bias = solver_bias(model, coarse, coarse.finer(2), sample)
+    if isinstance(found, SymmetricEstimate):
+        return Measured(found.symmetric, found, fraction, bias)
+    return Measured(found, None, fraction, bias)
+
+
 def certify(
     model: TargetModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     num_draws: int,
     *,
     generator: torch.Generator,
@@ -71,17 +143,16 @@ def certify(
         generator: source of the draws.
         tolerance: of the solver.
     """
-    precise = copy.deepcopy(flow).double()
-    engine = AdaptiveEngine(tolerance)
+    precise = certified(flow, tolerance)
     with torch.no_grad():
         batch = draw_batch(model, precise, num_draws, generator=generator)
-        forward, reverse = symmetric_parts(model, precise, batch, engine=engine)
+        forward, reverse = symmetric_parts(model, precise, batch)
     return estimate_symmetric(forward, reverse)
 
 
 def certify_forward(
     model: TargetModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     num_draws: int,
     *,
     generator: torch.Generator,
@@ -91,22 +162,22 @@ def certify_forward(
 
     Of a model without density, F without the entropy of its draws.
     """
-    precise = copy.deepcopy(flow).double()
+    precise = certified(flow, tolerance)
     with torch.no_grad():
         batch = draw_batch(model, precise, num_draws, generator=generator)
-        terms = forward_kl(model, precise, batch, engine=AdaptiveEngine(tolerance))
+        terms = forward_kl(model, precise, batch)
     return estimate(terms)
 
 
 def solver_bias(
-    model: TargetModel, flow: ConditionalFlow, batch: Batch, engine: Engine
+    model: TargetModel, coarse: Flow, fine: Flow, batch: Batch
 ) -> SolverBias:
-    """J of a batch, or F without a density, with N steps and with twice as many."""
+    """J of a batch, or F without a density, with some steps and with twice as many."""
     rows: list[Tensor] = []
     objective = symmetric if model.has_density else forward_kl
     with torch.no_grad():
-        for chosen in (engine, engine.with_steps(2)):
-            rows.append(objective(model, flow, batch, engine=chosen).double())
+        for chosen in (coarse, fine):
+            rows.append(objective(model, chosen, batch).double())
     gaps = rows[0] - rows[1]
     order = gaps.abs().argsort()
     kept = gaps[order[: max(1, gaps.numel() - math.ceil(gaps.numel() / 200))]]
@@ -119,11 +190,10 @@ def solver_bias(
 
 def ess_fractions(
     model: TargetModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     num_data_sets: int,
     num_particles: int,
     *,
-    engine: Engine,
     generator: torch.Generator,
 ) -> Tensor:
     """ESS / N for prior-predictive data sets, one number each.
@@ -133,7 +203,6 @@ def ess_fractions(
         flow: the proposal.
         num_data_sets: data sets drawn from the model.
         num_particles: draws per data set.
-        engine: how the flow is solved.
         generator: source of the draws.
     """
     with torch.no_grad():
@@ -146,6 +215,6 @@ def ess_fractions(
             log_joint=batch.log_joint,
             base=flow.sample_base(rows, generator=generator),
         )
-        log_weights = -reverse_kl(model, flow, many, engine=engine).double()
+        log_weights = -reverse_kl(model, flow, many).double()
     log_weights = log_weights.reshape(num_data_sets, num_particles)
     return ess(log_weights) / num_particles

@@ -27,8 +27,8 @@ and one back, and no derivative of a log-determinant by the weights.
 Of a model that has draws but no density only F is left, without the constant entropy of
 its draws: E_p [log N(y) - log q(z,y|x)].
 
-Every loss has the signature (model, flow, batch, *, engine) -> terms, and returns one
-term per row; a mean of terms is the estimate. Terms are not clipped: `Estimate` counts
+Every loss has the signature (model, flow, batch) -> terms, and returns one term per
+row; a mean of terms is the estimate. Terms are not clipped: `Estimate` counts
 those that are not finite and leaves them out of its mean, and says so.
 
 References:
@@ -47,8 +47,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cnf.engine import Engine
-from ..cnf.flow import ConditionalFlow
+from ..flow.protocol import Flow, Matched, PathEnds, TwoDirections, TwoWay
 
 __all__ = [
     "Batch",
@@ -182,32 +181,31 @@ class SymmetricEstimate:
 
 def draw_batch(
     model: TargetModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     num: int,
     *,
     generator: torch.Generator,
 ) -> Batch:
     """A fresh batch of ``num`` rows for each direction."""
     draws = model.sample(num, generator=generator)
-    like = flow.normalisation.shift
     free = model.unconstrain(draws.latents)[0]
     observed = draws.observed
     nuisances = torch.randn(
         num,
         flow.structure.nuisance_dim,
         generator=generator,
-        dtype=like.dtype,
+        dtype=flow.dtype,
         device=generator.device,
-    ).to(like.device)
+    ).to(flow.device)
     log_joint = _standard_normal(nuisances)
     if model.has_density:
         with torch.no_grad():
             joint = model.log_joint_free(free, observed)
-        log_joint = log_joint + joint.to(like.device)
+        log_joint = log_joint + joint.to(flow.device)
     return Batch(
-        free=free.to(like),
+        free=free.to(flow.device, flow.dtype),
         nuisances=nuisances,
-        observed=observed.to(like),
+        observed=observed.to(flow.device, flow.dtype),
         log_joint=log_joint,
         base=flow.sample_base(num, generator=generator),
     )
@@ -215,58 +213,48 @@ def draw_batch(
 
 def forward_kl(
     model: TargetModel,  # noqa: ARG001 (the signature all losses share)
-    flow: ConditionalFlow,
+    flow: Flow,
     batch: Batch,
-    *,
-    engine: Engine | None = None,
 ) -> Float[Tensor, " batch"]:
     """Terms of F, in nats."""
-    log_prob = flow.log_prob(batch.free, batch.nuisances, batch.observed, engine=engine)
+    log_prob = flow.log_prob(batch.free, batch.nuisances, batch.observed)
     return batch.log_joint - log_prob
 
 
 def reverse_kl(
     model: TargetModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     batch: Batch,
-    *,
-    engine: Engine | None = None,
 ) -> Float[Tensor, " batch"]:
     """Terms of R, in nats."""
-    free, nuisances, log_det = flow.base_to_latent(
-        batch.base, batch.observed, engine=engine
-    )
-    log_prob = _standard_normal(batch.base) - log_det.sum(-1)
-    return log_prob - _log_target(model, free, nuisances, batch.observed)
+    draw = flow.from_base(batch.base, batch.observed)
+    target = _log_target(model, draw.free, draw.nuisances, batch.observed)
+    return draw.log_prob - target
 
 
 def symmetric(
     model: TargetModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     batch: Batch,
-    *,
-    engine: Engine | None = None,
 ) -> Float[Tensor, " batch"]:
     """Terms of J, in nats, from one solve for both directions."""
-    forward, reverse = symmetric_parts(model, flow, batch, engine=engine)
+    forward, reverse = symmetric_parts(model, flow, batch)
     return 0.5 * (forward + reverse)
 
 
 def symmetric_path(
     model: TargetModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     batch: Batch,
-    *,
-    engine: Engine | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Terms of J, in nats, that have the path gradient."""
-    there = flow.ends(
-        batch.free, batch.nuisances, batch.observed, batch.base, engine=engine
-    )
+    """Terms of J, in nats, that have the path gradient if the flow can give it."""
+    if not isinstance(flow, PathEnds):
+        return symmetric(model, flow, batch)
+    there = flow.ends(batch.free, batch.nuisances, batch.observed, batch.base)
     ends = (there.free, there.nuisances, there.base)
     with _fixed_weights(flow):
         free, nuisances, base = (end.detach().requires_grad_() for end in ends)
-        back = flow.two_way(free, nuisances, batch.observed, base, engine=engine)
+        back = flow.two_way(free, nuisances, batch.observed, base)
         reverse = back.log_prob - _log_target(model, free, nuisances, batch.observed)
         draw = back.draw
         target = _log_target(model, draw.free, draw.nuisances, batch.observed)
@@ -283,26 +271,18 @@ def symmetric_path(
 
 def symmetric_parts(
     model: TargetModel,
-    flow: ConditionalFlow,
+    flow: Flow,
     batch: Batch,
-    *,
-    engine: Engine | None = None,
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     """Terms of F and of R, in nats, from one solve."""
-    both = flow.two_way(
-        batch.free,
-        batch.nuisances,
-        batch.observed,
-        batch.base,
-        engine=engine,
-    )
+    both = _two_way(flow, batch)
     draw = both.draw
     target = _log_target(model, draw.free, draw.nuisances, batch.observed)
     return batch.log_joint - both.log_prob, draw.log_prob - target
 
 
 def flow_matching(
-    flow: ConditionalFlow, batch: Batch, times: Float[Tensor, " batch"]
+    flow: Matched, batch: Batch, times: Float[Tensor, " batch"]
 ) -> Float[Tensor, " batch"]:
     """Terms of the flow-matching loss, a warm start for the KL."""
     return flow.matching_terms(
@@ -341,6 +321,16 @@ def estimate_symmetric(
     )
 
 
+def _two_way(flow: Flow, batch: Batch) -> TwoWay:
+    """Both directions, in one go where the flow can."""
+    if isinstance(flow, TwoDirections):
+        return flow.two_way(batch.free, batch.nuisances, batch.observed, batch.base)
+    return TwoWay(
+        flow.log_prob(batch.free, batch.nuisances, batch.observed),
+        flow.from_base(batch.base, batch.observed),
+    )
+
+
 def _log_target(
     model: TargetModel, free: Tensor, nuisances: Tensor, observed: Tensor
 ) -> Tensor:
@@ -349,7 +339,7 @@ def _log_target(
 
 
 @contextmanager
-def _fixed_weights(flow: ConditionalFlow) -> Iterator[None]:
+def _fixed_weights(flow: Flow) -> Iterator[None]:
     """Within it, weights of the flow carry no gradients."""
     learned = [p for p in flow.parameters() if p.requires_grad]
     for parameter in learned:

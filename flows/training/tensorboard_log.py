@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import FlowsError, Problem
 from ..optional import require
-from .loop import Report
+from .state import Report
 
 __all__ = ["board_for", "check_board"]
 

@@ -40,13 +40,14 @@ from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.baselines import build_baseline
-from flows.cnf.engine import AdaptiveEngine, Engine, TorchEngine
-from flows.cnf.flow import ConditionalFlow, build_flow
+from flows.cnf.engine import Engine, TorchEngine
+from flows.cnf.flow import ConditionalFlow
 from flows.cnf.fused.engine import FusedEngine, warm_up
 from flows.cnf.paper_engine import AdjointEngine
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.published_training import scales_from_model
 from flows.flow.building import build_structure
+from flows.flow.kinds import build_flow, certified
 from flows.model.model import Model
 from flows.training.config import TrainingConfig
 from flows.training.loop import fit
@@ -135,7 +136,7 @@ def iteration(
     period: int = 1,
 ) -> Callable[[], Seconds]:
     """One training iteration of a copy of the flow; the rate leaves it as it is."""
-    own = copy.deepcopy(flow)
+    own = copy.deepcopy(flow).solved_by(engine)
     adam = torch.optim.Adam(own.parameters(), lr=0.0)
     generator = torch.Generator().manual_seed(1)
 
@@ -145,7 +146,7 @@ def iteration(
         for start in range(0, BATCH * period, BATCH):
             batch = drawn.rows(start, start + BATCH)
             adam.zero_grad()
-            loss(model, own, batch, engine=engine).mean().backward()
+            loss(model, own, batch).mean().backward()
             adam.step()
         return Seconds(
             (time.process_time() - busy) / period, (time.perf_counter() - wall) / period
@@ -197,10 +198,10 @@ def fewest_steps(
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         batch = draw_batch(model, precise, BIAS_DRAWS, generator=generator)
-        exact = symmetric(model, precise, batch, engine=AdaptiveEngine(1e-6))
+        exact = symmetric(model, certified(precise), batch)
         single = Batch(*(getattr(batch, f.name).float() for f in fields(batch)))
         for steps in TRIED_STEPS:
-            coarse = symmetric(model, flow, single, engine=fused(steps))
+            coarse = symmetric(model, flow.solved_by(fused(steps)), single)
             bias = estimate(coarse.double() - exact)
             if abs(bias.mean) <= MOST_BIAS:
                 break
@@ -214,7 +215,7 @@ def circuit_rows(repeats: int, fused: Callable[[int], Engine]) -> tuple[list[Row
     text = (ROOT / "clj-programs" / "arithmetic_circuit.daphne").read_text()
     model = Model.from_graph(graph_of(text))
     flow = flow_of(model, 10, CLIQUES)
-    for _ in fit(model, flow, TRAINING, seed=0, engine=fused):
+    for _ in fit(model, flow.with_engines(fused), TRAINING, seed=0):
         pass
     steps, sentence = fewest_steps(model, flow, fused)
     paper = AdjointEngine()

@@ -15,9 +15,9 @@ from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import TorchEngine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.building import build_structure
+from flows.flow.kinds import build_flow
 from flows.model.model import Model
 from flows.training.losses import (
     Batch,
@@ -54,7 +54,7 @@ def parts():
     draws = model.sample(4, generator=torch.Generator().manual_seed(0))
     model.log_joint_free(model.unconstrain(draws.latents)[0], draws.observed)
     structure = build_structure(invert(model.graph), model.layout, 1)
-    flow = build_flow(structure, FieldConfig(hidden=3), engine=TorchEngine(2))
+    flow = build_flow(structure, FieldConfig(hidden=3)).solved_by(TorchEngine(2))
     return model, flow
 
 

@@ -8,8 +8,8 @@ import torch
 from flows.cnf import engines
 from flows.cnf.engine import TorchEngine
 from flows.cnf.engines import ENGINES, choose_engine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
 from flows.training.losses import Batch, draw_batch, symmetric
 
@@ -44,7 +44,7 @@ def _loss_and_gradients(model, structure, engine, dtype):
     batch = draw_batch(model, precise, 20, generator=torch.Generator().manual_seed(2))
     batch = Batch(*(getattr(batch, f.name).to(dtype) for f in fields(batch)))
     flow.to(dtype)
-    loss = symmetric(model, flow, batch, engine=engine).mean()
+    loss = symmetric(model, flow.solved_by(engine), batch).mean()
     loss.backward()
     gradients = [p.grad.double().reshape(-1) for p in flow.parameters()]
     return float(loss.detach()), torch.cat(gradients)

@@ -5,8 +5,8 @@ import torch
 from torch.distributions import Normal
 
 from flows.cnf.engine import AdaptiveEngine, TorchEngine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
 
 from .models import Circuit, gaussian_tree, state_space
@@ -18,7 +18,7 @@ PRECISE = AdaptiveEngine(1e-9)
 def _random_flow(seed: int, *, nuisances: int, vectors: bool):
     structure = random_structure(seed, nuisances=nuisances, vectors=vectors)
     config = FieldConfig(hidden=5, last_layer_scale=1.0)
-    flow = build_flow(structure, config, engine=PRECISE).double()
+    flow = build_flow(structure, config).double().solved_by(PRECISE)
     flow.field.load_state_dict(random_field(structure, seed, config).state_dict())
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(structure.free_dim, structure.free_dim, generator=generator)
@@ -47,7 +47,7 @@ def test_there_and_back_is_the_identity_and_densities_agree(nuisances, vectors):
 
 def test_log_prob_follows_from_the_jacobian_of_the_whole_map():
     flow = _random_flow(2, nuisances=1, vectors=True)
-    engine = TorchEngine(24)
+    coarse = flow.solved_by(TorchEngine(24))
     width = flow.structure.state_dim
     generator = torch.Generator().manual_seed(1)
     observed = torch.randn(1, 3, generator=generator).double()
@@ -55,11 +55,11 @@ def test_log_prob_follows_from_the_jacobian_of_the_whole_map():
     size = 1e-4
     moves = torch.cat([torch.eye(width), -torch.eye(width)]).double() * size
     with torch.no_grad():
-        free, nuisances, _ = flow.base_to_latent(
-            base + moves, observed.expand(2 * width, 3), engine=engine
+        free, nuisances, _ = coarse.base_to_latent(
+            base + moves, observed.expand(2 * width, 3)
         )
-        at, with_nuisances, _ = flow.base_to_latent(base, observed, engine=engine)
-        got = flow.log_prob(at, with_nuisances, observed, engine=engine)
+        at, with_nuisances, _ = coarse.base_to_latent(base, observed)
+        got = coarse.log_prob(at, with_nuisances, observed)
     ends = torch.cat([free, nuisances], -1)
     jacobian = (ends[:width] - ends[width:]).T / (2.0 * size)
     log_det = torch.linalg.slogdet(jacobian).logabsdet
@@ -99,13 +99,13 @@ def test_per_node_term_depends_only_on_the_reach_of_the_node():
     observed = torch.randn(1, 3, generator=generator).double()
     free = torch.randn(1, structure.free_dim, generator=generator).double()
     none = torch.zeros(1, structure.nuisance_dim).double()
-    engine = TorchEngine(4)
+    flow = flow.solved_by(TorchEngine(4))
     with torch.no_grad():
-        before = flow.log_prob_per_node(free, none, observed, engine=engine)
+        before = flow.log_prob_per_node(free, none, observed)
         for j in range(len(structure.blocks)):
             moved = free.clone()
             moved[:, list(structure.blocks[j].free_columns)] += 0.5
-            after = flow.log_prob_per_node(moved, none, observed, engine=engine)
+            after = flow.log_prob_per_node(moved, none, observed)
             for i, reach in enumerate(structure.reach):
                 is_moved = abs(float(after[0, i] - before[0, i])) > 1e-12
                 assert is_moved == (j in reach)
@@ -117,7 +117,7 @@ def test_density_integrates_to_one(seed):
         (StateBlock("u", (0,), 0, (), (0,)), StateBlock("v", (1,), 0, (0,), (0,))), 1
     )
     config = FieldConfig(hidden=6, last_layer_scale=1.0)
-    flow = build_flow(structure, config, engine=TorchEngine(10)).double()
+    flow = build_flow(structure, config).double()
     flow.field.load_state_dict(random_field(structure, seed, config).state_dict())
     flow.normalisation.shift.copy_(torch.tensor([1.0, -2.0]))
     flow.normalisation.scale.copy_(torch.tensor([2.0, 0.5]))
@@ -139,16 +139,16 @@ def test_density_integrates_to_one(seed):
 
 def test_both_directions_in_one_solve_equal_each_alone():
     flow = _random_flow(3, nuisances=1, vectors=True)
-    engine = TorchEngine(6)
+    flow = flow.solved_by(TorchEngine(6))
     generator = torch.Generator().manual_seed(3)
     free = torch.randn(4, flow.structure.free_dim, generator=generator).double()
     nuisances = torch.randn(4, flow.structure.nuisance_dim, generator=generator)
     observed = torch.randn(4, 3, generator=generator).double()
     base = flow.sample_base(4, generator=generator)
     args = (free, nuisances.double(), observed)
-    both = flow.two_way(*args, base, engine=engine)
-    torch.testing.assert_close(both.log_prob, flow.log_prob(*args, engine=engine))
-    latents, drawn, log_det = flow.base_to_latent(base, observed, engine=engine)
+    both = flow.two_way(*args, base)
+    torch.testing.assert_close(both.log_prob, flow.log_prob(*args))
+    latents, drawn, log_det = flow.base_to_latent(base, observed)
     torch.testing.assert_close(both.draw.free, latents)
     torch.testing.assert_close(both.draw.nuisances, drawn)
     wanted = Normal(0.0, 1.0).log_prob(base).sum(-1) - log_det.sum(-1)
@@ -165,11 +165,9 @@ def test_state_dict_is_tensors_only_and_brings_back_the_same_flow():
     free = torch.randn(2, flow.structure.free_dim, generator=generator).double()
     nuisances = torch.zeros(2, flow.structure.nuisance_dim).double()
     observed = torch.randn(2, 3, generator=generator).double()
-    engine = TorchEngine(5)
-    assert torch.equal(
-        flow.log_prob(free, nuisances, observed, engine=engine),
-        other.log_prob(free, nuisances, observed, engine=engine),
-    )
+    pair = [each.solved_by(TorchEngine(5)) for each in (flow, other)]
+    one, two = (each.log_prob(free, nuisances, observed) for each in pair)
+    assert torch.equal(one, two)
 
 
 def test_no_stored_array_grows_with_the_square_of_the_state():
@@ -190,9 +188,10 @@ def test_no_stored_array_grows_with_the_square_of_the_state():
 
 def test_adaptive_engine_wants_float64():
     flow = build_flow(Circuit.structure(), FieldConfig(hidden=4))
+    adaptive = flow.solved_by(AdaptiveEngine())
     rows = torch.zeros(1, 6)
     with pytest.raises(ValueError, match=r"expected a float64 flow .*; got torch.f"):
-        flow.log_prob(rows, rows[:, :0], rows[:, :2], engine=AdaptiveEngine())
+        adaptive.log_prob(rows, rows[:, :0], rows[:, :2])
 
 
 @pytest.mark.parametrize(("nuisances", "vectors"), [(0, True), (2, False)])

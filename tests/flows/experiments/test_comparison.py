@@ -7,7 +7,6 @@ from daphne_bridge.inversion.elimination_plans import PUBLISHED
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.baselines import BASELINES
 from flows.cnf.engine import AdaptiveEngine, TorchEngine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.comparison import (
     OBJECTIVES,
@@ -18,6 +17,7 @@ from flows.experiments.comparison import (
     measure,
 )
 from flows.flow.building import build_structure
+from flows.flow.kinds import build_flow
 from flows.model.model import Model
 from tests.flows.cnf.models import gaussian_tree
 

@@ -2,7 +2,6 @@
 
 import torch
 
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.published_training import (
     PublishedConfig,
@@ -10,6 +9,7 @@ from flows.experiments.published_training import (
     scales_from_model,
     train_as_published,
 )
+from flows.flow.kinds import build_flow
 from flows.training.losses import draw_batch, symmetric
 from tests.flows.cnf.models import gaussian_tree
 

@@ -9,11 +9,11 @@ import torch
 from scipy.stats import multivariate_normal, norm
 
 from daphne_bridge.inversion.nami import invert
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.building import build_structure
 from flows.flow.factor_normalisation import FactorNormalisation
 from flows.flow.factors import find_factors
+from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
 from flows.model.model import Model
 

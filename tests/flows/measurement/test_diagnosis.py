@@ -1,6 +1,7 @@
 """Tests of flows.measurement.diagnosis against a flow whose error is known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,13 +58,13 @@ def test_weights_answer_rightly_for_a_broken_flow_but_not_with_a_wrong_density(
     assert not found.is_calibrated
     assert found.is_weighted_calibrated
     # Draws are moved, what is said of their density is not.
-    to_latent = ConditionalFlow.base_to_latent
+    to_latent = ConditionalFlow.from_base
 
-    def moved(self, *arguments, **options):
-        free, nuisances, log_det = to_latent(self, *arguments, **options)
-        return free + 0.7, nuisances, log_det
+    def moved(self, base, observed):
+        draw = to_latent(self, base, observed)
+        return replace(draw, free=draw.free + 0.7)
 
-    monkeypatch.setattr(ConditionalFlow, "base_to_latent", moved)
+    monkeypatch.setattr(ConditionalFlow, "from_base", moved)
     _, found = diagnosis_of(pair_graph, 0.0)
     assert not found.is_weighted_calibrated
 

@@ -10,9 +10,9 @@ from scipy import stats
 from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.building import build_structure
+from flows.flow.kinds import build_flow
 from flows.measurement.evaluation import EvaluationConfig, evaluate
 from flows.model.model import Model
 

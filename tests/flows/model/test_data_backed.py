@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from daphne_bridge.inversion.nami import invert
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import ModelError
 from flows.flow.building import build_structure
+from flows.flow.kinds import build_flow
 from flows.model.data_backed import DataBackedModel
 from flows.model.model import Model
 from flows.training.config import TrainingConfig

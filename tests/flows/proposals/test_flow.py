@@ -12,10 +12,10 @@ from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import AdaptiveEngine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import InferenceError, ModelError
 from flows.flow.building import build_structure
+from flows.flow.kinds import build_flow
 from flows.model.model import Model
 from flows.proposals.flow import KINDS, FlowProposal, proposal_of
 
@@ -27,7 +27,7 @@ PROGRAMS = Path(__file__).parents[3] / "clj-programs"
 
 def test_density_of_a_base_point_is_the_density_where_it_goes(pair_graph):
     model, flow = exact_flow(pair_graph, 0.5)
-    proposal = FlowProposal(flow, model, AdaptiveEngine(1e-9))
+    proposal = FlowProposal(flow.solved_by(AdaptiveEngine(1e-9)), model)
     data = model.observation()
     base = flow.sample_base(200, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_remaining_latents_have_the_closed_form_conditional(name, num_given):
     model, flow = exact_flow(graph, 0.0)
     data = {name: graph.node(name).observation for name in graph.observed}
     exact = joint_gaussian(graph).posterior(data)
-    proposal = FlowProposal(flow, model, AdaptiveEngine(1e-9))
+    proposal = FlowProposal(flow.solved_by(AdaptiveEngine(1e-9)), model)
     order = list(flow.structure.names)
     chosen = order[:num_given]
     own = {latent: exact.names.index(latent) for latent in exact.names}
@@ -117,7 +117,7 @@ def test_remaining_latents_of_bounded_support_add_up_to_the_joint():
     model = Model.from_graph(graph)
     structure = build_structure(invert(graph), model.layout, 1)
     flow = build_flow(structure, FieldConfig(layers=2, hidden=4), seed=0).double()
-    proposal = FlowProposal(flow, model, AdaptiveEngine(1e-9))
+    proposal = FlowProposal(flow.solved_by(AdaptiveEngine(1e-9)), model)
     data = model.observation()
     generator = torch.Generator().manual_seed(0)
     joint = proposal.rsample_and_log_prob(data, 50, generator=generator)

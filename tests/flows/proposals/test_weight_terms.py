@@ -5,9 +5,9 @@ import torch
 
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import AdaptiveEngine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.building import build_structure
+from flows.flow.kinds import build_flow
 from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
 from flows.proposals.weight_terms import Contributions
@@ -31,7 +31,8 @@ def random_flow(text):
     model = Model.from_graph(graph)
     structure = build_structure(invert(graph), model.layout, nuisances=1)
     config = FieldConfig(layers=3, hidden=4)
-    flow = build_flow(structure, config, seed=3, engine=AdaptiveEngine(1e-9)).double()
+    flow = build_flow(structure, config, seed=3).double()
+    flow = flow.solved_by(AdaptiveEngine(1e-9))
     draws = model.sample(500, generator=torch.Generator().manual_seed(1))
     flow.normalisation.fit(model.unconstrain(draws.latents)[0], draws.observed)
     return model, flow

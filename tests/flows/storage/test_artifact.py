@@ -10,10 +10,10 @@ import torch
 from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import ArtifactError
 from flows.flow.building import build_structure
+from flows.flow.kinds import build_flow
 from flows.model.model import Model
 from flows.storage.artifact import Artifact
 

@@ -5,7 +5,7 @@ import torch
 
 from flows.errors import ArtifactError
 from flows.storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
-from flows.training.loop import TrainingState
+from flows.training.state import TrainingState
 
 KEY = RunKey("sha256:0", 3, {"batch_size": 7, "flow": {"hidden": 2}})
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from flows.cnf.engine import TorchEngine
 from flows.training.loop import fit
 from flows.training.processes import joined_ranks
 from tests.flows.training.test_loop import Curved, Failing, _config, _flow
@@ -31,7 +30,7 @@ def fitted(ranks, *, fails=False):
     flow = _flow().double()
     model = FailingOnRank(ranks.rank) if fails else Curved()
     config = _config(batch_size=17, final_batch_size=25)
-    run = fit(model, flow, config, seed=3, engine=TorchEngine, ranks=ranks)
+    run = fit(model, flow, config, seed=3, ranks=ranks)
     reports = [asdict(report) for report in run]
     return flow.state_dict(), reports
 

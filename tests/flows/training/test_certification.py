@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from flows.cnf.engine import TorchEngine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
 from flows.training.certification import (
     certify,
@@ -72,14 +71,12 @@ def test_without_a_density_the_forward_kl_is_certified_up_to_the_entropy():
 def test_ess_is_one_for_the_posterior_and_has_its_closed_form_for_a_wide_proposal():
     generator = torch.Generator().manual_seed(1)
     model, flow = _pair(0.5, math.sqrt(0.5))
-    got = ess_fractions(model, flow, 5, 50, engine=TorchEngine(1), generator=generator)
+    got = ess_fractions(model, flow.in_steps(1), 5, 50, generator=generator)
     torch.testing.assert_close(got, torch.ones(5).double(), atol=1e-5, rtol=0)
     # posterior variance v, proposal variance s > v / 2, same mean:
     # 1 / E_q[w^2] = sqrt(v (2 s - v)) / s
     model, flow = _pair(0.5, 1.0)
-    got = ess_fractions(
-        model, flow, 20, 20_000, engine=TorchEngine(1), generator=generator
-    )
+    got = ess_fractions(model, flow.in_steps(1), 20, 20_000, generator=generator)
     wanted = math.sqrt(0.5 * (2.0 - 0.5)) / 1.0
     assert float(got.mean()) == pytest.approx(wanted, abs=0.01)
 
@@ -90,8 +87,9 @@ def test_doubling_the_steps_shows_the_bias_of_a_coarse_solver():
     flow = build_flow(structure, config).double()
     generator = torch.Generator().manual_seed(2)
     batch = draw_batch(Circuit(), flow, 50, generator=generator)
-    coarse = solver_bias(Circuit(), flow, batch, TorchEngine(2)).difference
-    fine = solver_bias(Circuit(), flow, batch, TorchEngine(16)).difference
+    flows = [flow.in_steps(n) for n in (2, 4, 16, 32)]
+    coarse = solver_bias(Circuit(), *flows[:2], batch).difference
+    fine = solver_bias(Circuit(), *flows[2:], batch).difference
     assert fine < coarse / 100
 
 
@@ -100,11 +98,9 @@ def test_bulk_bias_leaves_out_the_few_rows_that_differ_most():
     flow = build_flow(structure, FieldConfig(hidden=6, last_layer_scale=3.0)).double()
     generator = torch.Generator().manual_seed(2)
     batch = draw_batch(Circuit(), flow, 400, generator=generator)
-    got = solver_bias(Circuit(), flow, batch, TorchEngine(2))
+    got = solver_bias(Circuit(), flow.in_steps(2), flow.in_steps(4), batch)
     with torch.no_grad():
-        coarse, fine = (
-            symmetric(Circuit(), flow, batch, engine=TorchEngine(n)) for n in (2, 4)
-        )
+        coarse, fine = (symmetric(Circuit(), flow.in_steps(n), batch) for n in (2, 4))
     gaps = sorted((coarse - fine).tolist(), key=abs)[:398]
     assert got.bulk == pytest.approx(abs(sum(gaps)) / 398)
     assert got.coarse == pytest.approx(float(coarse.mean()))

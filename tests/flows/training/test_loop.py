@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flows.cnf.engine import TorchEngine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
-from flows.training import loop
+from flows.training import loop, phases
 from flows.training.config import training_config_from
-from flows.training.loop import TrainingState, fit
+from flows.training.loop import fit
+from flows.training.state import TrainingState
 from tests.flows.cnf.models import FreeModel, LinearGaussian, state_space
 
 FAST = {
@@ -140,8 +140,8 @@ def test_the_path_gradient_waits_until_the_flow_is_near(monkeypatch, nats):
 
     monkeypatch.setattr(loop, "_NEAR_NATS", nats)
     for table, name in (("_OBJECTIVES", "total"), ("_PATH_OBJECTIVES", "path")):
-        objective = recorded(name, getattr(loop, table)["symmetric"])
-        monkeypatch.setitem(getattr(loop, table), "symmetric", objective)
+        objective = recorded(name, getattr(phases, table)["symmetric"])
+        monkeypatch.setitem(getattr(phases, table), "symmetric", objective)
     list(fit(Curved(), _flow(), _config(), seed=3, clock=lambda: 0.0))
     # 30 of 40 iterations are training, in periods of 5: the first always by the total
     expected = ["total"] * 5 + (["path"] if nats else ["total"]) * 25
@@ -289,7 +289,7 @@ def test_training_reaches_a_curved_posterior():
         normalisation_draws=5000,
         report_every=25,
     )
-    run = fit(Curved(), flow, config, seed=0, engine=TorchEngine)
+    run = fit(Curved(), flow, config, seed=0)
     reports = list(run)
     assert reports[0].best > 0.2
     assert reports[-1].best < 0.05

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from flows.cnf.engine import TorchEngine
-from flows.cnf.flow import build_flow
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
 from flows.training.losses import (
     draw_batch,
@@ -30,7 +30,7 @@ def _pair(offset: float, slope: float, scale: float, nuisances: int = 0):
     model = LinearGaussian([[0.0, 0.0], [1.0, 0.0]], [0.0, 0.0], [1.0, 1.0], 1)
     structure = Structure((StateBlock("z", (0,), nuisances, (), (0,)),), 1)
     config = FieldConfig(hidden=3, last_layer_scale=0.0)
-    flow = build_flow(structure, config, engine=TorchEngine(1)).double()
+    flow = build_flow(structure, config).double().solved_by(TorchEngine(1))
     flow.normalisation.offset[0] = offset
     flow.normalisation.observed_coefficients[0] = slope
     flow.normalisation.residual_scale[0] = scale
@@ -87,9 +87,9 @@ def test_gradient_of_the_reverse_direction_is_that_of_its_closed_form():
     assert float(got[0]) == pytest.approx(2 * 0.3, abs=0.1)
 
 
-def _gradient(loss, model, flow, batch, engine=None):
+def _gradient(loss, model, flow, batch):
     flow.zero_grad()
-    loss(model, flow, batch, engine=engine).mean().backward()
+    loss(model, flow, batch).mean().backward()
     return torch.cat([p.grad.reshape(-1) for p in flow.parameters()])
 
 
@@ -97,9 +97,9 @@ def _curved_flow(nuisances: int):
     flow = build_flow(
         Circuit.structure(nuisances),
         FieldConfig(hidden=4, last_layer_scale=0.5),
-        engine=TorchEngine(12),
         seed=3,
     ).double()
+    flow = flow.solved_by(TorchEngine(12))
     draws = Circuit().sample(2000, generator=torch.Generator().manual_seed(0))
     flow.normalisation.fit(draws.latents, draws.observed)
     return flow

@@ -1,0 +1,178 @@
+"""This file is the two phases of training: what each minimises, and at which rates.
+
+1. Warm start: the flow's matching loss, such as conditional flow matching, where a step
+   needs one evaluation of the field instead of a solve. A flow without one skips it.
+2. Training: the objective. Its path gradient (`losses.symmetric_path`) is followed in
+   the periods after those that came within some nats, otherwise the total one: far from
+   the model the path gradient leads away.
+
+The share of a phase that is over, and with it batch sizes and learning rates, is a
+function of the fraction of the budget that is used. Rates fall by half a cosine.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from ..flow.protocol import Flow, Matched
+from .config import TrainingConfig
+from .losses import (
+    Batch,
+    TargetModel,
+    flow_matching,
+    forward_kl,
+    reverse_kl,
+    symmetric,
+    symmetric_path,
+)
+from .state import Progress
+
+__all__ = ["PHASES", "Phase", "Training", "WarmStart", "fraction", "learning_rate"]
+
+_OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
+_PATH_OBJECTIVES = {"symmetric": symmetric_path}
+_RAMP = 0.01
+
+
+def fraction(config: TrainingConfig, progress: Progress, seconds: float) -> float:
+    """Fraction of the budget used, by seconds or iterations, the larger."""
+    parts = [0.0]
+    if config.budget_seconds:
+        parts.append(seconds / config.budget_seconds)
+    if config.max_iterations:
+        parts.append(progress.iteration / config.max_iterations)
+    return max(parts)
+
+
+class Phase(Protocol):
+    """What is minimised until the next phase."""
+
+    def share(
+        self, config: TrainingConfig, progress: Progress, seconds: float
+    ) -> float:
+        """Share of the phase that is over; 1 or more at its end."""
+        ...
+
+    def batch_size(self, config: TrainingConfig, share: float) -> int:
+        """Rows of a batch."""
+        ...
+
+    def rates(self, config: TrainingConfig) -> tuple[float, float]:
+        """Learning rates at the start and at the end."""
+        ...
+
+    def terms(
+        self,
+        model: TargetModel,
+        flow: Flow,
+        batch: Batch,
+        rows: slice,
+        config: TrainingConfig,
+        progress: Progress,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Terms of the loss of some rows of a batch.
+
+        Args:
+            model: the target.
+            flow: solved as in training.
+            batch: all rows, whatever the number of processes.
+            rows: those of this process.
+            config: all numbers.
+            progress: where the run is.
+            generator: source of draws of the whole batch.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """The flow's matching loss, on the same parameters."""
+
+    def share(
+        self, config: TrainingConfig, progress: Progress, seconds: float
+    ) -> float:
+        """Share that is over, by seconds if there is a budget of time."""
+        used = [(fraction(config, progress, seconds), config.warm_start_fraction)]
+        if config.budget_seconds:  # else the clock must not enter: runs are repeatable
+            used.append((seconds, config.warm_start_seconds))
+        return max(1.0 if part >= most else part / most for part, most in used)
+
+    def batch_size(self, config: TrainingConfig, share: float) -> int:  # noqa: ARG002
+        """Rows of a batch."""
+        return config.warm_start_batch_size
+
+    def rates(self, config: TrainingConfig) -> tuple[float, float]:
+        """Learning rates at the start and at the end."""
+        return config.warm_start_learning_rate, config.final_learning_rate
+
+    def terms(
+        self,
+        model: TargetModel,  # noqa: ARG002
+        flow: Flow,
+        batch: Batch,
+        rows: slice,
+        config: TrainingConfig,  # noqa: ARG002
+        progress: Progress,  # noqa: ARG002
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Terms of the matching loss, each at a time of its own."""
+        times = torch.rand(len(batch.free), generator=generator).to(batch.free)
+        return flow_matching(
+            cast("Matched", flow), batch.rows(rows.start, rows.stop), times[rows]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The objective."""
+
+    def share(
+        self, config: TrainingConfig, progress: Progress, seconds: float
+    ) -> float:
+        """Share of what the warm start left of the budget."""
+        start = progress.phase_start
+        return (fraction(config, progress, seconds) - start) / max(1.0 - start, 1e-9)
+
+    def batch_size(self, config: TrainingConfig, share: float) -> int:
+        """Rows of a batch, more at the end."""
+        is_final = share >= 1.0 - config.final_batch_fraction
+        return config.final_batch_size if is_final else config.batch_size
+
+    def rates(self, config: TrainingConfig) -> tuple[float, float]:
+        """Learning rates at the start and at the end."""
+        return config.learning_rate, config.final_learning_rate
+
+    def terms(
+        self,
+        model: TargetModel,
+        flow: Flow,
+        batch: Batch,
+        rows: slice,
+        config: TrainingConfig,
+        progress: Progress,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Tensor:
+        """Terms of the objective whose gradient is followed."""
+        objective: Callable[..., Tensor] = _OBJECTIVES[config.objective]
+        if config.gradient == "path" and progress.is_near and flow.is_exact:
+            objective = _PATH_OBJECTIVES.get(config.objective, objective)
+        return objective(model, flow, batch.rows(rows.start, rows.stop))
+
+
+PHASES: dict[str, Phase] = {"warm start": WarmStart(), "training": Training()}
+"""In their order, by the name that reports use."""
+
+
+def learning_rate(
+    phase: Phase, config: TrainingConfig, progress: Progress, seconds: float
+) -> float:
+    """Adam's rate: half a cosine over the phase, after a short ramp."""
+    share = min(1.0, phase.share(config, progress, seconds))
+    high, low = phase.rates(config)
+    cosine = low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * share))
+    return cosine * min(1.0, (share + 1e-3) / _RAMP) * progress.rate_factor

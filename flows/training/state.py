@@ -1,0 +1,137 @@
+"""This file is what a training run knows between two reports: plain, immutable values.
+
+`Report` says what happened since the last one, `Progress` where the run is, and
+`TrainingState`, tensors and plain values only, is all that a continuation needs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ArgumentError, Problem
+from .losses import Estimate, SymmetricEstimate
+
+__all__ = ["DONE", "Progress", "Report", "TrainingState"]
+
+DONE = "done"
+"""The phase after the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened since the last report.
+
+    Args:
+        iteration: iterations so far.
+        phase: warm start, training or done.
+        status: a few words: ok, certified, rolled back, more solver steps, or why
+            training ended.
+        loss: mean of the phase's loss since the last report.
+        certified: certified J of the averaged weights, where it was measured now.
+        certified_forward: certified forward KL instead, of a model without density.
+        best: lowest certified J so far, or forward KL without a density, in nats; nan
+            as long as none was finite.
+        ess: median ESS / N of the averaged weights, where it was measured now and the
+            flow's densities are exact.
+        solver_bias: nats between N and 2N solver steps, where it was measured now.
+        num_steps: solver steps N of training.
+        learning_rate: Adam's rate.
+        fraction: fraction of the budget used.
+        seconds: seconds of work so far.
+    """
+
+    iteration: int
+    phase: str
+    status: str
+    loss: float
+    certified: SymmetricEstimate | None
+    certified_forward: Estimate | None
+    best: float
+    ess: float | None
+    solver_bias: float | None
+    num_steps: int
+    learning_rate: float
+    fraction: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """All that a continuation needs.
+
+    Args:
+        tensors: parameters, moments, averages, the generator's state, normalisation.
+        values: plain JSON values, those of `Progress`.
+    """
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is.
+
+    Args:
+        seed: of every draw.
+        num_steps: solver steps of training.
+        phase: warm start, training or done.
+        phase_start: fraction of the budget at which the phase began.
+        iteration: iterations so far.
+        seconds: seconds of work so far.
+        rate_factor: on the learning rates, smaller after each rollback.
+        rollbacks: in a row.
+        is_near: whether the loss is small enough for the path gradient.
+        certifications: certified estimates so far.
+        best: lowest finite certified J, or forward KL, so far.
+        best_seconds: seconds of work when it was found.
+        status: why training ended, or nothing.
+    """
+
+    seed: int
+    num_steps: int
+    phase: str
+    phase_start: float = 0.0
+    iteration: int = 0
+    seconds: float = 0.0
+    rate_factor: float = 1.0
+    rollbacks: int = 0
+    is_near: bool = False
+    certifications: int = 0
+    best: float | None = None
+    best_seconds: float = 0.0
+    status: str = ""
+
+    def as_values(self) -> dict[str, Any]:
+        """Plain values, as `from_values` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], seed: int) -> "Progress":
+        """The progress of a stored run.
+
+        Args:
+            values: of a `TrainingState`.
+            seed: that the run must have.
+
+        Raises:
+            ArgumentError: if the seed is another, or the values are of another version.
+        """
+        where = "training state"
+        if values.get("seed") != seed:
+            raise ArgumentError(
+                Problem(where, "seed", f"{seed}", f"{values.get('seed')}")
+            )
+        apart = {field.name for field in fields(cls)} ^ set(values)
+        if apart:
+            raise ArgumentError(
+                Problem(
+                    where,
+                    "of another version of this program, which cannot be continued",
+                    "a new run",
+                    f"other values: {', '.join(sorted(apart))}",
+                )
+            )
+        return cls(**values)

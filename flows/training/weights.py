@@ -1,0 +1,140 @@
+"""This file keeps all weights of a flow in one vector, with their Adam.
+
+The parameters are views of the vector, which makes a step a handful of operations
+whatever their number. With the weights go their average and the best ones so far.
+
+References:
+    Kingma and Ba, "Adam", ICLR 2015.
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, Problem
+from ..flow.protocol import Flow
+
+__all__ = ["FlatWeights"]
+
+_PREFIX = "weights."
+
+
+class FlatWeights:
+    """Weights, moments, average and best weights of one flow.
+
+    Args:
+        flow: its parameters become views of the vector.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        named = dict(flow.named_parameters())
+        self._shapes = {name: p.shape for name, p in named.items()}
+        flat = [p.detach().reshape(-1) for p in named.values()]
+        self._vector = nn.Parameter(
+            torch.cat(flat) if flat else torch.zeros(0, dtype=flow.dtype)
+        )
+        self.values = self._vector.detach()
+        self.gradient = torch.zeros_like(self.values)
+        self._vector.grad = self.gradient
+        for name, parameter in named.items():
+            parameter.data = self._split(self.values)[name]
+            parameter.grad = self._split(self.gradient)[name]
+        self._adam = torch.optim.Adam([self._vector], foreach=False, fused=False)
+        self._adam.state[self._vector] = {
+            "step": torch.zeros(()),
+            "exp_avg": torch.zeros_like(self.values),
+            "exp_avg_sq": torch.zeros_like(self.values),
+        }
+        self.average = self.values.clone()
+        self.best = self.values.clone()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies of everything a continuation needs; taken over by `restore`."""
+        return {
+            _PREFIX + name: tensor.clone() for name, tensor in self._parts().items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over what `tensors` gave.
+
+        Raises:
+            ArgumentError: if they are of another flow.
+        """
+        for name, tensor in self._parts().items():
+            other = tensors.get(_PREFIX + name)
+            if other is None or other.shape != tensor.shape:
+                raise ArgumentError(
+                    Problem(
+                        "training state",
+                        _PREFIX + name,
+                        f"a tensor of shape {tuple(tensor.shape)}",
+                        "none" if other is None else f"{tuple(other.shape)}",
+                    )
+                )
+            tensor.copy_(other)
+
+    def restart(self) -> None:
+        """Forgets moments; the average starts from the weights."""
+        for moment in self._adam.state[self._vector].values():
+            moment.zero_()
+        self.average.copy_(self.values)
+
+    @torch.no_grad()
+    def step(self, rate: float, clip: float, decay: float) -> bool:
+        """One step of Adam along the gradient, and of the average.
+
+        Args:
+            rate: Adam's.
+            clip: largest norm of the gradient.
+            decay: of the average, smaller at first.
+
+        Returns:
+            False, and nothing has changed, if the gradient is not finite.
+        """
+        norm = float(self.gradient.norm())
+        if not norm < torch.inf:
+            return False
+        if norm > clip:
+            self.gradient.mul_(clip / norm)
+        self._adam.param_groups[0]["lr"] = rate
+        self._adam.step()
+        count = float(self._adam.state[self._vector]["step"])
+        warmed = min(decay, (1.0 + count) / (10.0 + count))
+        self.average.lerp_(self.values, 1.0 - warmed)
+        return True
+
+    def state_dict_with(self, flow: Flow, flat: Tensor) -> dict[str, Tensor]:
+        """The state of a flow with other weights, for `load_state_dict`."""
+        return {
+            name: tensor.clone()
+            for name, tensor in {**flow.state_dict(), **self._split(flat)}.items()
+        }
+
+    def fixed(self, flow: Flow) -> dict[str, Tensor]:
+        """Copies of the tensors of a flow that training does not change."""
+        return {
+            name: tensor.clone()
+            for name, tensor in flow.state_dict().items()
+            if name not in self._shapes
+        }
+
+    def _split(self, flat: Tensor) -> dict[str, Tensor]:
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        parts = torch.split(flat, sizes) if sizes else ()
+        return {
+            name: part.view(shape)
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
+
+    def _parts(self) -> dict[str, Tensor]:
+        moments = self._adam.state[self._vector]
+        return {
+            "values": self.values,
+            "first": moments["exp_avg"],
+            "second": moments["exp_avg_sq"],
+            "steps": moments["step"],
+            "average": self.average,
+            "best": self.best,
+        }
