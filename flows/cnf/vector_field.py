@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..flow.packing import Packing
+from ..flow.settings import bounded
 from ..flow.structure import Structure
 
 __all__ = [
@@ -55,10 +56,10 @@ class FieldConfig:
         last_layer_scale: factor on the initial weights of the last layer.
     """
 
-    layers: int = 4
-    hidden: int = 16
+    layers: int = bounded(4, 2, 64)
+    hidden: int = bounded(16, 0, 1024)
     residual: bool = False
-    last_layer_scale: float = 0.1
+    last_layer_scale: float = bounded(0.1, 0, 1e6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,16 +5,17 @@ type or a value out of bounds is refused with its place. All problems are report
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from ..cnf.vector_field import FieldConfig
+from ..errors import ArgumentError, Problem
+from ..flow.kinds import kind_of
+from ..flow.settings import bounded, choice, problem_of, read_settings
 from ..model.layout import Layout
 
 __all__ = [
     "MOST_NUISANCES",
     "OBJECTIVES",
-    "ConfigurationError",
     "TrainingConfig",
     "nuisance_counts",
     "training_config_from",
@@ -27,23 +28,6 @@ MOST_NUISANCES = 1000
 """Nuisance columns of a latent at most."""
 
 _DEFAULT_AUGMENT = 2
-_GRADIENTS = ("path", "total")
-
-
-class ConfigurationError(ValueError):
-    """A configuration with problems.
-
-    Args:
-        problems: sentences of the form ``where: what; expected ...; got ...``.
-    """
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-def _number(default: float, low: float, high: float = float("inf")) -> Any:
-    return field(default=default, metadata={"low": low, "high": high})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +35,8 @@ class TrainingConfig:
     """All numbers of training.
 
     Args:
-        flow: shape of the vector field.
+        kind: of flow (`flow.kinds.KINDS`).
+        flow: shape of the flow, a value of the kind's config; its defaults if None.
         augment: nuisance columns per latent: a number, or a table of numbers by name of
             a latent, with `default` for the others; see `nuisance_counts`.
         objective: symmetric, forward or reverse.
@@ -83,33 +68,38 @@ class TrainingConfig:
             training; 0 means never.
     """
 
-    flow: FieldConfig = field(default_factory=FieldConfig)
-    augment: int | Mapping[str, int] = _number(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
-    objective: str = "symmetric"
-    gradient: str = "path"
-    budget_seconds: float = _number(240.0, 0, 1e8)
-    max_iterations: int = _number(0, 0, 1_000_000_000)
-    batch_size: int = _number(128, 1, 1_000_000)
-    final_batch_size: int = _number(256, 1, 1_000_000)
-    final_batch_fraction: float = _number(0.3, 0, 1)
-    learning_rate: float = _number(1e-2, 0, 10)
-    final_learning_rate: float = _number(1e-4, 0, 10)
-    gradient_clip: float = _number(10.0, 0, 1e9)
-    average: float = _number(0.998, 0, 1)
-    warm_start_fraction: float = _number(0.1, 0, 1)
-    warm_start_seconds: float = _number(30.0, 0, 1e8)
-    warm_start_batch_size: int = _number(512, 1, 1_000_000)
-    warm_start_learning_rate: float = _number(1e-2, 0, 10)
-    num_steps: int = _number(4, 1, 1000)
-    max_num_steps: int = _number(30, 1, 1000)
-    bias_tolerance: float = _number(1e-2, 0, 1e3)
-    normalisation_draws: int = _number(40_000, 2, 10_000_000)
-    report_every: int = _number(25, 1, 1_000_000)
-    num_certifications: int = _number(4, 1, 10_000)
-    certify_draws: int = _number(600, 2, 10_000_000)
-    tolerance: float = _number(1e-6, 1e-12, 1e-2)
-    converged_nats: float = _number(5e-3, 0, 1e6)
-    patience_seconds: float = _number(0.0, 0, 1e8)
+    kind: str = "cnf"
+    flow: Any = None
+    augment: int | Mapping[str, int] = bounded(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
+    objective: str = choice(*OBJECTIVES)
+    gradient: str = choice("path", "total")
+    budget_seconds: float = bounded(240.0, 0, 1e8)
+    max_iterations: int = bounded(0, 0, 1_000_000_000)
+    batch_size: int = bounded(128, 1, 1_000_000)
+    final_batch_size: int = bounded(256, 1, 1_000_000)
+    final_batch_fraction: float = bounded(0.3, 0, 1)
+    learning_rate: float = bounded(1e-2, 0, 10)
+    final_learning_rate: float = bounded(1e-4, 0, 10)
+    gradient_clip: float = bounded(10.0, 0, 1e9)
+    average: float = bounded(0.998, 0, 1)
+    warm_start_fraction: float = bounded(0.1, 0, 1)
+    warm_start_seconds: float = bounded(30.0, 0, 1e8)
+    warm_start_batch_size: int = bounded(512, 1, 1_000_000)
+    warm_start_learning_rate: float = bounded(1e-2, 0, 10)
+    num_steps: int = bounded(4, 1, 1000)
+    max_num_steps: int = bounded(30, 1, 1000)
+    bias_tolerance: float = bounded(1e-2, 0, 1e3)
+    normalisation_draws: int = bounded(40_000, 2, 10_000_000)
+    report_every: int = bounded(25, 1, 1_000_000)
+    num_certifications: int = bounded(4, 1, 10_000)
+    certify_draws: int = bounded(600, 2, 10_000_000)
+    tolerance: float = bounded(1e-6, 1e-12, 1e-2)
+    converged_nats: float = bounded(5e-3, 0, 1e6)
+    patience_seconds: float = bounded(0.0, 0, 1e8)
+
+    def __post_init__(self) -> None:
+        if self.flow is None:
+            object.__setattr__(self, "flow", kind_of(self.kind).config())
 
     def as_mapping(self) -> dict[str, Any]:
         """Plain values, as `training_config_from` reads them."""
@@ -120,42 +110,53 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     """The checked configuration of a mapping.
 
     Args:
-        mapping: keys of `TrainingConfig`; ``flow`` is a table of `FieldConfig`.
+        mapping: keys of `TrainingConfig`; ``flow`` is a table of the kind's config.
         where: what the mapping was read from, for messages.
 
     Raises:
-        ConfigurationError: with one sentence per problem.
+        ArgumentError: with all problems.
+
+    Example:
+        >>> training_config_from({"batch_size": 64}, "a mapping").batch_size
+        64
     """
-    problems: list[str] = []
-    table = mapping.get("flow", {})
     top = {key: value for key, value in mapping.items() if key != "flow"}
-    values = _checked(TrainingConfig, _without_augment(top), where, problems)
-    if isinstance(top.get("augment"), Mapping):
-        values["augment"] = _checked_augment(top["augment"], where, problems)
+    augment = top.get("augment")
+    if isinstance(augment, Mapping):
+        del top["augment"]
+    values, problems = read_settings(TrainingConfig, top, where, apart=("flow",))
+    if isinstance(augment, Mapping):
+        values["augment"] = _checked_augment(augment, where, problems)
+    try:
+        kind = kind_of(values.get("kind", "cnf"))
+    except ArgumentError as error:
+        problems.extend(replace(p, where=f"{where}, kind") for p in error.problems)
+        raise ArgumentError(*problems) from None
+    table = mapping.get("flow", {})
     if isinstance(table, Mapping):
-        flow = _checked(FieldConfig, table, f"{where}, flow", problems)
+        flow, more = read_settings(kind.config, table, f"{where}, flow")
+        problems.extend(more)
     else:
-        flow = {}
-        problems.append(f"{where}, flow: not a table; expected a table; got {table!r}")
-    for key, known in (("objective", OBJECTIVES), ("gradient", _GRADIENTS)):
-        if values.get(key, known[0]) not in known:
-            problems.append(
-                f"{where}, {key}: unknown {key}; expected one of "
-                f"{', '.join(known)}; got {values[key]!r}"
-            )
+        problems.append(
+            Problem(f"{where}, flow", "not a table", "a table", repr(table))
+        )
     if problems:
-        raise ConfigurationError(*problems)
-    config = TrainingConfig(flow=FieldConfig(**flow), **values)
+        raise ArgumentError(*problems)
+    config = TrainingConfig(flow=kind.config(**flow), **values)
     if config.num_steps > config.max_num_steps:
-        raise ConfigurationError(
-            f"{where}, num_steps: more steps than are allowed; expected at most "
-            f"max_num_steps = {config.max_num_steps}; got {config.num_steps}"
+        problems.append(
+            Problem(
+                f"{where}, num_steps",
+                "more steps than are allowed",
+                f"at most max_num_steps = {config.max_num_steps}",
+                f"{config.num_steps}",
+            )
         )
     if config.budget_seconds == 0 and config.max_iterations == 0:
-        raise ConfigurationError(
-            f"{where}: no end; expected budget_seconds or max_iterations above 0; got "
-            "neither"
-        )
+        expected = "budget_seconds or max_iterations above 0"
+        problems.append(Problem(where, "no end", expected, "neither"))
+    if problems:
+        raise ArgumentError(*problems)
     return config
 
 
@@ -168,100 +169,43 @@ def nuisance_counts(augment: int | Mapping[str, int], layout: Layout) -> dict[st
         layout: of the model.
 
     Raises:
-        ConfigurationError: if a name is of no latent, or two entries name the same one.
+        ArgumentError: if a name is of no latent, or two entries name the same one.
     """
     if isinstance(augment, int):
         return {v.name: augment for v in layout.latents}
     chosen: dict[str, int] = {}
-    problems: list[str] = []
+    problems: list[Problem] = []
     for key, count in augment.items():
         if key == "default":
             continue
+        place = f"augment, {key}"
         found = [v.name for v in layout.latents_named(key)]
         if not found:
             known = ", ".join(v.label for v in layout.latents[:6])
+            expected = f"default or one of {known}"
             problems.append(
-                f"augment, {key}: no latent of this name; expected default or one of "
-                f"{known}; got {key!r}"
+                Problem(place, "no latent of this name", expected, repr(key))
             )
         problems.extend(
-            f"augment, {key}: this latent has two entries; expected one; got {name}"
+            Problem(place, "this latent has two entries", "one", name)
             for name in found
             if name in chosen
         )
         chosen.update(dict.fromkeys(found, count))
     if problems:
-        raise ConfigurationError(*problems)
+        raise ArgumentError(*problems)
     default = augment.get("default", _DEFAULT_AUGMENT)
     return {v.name: chosen.get(v.name, default) for v in layout.latents}
 
 
-def _without_augment(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries but a table of nuisances, which is checked on its own."""
-    return {
-        key: value
-        for key, value in table.items()
-        if key != "augment" or not isinstance(value, Mapping)
-    }
-
-
 def _checked_augment(
-    table: Mapping[str, Any], where: str, problems: list[str]
+    table: Mapping[str, Any], where: str, problems: list[Problem]
 ) -> dict[str, int]:
     (known,) = (f for f in fields(TrainingConfig) if f.name == "augment")
     values = {"default": _DEFAULT_AUGMENT}
     for key, value in table.items():
-        problem = _problem(known, value)
-        if problem:
-            problems.append(f"{where}, augment, {key}: {problem}; got {value!r}")
+        if problem := problem_of(known, value, f"{where}, augment, {key}"):
+            problems.append(problem)
         else:
             values[key] = value
     return values
-
-
-_FLOW_BOUNDS = {"layers": (2, 64), "hidden": (0, 1024), "last_layer_scale": (0, 1e6)}
-
-
-def _checked(
-    kind: type[TrainingConfig] | type[FieldConfig],
-    table: Mapping[str, Any],
-    where: str,
-    problems: list[str],
-) -> dict[str, Any]:
-    known = {f.name: f for f in fields(kind) if f.name != "flow"}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in known:
-            problems.append(
-                f"{where}, {key}: unknown key; expected one of "
-                f"{', '.join(sorted(known))}; got {key!r}"
-            )
-            continue
-        problem = _problem(known[key], value)
-        if problem:
-            problems.append(f"{where}, {key}: {problem}; got {value!r}")
-            continue
-        default = known[key].default
-        values[key] = float(value) if isinstance(default, float) else value
-    return values
-
-
-def _problem(known: Field[Any], value: Any) -> str:
-    """What is wrong with a value, or nothing."""
-    default = known.default
-    if default is MISSING:
-        raise AssertionError(f"field {known.name} has no plain default")
-    if isinstance(default, bool):
-        return "" if isinstance(value, bool) else "wrong type; expected true or false"
-    if isinstance(default, str):
-        return "" if isinstance(value, str) else "wrong type; expected text"
-    allowed = (int, float) if isinstance(default, float) else (int,)
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        name = "a number" if isinstance(default, float) else "a whole number"
-        return f"wrong type; expected {name}"
-    low, high = _FLOW_BOUNDS.get(known.name, (None, None))
-    low = known.metadata.get("low", low)
-    high = known.metadata.get("high", high)
-    if low is not None and high is not None and not low <= value <= high:
-        return f"out of bounds; expected {low} <= value <= {high}"
-    return ""
