@@ -5,6 +5,7 @@ the layout l, but for which variables are discrete.
 """
 
 from dataclasses import asdict, replace
+from operator import attrgetter
 
 from daphne_bridge.graph.expression import Call, Constant
 from daphne_bridge.graph.graph import Graph, Node
@@ -27,23 +28,28 @@ __all__ = [
     "structure_from",
 ]
 
+# The first fields of both `Variable` and `VariableEntry`, in their order.
+_columns = attrgetter(
+    "name", "label", "shape", "start", "stop", "free_start", "free_stop"
+)
+
 
 def layout_entry(graph: Graph, layout: Layout) -> LayoutEntry:
     """Return the entry of a graph's columns, with where its latents have mass."""
     return LayoutEntry(
         latents=tuple(
-            _with_support(_variable_entry(v), graph.node(v.name))
+            _with_support(VariableEntry(*_columns(v)), graph.node(v.name))
             for v in layout.latents
         ),
-        observed=tuple(map(_variable_entry, layout.observed)),
+        observed=tuple(VariableEntry(*_columns(v)) for v in layout.observed),
     )
 
 
 def layout_from(manifest: Manifest) -> Layout:
     """Return the columns in which the flow was trained."""
     return Layout(
-        tuple(map(_variable, manifest.layout.latents)),
-        tuple(map(_variable, manifest.layout.observed)),
+        tuple(Variable(*_columns(v)) for v in manifest.layout.latents),
+        tuple(Variable(*_columns(v)) for v in manifest.layout.observed),
     )
 
 
@@ -83,30 +89,6 @@ def structure_from(manifest: Manifest) -> Structure:
         for each in entry.factors
     )
     return replace(structure, factors=factors)
-
-
-def _variable_entry(variable: Variable) -> VariableEntry:
-    return VariableEntry(
-        name=variable.name,
-        label=variable.label,
-        shape=variable.shape,
-        start=variable.start,
-        stop=variable.stop,
-        free_start=variable.free_start,
-        free_stop=variable.free_stop,
-    )
-
-
-def _variable(entry: VariableEntry) -> Variable:
-    return Variable(
-        name=entry.name,
-        label=entry.label,
-        shape=entry.shape,
-        start=entry.start,
-        stop=entry.stop,
-        free_start=entry.free_start,
-        free_stop=entry.free_stop,
-    )
 
 
 def _with_support(entry: VariableEntry, node: Node) -> VariableEntry:
