@@ -16,7 +16,6 @@ that size, files must be plain and inside the folder. An artifact belongs to a
 numbering and data, and returns the flow in that graph's own columns.
 """
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
@@ -37,7 +35,8 @@ from ..flow.protocol import Flow
 from ..flow.structure import Structure
 from ..model.layout import Layout
 from .artifact_checks import check_claims
-from .folders import read_inside, write_folder
+from .artifact_files import GOLDEN, WEIGHTS, load_golden, load_tensors
+from .folders import write_folder
 from .golden_values import GoldenValues
 from .json_values import json_bytes
 from .manifest import (
@@ -49,7 +48,7 @@ from .manifest import (
     SolverEntry,
     TrainingEntry,
 )
-from .manifest_file import MANIFEST, file_entry, load_manifest, manifest_bytes
+from .manifest_file import MANIFEST, load_manifest, manifest_bytes
 from .model_entry import first_difference, model_entry
 from .other_columns import columns_of, observed_rows_in, structure_in
 from .stored_flow import stored_flow
@@ -57,10 +56,6 @@ from .structure_entry import layout_entry, layout_from, structure_entry, structu
 
 __all__ = ["MANIFEST", "Artifact"]
 
-WEIGHTS = "weights.safetensors"
-GOLDEN = "golden.json"
-
-_LIMITS = {WEIGHTS: 8 * 2**30, GOLDEN: 2**30}
 _LIBRARIES = ("daphne-bridge", "torch", "torchdiffeq", "numpy")
 
 
@@ -167,17 +162,8 @@ class Artifact:
         """
         folder = Path(path)
         manifest = load_manifest(folder)
-        weights = _checked_bytes(folder, WEIGHTS, manifest)
-        try:
-            entry = json.loads(_checked_bytes(folder, GOLDEN, manifest))
-        except (ValueError, RecursionError):
-            raise ArtifactError(Problem(str(folder / GOLDEN), "not JSON")) from None
-        try:
-            tensors = safetensors.torch.load(weights)
-        except (SafetensorError, ValueError, KeyError, OverflowError) as error:
-            raise ArtifactError(
-                Problem(str(folder / WEIGHTS), f"not a safetensors file: {error}"[:200])
-            ) from None
+        tensors = load_tensors(folder, manifest)
+        entry = load_golden(folder, manifest)
         check_claims(manifest, tensors, str(folder / MANIFEST), str(folder / WEIGHTS))
         golden = GoldenValues.from_json(entry, str(folder / GOLDEN))
         artifact = cls(manifest, tensors, golden, str(folder))
@@ -282,26 +268,3 @@ def _stored(
     folder = Path(source)
     places = {"manifest": folder / MANIFEST, "weights": folder / WEIGHTS}
     return stored_flow(manifest.flow, structure, tensors, **places)
-
-
-def _checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
-    """Return the content of a file whose length and digest the manifest states."""
-    entry = manifest.files[name]
-    place = folder / name
-    if place.is_file():
-        _check_length(place, place.stat().st_size, entry.bytes)
-    content = read_inside(folder, name, f"{name} of the artifact", _LIMITS[name])
-    _check_length(place, len(content), entry.bytes)
-    if file_entry(content) != entry:
-        raise ArtifactError(
-            Problem(str(place), "changed after it was written: the digest differs")
-        )
-    return content
-
-
-def _check_length(place: Path, length: int, stated: int) -> None:
-    if length != stated:
-        what = "cut short" if length < stated else "too long"
-        raise ArtifactError(
-            Problem(str(place), what, f"{stated} bytes"[:80], f"{length}")
-        )
