@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import ArgumentError, ArtifactError, Problem
 from ..flow.kinds import Kind, kind_of
 from ..flow.protocol import Flow
+from ..flow.settings import read_settings
 from ..flow.structure import Structure
 from .manifest import FlowEntry
 
@@ -76,7 +77,10 @@ def _config(kind: Kind, entry: Mapping[str, Any], where: str) -> Any:
         raise ArtifactError(
             Problem(where, f"not the settings of {kind.name}", ", ".join(names), got)
         )
-    return kind.config(**entry)
+    values, problems = read_settings(kind.config, entry, where)
+    if problems:
+        raise ArtifactError(*problems)
+    return kind.config(**values)
 
 
 def _misfit(weights: Path, name: str, expected: str, got: str) -> ArtifactError:

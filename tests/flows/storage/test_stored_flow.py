@@ -72,6 +72,14 @@ def test_settings_of_another_kind_are_refused_in_words(folder, config):
         Artifact.load(folder)
 
 
+def test_settings_out_of_bounds_are_refused_by_the_kind(folder):
+    rewrite(folder, lambda manifest: manifest["flow"]["config"].update(layers=1))
+    with pytest.raises(
+        ArtifactError, match=r"config, layers: out of bounds; expected 2"
+    ):
+        Artifact.load(folder)
+
+
 def test_tensors_of_another_shape_are_refused_without_counting(folder):
     rewrite(folder, lambda manifest: manifest["flow"]["config"].update(hidden=4))
     with pytest.raises(ArtifactError, match=r"tensor field.* does not fit"):
