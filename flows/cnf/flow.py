@@ -30,13 +30,12 @@ from ..flow.normalisation import Normalisation
 from ..flow.protocol import Ends, FlowDraw, TwoWay
 from ..flow.scaling import AffineMap, Scaling
 from ..flow.structure import Structure
+from ..model.standard_normal import standard_normal_terms
 from .engine import Engine, TorchEngine
 from .solve import Solution
 from .vector_field import FieldConfig, VectorField, evaluate_field
 
 __all__ = ["ConditionalFlow"]
-
-_HALF_LOG_TWO_PI = 0.9189385332046727
 
 
 class ConditionalFlow(nn.Module):
@@ -357,6 +356,6 @@ class ConditionalFlow(nn.Module):
 
     def base_log_prob(self, base: Tensor) -> Tensor:
         """Standard normal log densities per node."""
-        columns = -0.5 * base.square() - _HALF_LOG_TWO_PI
+        columns = standard_normal_terms(base)
         nodes = columns.new_zeros(*base.shape[:-1], len(self.structure.blocks))
         return nodes.index_add(-1, cast("Tensor", self.node), columns)

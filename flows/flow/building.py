@@ -14,6 +14,7 @@ from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 
 from ..errors import ArgumentError, Problem
+from ..model.draws import Draws
 from ..model.layout import Layout
 from .factors import find_factors
 from .normalisation import widen
@@ -21,7 +22,6 @@ from .structure import StateBlock, Structure
 
 __all__ = [
     "InverseLike",
-    "ModelDraws",
     "SampledModel",
     "build_structure",
     "prepare_structure",
@@ -43,24 +43,10 @@ class InverseLike(Protocol):
         ...
 
 
-class ModelDraws(Protocol):
-    """Joint draws of a model, in natural coordinates."""
-
-    @property
-    def latents(self) -> Tensor:
-        """Latents, [draw, latent]."""
-        ...
-
-    @property
-    def observed(self) -> Tensor:
-        """Observed values, [draw, observed]."""
-        ...
-
-
 class SampledModel(Protocol):
     """What preparing a structure needs of a model."""
 
-    def sample(self, num: int, *, generator: torch.Generator) -> ModelDraws:
+    def sample(self, num: int, *, generator: torch.Generator) -> Draws:
         """Joint draws."""
         ...
 

@@ -41,6 +41,7 @@ from ..inference.log_weight import checked_log_weights
 from ..inference.proposal import PriorProposal
 from ..inference.weights import WeightTotals
 from ..model.model import Model
+from ..model.standard_normal import standard_normal_log_prob
 from ..training.losses import (
     Batch,
     SymmetricEstimate,
@@ -315,7 +316,7 @@ def _reverse(
 ) -> tuple[Tensor, Tensor]:
     """Return draws in free coordinates and the terms of the reverse KL."""
     draw = flow.from_base(batch.base, batch.observed)
-    nuisance = -0.5 * (draw.nuisances.square() + math.log(2.0 * math.pi)).sum(-1)
+    nuisance = standard_normal_log_prob(draw.nuisances)
     target = model.log_joint_free(draw.free, batch.observed) + nuisance
     return draw.free, draw.log_prob - target
 

@@ -132,9 +132,9 @@ class DataBackedModel:
         """Return latents, with log|det|."""
         return self.model.constrain(free)
 
-    def log_joint_free(
+    def log_joint(
         self,
-        free: Float[Tensor, "*batch free"],  # noqa: ARG002 (the signature of a target)
+        latents: Float[Tensor, "*batch latent"],  # noqa: ARG002 (a target's signature)
         observed: Float[Tensor, "*batch observed"],  # noqa: ARG002
     ) -> Float[Tensor, "*batch"]:
         """Refuse: there is no density.
@@ -142,7 +142,23 @@ class DataBackedModel:
         Raises:
             ModelError: Always.
         """
-        raise ModelError(
+        raise self._no_density
+
+    def log_joint_free(
+        self,
+        free: Float[Tensor, "*batch free"],  # noqa: ARG002 (a target's signature)
+        observed: Float[Tensor, "*batch observed"],  # noqa: ARG002
+    ) -> Float[Tensor, "*batch"]:
+        """Refuse: there is no density.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise self._no_density
+
+    @property
+    def _no_density(self) -> ModelError:
+        return ModelError(
             Problem(
                 self.model.graph.source,
                 "latents that come from a file have no density, so nothing that needs "

@@ -28,12 +28,11 @@ from torch import Generator, Tensor
 from daphne_bridge.language.families import FAMILIES as NAMES
 from daphne_bridge.language.families import Family
 
+from .standard_normal import HALF_LOG_TWO_PI
+
 __all__ = ["DENSITIES", "Density", "Parameter", "Shape", "event_shape"]
 
 Shape = tuple[int, ...]
-
-_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
-
 
 # ------------------------------------------------------------------ parameters
 
@@ -140,7 +139,7 @@ def _inside(mask: Tensor, value: Tensor) -> Tensor:
 
 def _normal(x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     z = (x - mean) / scale
-    return -0.5 * z * z - (torch.log(scale) + _HALF_LOG_TWO_PI)
+    return -0.5 * z * z - (torch.log(scale) + HALF_LOG_TWO_PI)
 
 
 def _laplace(x: Tensor, location: Tensor, scale: Tensor) -> Tensor:
@@ -325,7 +324,7 @@ def _half_log_det(factor: Tensor) -> Tensor:
 
 def _mvn(x: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     factor, is_valid = _cholesky(covariance)
-    constant = x.shape[1] * _HALF_LOG_TWO_PI
+    constant = x.shape[1] * HALF_LOG_TWO_PI
     density = -0.5 * _standardised(x, mean, factor) - _half_log_det(factor) - constant
     return torch.where(is_valid, density, math.nan)
 

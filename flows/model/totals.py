@@ -10,12 +10,13 @@ frequent, has its sum and gradient written out:
     ∂/∂m = r / s,   ∂/∂x = -r / s,   ∂/∂s = (r² - 1) / s
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .standard_normal import HALF_LOG_TWO_PI
 
 __all__ = ["density_total", "linear_normal_total"]
 
@@ -24,8 +25,6 @@ _BLOCK = 65_536
 
 _SMALL = 32_768
 """Sums over fewer numbers are formed directly."""
-
-_HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
 def density_total(
@@ -60,7 +59,7 @@ def _small_normal_total(slots: int, x: Tensor, mean: Tensor, scale: Tensor) -> T
     ratio = (x - mean) / scale
     logarithm = torch.log(scale)
     logarithm = slots * logarithm[0] if scale.shape[0] == 1 else logarithm.sum(0)
-    return (ratio * ratio).sum(0) * -0.5 - (logarithm + slots * _HALF_LOG_TWO_PI)
+    return (ratio * ratio).sum(0) * -0.5 - (logarithm + slots * HALF_LOG_TWO_PI)
 
 
 def linear_normal_total(
@@ -125,7 +124,7 @@ class _NormalTotal(torch.autograd.Function):
             logarithm = slots * torch.log(scale)[0]
         else:
             logarithm = torch.log(scale).sum(0)
-        return -0.5 * square - logarithm - slots * _HALF_LOG_TWO_PI
+        return -0.5 * square - logarithm - slots * HALF_LOG_TWO_PI
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -206,7 +205,7 @@ class _LinearNormalTotal(torch.autograd.Function):
             logarithm = slots * torch.log(scale)[0]
         else:
             logarithm = torch.log(scale).sum(0)
-        return -0.5 * square - logarithm - slots * _HALF_LOG_TWO_PI
+        return -0.5 * square - logarithm - slots * HALF_LOG_TWO_PI
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

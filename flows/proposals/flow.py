@@ -33,6 +33,7 @@ from ..inference.proposal import (
     ProposalDraw,
 )
 from ..model.model import Model
+from ..model.standard_normal import standard_normal_log_prob
 
 __all__ = ["KINDS", "ConditionalDraw", "FlowProposal", "proposal_of"]
 
@@ -106,7 +107,7 @@ class FlowProposal:
         rows = observed.expand(base.shape[0], -1)
         draw = self.flow.from_base(base, rows)
         latents, to_natural = self.model.constrain(draw.free)
-        log_prob = draw.log_prob - to_natural - _standard_normal(draw.nuisances)
+        log_prob = draw.log_prob - to_natural - standard_normal_log_prob(draw.nuisances)
         return ProposalDraw(latents, draw.nuisances, log_prob)
 
     def log_prob(
@@ -119,7 +120,7 @@ class FlowProposal:
         free, log_det = self.model.unconstrain(latents)
         rows = observed.expand(latents.shape[0], -1)
         log_prob = self.flow.log_prob(free, nuisances, rows)
-        return log_prob - log_det - _standard_normal(nuisances)
+        return log_prob - log_det - standard_normal_log_prob(nuisances)
 
     def rsample_remaining(
         self,
@@ -205,7 +206,9 @@ class FlowProposal:
         order = [place[name] for name in structure.names]
         terms = self.model.constrain_terms(draw.free)[:, order]
         counts = [block.nuisances for block in structure.blocks]
-        normal = [_standard_normal(y) for y in torch.split(draw.nuisances, counts, -1)]
+        normal = [
+            standard_normal_log_prob(y) for y in torch.split(draw.nuisances, counts, -1)
+        ]
         return terms + torch.stack(normal, -1)
 
     def differentiable(self, observed: Float[Tensor, " observed"]) -> "FlowProposal":
@@ -263,8 +266,3 @@ def proposal_of(
     if kind == "flow":
         return usual
     return prior if kind == "prior" else DefensiveMixture(usual, prior, mixture_weight)
-
-
-def _standard_normal(values: Tensor) -> Tensor:
-    constant = 0.5 * math.log(2.0 * math.pi) * values.shape[-1]
-    return -0.5 * values.square().sum(-1) - constant

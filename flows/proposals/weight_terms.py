@@ -11,14 +11,13 @@ have. Then
 and c_i depends on the first i latents and their nuisances alone.
 """
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..cnf.flow import ConditionalFlow
 from ..model.model import Model
+from ..model.standard_normal import standard_normal_log_prob
 
 __all__ = ["Contributions"]
 
@@ -75,6 +74,5 @@ class Contributions:
             1, self._likelihood, model.log_likelihood_terms(latents, observed)
         )
         for i, own in enumerate(torch.split(nuisances, self._nuisances, 1)):
-            constant = 0.5 * math.log(2.0 * math.pi) * own.shape[1]
-            parts[:, i] -= 0.5 * own.square().sum(1) + constant
+            parts[:, i] += standard_normal_log_prob(own)
         return latents, parts

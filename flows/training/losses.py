@@ -48,6 +48,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.protocol import Flow, Matched, PathEnds, TwoDirections, TwoWay
+from ..model.draws import Draws
+from ..model.standard_normal import standard_normal_log_prob
 
 __all__ = [
     "Batch",
@@ -65,33 +67,21 @@ __all__ = [
     "symmetric_path",
 ]
 
-_HALF_LOG_TWO_PI = 0.9189385332046727
-
-
-class JointDraws(Protocol):
-    """Joint draws of a model, in natural coordinates."""
-
-    @property
-    def latents(self) -> Tensor:
-        """Latents, [draw, latent]."""
-        ...
-
-    @property
-    def observed(self) -> Tensor:
-        """Observed values, [draw, observed]."""
-        ...
-
 
 class TargetModel(Protocol):
     """What the losses need of a model."""
 
     @property
     def has_density(self) -> bool:
-        """Whether `log_joint_free` can be computed; else only draws are there."""
+        """Whether `log_joint` can be computed; else only draws are there."""
         ...
 
-    def sample(self, num: int, *, generator: torch.Generator) -> JointDraws:
+    def sample(self, num: int, *, generator: torch.Generator) -> Draws:
         """Joint draws."""
+        ...
+
+    def log_joint(self, latents: Tensor, observed: Tensor, /) -> Tensor:
+        """Log joint density of natural values, in nats."""
         ...
 
     def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
@@ -188,8 +178,7 @@ def draw_batch(
 ) -> Batch:
     """A fresh batch of ``num`` rows for each direction."""
     draws = model.sample(num, generator=generator)
-    free = model.unconstrain(draws.latents)[0]
-    observed = draws.observed
+    free, log_det = model.unconstrain(draws.latents)
     nuisances = torch.randn(
         num,
         flow.structure.nuisance_dim,
@@ -197,15 +186,15 @@ def draw_batch(
         dtype=flow.dtype,
         device=generator.device,
     ).to(flow.device)
-    log_joint = _standard_normal(nuisances)
+    log_joint = standard_normal_log_prob(nuisances)
     if model.has_density:
         with torch.no_grad():
-            joint = model.log_joint_free(free, observed)
+            joint = model.log_joint(draws.latents, draws.observed) + log_det
         log_joint = log_joint + joint.to(flow.device)
     return Batch(
         free=free.to(flow.device, flow.dtype),
         nuisances=nuisances,
-        observed=observed.to(flow.device, flow.dtype),
+        observed=draws.observed.to(flow.device, flow.dtype),
         log_joint=log_joint,
         base=flow.sample_base(num, generator=generator),
     )
@@ -335,7 +324,7 @@ def _log_target(
     model: TargetModel, free: Tensor, nuisances: Tensor, observed: Tensor
 ) -> Tensor:
     """Log joint density of latents, nuisances and observed values."""
-    return model.log_joint_free(free, observed) + _standard_normal(nuisances)
+    return model.log_joint_free(free, observed) + standard_normal_log_prob(nuisances)
 
 
 @contextmanager
@@ -349,8 +338,3 @@ def _fixed_weights(flow: Flow) -> Iterator[None]:
     finally:
         for parameter in learned:
             parameter.requires_grad = True
-
-
-def _standard_normal(values: Tensor) -> Tensor:
-    """Log density of standard normal columns."""
-    return (-0.5 * values.square() - _HALF_LOG_TWO_PI).sum(-1)

@@ -9,7 +9,6 @@ forward a base N(0, I): reference(c) = N(c; 0, I) and z follows from c, so that 
 preconditions: what it learnt need not be learnt again by the moves.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,13 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...model.standard_normal import standard_normal_log_prob
 from ..log_weight import log_weights
 from ..proposal import Proposal, ProposalDraw, Target
 from .point import Point
 
 __all__ = ["AnnealedTarget", "BaseMap", "BaseSpace", "FreeSpace", "Space"]
-
-_LOG_2_PI = math.log(2.0 * math.pi)
 
 
 class AnnealedTarget(Target, Protocol):
@@ -117,7 +115,7 @@ class FreeSpace:
         return Point(
             coordinates,
             latents,
-            log_prob + _log_normal(nuisances) + log_det,
+            log_prob + standard_normal_log_prob(nuisances) + log_det,
             torch.where(is_reached | log_prob.isnan(), log_weight, 0.0),
         )
 
@@ -158,10 +156,6 @@ class BaseSpace:
         return Point(
             coordinates,
             draw.latents,
-            _log_normal(coordinates),
+            standard_normal_log_prob(coordinates),
             log_weights(self.target, draw, self.observed),
         )
-
-
-def _log_normal(values: Float[Tensor, "particle column"]) -> Float[Tensor, " particle"]:
-    return -0.5 * (values.square() + _LOG_2_PI).sum(1)

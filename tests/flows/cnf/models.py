@@ -4,21 +4,12 @@ They share no code with `flows.model`. Latents are unconstrained, so free coordi
 are natural ones.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.distributions import Laplace, Normal
 
 from flows.flow.structure import StateBlock, Structure
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Joint draws."""
-
-    latents: Tensor
-    observed: Tensor
+from flows.model.draws import Draws
 
 
 class FreeModel:
