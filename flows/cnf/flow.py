@@ -19,7 +19,7 @@ q(z_R, y_R | z_A, y_A, x), whose log density is the sum of their nodes' terms.
 
 import copy
 from collections.abc import Callable, Collection
-from typing import Self, cast
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -29,8 +29,8 @@ from ..flow.factor_normalisation import FactorNormalisation
 from ..flow.normalisation import Normalisation
 from ..flow.protocol import Ends, FlowDraw, TwoWay
 from ..flow.scaling import AffineMap, Scaling
+from ..flow.state_columns import StateColumns
 from ..flow.structure import Structure
-from ..model.standard_normal import standard_normal_terms
 from .engine import Engine, TorchEngine
 from .solve import Solution
 from .vector_field import FieldConfig, VectorField, evaluate_field
@@ -67,12 +67,7 @@ class ConditionalFlow(nn.Module):
             else Normalisation(structure)
         )
         self.field = VectorField(structure, config, generator=generator)
-        order = torch.tensor(structure.state_order)
-        self.register_buffer("order", order, persistent=False)
-        self.register_buffer("unorder", torch.argsort(order), persistent=False)
-        self.register_buffer(
-            "node", torch.tensor(structure.state_node), persistent=False
-        )
+        self.columns = StateColumns(structure)
 
     @classmethod
     def seeded(
@@ -184,9 +179,7 @@ class ConditionalFlow(nn.Module):
         Raises:
             ArgumentError: if the given latents lack an ancestor.
         """
-        positions = self.structure.ancestral(given)
-        node = cast("Tensor", self.node)
-        is_given = torch.isin(node, torch.tensor(positions, device=node.device))
+        is_given = self.columns.of_nodes(given)
         normalised = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(normalised)
         state = torch.where(is_given, self._join(free, nuisances), affine.shift)
@@ -198,7 +191,7 @@ class ConditionalFlow(nn.Module):
         solution = self.engine.solve(self.field, base[None], normalised[None], sign)
         drawn = affine.from_residual(solution.state[0])
         terms = self.base_log_prob(base) - solution.log_det[0] + affine.log_det
-        latents, nuisances = self._split(torch.where(is_given, state, drawn))
+        latents, nuisances = self.columns.split(torch.where(is_given, state, drawn))
         return FlowDraw(latents, nuisances, terms)
 
     def two_way(
@@ -214,7 +207,7 @@ class ConditionalFlow(nn.Module):
         end, log_det = solution.state, solution.log_det
         log_prob = self.base_log_prob(end[0]) + log_det[0] + affine.log_det
         drawn = self.base_log_prob(base) - log_det[1] + affine.log_det
-        latents, nuisances = self._split(affine.from_residual(end[1]))
+        latents, nuisances = self.columns.split(affine.from_residual(end[1]))
         return TwoWay(log_prob.sum(-1), FlowDraw(latents, nuisances, drawn))
 
     def ends(
@@ -228,7 +221,7 @@ class ConditionalFlow(nn.Module):
         state = self._join(free, nuisances)
         solution, affine = self._solve_both(state, observed, base, with_log_det=False)
         end = solution.state
-        return Ends(end[0], *self._split(affine.from_residual(end[1])))
+        return Ends(end[0], *self.columns.split(affine.from_residual(end[1])))
 
     def _solve_both(
         self,
@@ -277,7 +270,7 @@ class ConditionalFlow(nn.Module):
         affine = self.normalisation.affine(given)
         sign = base.new_tensor([1.0])
         solution = self.engine.solve(self.field, base[None], given[None], sign)
-        free, nuisances = self._split(affine.from_residual(solution.state[0]))
+        free, nuisances = self.columns.split(affine.from_residual(solution.state[0]))
         return free, nuisances, solution.log_det[0] - affine.log_det
 
     def matching_terms(
@@ -331,31 +324,14 @@ class ConditionalFlow(nn.Module):
         self, num: int, *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch state"]:
         """Standard normal base points, in the flow's precision and on its device."""
-        like = self.normalisation.shift
-        device = generator.device if generator is not None else like.device
-        noise = torch.randn(
-            num,
-            self.structure.state_dim,
-            generator=generator,
-            dtype=like.dtype,
-            device=device,
+        return self.columns.sample_base(
+            num, self.normalisation.shift, generator=generator
         )
-        return noise.to(like.device)
 
     def _join(self, free: Tensor, nuisances: Tensor) -> Tensor:
         """State columns of latents and nuisances, in the flow's precision."""
-        joined = torch.cat([free, nuisances], -1).to(self.normalisation.shift.dtype)
-        return joined.index_select(-1, cast("Tensor", self.order))
-
-    def _split(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        joined = state.index_select(-1, cast("Tensor", self.unorder))
-        free, nuisances = torch.split(
-            joined, [self.structure.free_dim, self.structure.nuisance_dim], -1
-        )
-        return free, nuisances
+        return self.columns.join(free, nuisances).to(self.dtype)
 
     def base_log_prob(self, base: Tensor) -> Tensor:
         """Standard normal log densities per node."""
-        columns = standard_normal_terms(base)
-        nodes = columns.new_zeros(*base.shape[:-1], len(self.structure.blocks))
-        return nodes.index_add(-1, cast("Tensor", self.node), columns)
+        return self.columns.base_log_prob(base)

@@ -138,13 +138,15 @@ def train_command(
     if as_json:
         print_json({"ok": True, "output": str(output), "metrics": metrics})
         return
-    figure = (
-        f"J about {metrics['best_j']:.3g}"
-        if "best_j" in metrics
-        else f"forward KL up to a constant {metrics['best_forward']:.4g}"
-    )
+    best = metrics["best_j" if "best_j" in metrics else "best_forward"]
+    if best is None:
+        figure = "no certified estimate was finite"
+    elif "best_j" in metrics:
+        figure = f"J about {best:.3g} nats"
+    else:
+        figure = f"forward KL up to a constant {best:.4g} nats"
     click.echo(
-        f"{output}: {figure} nats after {metrics['iterations']} iterations, "
+        f"{output}: {figure} after {metrics['iterations']} iterations, "
         f"{metrics['seconds']:.0f} s"
     )
 

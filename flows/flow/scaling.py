@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..errors import ArgumentError, Problem
 from .structure import Structure
 
 __all__ = ["AffineMap", "Scaling"]
@@ -142,7 +143,7 @@ class Scaling(nn.Module, ABC):
         """Fits all numbers to joint draws; returns the nodes with an affine layer.
 
         Raises:
-            ValueError: if a draw is not finite.
+            ArgumentError: if a draw is not finite.
         """
         return self.fit_layer(*self.standardise(free.double(), observed.double()))
 
@@ -169,9 +170,13 @@ class Scaling(nn.Module, ABC):
         for where, array in (("latents", free), ("observed values", observed)):
             bad = (~torch.isfinite(array)).any(-1).sum()
             if bad:
-                raise ValueError(
-                    f"normalisation: draws of the {where}; expected finite numbers; "
-                    f"got {int(bad)} of {array.shape[0]} rows with others"
+                raise ArgumentError(
+                    Problem(
+                        "normalisation",
+                        f"draws of the {where}",
+                        "finite numbers",
+                        f"{int(bad)} of {array.shape[0]} rows with others",
+                    )
                 )
         padding = free.new_zeros(free.shape[0], self.structure.nuisance_dim)
         order = list(self.structure.state_order)

@@ -101,7 +101,9 @@ def train(
         if folder is not None and ranks.rank == 0:
             held.enter_context(folder.owned())
         state = ranks.shared(lambda: folder.state(key) if folder and resume else None)
-        flow = build_flow(structure, settings.flow, seed=seed).to(place)
+        flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed).to(
+            place
+        )
         with stated():
             flow = solved_with(
                 flow, engine, on_compile=on_compile, processes=local_size()

@@ -130,7 +130,6 @@ class Fit(Iterator[Report]):
     ) -> None:
         self._model, self._held_out = model, held_out
         self._flow, self._config, self._ranks = flow, config, ranks
-        self._has_warm_start = isinstance(flow, Matched)
         self._generator = torch.Generator().manual_seed(seed)
         self._weights = FlatWeights(flow)
         self._seed = seed
@@ -140,7 +139,8 @@ class Fit(Iterator[Report]):
             draws = model.sample(config.normalisation_draws, generator=self._generator)
             flow.fit_normalisation(model.unconstrain(draws.latents)[0], draws.observed)
             self._weights.restart()
-            state = self._state(Progress(seed, config.num_steps, next(iter(PHASES))))
+            first = "warm start" if isinstance(flow, Matched) else "training"
+            state = self._state(Progress(seed, config.num_steps, first))
         progress = self._restored(ranks.shared(lambda: state))
         self._keep(progress)
 
@@ -212,7 +212,7 @@ class Fit(Iterator[Report]):
         """The progress in the phase that is due."""
         seconds = self._seconds(progress)
         share = PHASES[progress.phase].share(self._config, progress, seconds)
-        if progress.phase == "training" or (self._has_warm_start and share < 1.0):
+        if progress.phase == "training" or share < 1.0:
             return progress
         self._weights.restart()
         start = self._fraction(progress)
@@ -375,6 +375,7 @@ class Fit(Iterator[Report]):
         if progress.best is None:
             status += "; no certified estimate was finite"
         result = self._result(progress)
+        self._weights.best.copy_(result)
         self._flow.load_state_dict(self._weights.state_dict_with(self._flow, result))
         last = replace(progress, phase=DONE, status=status)
         return last, self._report(last, status, loss, rate, found=found)
@@ -424,7 +425,7 @@ class Fit(Iterator[Report]):
 
     def _result(self, progress: Progress) -> Tensor:
         """The best certified weights, the average if there are none."""
-        has_best = progress.best is not None
+        has_best = progress.best is not None or progress.phase == DONE
         return self._weights.best if has_best else self._average(progress)
 
     def _state(self, progress: Progress) -> TrainingState:

@@ -66,7 +66,7 @@ def test_a_part_depends_on_latents_so_far_alone(text):
     _, parts = parts_of(model, flow, base)
     for step in range(1, parts.shape[1]):
         other = base.clone()
-        other[:, flow.node >= step] += 0.5
+        other[:, flow.columns.node >= step] += 0.5
         _, moved = parts_of(model, flow, other)
         torch.testing.assert_close(
             moved[:, :step], parts[:, :step], rtol=1e-5, atol=1e-5

@@ -293,3 +293,28 @@ def test_training_reaches_a_curved_posterior():
     reports = list(run)
     assert reports[0].best > 0.2
     assert reports[-1].best < 0.05
+
+
+class Hollow(Curved):
+    """Has no finite density anywhere that a certification looks."""
+
+    def log_joint(self, z, x):
+        return super().log_joint(z, x) * (1.0 if z.requires_grad else torch.nan)
+
+
+def test_run_whose_certified_j_is_never_finite_ends_with_finite_weights_and_says_so():
+    flow = _flow()
+    run = fit(Hollow(), flow, _config(), seed=3, clock=lambda: 0.0)
+    reports = list(run)
+    assert reports[-1].status.endswith("no certified estimate was finite")
+    assert math.isnan(reports[-1].best)
+    assert run.state().values["best"] is None
+    assert all(torch.isfinite(p).all() for p in flow.parameters())
+    assert _same(run.best_state_dict(), flow.state_dict())
+
+
+def test_state_of_another_version_of_the_program_is_refused_in_a_sentence():
+    state = fit(Curved(), _flow(), _config(), seed=0).state()
+    old = replace(state, values={**state.values, "adam_steps": 3})
+    with pytest.raises(ValueError, match=r"another version .*; got .*adam_steps"):
+        fit(Curved(), _flow(), _config(), seed=0, state=old)
