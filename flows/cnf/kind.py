@@ -21,6 +21,9 @@ def _build(structure: Structure, config: FieldConfig, seed: int) -> ConditionalF
 
 
 def _for_weights(flow: ConditionalFlow, tolerance: float) -> ConditionalFlow:
+    solver = getattr(flow.engine, "adaptive", flow.engine)
+    if isinstance(solver, AdaptiveEngine) and solver.tolerance < tolerance:
+        tolerance = solver.tolerance
     return _precise(flow, weighing_engine(tolerance), torch.device("cpu"))
 
 

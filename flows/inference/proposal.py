@@ -98,12 +98,15 @@ class ProposalDraw:
         latents: Natural values, float64.
         nuisances: Nuisances of the flow, float64; no column if there are none.
         log_prob: log q(latents, nuisances | observed) - log N(nuisances; 0, I),
-            float64.
+            float64; where latents were given, that of the others given them.
+        log_prob_per_node: The same of every latent given its ancestors and the data, in
+            the proposal's order; None where it does not come latent by latent.
     """
 
     latents: Float[Tensor, "particle latent"]
     nuisances: Float[Tensor, "particle nuisance"]
     log_prob: Float[Tensor, " particle"]
+    log_prob_per_node: Float[Tensor, "particle node"] | None = None
 
 
 class Proposal(Protocol):

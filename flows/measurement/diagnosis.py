@@ -216,10 +216,8 @@ def _diagnose(
         count = min(sets, config.num_data_sets - start)
         batch = draw_batch(model, flow, count, generator=generator)
         observed = batch.observed.repeat_interleave(num, 0)
-        base = flow.sample_base(count * num, generator=generator)
-        draw = flow.from_base(base, observed)
-        free, nuisances, log_probs = draw.free, draw.nuisances, draw.log_prob_per_node
-        latents, parts = terms_of(free, nuisances, log_probs, observed)
+        draw = flow.rsample_and_log_prob(observed, generator=generator)
+        latents, parts = terms_of(draw, observed)
         parts = parts.reshape(count, num, -1)
         latents = latents.reshape(count, num, -1)
         truth = model.constrain(batch.free)[0]

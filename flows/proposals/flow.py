@@ -5,11 +5,12 @@ log|det dz/du|. Nuisances y stay as they are. Relative to N(0, I) on the nuisanc
 
     log_prob = log q(u, y | x) - log|det dz/du| - log N(y; 0, I),
 
-so that log p(z, x) - log_prob is the log weight of (z, y). Everything is float64, and
-solved as exactly as the artifact declares (`cnf/checked.py`).
+so that log p(z, x) - log_prob is the log weight of (z, y). However a flow came into
+being, a proposal holds the version of it whose densities may enter weights: float64 and
+as exact as its tolerance (`flow.kinds.for_weights`).
 
-The flow pushes forward a base e ~ N(0, I): `from_base` is that map with the density
-at its end, which lets annealed SMC move particles in the base.
+The flow pushes forward a base e ~ N(0, I): `FlowMap` is that map with the density at
+its end, which lets annealed SMC move particles in the base.
 
 Given an ancestral set of the latents, `rsample_remaining` draws the others from their
 conditional density, which is the sum of their nodes' terms.
@@ -18,14 +19,15 @@ conditional density, which is the sum of their nodes' terms.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cnf.flow import ConditionalFlow
-from ..errors import InferenceError, Problem
-from ..flow.protocol import FlowDraw
+from ..errors import ArgumentError, InferenceError, Problem
+from ..flow.kinds import for_weights, solved_with
+from ..flow.protocol import Flow, FlowDraw, Stepped
 from ..inference.proposal import (
     DefensiveMixture,
     PriorProposal,
@@ -35,7 +37,7 @@ from ..inference.proposal import (
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
 
-__all__ = ["KINDS", "ConditionalDraw", "FlowProposal", "proposal_of"]
+__all__ = ["KINDS", "FlowMap", "FlowProposal", "proposal_of"]
 
 KINDS = ("flow", "prior", "mixture")
 """What particles can be drawn from."""
@@ -45,37 +47,64 @@ _NUM_STEPS = (8, 16, 32, 64)
 _MOST_BIAS = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class ConditionalDraw:
-    """Given latents with draws of the remaining ones.
-
-    Attributes:
-        latents: Natural values, the given ones as they were given.
-        nuisances: Nuisances of all latents.
-        nodes: Names of the latents in the flow's sampling order.
-        log_prob_per_node: Per node the log density given its ancestors and the data,
-            relative to N(0, I) of its nuisances; of given nodes too.
-        log_prob: Sum over the remaining nodes: the log density of the draw.
-    """
-
-    latents: Float[Tensor, "particle latent"]
-    nuisances: Float[Tensor, "particle nuisance"]
-    nodes: tuple[str, ...]
-    log_prob_per_node: Float[Tensor, "particle node"]
-    log_prob: Float[Tensor, " particle"]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class FlowProposal:
-    """A trained flow as a proposal; see `inference.proposal.Proposal`.
+class FlowMap:
+    """The map between a flow's base and natural values, solved as the flow is.
 
     Attributes:
         flow: In the model's columns, float64.
         model: Its target, float64.
     """
 
-    flow: ConditionalFlow
+    flow: Flow
     model: Model
+
+    @property
+    def base_dim(self) -> int:
+        """Number of base coordinates."""
+        return self.flow.structure.state_dim
+
+    def from_base(
+        self,
+        base: Float[Tensor, "particle base"],
+        observed: Float[Tensor, " observed"],
+    ) -> ProposalDraw:
+        """Return where base points go, with the density there."""
+        draw = self.flow.from_base(base, observed.expand(base.shape[0], -1))
+        latents, log_det = self.model.constrain(draw.free)
+        log_prob = draw.log_prob - log_det - standard_normal_log_prob(draw.nuisances)
+        return ProposalDraw(latents, draw.nuisances, log_prob)
+
+    def log_prob(
+        self,
+        latents: Float[Tensor, "particle latent"],
+        nuisances: Float[Tensor, "particle nuisance"],
+        observed: Float[Tensor, " observed"],
+    ) -> Float[Tensor, " particle"]:
+        """Return the density at given values, relative to N(0, I) of the nuisances."""
+        free, log_det = self.model.unconstrain(latents)
+        rows = observed.expand(latents.shape[0], -1)
+        log_prob = self.flow.log_prob(free, nuisances, rows)
+        return log_prob - log_det - standard_normal_log_prob(nuisances)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowProposal:
+    """A flow as a proposal; see `inference.proposal.Proposal`.
+
+    Attributes:
+        flow: In the model's columns, of any kind and precision; what is kept is its
+            version for weights.
+        model: Its target, float64.
+        tolerance: Of the flow's solver; a flow that is solved more exactly stays so.
+    """
+
+    flow: Flow
+    model: Model
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flow", for_weights(self.flow, self.tolerance))
 
     @property
     def nuisance_dim(self) -> int:
@@ -93,22 +122,13 @@ class FlowProposal:
         base = self.flow.sample_base(num_particles, generator=generator)
         return self.from_base(base, observed)
 
-    @property
-    def base_dim(self) -> int:
-        """Number of base coordinates."""
-        return self.flow.structure.state_dim
-
     def from_base(
         self,
         base: Float[Tensor, "particle base"],
         observed: Float[Tensor, " observed"],
     ) -> ProposalDraw:
         """Return where base points go, with the proposal's density there."""
-        rows = observed.expand(base.shape[0], -1)
-        draw = self.flow.from_base(base, rows)
-        latents, to_natural = self.model.constrain(draw.free)
-        log_prob = draw.log_prob - to_natural - standard_normal_log_prob(draw.nuisances)
-        return ProposalDraw(latents, draw.nuisances, log_prob)
+        return FlowMap(self.flow, self.model).from_base(base, observed)
 
     def log_prob(
         self,
@@ -117,10 +137,7 @@ class FlowProposal:
         observed: Float[Tensor, " observed"],
     ) -> Float[Tensor, " particle"]:
         """Return the density at given values, relative to N(0, I) of the nuisances."""
-        free, log_det = self.model.unconstrain(latents)
-        rows = observed.expand(latents.shape[0], -1)
-        log_prob = self.flow.log_prob(free, nuisances, rows)
-        return log_prob - log_det - standard_normal_log_prob(nuisances)
+        return FlowMap(self.flow, self.model).log_prob(latents, nuisances, observed)
 
     def rsample_remaining(
         self,
@@ -129,8 +146,11 @@ class FlowProposal:
         *,
         generator: torch.Generator,
         nuisances: Float[Tensor, "particle nuisance"] | None = None,
-    ) -> ConditionalDraw:
+    ) -> ProposalDraw:
         """Return draws of the remaining latents given values of some.
+
+        Their `log_prob` is that of the remaining latents, their `log_prob_per_node`
+        one for every latent, given ones too, in `flow.structure.names`' order.
 
         Args:
             given: Values by the document's name of a latent, one row per particle;
@@ -141,7 +161,7 @@ class FlowProposal:
                 N(0, I), their target, if None.
 
         Raises:
-            ValueError: If nothing is given, or an ancestor in the inverse is not.
+            ArgumentError: If nothing is given, or an ancestor in the inverse is not.
             ModelError: If a value is outside its support.
             InferenceError: If the support of a given latent depends on a latent that is
                 not given.
@@ -149,7 +169,9 @@ class FlowProposal:
         structure = self.flow.structure
         nodes = structure.ancestral(given)
         if not nodes:
-            raise ValueError("given latents: none; expected one at least; got none")
+            raise ArgumentError(
+                Problem("given latents", "none", "one at least", "none")
+            )
         num = len(next(iter(given.values())))
         latents, free = self._placed(given, num)
         shape = (num, structure.nuisance_dim)
@@ -163,12 +185,11 @@ class FlowProposal:
         is_given = ~torch.isnan(latents)
         terms = drawn.log_prob_per_node - self._reference(drawn)
         remaining = [i for i in range(len(structure.blocks)) if i not in nodes]
-        return ConditionalDraw(
+        return ProposalDraw(
             torch.where(is_given, latents, natural),
             drawn.nuisances,
-            structure.names,
-            terms,
             terms[:, remaining].sum(-1),
+            terms,
         )
 
     def _placed(
@@ -180,8 +201,10 @@ class FlowProposal:
             InferenceError: If a given value has no free coordinate.
         """
         layout = self.model.layout
-        like = self.flow.normalisation.shift
-        latents = like.new_full((num, layout.latent_dim), torch.nan)
+        shape = (num, layout.latent_dim)
+        latents = torch.full(
+            shape, torch.nan, dtype=self.flow.dtype, device=self.flow.device
+        )
         variables = [layout.variable(name) for name in given]
         for variable in variables:
             values = given[variable.name].reshape(num, variable.size)
@@ -211,23 +234,27 @@ class FlowProposal:
         ]
         return terms + torch.stack(normal, -1)
 
-    def differentiable(self, observed: Float[Tensor, " observed"]) -> "FlowProposal":
-        """Return the proposal with fixed steps, which carry gradients.
+    def differentiable(self, observed: Float[Tensor, " observed"]) -> FlowMap:
+        """Return the map from the base in fixed steps, which carry gradients.
 
         The number of steps is doubled until the density at pilot draws is that of the
-        adaptive solve.
+        proposal.
 
         Raises:
             InferenceError: If no number of steps that is tried suffices.
         """
+        if not isinstance(self.flow, Stepped):
+            return FlowMap(self.flow, self.model)
         generator = torch.Generator().manual_seed(0)
         base = self.flow.sample_base(_PILOT_DRAWS, generator=generator)
+        # The one engine of steps in double precision.
+        flow = cast("Stepped", solved_with(self.flow, "torch"))
         error = math.inf
         with torch.no_grad():
-            exact = self._base_log_prob(base, observed)
+            exact = self.from_base(base, observed).log_prob
             for num_steps in _NUM_STEPS:
-                tried = FlowProposal(self.flow.in_steps(num_steps), self.model)
-                found = tried._base_log_prob(base, observed)
+                tried = FlowMap(cast("Flow", flow.in_steps(num_steps)), self.model)
+                found = tried.from_base(base, observed).log_prob
                 error = float((found - exact).abs().median())
                 if error < _MOST_BIAS:
                     return tried
@@ -240,29 +267,27 @@ class FlowProposal:
             )
         )
 
-    def _base_log_prob(
-        self, base: Float[Tensor, "particle base"], observed: Tensor
-    ) -> Float[Tensor, " particle"]:
-        return self.from_base(base, observed).log_prob
-
 
 def proposal_of(
-    kind: str, flow: ConditionalFlow, model: Model, *, mixture_weight: float = 0.1
+    kind: str, flow: Flow, model: Model, *, mixture_weight: float = 0.1
 ) -> Proposal:
     """Return the proposal of a name.
 
     Args:
         kind: One of `KINDS`.
-        flow: In the model's columns, float64.
+        flow: In the model's columns, of any precision.
         model: Its target, float64.
         mixture_weight: Share of the prior in the mixture.
 
     Raises:
-        ValueError: If the name or the share is no good.
+        ArgumentError: If the name or the share is no good.
     """
     if kind not in KINDS:
-        raise ValueError(f"proposal: expected one of {', '.join(KINDS)}; got {kind}")
-    usual, prior = FlowProposal(flow, model), PriorProposal(model)
-    if kind == "flow":
-        return usual
-    return prior if kind == "prior" else DefensiveMixture(usual, prior, mixture_weight)
+        raise ArgumentError(
+            Problem("proposal", "unknown", f"one of {', '.join(KINDS)}", kind)
+        )
+    prior = PriorProposal(model)
+    if kind == "prior":
+        return prior
+    usual = FlowProposal(flow, model)
+    return usual if kind == "flow" else DefensiveMixture(usual, prior, mixture_weight)

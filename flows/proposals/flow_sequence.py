@@ -36,7 +36,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cnf.flow import ConditionalFlow
+from ..flow.kinds import for_weights
+from ..flow.protocol import Flow, FlowDraw
 from ..inference.smc.sequence import Step
 from ..model.layout import Layout
 from ..model.model import Model
@@ -57,22 +58,25 @@ class FlowSequence:
 
     Attributes:
         model: The target, float64.
-        flow: In the model's columns, float64.
+        flow: In the model's columns; what is kept is its version for weights.
         observed: The observed values.
         messages: For each latent, what the later ones say of its parents; None where
             nothing is said.
     """
 
     model: Model
-    flow: ConditionalFlow
+    flow: Flow
     observed: Float[Tensor, " observed"]
     messages: tuple[Message | None, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flow", for_weights(self.flow))
 
     @classmethod
     def fitted(
         cls,
         model: Model,
-        flow: ConditionalFlow,
+        flow: Flow,
         observed: Float[Tensor, " observed"],
         *,
         generator: torch.Generator,
@@ -82,7 +86,7 @@ class FlowSequence:
 
         Args:
             model: The target, float64.
-            flow: In the model's columns, float64.
+            flow: In the model's columns, of any precision.
             observed: The observed values.
             generator: Of the pilot draws; one of their own, as particles that had a
                 part in the messages would bias the evidence.
@@ -92,7 +96,7 @@ class FlowSequence:
         if num_pilots == 0:
             return blank
         with torch.no_grad():
-            free, _, parts = blank._drawn(num_pilots, generator)
+            draw, parts = blank._drawn(num_pilots, generator)
         messages: list[Message | None] = [None] * blank.num_steps
         # What is known of a latent's parents once all later latents have spoken.
         for step in reversed(range(blank.num_steps)):
@@ -102,9 +106,9 @@ class FlowSequence:
                 for parent in block.latent_parents
                 for column in flow.structure.blocks[parent].free_columns
             ]
-            message = Message.fitted(columns, free, parts[:, step])
+            message = Message.fitted(columns, draw.free, parts[:, step])
             if message is not None:
-                parts[:, max(block.latent_parents)] += message(free)
+                parts[:, max(block.latent_parents)] += message(draw.free)
             messages[step] = message
         return cls(model, flow, observed, tuple(messages))
 
@@ -120,10 +124,10 @@ class FlowSequence:
 
     def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
         """Return draws, weighed by what the first latent says."""
-        free, nuisances, parts = self._drawn(num_particles, generator)
-        weighed = self._weighed(free, parts)
-        number = torch.arange(num_particles, device=free.device, dtype=free.dtype)
-        state = torch.cat([free, nuisances, weighed, number.unsqueeze(1)], 1)
+        draw, parts = self._drawn(num_particles, generator)
+        weighed = self._weighed(draw.free, parts)
+        number = torch.arange(num_particles).to(weighed).unsqueeze(1)
+        state = torch.cat([draw.free, draw.nuisances, weighed, number], 1)
         return Step(state, weighed[:, 0])
 
     def extend(
@@ -152,18 +156,11 @@ class FlowSequence:
 
     def _drawn(
         self, num: int, generator: torch.Generator
-    ) -> tuple[
-        Float[Tensor, "row free"],
-        Float[Tensor, "row nuisance"],
-        Float[Tensor, "row node"],
-    ]:
+    ) -> tuple[FlowDraw, Float[Tensor, "row node"]]:
         """Return draws of the flow, with the parts of their log weights."""
         rows = self.observed.expand(num, -1)
-        base = self.flow.sample_base(num, generator=generator)
-        draw = self.flow.from_base(base, rows)
-        free, nuisances, log_probs = draw.free, draw.nuisances, draw.log_prob_per_node
-        contributions = Contributions(self.model, self.flow)
-        return free, nuisances, contributions(free, nuisances, log_probs, rows)[1]
+        draw = self.flow.rsample_and_log_prob(rows, generator=generator)
+        return draw, Contributions(self.model, self.flow)(draw, rows)[1]
 
     def _redrawn(
         self,
@@ -179,9 +176,7 @@ class FlowSequence:
         drawn = self.flow.rsample_remaining(
             free, nuisances, rows, structure.names[:step], generator=generator
         )
-        parts = Contributions(self.model, self.flow)(
-            drawn.free, drawn.nuisances, drawn.log_prob_per_node, rows
-        )[1]
+        parts = Contributions(self.model, self.flow)(drawn, rows)[1]
         weighed = self._weighed(drawn.free, parts)
         return torch.cat([drawn.free, drawn.nuisances, weighed, number], 1)
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cnf.flow import ConditionalFlow
+from ..flow.protocol import Flow, FlowDraw
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
 
@@ -30,7 +30,7 @@ class Contributions:
         flow: In the model's columns, float64.
     """
 
-    def __init__(self, model: Model, flow: ConditionalFlow) -> None:
+    def __init__(self, model: Model, flow: Flow) -> None:
         self._model = model
         blocks = flow.structure.blocks
         graph = model.graph
@@ -52,27 +52,23 @@ class Contributions:
 
     def __call__(
         self,
-        free: Float[Tensor, "row free"],
-        nuisances: Float[Tensor, "row nuisance"],
-        log_prob_per_node: Float[Tensor, "row node"],
+        draw: FlowDraw,
         observed: Float[Tensor, "row observed"],
     ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row node"]]:
         """Return natural values of draws, and the parts of their log weights, in nats.
 
         Args:
-            free: Latents in free coordinates.
-            nuisances: Nuisances.
-            log_prob_per_node: Of the draws, in sampling order.
+            draw: Of the flow, with its densities.
             observed: Data, one row for each draw.
         """
         model = self._model
-        latents, _ = model.constrain(free)
-        parts = -log_prob_per_node
-        parts.index_add_(1, self._prior, model.constrain_terms(free))
+        latents, _ = model.constrain(draw.free)
+        parts = -draw.log_prob_per_node
+        parts.index_add_(1, self._prior, model.constrain_terms(draw.free))
         parts.index_add_(1, self._prior, model.log_prior_terms(latents, observed))
         parts.index_add_(
             1, self._likelihood, model.log_likelihood_terms(latents, observed)
         )
-        for i, own in enumerate(torch.split(nuisances, self._nuisances, 1)):
+        for i, own in enumerate(torch.split(draw.nuisances, self._nuisances, 1)):
             parts[:, i] += standard_normal_log_prob(own)
         return latents, parts

@@ -23,7 +23,7 @@ from flows.cnf.vector_field import FieldConfig
 from flows.flow.building import build_structure, prepare_structure
 from flows.flow.kinds import build_flow
 from flows.model.model import Model
-from flows.proposals.flow import FlowProposal
+from flows.proposals.flow import FlowMap
 from flows.storage.artifact import Artifact
 
 from .conftest import pair_document
@@ -96,15 +96,13 @@ def value_of(row, variable):
 def expected_rows(flow, model, num=3):
     """Return draws and densities by torch, one entry per row of observed values."""
     flow.engine = TorchEngine(NUM_STEPS)
-    proposal = FlowProposal(flow, model)
+    mapped = FlowMap(flow, model)
     joint = model.sample(num, generator=torch.Generator().manual_seed(4))
     rows = []
     for number in range(num):
         observed = joint.observed[number]
         base = flow.sample_base(1, generator=torch.Generator().manual_seed(number))
-        drawn = proposal.rsample_and_log_prob(
-            observed, 1, generator=torch.Generator().manual_seed(number)
-        )
+        drawn = mapped.from_base(base, observed)
         latents = joint.latents[number : number + 1]
         source = torch.Generator().manual_seed(7)
         width = flow.structure.nuisance_dim
@@ -118,7 +116,7 @@ def expected_rows(flow, model, num=3):
             "drawn_log_prob": float(drawn.log_prob),
             "latents": {v.name: value_of(latents[0], v) for v in layout.latents},
             "nuisances": nuisances[0].tolist(),
-            "log_prob": float(proposal.log_prob(latents, nuisances, observed)),
+            "log_prob": float(mapped.log_prob(latents, nuisances, observed)),
             "log_prob_per_site": {},
         }
         if layout.free_dim == layout.latent_dim and width == len(layout.latents):

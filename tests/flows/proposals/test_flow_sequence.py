@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.cnf.engine import TorchEngine
+from flows.flow.protocol import FlowDraw
 from flows.inference.importance import importance_particles
 from flows.inference.smc.observes import sequential_smc
 from flows.inference.smc.result import result_of
@@ -30,8 +30,6 @@ def off_everywhere(text, shift):
     """Return model, flow with every latent off by `shift` deviations, exact answer."""
     graph = graph_of(text)
     model, flow = exact_flow(graph, 0.0, num_draws=20_000)
-    # The field is zero, and one step is exact.
-    flow.engine = TorchEngine(1)
     with torch.no_grad():
         normalisation = flow.normalisation
         normalisation.offset += shift * normalisation.residual_scale
@@ -96,7 +94,8 @@ def test_copies_share_their_past_and_draw_a_future_of_their_own():
     rows = model.observation().expand(6, -1)
     with torch.no_grad():
         per_node = flow.log_prob_per_node(free, nuisances, rows)
-    parts = Contributions(model, flow)(free, nuisances, per_node, rows)[1]
+    draw = FlowDraw(free, nuisances, per_node)
+    parts = Contributions(model, flow)(draw, rows)[1]
     weighed = later[:, 2 * len(order) : -1]
     torch.testing.assert_close(weighed[:, 2:], parts[:, 2:], rtol=1e-6, atol=1e-6)
     # Nothing is drawn where there are no copies.
@@ -107,7 +106,6 @@ def test_copies_share_their_past_and_draw_a_future_of_their_own():
 def test_the_evidence_is_unbiased_over_1000_repetitions(pair_graph):
     """The mean of Z / exact over 1,000 runs of 20 particles is 1 within 4 errors."""
     model, flow = exact_flow(pair_graph, 0.0)
-    flow.engine = TorchEngine(1)
     with torch.no_grad():
         flow.normalisation.offset += 0.8 * flow.normalisation.residual_scale
     data = {each: pair_graph.node(each).observation for each in pair_graph.observed}

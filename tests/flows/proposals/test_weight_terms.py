@@ -41,9 +41,7 @@ def random_flow(text):
 @torch.no_grad()
 def parts_of(model, flow, base):
     observed = model.observation().expand(base.shape[0], -1)
-    free, nuisances, log_det = flow.base_to_latent(base, observed)
-    log_probs = flow.base_log_prob(base) - log_det
-    return Contributions(model, flow)(free, nuisances, log_probs, observed)
+    return Contributions(model, flow)(flow.from_base(base, observed), observed)
 
 
 @pytest.mark.parametrize("text", [BOUNDED, PROGRAMS["gaussian_tree"]])
