@@ -25,7 +25,7 @@ from daphne_bridge.language.primitives import HashMap, equal
 from ..errors import ModelError
 from .dag import Dag
 from .families import DENSITIES, Shape, event_shape
-from .primitives import Primitives, truth
+from .primitives import primitives_on, truth
 from .values import (
     Choice,
     Distribution,
@@ -148,7 +148,7 @@ class Lowering:
 
     def __init__(self, dag: Dag) -> None:
         self.dag = dag
-        self.primitives = Primitives(dag)
+        self.primitives = primitives_on(dag)
         self.values: dict[str, Value] = {}
         self._found: dict[int, tuple[Value, bool]] = {}
 

@@ -9,7 +9,7 @@ import torch
 
 from daphne_bridge.language.primitives import PRIMITIVES, HashMap, Keyword, Seq
 from flows.model.dag import Dag
-from flows.model.primitives import NEEDS_KNOWN, RULES, Primitives
+from flows.model.primitives import NEEDS_KNOWN, RULES, primitives_on
 from flows.model.schedule import Schedule
 from flows.model.values import Choice, Scalar, Undefined, is_known
 
@@ -327,7 +327,7 @@ def _assert_same(found, expected):
 def _evaluated(name, template):
     """Return the model's value of a call in each of five rows."""
     dag = Dag()
-    primitives = Primitives(dag)
+    primitives = primitives_on(dag)
     symbols = _Symbols(dag)
     arguments = tuple(symbols.value(part) for part in template)
     known = all(is_known(argument) for argument in arguments)
@@ -362,19 +362,19 @@ def test_a_primitive_computes_what_the_bridge_computes(name):
 @pytest.mark.parametrize("name", sorted(KNOWN_ONLY))
 def test_a_structure_that_numbers_decide_has_no_value_and_says_why(name):
     dag = Dag()
-    value = Primitives(dag).apply(
+    value = primitives_on(dag).apply(
         name, (Scalar(dag.variable("n"), "integer"),), are_known=False
     )
     assert isinstance(value, Undefined)
     assert name in value.reason
     known = {"range": (3,), "subs": ("text", 1)}.get(name, ((1, 1, 2),))
-    exact = Primitives(dag).apply(name, known, are_known=True)
+    exact = primitives_on(dag).apply(name, known, are_known=True)
     assert exact == PRIMITIVES[name].apply(*known)
 
 
 def test_a_choice_of_words_goes_through_every_primitive():
     dag = Dag()
-    primitives = Primitives(dag)
+    primitives = primitives_on(dag)
     colour = Choice(Scalar(dag.variable("c"), "integer"), (K("red"), K("green")))
     price = HashMap([(K("red"), 1.5), (K("green"), 2.5)])
     found = primitives.apply("get", (price, colour), are_known=False)
@@ -403,7 +403,7 @@ def test_a_wrong_argument_has_no_value(name, template):
     dag = Dag()
     symbols = _Symbols(dag)
     arguments = tuple(symbols.value(part) for part in template)
-    value = Primitives(dag).apply(name, arguments, are_known=False)
+    value = primitives_on(dag).apply(name, arguments, are_known=False)
     assert isinstance(value, Undefined)
 
 
@@ -457,7 +457,7 @@ def test_gradients_are_those_of_finite_differences(name):
     template = CASES[name][0]
     if name in ("log", "sqrt", "log10", "log-gamma-fn", "digamma", "pow"):
         template = tuple(POSITIVE if part == X else part for part in template)
-    value = Primitives(dag).apply(
+    value = primitives_on(dag).apply(
         name, tuple(symbols.value(part) for part in template), are_known=False
     )
     slots = tuple(_slots(value))
