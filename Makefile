@@ -33,7 +33,7 @@ FLOWS := $(BIN)/daphne-flows
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: demo run install test test-fast test-slow clojure-test check format bench figures clean always
+.PHONY: demo run trained answered install test test-fast test-slow clojure-test check format bench figures clean always
 
 demo:
 	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s \
@@ -53,9 +53,24 @@ $(INSTALLED): pyproject.toml .constraints.txt
 
 # --- one run: program -> graph -> inverse -> artifact -> particles -------------------
 
-run: $(RUN)/report.html
+# A program with discrete latents, or without data, is answered without a flow. What is
+# installed was looked at already.
+run: $(RUN)/.checked
+	@if grep -Eq '"(latents|observed)": 0,|"discrete_latents": [1-9]' $(RUN)/check.json; \
+	then goal=answered; else goal=trained; fi; \
+	$(MAKE) --no-print-directory --old-file=$(INSTALLED) $$goal
+
+trained: $(RUN)/report.html
 	@$(FLOWS) summary $(RUN)
 	@echo "report: $<"
+
+answered: $(RUN)/answer/inference.json
+	@$(FLOWS) summary $(RUN)
+
+$(RUN)/answer/inference.json: $(RUN)/graph.json $(RUN)/.observe
+	@$(FLOWS) infer $(RUN)/graph.json -o $(RUN)/answer --seed $(SEED) \
+	    --num-particles $(NUM_PARTICLES) $(if $(BUDGET),--budget $(BUDGET)) \
+	    $(foreach o,$(OBSERVE),--observe $(o)) --json > /dev/null
 
 $(RUN):
 	@mkdir -p $@

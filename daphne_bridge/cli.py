@@ -229,6 +229,9 @@ def check(graph: Path, *, as_json: bool) -> None:
             {
                 "ok": True,
                 "latents": len(found.latents),
+                "discrete_latents": sum(
+                    found.node(name).is_discrete for name in found.latents
+                ),
                 "observed": len(found.observed),
                 "arcs": sum(len(node.parents) for node in found.nodes),
                 "digest": found.digest,

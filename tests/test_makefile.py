@@ -69,3 +69,14 @@ def test_the_demo_trains_three_minutes_and_ends_with_its_report():
     assert "--budget 180s" in said
     assert said.splitlines()[-1] == 'echo "report: runs/never-made/report.html"'
     assert not (ROOT / "runs" / "never-made").exists()
+
+
+def test_a_program_with_discrete_latents_is_answered_without_a_flow(tmp_path):
+    folder = tmp_path / "run"
+    settings = (f"RUN={folder}", "PROGRAM=alarm", "NUM_PARTICLES=500")
+    said = make("run", *settings)
+    assert "all latents are discrete" in said
+    assert "0.28417" in said
+    before = {each: each.stat().st_mtime_ns for each in folder.rglob("*.*")}
+    assert said.endswith(make("run", *settings))
+    assert {each: each.stat().st_mtime_ns for each in folder.rglob("*.*")} == before

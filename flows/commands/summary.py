@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from rich.errors import ConsoleError
 from daphne_bridge.command_line import guarded
 
 from ..errors import FlowsError, Problem
+from ..front.inference import ANSWER
+from ..report.inference_table import inference_table
 from ..report.tables import evaluation_table, posterior_table
 from ..storage.folders import read_file
 from .inputs import (
@@ -35,6 +38,9 @@ def summary_command(run: Path) -> None:
         (run / "particles" / "summary.json", posterior_table),
         (run / "evaluation.json", evaluation_table),
     )
+    answer = run / "answer" / ANSWER
+    if answer.exists():
+        shown = ((answer, partial(inference_table, title=run.resolve().name)),)
     tables = []
     for path, table in shown:
         content = read_file(path, "a file of a finished run", limit=FILE_LIMIT)
