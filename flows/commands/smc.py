@@ -1,6 +1,7 @@
 """This file is `daphne-flows smc`: data become particles in many small steps."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -164,6 +165,9 @@ def smc_command(
     data = model.observation(given.values, places=given.places)
     check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
     posterior = load_posterior(artifact, model)
+    if method == "annealed":
+        # A move to where the model has no meaning is refused; it does not end the run.
+        posterior = replace(posterior, model=model.forgiving())
     proposal = posterior.proposal(kind, mixture_weight=mixture_weight)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
     if method == "sequential":
@@ -178,7 +182,7 @@ def smc_command(
     else:
         start = partial(
             annealed_smc,
-            _space(proposal, model, data),
+            _space(proposal, posterior.model, data),
             config=AnnealingConfig(
                 move=Hamiltonian(leaps) if move == "hmc" else RandomWalk(),
                 most_moves=most_moves,

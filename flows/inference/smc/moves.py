@@ -15,8 +15,8 @@ Every particle draws its own share of ε, uniform between 0 and 1, before each m
 where the density is narrower than the covariance says (a bend, a second mode), full
 steps are refused again and again, short ones are not.
 
-A place with a density or a value that is no finite number is refused and counted as
-divergent: a leap too far. A density of 0 is an ordinary refusal.
+A place with a value or a log density that is no finite number is refused and counted
+as divergent: a leap too far, to where a model has no meaning, say.
 
 References:
     Roberts, Gelman, Gilks (1997), Weak convergence and optimal scaling of random walk
@@ -175,7 +175,7 @@ def _accept(
     """
     log_density = proposed.log_density(stage.temperature)
     log_ratio = log_density - point.log_density(stage.temperature) + log_correction
-    is_divergent = log_ratio.isnan() | (log_ratio == torch.inf) | ~proposed.is_finite
+    is_divergent = ~(log_ratio.isfinite() & proposed.is_finite)
     probability = torch.where(is_divergent, 0.0, log_ratio.clamp(max=0.0).exp())
     return MoveOutcome(
         point.replaced(proposed, _shares(probability, generator) < probability),

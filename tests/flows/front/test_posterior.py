@@ -84,7 +84,7 @@ def test_the_command_line_gives_the_same_particles_for_the_same_seed(
     with np.load(tmp_path / "p" / "particles.npz") as stored:
         np.testing.assert_array_equal(stored["log_weights"], found.log_weights)
         for name in ("sample1", "sample2"):
-            np.testing.assert_array_equal(stored[name], found.value(name))
+            np.testing.assert_array_equal(stored[name], found[name])
 
 
 def test_twenty_data_sets_make_one_graph_one_model_and_no_flow_for_each(

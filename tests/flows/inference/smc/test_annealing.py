@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import integrate, stats
 
 from flows.errors import InferenceError
 from flows.inference.importance import importance_particles
@@ -19,7 +19,9 @@ from flows.inference.smc.forgetting import move_cautions
 from flows.inference.smc.moves import Hamiltonian, RandomWalk
 from flows.inference.smc.result import result_of, summarize_smc
 from flows.model.draws import Draws
+from flows.model.model import Model
 
+from ...model.programs import graph_of
 from ..targets import (
     NormalChain,
     NormalProposal,
@@ -368,3 +370,32 @@ def test_base_and_free_coordinates_agree_on_the_density():
         mapped[:, :3], DATA
     )
     torch.testing.assert_close(free.at(mapped).log_density(1.0), expected)
+
+
+NARROWING = """
+(let [a (sample (normal 0 1))
+      x (observe (mvn [0 0] [[(sqrt (- 1.0 (* a a))) 0.1] [0.1 1]]) [0.3 0.2])]
+  a)
+"""
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_moves_to_where_a_covariance_is_nan_are_refused_and_counted(move):
+    """The run goes on, to the integral over the places that have a meaning."""
+
+    def density(a):
+        covariance = np.array([[math.sqrt(1.0 - a * a), 0.1], [0.1, 1.0]])
+        likelihood = stats.multivariate_normal(np.zeros(2), covariance).pdf([0.3, 0.2])
+        return stats.norm.pdf(a) * likelihood
+
+    edge = math.sqrt(1.0 - 0.01**2) - 1e-9
+    exact = math.log(integrate.quad(density, -edge, edge, limit=500)[0])
+    model = Model.from_graph(graph_of(NARROWING)).forgiving()
+    space = FreeSpace(model, PriorProposal(model), model.observation())
+    reports = list(run(space, 2000, seed=1, move=MOVES[move], cess_fraction=0.5))
+    result = result_of(reports)
+    assert sum(report.num_divergent for report in reports) > 20
+    error = result.log_evidence_standard_error
+    assert error < 0.1
+    assert abs(result.log_evidence - exact) < 4 * error
+    assert float(result.particles.latents.abs().max()) < edge
