@@ -80,7 +80,7 @@ def test_the_published_observation_gets_the_true_answer_and_warnings():
         latent = found[name]
         assert abs(latent.mean - mean) < 4 * latent.mean_standard_error, name
     # Both arms are there, though the particles hardly go from one to the other.
-    negative = (result.particles.value(found["z0"].name) < 0).double()
+    negative = (result.particles[found["z0"].name] < 0).double()
     share = float(result.particles.normalized_weights @ negative)
     assert 0.25 * left < share < 4 * left
     assert "hardly moved" in move_cautions(reports)[0].what
