@@ -2,15 +2,19 @@
 
     import flows
 
-    model = flows.Model.load("graph.json")          # what `daphne-bridge compile` wrote
-    posterior = flows.train(model, budget="10m", seed=0)   # one flow, every data set
+    model = flows.Model.compile("model.daphne", data="data.csv")
+    answer = flows.infer(model, budget="1m", seed=0)       # one data set
+    print(answer.summary())
+
+    posterior = flows.train(model, budget="10m", seed=0)   # one flow for every data set
     posterior.save("artifact")
     posterior = flows.load("artifact", model)
     particles = posterior.sample({"x0": -9.7, "x1": 0.85}, 10_000, seed=0)
-    particles = flows.infer(model, budget="1m", seed=0)    # one data set
 
-- `Graph`: nodes with link functions, parents, data; `Model`: its p(latents, observed).
-- `train`, `load`: a `Posterior` for every data set of a model; `infer`: one data set.
+- `Graph`: nodes with link functions, parents, data; `Model`: its p(latents, observed),
+  by `Model.compile`, `Model.load` or `Model.from_graph`.
+- `infer`: one data set, by the method that fits, which is said; `train`, `load`: a
+  `Posterior` for every data set of a model.
 - `Particles`: weighted values of all latents, and what they say.
 - `Flow`, `Proposal`, `Engine`: protocols for those who bring their own.
 - `FlowsError`: bad input, with one `Problem` (where, what, expected, got) or more.
