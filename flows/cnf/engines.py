@@ -20,6 +20,7 @@ from importlib.util import find_spec
 
 import torch
 
+from ..errors import ArgumentError, Problem
 from .engine import AdaptiveEngine, Engine, TorchEngine
 from .paper_engine import AdjointEngine
 
@@ -51,11 +52,11 @@ def choose_engine(
         processes: How many processes share the processors of this machine.
 
     Raises:
-        ValueError: If there is no such engine, or it cannot be used here.
+        ArgumentError: If there is no such engine, or it cannot be used here.
     """
     if name not in ENGINES:
-        raise ValueError(
-            f"engine: unknown; expected one of {', '.join(ENGINES)}; got {name}"
+        raise ArgumentError(
+            Problem("engine", "unknown", f"one of {', '.join(ENGINES)}", name)
         )
     if name in ("adaptive", "paper"):
         adjoint = AdjointEngine(is_exact=name == "adaptive")
@@ -64,8 +65,13 @@ def choose_engine(
         return TorchEngine
     if not prepare_kernel(on_compile):
         if name == "fused":
-            raise ValueError(
-                "engine: fused needs Numba; expected it installed; got none that works"
+            raise ArgumentError(
+                Problem(
+                    "engine",
+                    "fused needs Numba",
+                    "it installed",
+                    "none that works",
+                )
             )
         return TorchEngine
     fused = import_module(".fused.engine", __package__)

@@ -2,8 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from ..errors import ArgumentError, FlowsError, Problem
 from ..storage.folders import read_file
 from ..training.config import TrainingConfig, training_config_from
 
-__all__ = ["Settings", "seconds_of", "stated", "training_settings"]
+__all__ = ["Settings", "seconds_of", "training_settings"]
 
 Settings = TrainingConfig | Mapping[str, Any] | Path | str | None
 """A configuration, or a mapping or the path of a TOML file that says what differs."""
@@ -75,28 +74,13 @@ def seconds_of(budget: str | float) -> float:
     return seconds
 
 
-@contextmanager
-def stated() -> Iterator[None]:
-    """Turn a sentence about a wrong argument into an error that carries a problem."""
-    try:
-        yield
-    except FlowsError:
-        raise
-    except ValueError as error:
-        texts = getattr(error, "problems", (str(error),))
-        parts = (text.partition(": ") for text in texts)
-        raise FlowsError(*(Problem(where, what) for where, _, what in parts)) from None
-
-
 def _from_table(config: Mapping[str, Any] | Path | str | None) -> TrainingConfig:
     if config is None or isinstance(config, Mapping):
-        with stated():
-            return training_config_from(config or {}, "the configuration")
+        return training_config_from(config or {}, "the configuration")
     path = Path(config)
     content = read_file(path, "a TOML file", limit=_FILE_LIMIT)
     try:
         table = tomllib.loads(content.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FlowsError(Problem(str(path), f"not TOML: {error}")) from None
-    with stated():
-        return training_config_from(table, str(path))
+    return training_config_from(table, str(path))

@@ -23,7 +23,7 @@ from ..training.state import Report
 from .material import Material, check_trainable
 from .posterior import Posterior
 from .run_folder import RunFolder
-from .settings import Settings, stated, training_settings
+from .settings import Settings, training_settings
 
 __all__ = ["train"]
 
@@ -97,26 +97,21 @@ def train(
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
     structure = ranks.shared(lambda: _structure(model, material, settings, seed))
+    flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed).to(place)
+    flow = solved_with(flow, engine, on_compile=on_compile, processes=local_size())
     with ExitStack() as held:
         if folder is not None and ranks.rank == 0:
             held.enter_context(folder.owned())
         state = ranks.shared(lambda: folder.state(key) if folder and resume else None)
-        flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed).to(
-            place
+        run = fit(
+            material.training,
+            flow,
+            settings,
+            seed=seed,
+            state=state,
+            held_out=material.held_out,
+            ranks=ranks,
         )
-        with stated():
-            flow = solved_with(
-                flow, engine, on_compile=on_compile, processes=local_size()
-            )
-            run = fit(
-                material.training,
-                flow,
-                settings,
-                seed=seed,
-                state=state,
-                held_out=material.held_out,
-                ranks=ranks,
-            )
         last: Report | None = None
         if folder is None or ranks.rank > 0:
             for last in run:
@@ -173,9 +168,8 @@ def _structure(
     model: Model, material: Material, settings: TrainingConfig, seed: int
 ) -> Structure:
     graph, layout = model.graph, model.layout
-    with stated():
-        nuisances = nuisance_counts(settings.augment, layout)
-        structure = build_structure(invert(graph), layout, nuisances)
+    nuisances = nuisance_counts(settings.augment, layout)
+    structure = build_structure(invert(graph), layout, nuisances)
     return prepare_structure(
         material.training,
         structure,
