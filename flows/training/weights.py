@@ -1,7 +1,8 @@
 """This file keeps all weights of a flow in one vector, with their Adam.
 
 The parameters are views of the vector, which makes a step a handful of operations
-whatever their number. With the weights go their average and the best ones so far.
+whatever their number. With the weights go their average and the best ones so far. Adam
+is torch's function; its class would import a compiler first, which takes a second.
 
 References:
     Kingma and Ba, "Adam", ICLR 2015.
@@ -11,7 +12,8 @@ References:
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.adam import adam
 
 from ..errors import ArgumentError, Problem
 from ..flow.protocol import Flow
@@ -19,6 +21,8 @@ from ..flow.protocol import Flow
 __all__ = ["FlatWeights"]
 
 _PREFIX = "weights."
+_ADAM_DECAYS = (0.9, 0.999)
+_ADAM_EPSILON = 1e-8
 
 
 class FlatWeights:
@@ -32,21 +36,14 @@ class FlatWeights:
         named = dict(flow.named_parameters())
         self._shapes = {name: p.shape for name, p in named.items()}
         flat = [p.detach().reshape(-1) for p in named.values()]
-        self._vector = nn.Parameter(
-            torch.cat(flat) if flat else torch.zeros(0, dtype=flow.dtype)
-        )
-        self.values = self._vector.detach()
+        self.values = torch.cat(flat) if flat else torch.zeros(0, dtype=flow.dtype)
         self.gradient = torch.zeros_like(self.values)
-        self._vector.grad = self.gradient
         for name, parameter in named.items():
             parameter.data = self._split(self.values)[name]
             parameter.grad = self._split(self.gradient)[name]
-        self._adam = torch.optim.Adam([self._vector], foreach=False, fused=False)
-        self._adam.state[self._vector] = {
-            "step": torch.zeros(()),
-            "exp_avg": torch.zeros_like(self.values),
-            "exp_avg_sq": torch.zeros_like(self.values),
-        }
+        self._first = torch.zeros_like(self.values)
+        self._second = torch.zeros_like(self.values)
+        self._steps = torch.zeros(())
         self.average = self.values.clone()
         self.best = self.values.clone()
 
@@ -77,7 +74,7 @@ class FlatWeights:
 
     def restart(self) -> None:
         """Forgets moments; the average starts from the weights."""
-        for moment in self._adam.state[self._vector].values():
+        for moment in (self._first, self._second, self._steps):
             moment.zero_()
         self.average.copy_(self.values)
 
@@ -98,9 +95,25 @@ class FlatWeights:
             return False
         if norm > clip:
             self.gradient.mul_(clip / norm)
-        self._adam.param_groups[0]["lr"] = rate
-        self._adam.step()
-        count = float(self._adam.state[self._vector]["step"])
+        one, two = _ADAM_DECAYS
+        adam(
+            [self.values],
+            [self.gradient],
+            [self._first],
+            [self._second],
+            [],
+            [self._steps],
+            foreach=False,
+            fused=False,
+            amsgrad=False,
+            beta1=one,
+            beta2=two,
+            lr=rate,
+            weight_decay=0.0,
+            eps=_ADAM_EPSILON,
+            maximize=False,
+        )
+        count = float(self._steps)
         warmed = min(decay, (1.0 + count) / (10.0 + count))
         self.average.lerp_(self.values, 1.0 - warmed)
         return True
@@ -129,12 +142,11 @@ class FlatWeights:
         }
 
     def _parts(self) -> dict[str, Tensor]:
-        moments = self._adam.state[self._vector]
         return {
             "values": self.values,
-            "first": moments["exp_avg"],
-            "second": moments["exp_avg_sq"],
-            "steps": moments["step"],
+            "first": self._first,
+            "second": self._second,
+            "steps": self._steps,
             "average": self.average,
             "best": self.best,
         }
