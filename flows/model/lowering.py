@@ -43,15 +43,13 @@ __all__ = ["Branch", "Lowered", "Lowering", "lower_graph", "place"]
 Value = Any
 
 _KINDS: Mapping[str, Kind] = {
-    "flip": "boolean",
-    "bernoulli": "integer",
-    "binomial": "integer",
-    "poisson": "integer",
-    "geometric": "integer",
-    "negative-binomial": "integer",
-    "discrete": "integer",
-    "uniform-discrete": "integer",
+    "boolean": "boolean",
+    "zero or one": "integer",
+    "integers from zero": "integer",
+    "integer interval": "integer",
+    "index": "integer",
 }
+"""Kind of a value by the support of its distribution; real for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +256,7 @@ class Lowering:
                 )
             index = Scalar(slots[0], "integer")
             return self.primitives.element(categories[0], index)
-        kinds = {_KINDS.get(family, "real") for family in families}
+        kinds = {_KINDS.get(FAMILIES[family].support, "real") for family in families}
         if len(kinds) > 1 and "boolean" in kinds:
             raise _Refused(
                 "whether a value is a boolean depends on a branch",

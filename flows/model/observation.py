@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from daphne_bridge.graph.expression import show_value
+from daphne_bridge.language.families import FAMILIES
 from daphne_bridge.language.primitives import equal
 
 from .dag import Dag
@@ -161,7 +162,7 @@ _Known = list[tuple[float, ...] | None]
 
 def _violation(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
     """Return what was expected of the numbers, "" if they are in the support."""
-    check = _CHECKS.get(branch.family)
+    check = _CHECKS.get(FAMILIES[branch.family].support)
     return check(branch, numbers, known) if check else ""
 
 
@@ -191,13 +192,13 @@ def _between(_branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
     return f"a number from {low} to {high}"
 
 
-def _count(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
-    top = known[0][0] if branch.family == "binomial" and known[0] else math.inf
+def _count(
+    _branch: Branch, numbers: tuple[float, ...], _known: _Known, top: float = math.inf
+) -> str:
     if numbers[0] == math.floor(numbers[0]) and 0 <= numbers[0] <= top:
         return ""
-    return "a whole number of at least 0" + (
-        f", at most {top:g}" if top < math.inf else ""
-    )
+    most = f", at most {top:g}" if top < math.inf else ""
+    return f"a whole number of at least 0{most}"
 
 
 def _index(branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
@@ -207,7 +208,9 @@ def _index(branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
     return f"a whole number from 0 to {size - 1}"
 
 
-def _whole_between(_branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+def _whole_between(branch: Branch, numbers: tuple[float, ...], known: _Known) -> str:
+    if branch.family == "binomial":
+        return _count(branch, numbers, known, known[0][0] if known[0] else math.inf)
     low = known[0][0] if known[0] else -math.inf
     high = known[1][0] if known[1] else math.inf
     if numbers[0] == math.floor(numbers[0]) and low <= numbers[0] < high:
@@ -231,24 +234,15 @@ def _matrix(_branch: Branch, numbers: tuple[float, ...], _known: _Known) -> str:
 
 
 _CHECKS: Mapping[str, Callable[[Branch, tuple[float, ...], _Known], str]] = {
-    "gamma": _above(0.0, "a positive number", strictly=True),
-    "chi-squared": _above(0.0, "a positive number", strictly=True),
-    "exponential": _above(0.0, "a number of at least 0", strictly=False),
-    "lognormal": _above(0.0, "a positive number", strictly=True),
-    "inverse-gamma": _above(0.0, "a positive number", strictly=True),
-    "half-normal": _above(0.0, "a number of at least 0", strictly=False),
-    "half-cauchy": _above(0.0, "a number of at least 0", strictly=False),
-    "uniform": _between,
-    "truncated-normal": _between,
-    "geometric": _count,
-    "negative-binomial": _count,
-    "beta": _unit,
-    "uniform-continuous": _between,
-    "bernoulli": _bit,
-    "binomial": _count,
-    "poisson": _count,
-    "discrete": _index,
-    "uniform-discrete": _whole_between,
-    "dirichlet": _simplex,
-    "wishart": _matrix,
+    "positive": _above(0.0, "a positive number", strictly=True),
+    "nonnegative": _above(0.0, "a number of at least 0", strictly=False),
+    "unit interval": _unit,
+    "interval": _between,
+    "zero or one": _bit,
+    "integers from zero": _count,
+    "integer interval": _whole_between,
+    "index": _index,
+    "simplex": _simplex,
+    "positive definite matrix": _matrix,
 }
+"""What is expected of numbers by the support; "" where they are in it."""
