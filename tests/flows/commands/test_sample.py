@@ -114,6 +114,9 @@ def test_csv_json_and_draws_hold_the_particles(run, tmp_path):
     draws = arrays_in(out / "particles-draws.npz")
     assert draws["sample1"].shape == (700,)
     assert set(draws["sample1"]) <= set(arrays["sample1"])
+    said = json.loads((out / "summary.json").read_text())
+    assert said["num_draws"] == 700
+    assert said["num_distinct_draws"] == len(set(draws["sample1"]))
 
 
 def test_arviz_reads_what_netcdf_holds(run, tmp_path):
