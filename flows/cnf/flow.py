@@ -31,6 +31,7 @@ from ..flow.protocol import Ends, FlowDraw, TwoWay
 from ..flow.scaling import AffineMap, Scaling
 from ..flow.state_columns import StateColumns
 from ..flow.structure import Structure
+from .counting import CountingEngine
 from .engine import Engine, TorchEngine
 from .solve import Solution
 from .vector_field import FieldConfig, VectorField, evaluate_field
@@ -111,6 +112,13 @@ class ConditionalFlow(nn.Module):
     def finer(self, factor: int) -> Self:
         """A view of the flow, of the same parameters, solved in more steps."""
         return self.solved_by(self.engine.with_steps(factor))
+
+    def counted(self) -> tuple[Self, CountingEngine]:
+        """A view of the flow, of the same parameters, and what its solves took."""
+        field = self.field
+        weights = sum(packing.size for packing in field.packings)
+        counts = CountingEngine(self.engine, weights + field.observed_packing.size)
+        return self.solved_by(counts), counts
 
     def fit_normalisation(
         self,

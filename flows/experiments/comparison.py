@@ -280,5 +280,4 @@ def _multiply_adds(flow: ConditionalFlow) -> int:
     field = flow.field
     if isinstance(field, GatedField):
         return field.multiply_adds()
-    weights = sum(packing.size for packing in field.packings)
-    return weights + field.observed_packing.size
+    return flow.counted()[1].multiply_adds

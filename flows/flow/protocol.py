@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from .structure import Structure
 
 __all__ = [
+    "Counted",
     "Ends",
+    "Evaluations",
     "Flow",
     "FlowDraw",
     "Matched",
@@ -270,4 +272,35 @@ class Stepped(Protocol):
 
     def finer(self, factor: int) -> Self:
         """A view of the flow, of the same parameters, solved in more steps."""
+        ...
+
+
+class Evaluations(Protocol):
+    """How often a solve looked at the flow's network, at most.
+
+    Each look takes `multiply_adds` for a row, of entries that exist only.
+    """
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one evaluation for one row."""
+        ...
+
+    @property
+    def to_latent(self) -> int:
+        """From base to latents."""
+        ...
+
+    @property
+    def to_base(self) -> int:
+        """From latents to the base."""
+        ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A flow whose solver can say what it did."""
+
+    def counted(self) -> tuple[Self, Evaluations]:
+        """A view of the flow, of the same parameters, and what its solves took."""
         ...

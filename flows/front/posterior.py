@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cnf.flow import ConditionalFlow
 from ..errors import ArgumentError, Problem
+from ..flow.protocol import Flow
 from ..inference.importance import ImportanceReport
 from ..inference.particles import Particles
 from ..inference.proposal import Proposal
@@ -38,7 +38,7 @@ class Posterior:
 
     model: Model
     artifact: Artifact
-    flow: ConditionalFlow
+    flow: Flow
 
     @classmethod
     def of(

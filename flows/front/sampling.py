@@ -16,8 +16,8 @@ from torch import Tensor
 from daphne_bridge.graph.document import NodeNames, format_document, parse_document
 from daphne_bridge.graph.graph import Graph
 
-from ..cnf.flow import ConditionalFlow
 from ..errors import FlowsError, Problem
+from ..flow.protocol import Flow
 from ..inference.cluster import cluster_importance_sample
 from ..inference.columns import latent_columns
 from ..inference.importance import (
@@ -60,7 +60,7 @@ class Drawing:
     cluster: str | None = None
     weighted: bool = True
 
-    def of(self, flow: ConditionalFlow, model: Model) -> Proposal:
+    def of(self, flow: Flow, model: Model) -> Proposal:
         """Return what particles are drawn from."""
         return proposal_of(
             self.proposal, flow, model, mixture_weight=self.mixture_weight
@@ -70,7 +70,7 @@ class Drawing:
 def drawn(
     model: Model,
     artifact: Artifact,
-    flow: ConditionalFlow,
+    flow: Flow,
     observed: Float[Tensor, " observed"],
     how: Drawing,
     *,
@@ -108,7 +108,7 @@ def drawn(
 def _reports(
     model: Model,
     artifact: Artifact,
-    flow: ConditionalFlow,
+    flow: Flow,
     observed: Tensor,
     how: Drawing,
 ) -> Iterator[ImportanceReport]:

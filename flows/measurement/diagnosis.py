@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..cnf.flow import ConditionalFlow
+from ..flow.protocol import Flow
 from ..inference.calibration import (
     RankHistogram,
     ks_statistic,
@@ -181,7 +181,7 @@ class DiagnosisProgress:
 
 
 def diagnose(
-    model: Model, flow: ConditionalFlow, config: DiagnosisConfig
+    model: Model, flow: Flow, config: DiagnosisConfig
 ) -> Iterator[DiagnosisProgress]:
     """Yield progress, and the diagnosis with the last report.
 
@@ -203,7 +203,7 @@ def diagnose(
 
 @torch.no_grad()
 def _diagnose(
-    model: Model, flow: ConditionalFlow, config: DiagnosisConfig
+    model: Model, flow: Flow, config: DiagnosisConfig
 ) -> Iterator[DiagnosisProgress]:
     generator = torch.Generator().manual_seed(config.seed)
     terms_of = Contributions(model, flow)

@@ -20,17 +20,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..cnf.engine import AdaptiveEngine, Engine
-from ..cnf.engines import weighing_engine
-from ..cnf.flow import ConditionalFlow
-from ..cnf.solve import Solution
-from ..cnf.vector_field import VectorField
+from ..flow.kinds import certified, for_weights
+from ..flow.protocol import Counted, Flow
 from ..inference.calibration import (
     RankHistogram,
     ks_statistic,
@@ -191,42 +188,9 @@ def _finite(value: Any) -> Any:
     return value
 
 
-@dataclass(slots=True)
-class _CountingEngine:
-    """An engine that remembers the evaluations of each direction."""
-
-    inner: AdaptiveEngine
-    to_latent: int = 0
-    to_base: int = 0
-    is_exact: ClassVar[bool] = True
-
-    def solve(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "direction batch state"],
-        observed: Float[Tensor, "direction batch observed"],
-        sign: Float[Tensor, " direction"],
-        *,
-        with_log_det: bool = True,
-    ) -> Solution:
-        """Return the inner engine's solution."""
-        solution = self.inner.solve(
-            field, start, observed, sign, with_log_det=with_log_det
-        )
-        if float(sign.min()) > 0:
-            self.to_latent = max(self.to_latent, solution.num_evaluations)
-        if float(sign.max()) < 0:
-            self.to_base = max(self.to_base, solution.num_evaluations)
-        return solution
-
-    def with_steps(self, factor: int) -> Engine:
-        """Return the inner engine with more steps."""
-        return self.inner.with_steps(factor)
-
-
 def evaluate(
     model: Model,
-    flow: ConditionalFlow,
+    flow: Flow,
     config: EvaluationConfig,
     *,
     tolerance: float = 1e-6,
@@ -242,9 +206,10 @@ def evaluate(
         clock: Gives the processor time in seconds.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    engine = _CountingEngine(AdaptiveEngine(tolerance))
-    exact = flow.solved_by(engine)
-    weighing = flow.solved_by(weighing_engine(tolerance))
+    exact, counts = certified(flow, tolerance), None
+    if isinstance(exact, Counted):
+        exact, counts = exact.counted()
+    weighing = for_weights(flow, tolerance)
     total = 2 * config.num_draws + config.num_data_sets * config.num_particles
     done = 0
     forward, reverse, truth, drawn = [], [], [], []
@@ -302,18 +267,16 @@ def evaluate(
         latents=_latent_figures(
             model, torch.cat(truth), torch.cat(drawn), torch.stack(ranks), config
         ),
-        evaluations_base_to_latent=engine.to_latent,
-        evaluations_latent_to_base=engine.to_base,
-        multiply_adds=_multiply_adds(flow.field),
-        num_parameters=flow.field.num_parameters(),
+        evaluations_base_to_latent=counts.to_latent if counts else 0,
+        evaluations_latent_to_base=counts.to_base if counts else 0,
+        multiply_adds=counts.multiply_adds if counts else 0,
+        num_parameters=sum(p.numel() for p in flow.parameters()),
         config=config,
     )
     yield EvaluationProgress(total, total, result)
 
 
-def _reverse(
-    model: Model, flow: ConditionalFlow, batch: Batch
-) -> tuple[Tensor, Tensor]:
+def _reverse(model: Model, flow: Flow, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return draws in free coordinates and the terms of the reverse KL."""
     draw = flow.from_base(batch.base, batch.observed)
     nuisance = standard_normal_log_prob(draw.nuisances)
@@ -367,7 +330,3 @@ def _latent_figures(
         )
         for column, (name, statistic) in enumerate(zip(names, statistics, strict=True))
     )
-
-
-def _multiply_adds(field: VectorField) -> int:
-    return sum(packing.size for packing in field.packings) + field.observed_packing.size

@@ -10,6 +10,7 @@ from flows.errors import ArgumentError
 from flows.flow.kinds import KINDS, build_flow, for_weights, solved_with
 from flows.front.train import train
 from flows.inference.weights import WeightTotals
+from flows.measurement.evaluation import EvaluationConfig, evaluate
 from flows.model.model import Model
 from flows.storage.artifact import Artifact
 from flows.training.certification import certify
@@ -127,3 +128,13 @@ def test_kind_is_saved_and_loaded(pair_graph, tmp_path):
     )
     particles = posterior.sample(num_particles=500, seed=0)
     assert WeightTotals.from_log_weights(particles.log_weights).ess > 100
+
+
+def test_kind_is_evaluated(pair_graph):
+    model = Model.from_graph(pair_graph)
+    posterior = train(model, config={**SHORT, "augment": 1})
+    config = EvaluationConfig(num_draws=200, num_data_sets=10, num_particles=100)
+    *_, last = evaluate(model, posterior.flow, config)
+    assert last.result.j.symmetric.mean < 0.1
+    assert last.result.num_parameters == 8
+    assert last.result.evaluations_base_to_latent == 0
