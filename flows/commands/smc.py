@@ -1,31 +1,19 @@
 """This file is `daphne-flows smc`: data become particles in many small steps."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import click
-import torch
-from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
 
 from ..errors import FlowsError, Problem
-from ..inference.proposal import PriorProposal, Proposal
+from ..front.sequential import METHODS, smc
 from ..inference.resampling import SCHEMES
-from ..inference.smc.annealing import AnnealingReport, annealed_smc
+from ..inference.smc.annealing import AnnealingReport
 from ..inference.smc.config import AnnealingConfig
-from ..inference.smc.coordinates import BaseSpace, FreeSpace, Space
-from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.moves import Hamiltonian, RandomWalk
-from ..inference.smc.observes import SmcReport, sequential_smc
-from ..inference.smc.result import SmcResult, merge_runs, run_seed, summarize_smc
-from ..inference.smc.sequence import ObserveSequence, Sequence
-from ..model.model import Model
-from ..proposals.flow import FlowProposal
-from ..proposals.flow_sequence import FlowSequence
-from ..proposals.prior_sequence import PriorSequence
+from ..inference.smc.observes import SmcReport
+from ..inference.smc.result import summarize_smc
 from ..report.tables import posterior_table
 from ..storage.export import (
     posterior_json,
@@ -55,7 +43,7 @@ __all__ = ["smc_command"]
 @particle_options
 @click.option(
     "--method",
-    type=click.Choice(["annealed", "sequential"]),
+    type=click.Choice(METHODS),
     default="annealed",
     show_default=True,
     help="Temper the weights, or draw and weigh latent by latent.",
@@ -165,49 +153,36 @@ def smc_command(
     data = model.observation(given.values, places=given.places)
     check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
     posterior = load_posterior(artifact, model)
-    if method == "annealed":
-        # A move to where the model has no meaning is refused; it does not end the run.
-        posterior = replace(posterior, model=model.forgiving())
-    proposal = posterior.proposal(kind, mixture_weight=mixture_weight)
-    start: Callable[..., Iterator[SmcReport | AnnealingReport]]
-    if method == "sequential":
-        # The seed after those of the runs: draws that no particle has a part in.
-        pilot = torch.Generator().manual_seed(run_seed(seed, num_runs))
-        start = partial(
-            sequential_smc,
-            _sequence(proposal, model, data, pilot),
-            ess_threshold=ess_threshold,
-            scheme=scheme,
-        )
-    else:
-        start = partial(
-            annealed_smc,
-            _space(proposal, posterior.model, data),
-            config=AnnealingConfig(
-                move=Hamiltonian(leaps) if move == "hmc" else RandomWalk(),
-                most_moves=most_moves,
-                correlation=correlation,
-                cess_fraction=step,
-                ess_threshold=ess_threshold,
-                scheme=scheme,
-            ),
-        )
-    runs: list[SmcResult] = []
-    annealed: list[AnnealingReport] = []
+    config = AnnealingConfig(
+        move=Hamiltonian(leaps) if move == "hmc" else RandomWalk(),
+        most_moves=most_moves,
+        correlation=correlation,
+        cess_fraction=step,
+        ess_threshold=ess_threshold,
+        scheme=scheme,
+    )
     with (
         new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
         progress_bar(quiet=as_json) as progress,
     ):
         task = progress.add_task("smc", total=float(num_runs), note="")
-        for run in range(num_runs):
-            for report in start(num_particles=num_particles, seed=run_seed(seed, run)):
-                share, note = _progress(report)
-                progress.update(task, completed=run + share, note=note)
-                if isinstance(report, AnnealingReport):
-                    annealed.append(report)
-                if report.result is not None:
-                    runs.append(report.result)
-        result = merge_runs(runs)
+
+        def show(run: int, report: SmcReport | AnnealingReport) -> None:
+            share, note = _progress(report)
+            progress.update(task, completed=run + share, note=note)
+
+        result, cautions = smc(
+            posterior,
+            data,
+            num_particles,
+            num_runs=num_runs,
+            seed=seed,
+            method=method,
+            proposal=kind,
+            mixture_weight=mixture_weight,
+            config=config,
+            on_report=show,
+        )
         words = f"{kind}, {method} SMC" + (f" in {num_runs} runs" * (num_runs > 1))
         summary = posterior_json(
             summarize_smc(result),
@@ -219,7 +194,7 @@ def smc_command(
             seed=seed,
             cautions=(
                 *predictive_cautions(model, data, seed),
-                *move_cautions(annealed),
+                *cautions,
             ),
         )
         save_posterior(folder, result.particles, summary, model=model)
@@ -228,26 +203,6 @@ def smc_command(
         print_json(summary)
     else:
         print_table(posterior_table(summary))
-
-
-def _sequence(
-    proposal: Proposal, model: Model, data: Tensor, pilot: torch.Generator
-) -> Sequence:
-    """Return the steps in which a proposal's latents and the observes enter."""
-    match proposal:
-        case FlowProposal():
-            return FlowSequence.fitted(model, proposal.flow, data, generator=pilot)
-        case PriorProposal():
-            return PriorSequence.from_model(model, data)
-        case _:
-            return ObserveSequence(model, proposal, data)
-
-
-def _space(proposal: Proposal, model: Model, data: Tensor) -> Space:
-    """Return the coordinates in which a proposal's particles are moved."""
-    if isinstance(proposal, FlowProposal):
-        return BaseSpace(model, proposal.differentiable(data), data)
-    return FreeSpace(model, proposal, data)
 
 
 def _progress(report: SmcReport | AnnealingReport) -> tuple[float, str]:

@@ -26,6 +26,7 @@ def training_settings(
     budget: str | float | None = None,
     augment: int | None = None,
     objective: str | None = None,
+    kind: str | None = None,
 ) -> TrainingConfig:
     """Return a whole training configuration.
 
@@ -34,6 +35,7 @@ def training_settings(
         budget: Seconds of work in its place, or a duration such as `10m`.
         augment: Nuisance columns per latent in its place.
         objective: What is minimised in its place.
+        kind: Of flow, in its place; a table of the flow's shape is then of this kind.
 
     Raises:
         FlowsError: With every problem.
@@ -43,7 +45,11 @@ def training_settings(
         120.0
     """
     if not isinstance(config, TrainingConfig):
-        config = _from_table(config)
+        table, where = _table(config)
+        chosen = {} if kind is None else {"kind": kind}
+        config = training_config_from({**table, **chosen}, where)
+    elif kind not in (None, config.kind):
+        config = replace(config, kind=kind, flow=None)
     given = {
         "budget_seconds": None if budget is None else seconds_of(budget),
         "augment": augment,
@@ -74,13 +80,15 @@ def seconds_of(budget: str | float) -> float:
     return seconds
 
 
-def _from_table(config: Mapping[str, Any] | Path | str | None) -> TrainingConfig:
+def _table(
+    config: Mapping[str, Any] | Path | str | None,
+) -> tuple[Mapping[str, Any], str]:
+    """Return settings as a file or a user gives them, and where they come from."""
     if config is None or isinstance(config, Mapping):
-        return training_config_from(config or {}, "the configuration")
+        return config or {}, "the configuration"
     path = Path(config)
     content = read_file(path, "a TOML file", limit=_FILE_LIMIT)
     try:
-        table = tomllib.loads(content.decode("utf-8-sig"))
+        return tomllib.loads(content.decode("utf-8-sig")), str(path)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FlowsError(Problem(str(path), f"not TOML: {error}")) from None
-    return training_config_from(table, str(path))

@@ -37,6 +37,7 @@ def train(
     augment: int | None = None,
     objective: str | None = None,
     latents_from: Path | str | None = None,
+    kind: str | None = None,
     engine: str = "auto",
     device: str = "cpu",
     checkpoint: Path | str | None = None,
@@ -61,7 +62,8 @@ def train(
             forward or reverse.
         latents_from: A file with rows in place of the prior of some latents, which
             then have no density; forward objective only.
-        engine: What solves the flow in training, one of `cnf.engines.ENGINES`.
+        kind: Of flow (`flow.kinds.KINDS`), instead of the configuration's.
+        engine: What solves the flow in training, a name that its kind knows.
         device: Where the flow is trained: cpu, cuda or cuda:N.
         checkpoint: A folder that keeps the state, a log and the configuration.
         resume: Whether the run in that folder, if there is one, is continued.
@@ -86,7 +88,7 @@ def train(
         0.2
     """
     settings = training_settings(
-        config, budget=budget, augment=augment, objective=objective
+        config, budget=budget, augment=augment, objective=objective, kind=kind
     )
     check_trainable(model)
     folder = None if checkpoint is None else RunFolder(Path(checkpoint))

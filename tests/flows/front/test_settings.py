@@ -47,3 +47,10 @@ def test_every_problem_of_a_file_has_its_place(tmp_path):
     path.write_text("= 3")
     with pytest.raises(FlowsError, match="not TOML"):
         training_settings(path)
+
+
+def test_a_kind_of_flow_that_is_not_there_is_refused():
+    assert training_settings(kind="cnf") == training_settings()
+    for config in (None, TrainingConfig()):
+        with pytest.raises(FlowsError, match="kind: unknown kind of flow"):
+            training_settings(config, kind="steam")

@@ -1,0 +1,116 @@
+"""This file carries particles to the posterior of one data set, in many small steps."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError, Problem
+from ..inference.cautions import Caution
+from ..inference.proposal import PriorProposal, Proposal
+from ..inference.smc.annealing import AnnealingReport, annealed_smc
+from ..inference.smc.config import AnnealingConfig
+from ..inference.smc.coordinates import BaseSpace, FreeSpace, Space
+from ..inference.smc.forgetting import move_cautions
+from ..inference.smc.moves import Hamiltonian
+from ..inference.smc.observes import SmcReport, sequential_smc
+from ..inference.smc.result import SmcResult, merge_runs, run_seed
+from ..inference.smc.sequence import ObserveSequence, Sequence
+from ..model.model import Model
+from ..proposals.flow import FlowProposal
+from ..proposals.flow_sequence import FlowSequence
+from ..proposals.prior_sequence import PriorSequence
+from .posterior import Data, Posterior, row_of
+
+__all__ = ["METHODS", "smc"]
+
+METHODS = ("annealed", "sequential")
+"""Temper the weights, or draw and weigh latent by latent."""
+
+
+def smc(
+    posterior: Posterior,
+    observed: Data = None,
+    num_particles: int = 1000,
+    *,
+    num_runs: int = 1,
+    seed: int = 0,
+    method: str = "annealed",
+    proposal: str = "flow",
+    mixture_weight: float = 0.1,
+    config: AnnealingConfig | None = None,
+    on_report: Callable[[int, SmcReport | AnnealingReport], None] | None = None,
+) -> tuple[SmcResult, tuple[Caution, ...]]:
+    """Return the merged result of independent runs, and what to know beside it.
+
+    Args:
+        posterior: The model and what particles start from.
+        observed: Data by name of an observed node; the document's elsewhere.
+        num_particles: Of each run.
+        num_runs: Independent runs; from 20 on, errors are those of their spread.
+        seed: Decides every draw.
+        method: One of `METHODS`.
+        proposal: What particles start from: flow, prior or mixture.
+        mixture_weight: Share of the prior in the mixture.
+        config: Moves, temperatures and resampling; a sequential run resamples by it.
+        on_report: Called with the number of the run and each of its reports.
+
+    Raises:
+        FlowsError: If data or arguments do not fit, or a weight is without meaning.
+    """
+    if method not in METHODS:
+        raise ArgumentError(
+            Problem("method", "unknown method", " or ".join(METHODS), method)
+        )
+    config = AnnealingConfig(move=Hamiltonian(16)) if config is None else config
+    data = row_of(posterior.model, observed)
+    if method == "annealed":
+        # A move to where the model has no meaning is refused; it does not end the run.
+        posterior = replace(posterior, model=posterior.model.forgiving())
+    model = posterior.model
+    source = posterior.proposal(proposal, mixture_weight=mixture_weight)
+    start: Callable[..., Iterator[SmcReport | AnnealingReport]]
+    if method == "sequential":
+        # The seed after those of the runs: draws that no particle has a part in.
+        pilot = torch.Generator().manual_seed(run_seed(seed, num_runs))
+        start = partial(
+            sequential_smc,
+            _sequence(source, model, data, pilot),
+            ess_threshold=config.ess_threshold,
+            scheme=config.scheme,
+        )
+    else:
+        start = partial(annealed_smc, _space(source, model, data), config=config)
+    results: list[SmcResult] = []
+    annealed: list[AnnealingReport] = []
+    for run in range(num_runs):
+        for report in start(num_particles=num_particles, seed=run_seed(seed, run)):
+            if on_report is not None:
+                on_report(run, report)
+            if isinstance(report, AnnealingReport):
+                annealed.append(report)
+            if report.result is not None:
+                results.append(report.result)
+    return merge_runs(results), tuple(move_cautions(annealed))
+
+
+def _sequence(
+    proposal: Proposal, model: Model, data: Tensor, pilot: torch.Generator
+) -> Sequence:
+    """Return the steps in which a proposal's latents and the observes enter."""
+    match proposal:
+        case FlowProposal():
+            return FlowSequence.fitted(model, proposal.flow, data, generator=pilot)
+        case PriorProposal():
+            return PriorSequence.from_model(model, data)
+        case _:
+            return ObserveSequence(model, proposal, data)
+
+
+def _space(proposal: Proposal, model: Model, data: Tensor) -> Space:
+    """Return the coordinates in which a proposal's particles are moved."""
+    if isinstance(proposal, FlowProposal):
+        return BaseSpace(model, proposal.differentiable(data), data)
+    return FreeSpace(model, proposal, data)
