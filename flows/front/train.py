@@ -84,8 +84,8 @@ def train(
         >>> model = flows.Model.from_graph(flows.Graph.from_document(document))
         >>> quick = {"budget_seconds": 0.0, "max_iterations": 5, "certify_draws": 100}
         >>> posterior = flows.train(model, config=quick, engine="torch")
-        >>> round(float(posterior.sample(seed=1).mean()), 1)
-        0.2
+        >>> abs(float(posterior.sample(seed=1).mean()) - 0.25) < 0.05
+        True
     """
     settings = training_settings(
         config, budget=budget, augment=augment, objective=objective, kind=kind
