@@ -8,13 +8,14 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from daphne_bridge.graph.expression import Call, Expression, evaluate
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.language.families import FAMILIES
 
-__all__ = ["log_density", "log_terms", "values_of_row"]
+__all__ = ["assert_interpreted", "log_density", "log_terms", "values_of_row"]
 
 
 def log_density(family: str, parameters: tuple, value) -> float:
@@ -173,3 +174,22 @@ def values_of_row(graph: Graph, layout, latents, observed) -> dict:
             values[node.name] = numbers[0]
         assert math.prod(variable.shape) == len(numbers)
     return values
+
+
+def assert_interpreted(graph, model, latents, observed):
+    """Assert that joint, prior and every term are those of the interpreter."""
+    joint = model.log_joint(latents, observed)
+    terms = model.log_likelihood_terms(latents, observed)
+    prior_terms = model.log_prior_terms(latents, observed)
+    likelihood = model.log_likelihood(latents, observed)
+    for row in range(len(latents)):
+        values = values_of_row(graph, model.layout, latents[row], observed[row])
+        expected = log_terms(graph, values)
+        by_node = [expected[name] for name in graph.observed]
+        by_latent = [expected[name] for name in graph.latents]
+        assert terms[row].tolist() == pytest.approx(by_node, rel=1e-9, abs=1e-9)
+        assert prior_terms[row].tolist() == pytest.approx(by_latent, rel=1e-9, abs=1e-9)
+        total = math.fsum(by_node)
+        assert float(likelihood[row]) == pytest.approx(total, rel=1e-9, abs=1e-9)
+        total += math.fsum(by_latent)
+        assert float(joint[row]) == pytest.approx(total, rel=1e-9, abs=1e-9)

@@ -1,10 +1,21 @@
 """This file holds programs for the tests of the target density."""
 
+import torch
+
 from daphne_bridge.compiler import compile_program
 from daphne_bridge.graph.document import NodeNames, document_from_json
 from daphne_bridge.graph.graph import Graph
+from flows.model.model import Model
 
-__all__ = ["PROGRAMS", "graph_of"]
+__all__ = [
+    "CONTINUOUS",
+    "PROGRAMS",
+    "draws_of",
+    "generator_of",
+    "graph_of",
+    "graph_of_links",
+    "model_of",
+]
 
 
 def graph_of(text: str) -> Graph:
@@ -103,3 +114,30 @@ PROGRAMS = {
   [m w t])""",
 }
 """Programs by name, together covering every part of the model."""
+
+CONTINUOUS = [
+    name for name in PROGRAMS if name not in ("mixture", "branches", "colours")
+]
+"""Those whose latents all have free coordinates."""
+
+
+def model_of(name, **options):
+    """Return the graph and the model of a program by its name."""
+    graph = graph_of(PROGRAMS[name])
+    return graph, Model.from_graph(graph, **options)
+
+
+def generator_of(seed=3):
+    """Return a seeded source of randomness."""
+    return torch.Generator().manual_seed(seed)
+
+
+def draws_of(model, num=6, seed=3):
+    """Return joint draws of a model."""
+    return model.sample(num, generator=generator_of(seed))
+
+
+def graph_of_links(links, data=None):
+    """Return the graph of link functions by name, and of data."""
+    parts = {"V": list(links), "A": {}, "P": links, "Y": data or {}}
+    return Graph.from_document(document_from_json([{}, parts, None], "test.json"))

@@ -5,10 +5,16 @@ import math
 import pytest
 import torch
 
+from daphne_bridge.compiler import compile_program
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import TorchEngine
 from flows.cnf.vector_field import FieldConfig
+from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
+from flows.model.model import Model
 from flows.training.losses import (
     draw_batch,
     estimate,
@@ -183,3 +189,14 @@ def test_batch_holds_the_joint_density_of_its_rows():
     torch.testing.assert_close(batch.log_joint, wanted)
     part = batch.rows(2, 4)
     assert torch.equal(part.observed, batch.observed[2:4])
+
+
+def test_batch_of_a_bounded_latent_holds_the_density_of_its_free_coordinates():
+    text = "(let [s (sample (gamma 2 3))] (observe (normal 0 s) 0.4) s)"
+    document = document_from_json(compile_program(text, "scale").document)
+    model = Model.from_graph(Graph.from_document(document))
+    structure = build_structure(invert(model.graph), model.layout)
+    flow = build_flow(structure, FieldConfig(hidden=3)).double()
+    batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(0))
+    wanted = model.log_joint_free(batch.free, batch.observed)
+    torch.testing.assert_close(batch.log_joint, wanted)

@@ -1,0 +1,100 @@
+"""Tests of flows.model.coordinates."""
+
+import pytest
+import torch
+
+from flows.errors import ModelError
+from flows.model.model import Model
+
+from .interpreter import assert_interpreted
+from .programs import CONTINUOUS, draws_of, graph_of, graph_of_links, model_of
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_free_coordinates_go_there_and_back(name):
+    _, model = model_of(name)
+    latents = draws_of(model).latents
+    free, log_det = model.unconstrain(latents)
+    assert free.shape == (6, model.layout.free_dim)
+    again, log_det_again = model.constrain(free)
+    assert torch.allclose(again, latents, atol=1e-8)
+    assert torch.allclose(log_det, log_det_again, atol=1e-8)
+
+
+def test_log_det_with_bounds_that_depend_on_parents_is_that_of_autodiff():
+    _, model = model_of("bounds")
+    free, _ = model.unconstrain(draws_of(model).latents)
+    _, log_det = model.constrain(free)
+    for row in range(6):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda point: model.constrain(point)[0], free[row]
+        )
+        expected = torch.linalg.slogdet(jacobian)[1]
+        assert float(log_det[row]) == pytest.approx(float(expected), abs=1e-8)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_log_joint_free_adds_the_log_determinant(name):
+    _, model = model_of(name)
+    draws = draws_of(model)
+    free, log_det = model.unconstrain(draws.latents)
+    expected = model.log_joint(draws.latents, draws.observed) + log_det
+    found = model.log_joint_free(free, draws.observed)
+    assert torch.allclose(found, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_gradients_in_free_coordinates_are_those_of_finite_differences(name):
+    _, model = model_of(name)
+    draws = draws_of(model, 2)
+    free, _ = model.unconstrain(draws.latents)
+    free.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda point: model.log_joint_free(point, draws.observed),
+        free,
+        eps=1e-6,
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+def test_a_density_in_free_coordinates_integrates_to_one():
+    graph = graph_of_links({"sample0": ["sample*", ["beta", 2, 3]]})
+    model = Model.from_graph(graph)
+    grid = torch.linspace(-14, 14, 4001, dtype=torch.float64)[:, None]
+    empty = torch.zeros(0, dtype=torch.float64)
+    density = model.log_joint_free(grid, empty).exp()
+    assert float(torch.trapezoid(density, grid[:, 0])) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_support_of_a_branch_decides_the_coordinates_of_a_row():
+    graph = graph_of(
+        """
+        (let [c (sample (normal 0 1))
+              x (sample (if (> c 0) (gamma 2 1) (beta 2 3)))]
+          (observe (normal x 1) 0.4)
+          x)"""
+    )
+    model = Model.from_graph(graph)
+    latents = draws_of(model, 200).latents
+    free, log_det = model.unconstrain(latents)
+    is_gamma = latents[:, 0] > 0
+    assert torch.allclose(free[is_gamma, 1], latents[is_gamma, 1].log())
+    assert torch.allclose(free[~is_gamma, 1], latents[~is_gamma, 1].logit())
+    again, log_det_again = model.constrain(free)
+    assert torch.allclose(again, latents)
+    assert torch.allclose(log_det, log_det_again)
+    assert_interpreted(graph, model, latents[:5], model.observation().expand(5, -1))
+
+
+def test_discrete_latents_have_no_free_coordinates():
+    _, model = model_of("mixture")
+    with pytest.raises(ModelError, match=r"discrete latents.*got k"):
+        model.constrain(torch.zeros(2, model.layout.free_dim, dtype=torch.float64))
+
+
+def test_unconstraining_a_value_outside_its_support_names_it():
+    _, model = model_of("regression")
+    latents = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], dtype=torch.float64)
+    with pytest.raises(ModelError, match=r"sigma at row 1.*gamma; expected positive"):
+        model.unconstrain(latents)

@@ -1,0 +1,34 @@
+"""Tests of flows.model.lowering."""
+
+import pytest
+
+from flows.errors import ModelError
+from flows.model.model import Model
+
+from .programs import graph_of_links
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [
+        (["normal", ["vector", 1, 2], 1], "no number.*got a vector of 2"),
+        (["mvn", 0, 1], "no vector.*got the number 0"),
+        (["mvn", ["vector", 0, 1], ["vector", ["vector", 1, 0]]], "not square"),
+        (["dirichlet", 3], "no vector"),
+        (["categorical", ["vector", 1, 2]], "no list of pairs"),
+        (["normal", True, 1], "no number.*got true"),
+        (["normal", ["first", ["vector"]], 1], "no number.*got nil"),
+        (
+            [
+                "mvn",
+                ["vector", 0, 1, 2],
+                ["vector", ["vector", 1, 0], ["vector", 0, 1]],
+            ],
+            "differ in size",
+        ),
+        (["normal", ["mat-mul", ["vector", 1], ["vector", 1, 2]], 1], "no value"),
+    ],
+)
+def test_a_parameter_of_the_wrong_type_or_shape_is_refused(term, expected):
+    with pytest.raises(ModelError, match=expected):
+        Model.from_graph(graph_of_links({"sample0": ["sample*", term]}))
