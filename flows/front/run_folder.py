@@ -6,13 +6,14 @@
 """
 
 import json
-import re
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
+
+import tomli_w
 
 from daphne_bridge.files import cannot_write
 
@@ -80,7 +81,7 @@ class RunFolder:
             resumed: Whether the log is continued.
         """
         log = self.path / _LOG
-        write_file(self.path / _CONFIG, _toml(settings).encode())
+        write_file(self.path / _CONFIG, tomli_w.dumps(settings).encode())
         first = run.state().values["iteration"]
         write_file(log, (_log_until(log, first) if resumed else "").encode())
         saved = time.monotonic()
@@ -130,20 +131,3 @@ def _report_json(report: Report) -> dict[str, Any]:
         .replace("-Infinity", "null")
         .replace("Infinity", "null")
     )
-
-
-def _toml(table: Mapping[str, Any]) -> str:
-    """Return a flat table with one level of sub-tables as TOML."""
-    lines = [
-        f"{_toml_key(key)} = {json.dumps(value)}"
-        for key, value in table.items()
-        if not isinstance(value, Mapping)
-    ]
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            lines += ["", f"[{key}]", _toml(value).rstrip()]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

@@ -1,0 +1,61 @@
+"""Tests of flows.training.weights, against the class of Adam that torch has."""
+
+import copy
+
+import pytest
+import torch
+
+from flows.cnf.vector_field import FieldConfig
+from flows.flow.kinds import build_flow
+from flows.training.weights import FlatWeights
+from tests.flows.cnf.models import Circuit
+
+
+def _flow():
+    return build_flow(Circuit.structure(1), FieldConfig(hidden=3)).double()
+
+
+def test_steps_are_those_of_adam_with_clipped_gradients():
+    flow = _flow()
+    other = copy.deepcopy(flow)
+    adam = torch.optim.Adam(other.parameters())
+    weights = FlatWeights(flow)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(8):
+        rate = 0.1 / (1 + step)
+        for mine, theirs in zip(flow.parameters(), other.parameters(), strict=True):
+            noise = torch.randn(mine.shape, generator=generator, dtype=mine.dtype)
+            mine.grad.copy_(noise * 10.0**-step)
+            theirs.grad = noise * 10.0**-step
+        torch.nn.utils.clip_grad_norm_(other.parameters(), 1.0)
+        adam.param_groups[0]["lr"] = rate
+        adam.step()
+        assert weights.step(rate, 1.0, 0.9)
+    for mine, theirs in zip(flow.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_step_along_a_gradient_that_is_not_finite_changes_nothing(bad):
+    weights = FlatWeights(_flow())
+    weights.gradient.fill_(1.0)
+    assert weights.step(0.1, 10.0, 0.9)
+    before = weights.tensors()
+    weights.gradient[3] = bad
+    assert not weights.step(0.1, 10.0, 0.9)
+    after = weights.tensors()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_restored_weights_are_those_of_the_flow():
+    flow = _flow()
+    weights = FlatWeights(flow)
+    before, kept = copy.deepcopy(flow.state_dict()), weights.tensors()
+    weights.gradient.fill_(1.0)
+    weights.step(0.1, 10.0, 0.9)
+    assert not torch.equal(flow.field.bias, before["field.bias"])
+    weights.restore(kept)
+    assert all(torch.equal(before[n], flow.state_dict()[n]) for n in before)
+    assert set(weights.fixed(flow)) == {n for n in before if "normalisation" in n}
+    with pytest.raises(ValueError, match=r"weights.best; expected a tensor of shape"):
+        weights.restore({**kept, "weights.best": torch.zeros(2)})
