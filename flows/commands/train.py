@@ -14,6 +14,7 @@ from ..cnf.engines import ENGINES
 from ..front.run_folder import RunFolder
 from ..front.settings import training_settings
 from ..front.train import train
+from ..report.words import j_in_words
 from ..storage.artifact import MANIFEST
 from ..storage.checkpoint import training_folder
 from ..storage.folders import check_folder_place
@@ -142,7 +143,7 @@ def train_command(
     if best is None:
         figure = "no certified estimate was finite"
     elif "best_j" in metrics:
-        figure = f"J about {best:.3g} nats"
+        figure = f"J about {best:.3g} nats ({j_in_words(best)})"
     else:
         figure = f"forward KL up to a constant {best:.4g} nats"
     click.echo(

@@ -10,6 +10,7 @@ from rich.table import Table
 from daphne_bridge.errors import printable
 
 from .tables import cells
+from .words import number
 
 __all__ = ["inference_table"]
 
@@ -49,18 +50,14 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
     lines.append(table)
     evidence = answer["log_evidence"]
     lines += cells(
-        f"log evidence  {_number(evidence['value'], 7)} ± "
-        f"{_number(evidence['standard_error'], 2)} nats",
-        f"ESS           {_number(answer['ess'], 4)} of {answer['num_particles']} "
+        f"log evidence  {number(evidence['value'], 7)} ± "
+        f"{number(evidence['standard_error'], 2)} nats",
+        f"ESS           {number(answer['ess'], 4)} of {answer['num_particles']} "
         "particles"
         + (f", Pareto k-hat {answer['khat']:.2f}" if answer["khat"] else ""),
         *(f"caution: {caution}" for caution in answer["cautions"]),
     )
     return Group(*lines)
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def _figures(figures: Any) -> tuple[str, ...]:
@@ -70,12 +67,12 @@ def _figures(figures: Any) -> tuple[str, ...]:
     best = sorted(probabilities.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
     shown = ", ".join(f"{value}: {p:.3g}" for value, p in best if p >= 5e-4)
     return (
-        _number(figures["mean"], 5),
-        _number(figures["mc_error"], 2),
-        _number(figures["sd"]),
-        _number(figures["q05"]),
-        _number(figures["median"]),
-        _number(figures["q95"]),
+        number(figures["mean"], 5),
+        number(figures["mc_error"], 2),
+        number(figures["sd"]),
+        number(figures["q05"]),
+        number(figures["median"]),
+        number(figures["q95"]),
         shown,
     )
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from daphne_bridge.errors import printable
 
 from ..measurement.evaluation import PROPOSAL_FIGURES
+from .words import calibration_in_words, evidence_in_words, j_in_words, number
 
 __all__ = ["cells", "diagnosis_table", "evaluation_table", "posterior_table"]
 
@@ -18,10 +19,6 @@ __all__ = ["cells", "diagnosis_table", "evaluation_table", "posterior_table"]
 def cells(*texts: str) -> tuple[Text, ...]:
     """Return texts as they stand: no markup, control characters as escapes."""
     return tuple(Text(printable(text)) for text in texts)
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
@@ -40,11 +37,11 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
             *cells(
                 latent["label"],
                 latent["name"],
-                _number(latent["mean"], 5),
-                _number(latent["mean_standard_error"], 2),
-                _number(latent["sd"]),
-                _number(latent["quantile_05"]),
-                _number(latent["quantile_95"]),
+                number(latent["mean"], 5),
+                number(latent["mean_standard_error"], 2),
+                number(latent["sd"]),
+                number(latent["quantile_05"]),
+                number(latent["quantile_95"]),
             )
         )
     lines: list[RenderableType] = [table]
@@ -54,13 +51,11 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
     more = len(summary["observed"]) - 8
     ending = f" and {more} more" if more > 0 else ""
     lines += cells(f"observed      {given}{ending}")
-    error = summary["log_evidence_standard_error"]
-    known = "nats, ± not known" if error is None else f"± {_number(error, 2)} nats"
-    lines += cells(f"log evidence  {_number(summary['log_evidence'], 6)} {known}")
+    lines += cells(f"log evidence  {evidence_in_words(summary)}")
     lines += cells(
-        f"ESS / N       {_number(summary['ess_fraction'], 3)} of "
+        f"ESS / N       {number(summary['ess_fraction'], 3)} of "
         f"{summary['num_particles']} particles from the {summary['proposal']}",
-        f"Pareto k-hat  {_number(summary['k_hat'], 3)}",
+        f"Pareto k-hat  {number(summary['k_hat'], 3)}",
         *(
             f"caution: {c['what']}: {c['meaning']}. {c['remedy']}."
             for c in summary["cautions"]
@@ -86,33 +81,28 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> RenderableType:
         ("reverse", "reverse KL - const"),
     ):
         part = evaluation["j"][key]
-        value = f"{_number(part['mean'])} ± {_number(part['standard_error'], 2)} nats"
+        value = f"{number(part['mean'])} ± {number(part['standard_error'], 2)} nats"
         if part["num_non_finite"]:
             value += f" ({part['num_non_finite']} not finite)"
+        if key == "symmetric":
+            value += f": {j_in_words(part['mean'])}"
         table.add_row(*cells(name, value, draws))
     symmetric = evaluation["j"]["symmetric"]
     table.add_row(
         *cells(
-            "J, median of means", f"{_number(symmetric['median_of_means'])} nats", draws
+            "J, median of means", f"{number(symmetric['median_of_means'])} nats", draws
         )
     )
     sets = f"{config['num_data_sets']} data sets, N = {config['num_particles']}"
     for key, name in PROPOSAL_FIGURES:
-        flow, prior = (_number(evaluation[of][key], 3) for of in ("flow", "prior"))
+        flow, prior = (number(evaluation[of][key], 3) for of in ("flow", "prior"))
         table.add_row(*cells(name, f"{flow}; of the prior {prior}", sets))
     latents = evaluation["latents"]
     worst = max(latents, key=lambda latent: latent["ks"])
     table.add_row(
         *cells("KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})", draws)
     )
-    wrong = [latent["name"] for latent in latents if not latent["is_calibrated"]]
-    table.add_row(
-        *cells(
-            "calibration ranks",
-            "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
-            sets,
-        )
-    )
+    table.add_row(*cells("calibration ranks", calibration_in_words(latents), sets))
     table.add_row(
         *cells(
             "field evaluations",
@@ -139,8 +129,8 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
     table.add_row(
         *cells("data sets", f"{config['num_data_sets']}, N = {config['num_particles']}")
     )
-    table.add_row(*cells("ESS / N, median", _number(ess[len(ess) // 2], 3)))
-    table.add_row(*cells("ESS / N, worst", _number(ess[0], 3)))
+    table.add_row(*cells("ESS / N, median", number(ess[len(ess) // 2], 3)))
+    table.add_row(*cells("ESS / N, worst", number(ess[0], 3)))
     high = sum(k is not None and k > 0.7 for k in diagnosis["k_hats"])
     table.add_row(*cells("Pareto k-hat above 0.7", f"{high} data sets"))
     latents = diagnosis["latents"]
@@ -148,22 +138,11 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
     table.add_row(
         *cells("KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})")
     )
-    wrong = [latent["name"] for latent in latents if not latent["is_calibrated"]]
-    table.add_row(
-        *cells(
-            "calibration ranks",
-            "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
-        )
-    )
-    wrong = [
-        latent["name"] for latent in latents if not latent["is_weighted_calibrated"]
-    ]
-    table.add_row(
-        *cells(
-            "  of weighted draws",
-            "inside the 99 % band" if not wrong else f"outside: {', '.join(wrong[:6])}",
-        )
-    )
+    for name, key in (
+        ("calibration ranks", "is_calibrated"),
+        ("  of weighted draws", "is_weighted_calibrated"),
+    ):
+        table.add_row(*cells(name, calibration_in_words(latents, key)))
     weak = sorted(
         diagnosis["nodes"],
         key=lambda node: node["median_variance"] or 0.0,
@@ -172,19 +151,19 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
     table.add_row(
         *cells(
             "variance of log weights, median (mean)",
-            f"{_number(diagnosis['median_log_weight_variance'], 3)} "
-            f"({_number(diagnosis['log_weight_variance'], 3)}) nats²",
+            f"{number(diagnosis['median_log_weight_variance'], 3)} "
+            f"({number(diagnosis['log_weight_variance'], 3)}) nats²",
         )
     )
     for node in weak[:5]:
-        both = (_number(node[key], 3) for key in ("median_variance", "variance"))
+        both = (number(node[key], 3) for key in ("median_variance", "variance"))
         table.add_row(*cells(f"  of it {node['name']}", "{} ({})".format(*both)))
     predictive = diagnosis["predictive"]
-    for number in [] if predictive is None else _least_predicted(predictive):
+    for new in [] if predictive is None else _least_predicted(predictive):
         table.add_row(
             *cells(
-                f"new data below {number['name']} = {_number(number['observed'])}",
-                f"{number['level']:.1%} of {predictive['num_draws']}",
+                f"new data below {new['name']} = {number(new['observed'])}",
+                f"{new['level']:.1%} of {predictive['num_draws']}",
             )
         )
     return table

@@ -1,0 +1,69 @@
+"""This file says figures in words, the same in tables, on pages and on last lines."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["calibration_in_words", "evidence_in_words", "j_in_words", "number"]
+
+_J_SCALE = (
+    (0.1, "the flow is close to the posterior"),
+    (1.0, "a good proposal: weights correct the rest"),
+    (3.0, "a usable proposal: expect a few per cent of ESS"),
+    (8.0, "a poor proposal: expect ESS below one per cent, train longer"),
+)
+_J_BEYOND = "this flow is useless for typical data, train longer"
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Return a number with so many digits, and a dash for what is not known.
+
+    Example:
+        >>> number(3.14159, 3), number(None), number("red")
+        ('3.14', '-', 'red')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
+
+
+def j_in_words(nats: float | None) -> str:
+    """Return what a symmetric KL means for draws from the flow.
+
+    J is the mean of both directions. By Jensen's inequality log E_q[(p/q)²] is at
+    least KL(p‖q), so that ESS / N of typical data is about exp(-J) or less.
+
+    Args:
+        nats: J; None or not a number if no estimate was finite.
+
+    Example:
+        >>> j_in_words(737.0)
+        'this flow is useless for typical data, train longer'
+    """
+    if nats is None or nats != nats:
+        return "not known: no estimate was finite"
+    return next((words for most, words in _J_SCALE if nats <= most), _J_BEYOND)
+
+
+def calibration_in_words(
+    latents: Iterable[Mapping[str, Any]], key: str = "is_calibrated"
+) -> str:
+    """Return whether the ranks of all latents stay inside their joint band.
+
+    Args:
+        latents: Entries of `evaluation.json` or `diagnosis.json`.
+        key: Of the judgement, which is None where there were too few data sets.
+    """
+    judged = [(latent["name"], latent[key]) for latent in latents]
+    wrong = [name for name, inside in judged if inside is False]
+    if wrong:
+        return f"outside: {', '.join(wrong[:6])}"
+    if any(inside is None for _, inside in judged):
+        return "not judged: too few data sets"
+    return "inside the 99 % band"
+
+
+def evidence_in_words(summary: Mapping[str, Any]) -> str:
+    """Return the log evidence of a `summary.json` with its error."""
+    error = summary["log_evidence_standard_error"]
+    known = "nats, ± not known" if error is None else f"± {number(error, 2)} nats"
+    return f"{number(summary['log_evidence'], 6)} {known}"
