@@ -43,8 +43,8 @@ from .figures import (
     draw_j_over_iterations,
     draw_marginals,
 )
+from .lengths import LENGTHS, Lengths
 from .marginals import compare_marginals
-from .plan import PLANS, FigurePlan
 
 __all__ = ["main"]
 
@@ -59,7 +59,7 @@ class _Experiments:
     """The experiments by figure's name, with what they share.
 
     Args:
-        plan: how long they run.
+        lengths: how long they run.
         programs: folder of the programs.
         patches: npz or IDX file of patches; digits if None.
         note: told what is done.
@@ -67,12 +67,12 @@ class _Experiments:
 
     def __init__(
         self,
-        plan: FigurePlan,
+        lengths: Lengths,
         programs: Path,
         patches: Path | None,
         note: Callable[[str], None],
     ) -> None:
-        self.plan = plan
+        self.lengths = lengths
         self.programs = programs
         self.patches = patches
         self.note = note
@@ -113,7 +113,7 @@ class _Experiments:
         """Figure 3."""
         graph = self.graph("arithmetic_circuit")
         model = Model.from_graph(graph)
-        config = self.plan.marginals
+        config = self.lengths.marginals
         numbers = compare_marginals(
             model,
             build_structure(
@@ -122,7 +122,7 @@ class _Experiments:
                 nuisance_counts(config.augment, model.layout),
             ),
             config,
-            num_draws=self.plan.marginal_draws,
+            num_draws=self.lengths.marginal_draws,
             engine=self.engine,
             note=self.note,
         )
@@ -134,7 +134,7 @@ class _Experiments:
         numbers = compare_structures(
             model,
             structure,
-            self.plan.structures,
+            self.lengths.structures,
             engine=self.engine,
             note=self.note,
         )
@@ -165,7 +165,7 @@ class _Experiments:
         arrays = latent_arrays(source, seed=0)
         seen, unseen = split_rows(arrays)
         varied = {
-            name: vary(images, copies=self.plan.deconvolution_copies, seed=1)
+            name: vary(images, copies=self.lengths.deconvolution_copies, seed=1)
             for name, images in seen.items()
         }
         training, held_out = (
@@ -176,7 +176,7 @@ class _Experiments:
             graph,
             training,
             held_out,
-            self.plan.deconvolution,
+            self.lengths.deconvolution,
             engine=self.engine,
             note=self.note,
         )
@@ -188,7 +188,7 @@ class _Experiments:
         numbers = compare_objectives(
             model,
             structure,
-            self.plan.objectives,
+            self.lengths.objectives,
             engine=self.engine,
             note=self.note,
         )
@@ -202,7 +202,7 @@ _NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d")
 @click.command("python -m flows.experiments", cls=Command)
 @click.option(
     "--length",
-    type=click.Choice(tuple(PLANS)),
+    type=click.Choice(tuple(LENGTHS)),
     default="usual",
     show_default=True,
     help="Of training: minutes, two hours, or the paper's, a day.",
@@ -239,7 +239,7 @@ def main(
     torch.set_num_threads(1)
     output.mkdir(parents=True, exist_ok=True)
     experiments = _Experiments(
-        PLANS[length],
+        LENGTHS[length],
         programs,
         latents_from,
         lambda text: click.echo(text, err=True),

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from ..training.config import TrainingConfig
 from .comparison import ComparisonConfig
 
-__all__ = ["PLANS", "FigurePlan"]
+__all__ = ["LENGTHS", "Lengths"]
 
 
 @dataclass(frozen=True, slots=True)
-class FigurePlan:
+class Lengths:
     """Lengths of all experiments.
 
     Args:
@@ -44,7 +44,7 @@ _FORWARD = TrainingConfig(
 )
 """Nearly all of it flow matching, which needs no solve."""
 
-_USUAL = FigurePlan(
+_USUAL = Lengths(
     structures=ComparisonConfig(
         iterations=400, checkpoints=4, num_seeds=3, num_draws=1000, baseline_steps=5
     ),
@@ -65,7 +65,7 @@ _PAPER = replace(
 )
 """The paper's iterations: a day on one core."""
 
-_FAST = FigurePlan(
+_FAST = Lengths(
     structures=ComparisonConfig(
         iterations=120, checkpoints=3, num_seeds=2, num_draws=200, baseline_steps=5
     ),
@@ -79,5 +79,5 @@ _FAST = FigurePlan(
 )
 """Minutes: shows that everything runs, not where it ends."""
 
-PLANS = {"fast": _FAST, "usual": _USUAL, "paper": _PAPER}
+LENGTHS = {"fast": _FAST, "usual": _USUAL, "paper": _PAPER}
 """By name of the length."""
