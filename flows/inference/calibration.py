@@ -23,6 +23,7 @@ References:
     algorithms with simulation-based calibration, https://arxiv.org/abs/1804.06788
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -34,11 +35,16 @@ from ..errors import ArgumentError, Problem
 
 __all__ = [
     "RankHistogram",
+    "all_uniform",
     "ks_statistic",
+    "num_rank_bins",
     "rank_histogram",
     "sbc_ranks",
     "weighted_levels",
 ]
+
+
+_RANKS_IN_BIN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,15 @@ class RankHistogram:
     p_value: float
 
     @property
-    def is_uniform(self) -> bool:
-        """Return whether every bin is inside the band."""
+    def is_uniform(self) -> bool | None:
+        """Return whether every bin is inside the band; None if there is one only.
+
+        Example:
+            >>> RankHistogram((100,), 100, 100, 0.99, 1.0).is_uniform is None
+            True
+        """
+        if len(self.counts) == 1:
+            return None
         return all(self.low <= count <= self.high for count in self.counts)
 
 
@@ -124,6 +137,36 @@ def weighted_levels(
         truth.shape, dtype=torch.float64, generator=generator, device=truth.device
     )
     return below + uniform * equal
+
+
+def num_rank_bins(num_data_sets: int, num_draws: int) -> int:
+    """Return the most bins that share out the ranks and expect 10 ranks or more each.
+
+    One bin, which says nothing, where there are too few data sets for two.
+
+    Args:
+        num_data_sets: Number of ranks.
+        num_draws: Number of posterior draws that each truth is ranked among.
+
+    Example:
+        >>> num_rank_bins(1000, 99), num_rank_bins(100, 99), num_rank_bins(19, 99)
+        (20, 10, 1)
+    """
+    return next(
+        bins
+        for bins in (20, 10, 5, 4, 2, 1)
+        if bins == 1
+        or (num_data_sets >= _RANKS_IN_BIN * bins and (num_draws + 1) % bins == 0)
+    )
+
+
+def all_uniform(histograms: Iterable[RankHistogram]) -> bool | None:
+    """Return whether all histograms stay inside; None where that cannot be said.
+
+    One that leaves its band settles it; else one that says nothing leaves it open.
+    """
+    judged = [histogram.is_uniform for histogram in histograms]
+    return None if None in judged and False not in judged else all(judged)
 
 
 def rank_histogram(

@@ -35,7 +35,9 @@ from torch import Tensor
 from ..flow.protocol import Flow
 from ..inference.calibration import (
     RankHistogram,
+    all_uniform,
     ks_statistic,
+    num_rank_bins,
     rank_histogram,
     sbc_ranks,
     weighted_levels,
@@ -147,14 +149,17 @@ class Diagnosis:
     config: DiagnosisConfig
 
     @property
-    def is_calibrated(self) -> bool:
-        """Whether the flow's ranks of all latents stay inside the joint 99 % band."""
-        return all(latent.ranks.is_uniform for latent in self.latents)
+    def is_calibrated(self) -> bool | None:
+        """Whether the flow's ranks of all latents stay inside the joint 99 % band.
+
+        None where there are too few data sets to say so.
+        """
+        return all_uniform(latent.ranks for latent in self.latents)
 
     @property
-    def is_weighted_calibrated(self) -> bool:
+    def is_weighted_calibrated(self) -> bool | None:
         """Whether the ranks of the weighted draws do."""
-        return all(latent.weighted_ranks.is_uniform for latent in self.latents)
+        return all_uniform(latent.weighted_ranks for latent in self.latents)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; null stands for what is not finite."""
@@ -291,7 +296,7 @@ def _latents(
 ) -> tuple[LatentDiagnosis, ...]:
     num_sets = ranks.shape[0]
     statistics = ks_statistic(truths, draws).tolist()
-    bins = next(b for b in (20, 10, 5, 4, 2, 1) if num_sets >= 10 * b or b == 1)
+    bins = num_rank_bins(num_sets, _SBC_DRAWS)
     # How far a truth lies from the middle of its draws, as a mass between 0 and 1.
     distance = ((ranks + 0.5) / (_SBC_DRAWS + 1) * 2.0 - 1.0).abs()
     # Levels counted in bins are ranks among as many draws as there are bins, less one.

@@ -31,6 +31,7 @@ from ..flow.protocol import Counted, Flow
 from ..inference.calibration import (
     RankHistogram,
     ks_statistic,
+    num_rank_bins,
     rank_histogram,
     sbc_ranks,
 )
@@ -315,7 +316,7 @@ def _latent_figures(
     statistics = ks_statistic(truth, drawn).tolist()
     names = [n for variable in model.layout.latents for n in variable.column_names]
     num_draws = min(_SBC_DRAWS, config.num_particles)
-    bins = next(b for b in (20, 10, 5, 4, 2, 1) if (num_draws + 1) % b == 0)
+    bins = num_rank_bins(config.num_data_sets, num_draws)
     return tuple(
         LatentFigures(
             name,
@@ -323,7 +324,7 @@ def _latent_figures(
             rank_histogram(
                 ranks[:, column],
                 num_draws,
-                num_bins=bins if config.num_data_sets >= 10 * bins else 1,
+                num_bins=bins,
                 level=_SBC_LEVEL,
                 num_histograms=len(names),
             ),

@@ -88,7 +88,7 @@ def ranks_plot(
         ranks = latent[of]
         places = range(len(ranks["counts"]))
         axis.axhspan(ranks["low"], ranks["high"], color="0.88")
-        colour = _COLOUR if latent[verdict[of]] else _ACCENT
+        colour = _ACCENT if latent[verdict[of]] is False else _COLOUR
         axis.bar(places, ranks["counts"], color=colour, width=0.9)
         axis.set_title(_text(latent["name"]), fontsize=9)
         axis.tick_params(labelsize=7)

@@ -117,4 +117,4 @@ def test_a_flow_with_one_weight_shifted_fails(tmp_path, name):
     with torch.no_grad():
         flow.field.bias[-flow.structure.state_dim] += 2.0
     flow.engine = SinglePrecision(flow)
-    assert not diagnosed(model, flow).is_calibrated
+    assert diagnosed(model, flow).is_calibrated is False

@@ -8,7 +8,9 @@ import torch
 from scipy import stats
 
 from flows.inference.calibration import (
+    all_uniform,
     ks_statistic,
+    num_rank_bins,
     rank_histogram,
     sbc_ranks,
     weighted_levels,
@@ -69,7 +71,7 @@ def test_ranks_under_the_exact_posterior_are_uniform():
 @pytest.mark.parametrize("scale", [0.7, 1.4])
 def test_ranks_under_a_posterior_of_wrong_width_are_not_uniform(scale):
     histogram = rank_histogram(calibration_ranks(scale), 99)
-    assert not histogram.is_uniform
+    assert histogram.is_uniform is False
     assert histogram.p_value < 1e-4
 
 
@@ -81,6 +83,28 @@ def test_uniform_ranks_leave_the_band_as_seldom_as_it_says():
         ranks = torch.randint(0, 20, (400,), generator=generator)
         num_outside += not rank_histogram(ranks, 19, num_bins=10, level=0.9).is_uniform
     assert 0.02 < num_outside / 600 < 0.1 + 5 * math.sqrt(0.09 / 600)
+
+
+@pytest.mark.parametrize("num_data_sets", [20, 100, 250])
+def test_ranks_all_alike_are_found_with_as_few_data_sets_as_two_bins_need(
+    num_data_sets,
+):
+    bins = num_rank_bins(num_data_sets, 99)
+    assert num_data_sets // bins >= 10
+    alike = torch.full((num_data_sets,), 3)
+    assert rank_histogram(alike, 99, num_bins=bins).is_uniform is False
+
+
+def test_one_bin_is_no_judgement_and_does_not_hide_a_bad_one():
+    """A single bin holds every rank, and once passed for uniform."""
+    assert num_rank_bins(19, 99) == 1
+    one = rank_histogram(torch.full((19,), 3), 99, num_bins=1)
+    good = rank_histogram(calibration_ranks(1.0), 99)
+    bad = rank_histogram(torch.full((1000,), 3), 99)
+    assert one.is_uniform is None
+    assert all_uniform([good, one]) is None
+    assert all_uniform([good, one, bad]) is False
+    assert all_uniform([good]) is True
 
 
 def test_ranks_that_no_bins_share_out_are_refused():
@@ -124,7 +148,7 @@ def test_levels_among_weighted_draws_are_uniform_for_every_number_of_draws(num_d
 
 def test_levels_under_wrong_weights_are_not_uniform():
     histogram = rank_histogram(level_ranks(100, error=1.0), 19)
-    assert not histogram.is_uniform
+    assert histogram.is_uniform is False
     assert histogram.p_value < 1e-4
 
 

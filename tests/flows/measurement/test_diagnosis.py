@@ -36,7 +36,7 @@ def test_an_exact_flow_is_calibrated_and_costs_nothing(pair_graph):
 def test_a_broken_flow_fails_and_the_broken_node_is_named(pair_graph):
     shift = 0.7
     flow, found = diagnosis_of(pair_graph, shift)
-    assert not found.is_calibrated
+    assert found.is_calibrated is False
     # Shifting a normal conditional by s deviations gives log weights of variance s².
     assert abs(found.log_weight_variance - shift**2) < 0.05
     *rest, last = found.nodes
@@ -55,7 +55,7 @@ def test_weights_answer_rightly_for_a_broken_flow_but_not_with_a_wrong_density(
     pair_graph, monkeypatch
 ):
     _, found = diagnosis_of(pair_graph, 0.7)
-    assert not found.is_calibrated
+    assert found.is_calibrated is False
     assert found.is_weighted_calibrated
     # Draws are moved, what is said of their density is not.
     to_latent = ConditionalFlow.from_base
@@ -66,7 +66,7 @@ def test_weights_answer_rightly_for_a_broken_flow_but_not_with_a_wrong_density(
 
     monkeypatch.setattr(ConditionalFlow, "from_base", moved)
     _, found = diagnosis_of(pair_graph, 0.0)
-    assert not found.is_weighted_calibrated
+    assert found.is_weighted_calibrated is False
 
 
 def test_marginals_count_truths_and_draws(pair_graph):

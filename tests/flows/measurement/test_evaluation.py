@@ -97,7 +97,7 @@ def test_calibration_finds_the_shifted_latent_and_no_other(measured):
     shift, reports = measured
     latents = reports[-1].result.latents
     last = reports[-1].result.latents[-1]
-    wrong = [latent.name for latent in latents if not latent.ranks.is_uniform]
+    wrong = [latent.name for latent in latents if latent.ranks.is_uniform is False]
     assert len(wrong) == (1 if shift else 0)
     assert last.ks < 0.06 or shift
 
