@@ -27,7 +27,8 @@ from daphne_bridge.language.primitives import equal
 
 from ..errors import ModelError, Problem
 from ..model.dag import Dag
-from ..model.lowering import Branch, Lowered, Lowering, place
+from ..model.lowered import Branch, Lowered, place
+from ..model.lowering import Lowering
 from ..model.schedule import Schedule
 from .cuts import LOG_TAIL, cut_of
 from .elimination import Elimination, Table

@@ -18,8 +18,8 @@ from torch import Tensor
 from ..errors import ModelError, Problem
 from .columns import as_columns, as_rows, common_rows
 from .explanations import invalid_row
+from .lowered import Lowered
 from .lowered_graph import LoweredGraph
-from .lowering import Lowered
 from .schedule import Schedule
 
 __all__ = ["Densities"]

@@ -15,8 +15,8 @@ from daphne_bridge.language.families import FAMILIES
 from ..errors import ModelError, Problem
 from .families import DENSITIES, Shape
 from .layout import Variable
+from .lowered import Branch, Lowered, place
 from .lowered_graph import LoweredGraph
-from .lowering import Branch, Lowered, place
 from .schedule import InvalidDraw, Schedule
 
 __all__ = [

@@ -9,7 +9,8 @@ from daphne_bridge.language.families import FAMILIES
 
 from .dag import Dag
 from .layout import Layout, Variable
-from .lowering import Lowered, lower_graph
+from .lowered import Lowered
+from .lowering import lower_graph
 from .support import BIJECTIONS
 
 __all__ = ["LoweredGraph", "supports_of"]

@@ -7,7 +7,6 @@ which one counts. All problems of a graph are found in one go, each with its JSO
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from daphne_bridge.errors import Problem
@@ -25,6 +24,7 @@ from daphne_bridge.language.primitives import HashMap, equal
 from ..errors import ModelError
 from .dag import Dag
 from .families import DENSITIES, Shape, event_shape
+from .lowered import Branch, Lowered, place
 from .primitives import primitives_on, truth
 from .values import (
     Choice,
@@ -38,7 +38,7 @@ from .values import (
     slot_of,
 )
 
-__all__ = ["Branch", "Lowered", "Lowering", "lower_graph", "place"]
+__all__ = ["Lowering", "lower_graph"]
 
 Value = Any
 
@@ -50,72 +50,6 @@ _KINDS: Mapping[str, Kind] = {
     "index": "integer",
 }
 """Kind of a value by the support of its distribution; real for all others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One distribution that a node may have.
-
-    Attributes:
-        family: Its family.
-        parameters: Slots of every parameter, flat.
-        shapes: Shape of every parameter.
-    """
-
-    family: str
-    parameters: tuple[tuple[int, ...], ...]
-    shapes: tuple[Shape, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """A node as slots.
-
-    Attributes:
-        node: The graph's node.
-        branches: Its possible distributions.
-        index: Slot that says which branch counts; None if there is one.
-        condition: Slot of a boolean, false where the observe does not count; None if
-            it always does.
-        shape: Shape of a value.
-        slots: Slots of a value, flat.
-        categories: What the indices of a `categorical` stand for; empty otherwise.
-    """
-
-    node: Node
-    branches: tuple[Branch, ...]
-    index: int | None
-    condition: int | None
-    shape: Shape
-    slots: tuple[int, ...]
-    categories: tuple[Value, ...] = ()
-
-    @property
-    def is_discrete(self) -> bool:
-        """Whether values are counted rather than measured."""
-        return any(FAMILIES[branch.family].is_discrete for branch in self.branches)
-
-    def term(self, dag: Dag) -> int:
-        """Return the slot of the node's log density; 0 where its condition fails."""
-        parts = []
-        for branch in self.branches:
-            shapes = (self.shape, *branch.shapes)
-            inputs = [*self.slots, *(s for part in branch.parameters for s in part)]
-            parts.append(dag.emit("density", inputs, (branch.family, shapes)))
-        term = parts[0] if self.index is None else self.select(dag, parts)
-        if self.condition is None:
-            return term
-        return dag.emit("choose", (self.condition, term, dag.constant(0.0)))
-
-    def select(self, dag: Dag, parts: Sequence[int]) -> int:
-        """Return the slot of the part that the node's index names."""
-        assert self.index is not None  # noqa: S101 - only called for several branches
-        return dag.emit("select", (self.index, dag.emit("bundle", parts)))
-
-
-def place(graph: Graph, part: str, name: str) -> str:
-    """Return the JSON path of a node's entry in `P` or `Y`."""
-    return f"{graph.source}: $[1].{part}.{name}"
 
 
 class _Refused(Exception):

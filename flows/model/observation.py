@@ -21,7 +21,7 @@ from daphne_bridge.language.families import FAMILIES
 from daphne_bridge.language.primitives import equal
 
 from .dag import Dag
-from .lowering import Branch, Lowered
+from .lowered import Branch, Lowered
 
 __all__ = ["Given", "Misfit", "encode"]
 

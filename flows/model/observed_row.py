@@ -11,8 +11,8 @@ from daphne_bridge.errors import GraphError
 
 from ..errors import ModelError, Problem
 from .capabilities import listed
+from .lowered import Lowered, place
 from .lowered_graph import LoweredGraph
-from .lowering import Lowered, place
 from .observation import Given, Misfit, encode
 
 __all__ = ["document_problems", "observed_row"]
