@@ -27,6 +27,7 @@ def standard_normal_log_prob(
     """Return the log density of every row; 0 for rows without columns.
 
     Example:
+        >>> import torch
         >>> standard_normal_log_prob(torch.zeros(2, 3))
         tensor([-2.7568, -2.7568])
     """
