@@ -22,12 +22,18 @@ __all__ = [
     "Problem",
     "ReadError",
     "printable",
+    "shortened",
 ]
 
 
 def printable(text: str) -> str:
     """Return a line of text with its control characters as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """Return a text for a message, cut at `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,26 +23,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Protocol
 
-from .expression import Constant, Expression, Reference, Value, postorder, show_value
+from .expression import Constant, Reference, Value, postorder, show_value
+from .nodes import Node
+from .order import parents_first
 
 __all__ = ["CanonicalForm", "canonical_form"]
-
-
-class LinkedNode(Protocol):
-    """What the canonical form reads of a node."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def distribution(self) -> Expression: ...
-    @property
-    def condition(self) -> Expression | None: ...
-    @property
-    def is_observed(self) -> bool: ...
-    @property
-    def parents(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -69,13 +55,13 @@ class CanonicalForm:
         return self._shape_of[name]
 
 
-def canonical_form(nodes: Sequence[LinkedNode]) -> CanonicalForm:
+def canonical_form(nodes: Sequence[Node]) -> CanonicalForm:
     """Return the canonical form of nodes that are given in topological order."""
     index = {node.name: position for position, node in enumerate(nodes)}
     parents = [[index[parent] for parent in node.parents] for node in nodes]
     shapes = [_shape(node) for node in nodes]
     colours = _Partition(parents, shapes).discrete_colours()
-    order = _topological(parents, colours)
+    order = parents_first(parents, colours)
     rank = {node: position for position, node in enumerate(order)}
     digest = hashlib.sha256()
     for node in order:
@@ -88,7 +74,7 @@ def canonical_form(nodes: Sequence[LinkedNode]) -> CanonicalForm:
     )
 
 
-def _shape(node: LinkedNode) -> str:
+def _shape(node: Node) -> str:
     """Return a digest of a link function, parents by position of first mention."""
     position = {name: str(place) for place, name in enumerate(node.parents)}
     digests: dict[int, bytes] = {}
@@ -208,23 +194,3 @@ class _Partition:
                 cell.difference_update(parts[signature])
                 new.append(self._add(set(parts[signature])))
         return new
-
-
-def _topological(parents: Sequence[Sequence[int]], colours: Sequence[int]) -> list[int]:
-    """Return nodes parents first, ties by colour."""
-    children: list[list[int]] = [[] for _ in parents]
-    missing = [len(found) for found in parents]
-    for child, found in enumerate(parents):
-        for parent in found:
-            children[parent].append(child)
-    ready = [(colours[node], node) for node, count in enumerate(missing) if not count]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        _, node = heapq.heappop(ready)
-        order.append(node)
-        for child in children[node]:
-            missing[child] -= 1
-            if not missing[child]:
-                heapq.heappush(ready, (colours[child], child))
-    return order

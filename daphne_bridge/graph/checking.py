@@ -28,7 +28,7 @@ from .expression import (
     show_value,
 )
 from .graph import Graph, Node
-from .link_functions import json_path
+from .json_paths import json_path
 
 __all__ = ["CheckReport", "check_document", "observation_problem"]
 

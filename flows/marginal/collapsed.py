@@ -28,7 +28,8 @@ from daphne_bridge.graph.expression import (
     Value,
     free_names,
 )
-from daphne_bridge.graph.graph import Graph, Node, families_of
+from daphne_bridge.graph.graph import Graph, Node
+from daphne_bridge.graph.nodes import families_of
 from daphne_bridge.language.primitives import equal
 
 from ..errors import ModelError, Problem

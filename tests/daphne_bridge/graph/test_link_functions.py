@@ -1,15 +1,14 @@
 """Tests of daphne_bridge.graph.link_functions: functions that call functions."""
 
+from dataclasses import replace
+
 import pytest
 
 from daphne_bridge.errors import GraphError
-from daphne_bridge.graph.expression import ExpressionTable, show
+from daphne_bridge.graph.expression import show
 from daphne_bridge.graph.graph import Graph
-from daphne_bridge.graph.link_functions import (
-    CALL_DEPTH_LIMIT,
-    UNROLL_LIMIT,
-    TermReader,
-)
+from daphne_bridge.graph.link_functions import read_link, term_reader
+from daphne_bridge.graph.term_reader import CALL_DEPTH_LIMIT, UNROLL_LIMIT
 
 from ..documents import make_document
 
@@ -85,12 +84,12 @@ ENDLESS = {
 @pytest.mark.parametrize("what", ENDLESS)
 def test_recursion_without_end_is_refused_within_the_step_bound(what, monkeypatch):
     limit = 20_000 if what == "a tree" else UNROLL_LIMIT
-    monkeypatch.setattr("daphne_bridge.graph.link_functions.UNROLL_LIMIT", limit)
+    monkeypatch.setattr("daphne_bridge.graph.term_reader.UNROLL_LIMIT", limit)
     argument = 0 if what == "a tree" else "x"
     links = {"y": ["observe*", ["normal", ["f", argument], 1], 1]}
-    table = ExpressionTable()
-    reader = TermReader({"f": ENDLESS[what]}, ["x", "y"], table, "endless.json")
-    assert reader.link("y", links["y"]) is None
+    document = make_document({"x": X, **links}, functions={"f": ENDLESS[what]})
+    reader = term_reader(replace(document, source="endless.json"))
+    assert read_link(reader, "y", links["y"]) is None
     (problem,) = reader.problems
     assert problem.where == "endless.json: $[1].P.y[1]"
     assert "do not end" in problem.what
