@@ -13,6 +13,7 @@ from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
 from flows.inference.smc.ancestry import Lineages
 from flows.inference.smc.annealing import annealed_smc
+from flows.inference.smc.config import AnnealingConfig
 from flows.inference.smc.coordinates import FreeSpace
 from flows.inference.smc.moves import Hamiltonian
 from flows.inference.smc.observes import sequential_smc
@@ -87,9 +88,10 @@ def test_the_standard_error_of_annealing_is_the_spread_over_runs():
     data = torch.tensor([1.9, 1.2], dtype=torch.float64)
     mean, _, log_evidence = model.posterior(data)
     space = FreeSpace(model, PriorProposal(model), data)
+    config = AnnealingConfig(move=Hamiltonian(4))
     scores = []
     for seed in range(200):
-        run = annealed_smc(space, 150, seed=seed, move=Hamiltonian(4))
+        run = annealed_smc(space, 150, seed=seed, config=config)
         scores.append(scores_of(result_of(run), mean, log_evidence))
     spread = np.nanstd(scores, axis=0)
     assert np.isfinite(scores).mean() > 0.9
