@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..errors import ArgumentError, Problem
 from ..flow.structure import Structure
 from .engine import Engine
 from .flow import ConditionalFlow
@@ -76,10 +77,13 @@ class GatedField(nn.Module):
         widths = [first, *(mask.shape[0] for mask in masks)]
         inputs = [mask.shape[1] for mask in masks]
         if inputs != widths[:-1] or widths[-1] != structure.state_dim:
-            raise ValueError(
-                "baseline: masks do not chain; expected inputs "
-                f"{widths[:-1]} and {structure.state_dim} outputs; got inputs {inputs} "
-                f"and {widths[-1]} outputs"
+            raise ArgumentError(
+                Problem(
+                    "baseline",
+                    "masks do not chain",
+                    f"inputs {widths[:-1]} and {structure.state_dim} outputs",
+                    f"inputs {inputs} and {widths[-1]} outputs",
+                )
             )
         self.structure = structure
         self.num_nodes = len(structure.blocks)
@@ -144,7 +148,7 @@ def build_baseline_field(
         seed: of the weights, and of the places of ``random``.
 
     Raises:
-        ValueError: if there is no such baseline.
+        ArgumentError: if there is no such baseline.
     """
     generator = torch.Generator().manual_seed(seed)
     state, observed = structure.state_dim, structure.observed_dim
@@ -164,9 +168,8 @@ def build_baseline_field(
         )
         masks[0][:, -1] = False
     else:
-        raise ValueError(
-            f"baseline: unknown; expected one of {', '.join(BASELINES)}; got {name}"
-        )
+        known = f"one of {', '.join(BASELINES)}"
+        raise ArgumentError(Problem("baseline", "unknown", known, name))
     return GatedField(structure, masks, generator=generator)
 
 

@@ -58,7 +58,7 @@ class CheckedEngine:
         """Ends and per-node log-determinants, without gradients.
 
         Raises:
-            ValueError: if the field or the rows are not float64.
+            ArgumentError: if the field or the rows are not float64.
         """
         check_double(field, start)
         if not is_usable():

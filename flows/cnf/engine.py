@@ -1,8 +1,9 @@
-"""This file names the ways to solve a flow and picks one.
+"""This file says what an engine is, and holds the two that need torch alone.
 
 An engine takes a vector field and rows with their directions, and returns their ends
 with one log-determinant per node. All engines agree on the field (`vector_field.py`)
 and on the direction convention (`solve.py`); they differ in steps, speed and gradients.
+`engines.py` is their registry.
 
 - `TorchEngine`: fixed Runge-Kutta steps, differentiable, any device.
 - `AdaptiveEngine`: error-controlled steps in float64, no gradients; for weights and for
@@ -16,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import ArgumentError, Problem
 from .solve import Solution, solve_adaptive, solve_fixed_step
 from .vector_field import VectorField
 
@@ -26,7 +28,22 @@ _MOST_OUTPUTS = 2**22
 
 
 class Engine(Protocol):
-    """Solves the flow for rows that run either way."""
+    """Solves the flow for rows that run either way.
+
+    Law: with sign +1 and back with -1 every row is where it started, and the
+    log-determinants of the two are opposite. A row does not depend on its batch mates,
+    beyond the engine's tolerance; a node of it on no column outside the node's reach.
+
+    Example:
+        >>> from flows.cnf.vector_field import FieldConfig, VectorField
+        >>> from flows.flow.structure import StateBlock, Structure
+        >>> structure = Structure((StateBlock("z", (0,), 0, (), (0,)),), 1)
+        >>> field = VectorField(structure, FieldConfig())
+        >>> rows, observed = torch.zeros(1, 5, 1), torch.ones(1, 5, 1)
+        >>> end = TorchEngine(8).solve(field, rows, observed, torch.ones(1))
+        >>> end.state.shape, end.log_det.shape, end.num_evaluations
+        (torch.Size([1, 5, 1]), torch.Size([1, 5, 1]), 32)
+    """
 
     @property
     def is_exact(self) -> bool:
@@ -113,7 +130,7 @@ class AdaptiveEngine:
         """Ends and per-node log-determinants, without gradients.
 
         Raises:
-            ValueError: if the field or the rows are not float64.
+            ArgumentError: if the field or the rows are not float64.
         """
         check_double(field, start)
         count = max(1, min(self.rows, _MOST_OUTPUTS // sum(field.widths)))
@@ -143,10 +160,14 @@ def check_double(field: VectorField, start: Tensor) -> None:
     """Refuse a field or rows in another precision.
 
     Raises:
-        ValueError: if one of them is not float64.
+        ArgumentError: if one of them is not float64.
     """
     if start.dtype != torch.float64 or field.bias.dtype != torch.float64:
-        raise ValueError(
-            "adaptive engine: precision; expected a float64 flow and rows "
-            f"(use .double()); got {field.bias.dtype} and {start.dtype}"
+        raise ArgumentError(
+            Problem(
+                "adaptive engine",
+                "precision",
+                "a float64 flow and rows (use .double())",
+                f"{field.bias.dtype} and {start.dtype}",
+            )
         )

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from ..errors import ArgumentError, Problem
 from ..flow.kinds import Kind
 from ..flow.structure import Structure
 from .engine import AdaptiveEngine, Engine
@@ -47,19 +46,13 @@ def _solved_with(
     on_compile: Callable[[], None] | None = None,
     processes: int = 1,
 ) -> ConditionalFlow:
-    if flow.device.type != "cpu" and engine == "fused":
-        raise ArgumentError(
-            Problem(
-                "engine fused",
-                "the fused kernel runs on the CPU only",
-                "engine torch",
-                f"device {flow.device}",
-            )
-        )
-    if flow.device.type != "cpu" and engine == "auto":
-        engine = "torch"
     return flow.with_engines(
-        choose_engine(engine, on_compile=on_compile, processes=processes)
+        choose_engine(
+            engine,
+            device=flow.device.type,
+            on_compile=on_compile,
+            processes=processes,
+        )
     )
 
 

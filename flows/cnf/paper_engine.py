@@ -31,6 +31,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
+from ..errors import ArgumentError, Problem
 from .baselines import GatedField
 from .divergence import divergence_per_node, slopes_of
 from .solve import Solution
@@ -193,8 +194,9 @@ class _Dynamics(nn.Module):
         state = states[0]
         if self.noise is None and not isinstance(self.field, GatedField):
             return _with_blocks(self.field, progress, state, self.observed, self.sign)
+        is_recorded = torch.is_grad_enabled() and state.requires_grad
         with torch.enable_grad():
-            if not state.requires_grad:
+            if not is_recorded:
                 state = state.detach().requires_grad_()
             change = _velocity(self.field, progress, state, self.observed, self.sign)
             if self.noise is None:
@@ -233,12 +235,16 @@ class ExactTraceEngine:
         """Ends and log-determinants; rows that cannot be finished are nan.
 
         Raises:
-            ValueError: if the rows are not float64.
+            ArgumentError: if the rows are not float64.
         """
         if start.dtype != torch.float64:
-            raise ValueError(
-                "exact trace engine: precision; expected a float64 flow and rows "
-                f"(use .double()); got {start.dtype}"
+            raise ArgumentError(
+                Problem(
+                    "exact trace engine",
+                    "precision",
+                    "a float64 flow and rows (use .double())",
+                    str(start.dtype),
+                )
             )
         count = 0
         ends = []

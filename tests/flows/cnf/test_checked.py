@@ -82,15 +82,6 @@ def test_rows_that_are_no_numbers_stay_none_and_harm_no_others():
     assert torch.equal(got.log_det[:, good], clean.log_det[:, good])
 
 
-def test_a_row_does_not_depend_on_its_batch_mates():
-    structure, field = case("residual", 11)
-    start, observed = rows(structure, 70, 12)
-    whole = ENGINE.solve(field, start, observed, SIGNS)
-    part = ENGINE.solve(field, start[:, 30:33], observed[:, 30:33], SIGNS)
-    assert torch.equal(part.state, whole.state[:, 30:33])
-    assert torch.equal(part.log_det, whole.log_det[:, 30:33])
-
-
 def test_no_rows_are_solved():
     structure, field = case("residual", 13)
     start, observed = rows(structure, 0, 14)
