@@ -21,7 +21,8 @@ from daphne_bridge.graph.document import (
 from daphne_bridge.graph.graph import Graph
 
 from ..errors import FlowsError, Problem
-from ..front.inference import ANSWER, METHODS, OWN_FILES, infer
+from ..front.answer import ANSWER, OWN_FILES
+from ..front.inference import METHODS, infer
 from ..model.model import Model
 from ..report.inference_table import inference_table
 from ..storage.folders import check_folder_place, new_folder

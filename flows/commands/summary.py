@@ -14,7 +14,7 @@ from rich.errors import ConsoleError
 from daphne_bridge.command_line import guarded
 
 from ..errors import FlowsError, Problem
-from ..front.inference import ANSWER
+from ..front.answer import ANSWER
 from ..report.inference_table import inference_table
 from ..report.tables import evaluation_table, posterior_table
 from ..storage.folders import read_file

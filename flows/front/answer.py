@@ -1,0 +1,127 @@
+"""This file owns `Inference`: what is known of one data set, and what it is worth."""
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from rich.console import Console
+from torch import Tensor
+
+from ..inference.cautions import Caution
+from ..inference.particles import Particles
+from ..model.model import Model
+from ..report.inference_table import inference_table
+from ..storage.export import save_summary
+from ..storage.folders import check_folder_place, new_folder
+from .figures import Figures
+
+__all__ = ["ANSWER", "OWN_FILES", "Inference"]
+
+ANSWER = "inference.json"
+"""Name of the file that holds the answer."""
+
+OWN_FILES = (ANSWER, "particles.npz", "graph.json", "graph.names.json")
+"""Names of the files in a folder of an answer; another file is never replaced."""
+
+_TEXT_WIDTH = 110
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """What is known of one data set, and how far to trust it.
+
+    Attributes:
+        method: exact, prior or smc.
+        why: Why this method, in one clause.
+        model: The model.
+        observed: The data.
+        particles: Weighted rows of all latents.
+        log_evidence: In nats; 0 where nothing is observed.
+        log_evidence_standard_error: In nats; 0 if exact, nan if not known.
+        ess: Effective sample size.
+        k_hat: Pareto shape of the weights; nan where there is none.
+        latents: Figures by the program's own name of a number.
+        returned: The return value in its own shape, with figures at its leaves.
+        cautions: What to know beside the figures.
+        is_trusted: Whether the figures can be trusted.
+        seconds: How long it took.
+    """
+
+    method: str
+    why: str
+    model: Model
+    observed: Float[Tensor, " observed"]
+    particles: Particles
+    log_evidence: float
+    log_evidence_standard_error: float
+    ess: float
+    k_hat: float
+    latents: Mapping[str, Figures]
+    returned: Any
+    cautions: tuple[Caution, ...]
+    is_trusted: bool
+    seconds: float
+
+    def summary(self) -> str:
+        """Return the table of latents and return value, with how far to trust it."""
+        console = Console(width=_TEXT_WIDTH, record=True, file=io.StringIO())
+        console.print(inference_table(self.to_json(), "the latents"), highlight=False)
+        return console.export_text()
+
+    def save(self, path: Path | str) -> None:
+        """Write `inference.json` and `particles.npz` into a folder, whole or not.
+
+        Raises:
+            FlowsError: If something else is in the place, or it cannot be written.
+        """
+        place = Path(path)
+        check_folder_place(place, marker=ANSWER, own=OWN_FILES)
+        with new_folder(place, marker=ANSWER, own=OWN_FILES) as folder:
+            self.fill(folder)
+
+    def fill(self, folder: Path) -> None:
+        """Write `inference.json` and `particles.npz` into a folder that is there."""
+        self.particles.save(folder / "particles.npz")
+        save_summary(folder / ANSWER, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as plain values; null stands for what is not finite."""
+        return {
+            "method": self.method,
+            "why": self.why,
+            "ok": self.is_trusted,
+            "cautions": [str(caution) for caution in self.cautions],
+            "log_evidence": {
+                "value": _finite(self.log_evidence),
+                "standard_error": _finite(self.log_evidence_standard_error),
+            },
+            "ess": _finite(self.ess),
+            "num_particles": self.particles.num_particles,
+            "khat": _finite(self.k_hat),
+            "latents": {name: f.to_json() for name, f in self.latents.items()},
+            "return": _plain(self.returned),
+            "seconds": self.seconds,
+        }
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Figures():
+            return value.to_json()
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case bool() | int() | str() | None:
+            return value
+        case float() if math.isfinite(value):
+            return value
+    return str(value)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,182 @@
+"""This file owns `Question`: a model with data, and what every answer is made of."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..inference.cautions import Caution
+from ..inference.columns import latent_columns
+from ..inference.importance import importance_particles
+from ..inference.particles import Particles
+from ..inference.proposal import PriorProposal
+from ..inference.smc.result import SmcResult, run_seed
+from ..marginal.collapsed import CollapsedModel
+from ..model.model import Model
+from ..model.returns import Leaf, return_value
+from .answer import Inference
+from .figures import Figures, figures_of
+
+__all__ = ["Question", "kind_of", "mapped"]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A model with data that is asked, and what every way to answer needs.
+
+    Attributes:
+        model: The model.
+        target: The model that is drawn from: discrete latents summed out, and rows
+            without meaning impossible.
+        observed: The data.
+        num_particles: Draws of importance sampling, and of an exact answer.
+        seed: Decides every draw.
+        on_progress: Called with the share that is done, and a note.
+        started: When, on the clock that counts seconds.
+        budget_seconds: Most time.
+    """
+
+    model: Model
+    target: Model | CollapsedModel
+    observed: Float[Tensor, " observed"]
+    num_particles: int
+    seed: int
+    on_progress: Callable[[float, str], None] | None
+    started: float
+    budget_seconds: float
+
+    def say(self, share: float, note: str) -> None:
+        """Tell how far the work is."""
+        if self.on_progress is not None:
+            self.on_progress(share, note)
+
+    def drawn(self, num: int) -> Particles:
+        """Return draws of the prior, weighted by the data where there are any."""
+        if not self.model.layout.observed:
+            generator = torch.Generator().manual_seed(self.seed)
+            rows = self.target.sample_latents(
+                num, generator=generator, observed=self.observed
+            )
+            bad = torch.isnan(rows).any(1)
+            weights = torch.where(bad, -math.inf, rows.new_zeros(num))
+            columns = latent_columns(self.target.layout)
+            return Particles.from_draws(rows, weights, columns)
+        proposal = PriorProposal(self.target)
+        return importance_particles(
+            self.target, proposal, self.observed, num, seed=self.seed
+        )
+
+    def completed(self, particles: Particles) -> Particles:
+        """Return the particles with their discrete latents drawn."""
+        if not isinstance(self.target, CollapsedModel):
+            return particles
+        generator = torch.Generator().manual_seed(run_seed(self.seed, 1_000_003))
+        alive = particles.log_weights > -math.inf
+        full = particles.latents.new_zeros(
+            particles.num_particles, self.model.layout.latent_dim
+        )
+        full[alive] = self.target.complete(
+            particles.latents[alive], self.observed, generator=generator
+        )
+        columns = latent_columns(self.model.layout)
+        return Particles.from_draws(full, particles.log_weights, columns)
+
+    def latents(
+        self, particles: Particles, smc: SmcResult | None
+    ) -> dict[str, Figures]:
+        """Return the figures of every latent, errors by lines of descent."""
+        found: dict[str, Figures] = {}
+        errors = None if smc is None else smc.standard_error(particles.latents)
+        for variable in self.model.layout.latents:
+            kind, categories = kind_of(self.model, variable.name)
+            for place, label in enumerate(variable.column_names):
+                column = variable.start + place
+                found[label] = figures_of(
+                    particles.latents[:, column],
+                    particles.log_weights,
+                    mc_error=None if errors is None else float(errors[column]),
+                    kind=kind,
+                    categories=categories,
+                )
+        return found
+
+    def returned(self, particles: Particles, smc: SmcResult | None) -> Any:
+        """Return the return value with figures at its leaves."""
+        value = return_value(self.model.graph, self.model.layout)
+        if value is None:
+            return None
+        columns = value.columns(particles.latents, self.observed)
+        errors = None if smc is None else smc.standard_error(columns)
+
+        def figures(leaf: Leaf) -> Figures:
+            return figures_of(
+                columns[:, leaf.column],
+                particles.log_weights,
+                mc_error=None if errors is None else float(errors[leaf.column]),
+                kind=leaf.kind,
+                categories=leaf.categories,
+            )
+
+        return mapped(value.value, figures)
+
+    def answered(
+        self,
+        method: str,
+        why: str,
+        particles: Particles,
+        log_evidence: float,
+        error: float,
+        latents: Mapping[str, Figures],
+        returned: Any,
+        cautions: tuple[Caution, ...],
+        *,
+        is_trusted: bool,
+        ess: float | None = None,
+        k_hat: float = math.nan,
+    ) -> Inference:
+        """Return the answer, with the time that it took."""
+        return Inference(
+            method,
+            why,
+            self.model,
+            self.observed,
+            particles,
+            log_evidence,
+            error,
+            particles.totals.ess if ess is None else ess,
+            k_hat,
+            latents,
+            returned,
+            cautions,
+            is_trusted,
+            time.perf_counter() - self.started,
+        )
+
+
+def kind_of(model: Model, name: str) -> tuple[str, tuple[Any, ...]]:
+    """Return the kind of a latent's values, and what its positions stand for."""
+    categories = model.categories(name)
+    if categories:
+        return "category", categories
+    node = model.graph.node(name)
+    if not node.is_discrete:
+        return "real", ()
+    families = {family.name for family in node.families}
+    return ("boolean" if families == {"flip"} else "integer"), ()
+
+
+def mapped(value: Any, figures: Callable[[Leaf], Figures]) -> Any:
+    """Return a return value's shape with figures in place of its leaves."""
+    match value:
+        case Leaf():
+            return figures(value)
+        case tuple():
+            return [mapped(item, figures) for item in value]
+        case dict():
+            return {key: mapped(item, figures) for key, item in value.items()}
+    return value

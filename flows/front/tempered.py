@@ -1,0 +1,85 @@
+"""This file answers by sequential Monte Carlo, in islands that are compared."""
+
+import math
+import time
+from dataclasses import replace
+
+from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
+from ..inference.proposal import PriorProposal
+from ..inference.smc.annealing import AnnealingReport, annealed_smc
+from ..inference.smc.config import AnnealingConfig
+from ..inference.smc.coordinates import FreeSpace
+from ..inference.smc.forgetting import move_cautions
+from ..inference.smc.moves import Hamiltonian
+from ..inference.smc.result import SmcResult, merge_runs, run_seed
+from .answer import Inference
+from .doubts import apart, left_out, unsure
+from .question import Question
+from .weighed import Start, weighted
+
+__all__ = ["tempered"]
+
+_ISLANDS = 2
+_ISLAND_PARTICLES = 1_000
+_LEAPS = 16
+
+
+def tempered(question: Question, start: Start, why: str) -> Inference:
+    """Particles tempered from a proposal to the posterior, in islands."""
+    proposal = start.proposal or PriorProposal(question.target)
+    space = FreeSpace(question.target, proposal, question.observed)
+    results: list[SmcResult] = []
+    reports: list[AnnealingReport] = []
+    for island in range(_ISLANDS):
+        for report in annealed_smc(
+            space,
+            _ISLAND_PARTICLES,
+            seed=run_seed(question.seed, island),
+            config=AnnealingConfig(move=Hamiltonian(_LEAPS)),
+        ):
+            reports.append(report)
+            if time.perf_counter() - question.started > question.budget_seconds:
+                return _out_of_time(question, start, report.temperature)
+            question.say(
+                (island + report.temperature) / _ISLANDS,
+                f"temperature {report.temperature:.3g}",
+            )
+            if report.result is not None:
+                results.append(report.result)
+    merged = merge_runs(results)
+    error = merged.log_evidence_standard_error
+    cautions = [*move_cautions(reports), *apart(results)]
+    particles = merged.particles
+    ess = merged.ess
+    is_trusted = not cautions and particles.totals.log_sum > -math.inf
+    if not error <= LOG_EVIDENCE_ERROR_LIMIT:
+        cautions.append(unsure(error))
+        is_trusted = False
+    cautions += left_out(question, particles)
+    full = question.completed(particles)
+    return question.answered(
+        "smc",
+        why,
+        full,
+        merged.log_evidence,
+        error,
+        question.latents(full, merged),
+        question.returned(full, merged),
+        tuple(cautions),
+        is_trusted=is_trusted,
+        ess=ess,
+    )
+
+
+def _out_of_time(question: Question, start: Start, temperature: float) -> Inference:
+    """What is known when the budget is used up, not to be trusted."""
+    particles = start.particles or question.drawn(question.num_particles)
+    answer = weighted(question, particles, "the budget was used up", method="smc")
+    caution = Caution(
+        f"the budget of {question.budget_seconds:g} s was used up at temperature "
+        f"{temperature:.2g} of 1",
+        "these are the weighted draws that tempering began with",
+        "Allow more time",
+    )
+    cautions = (caution, *answer.cautions)
+    return replace(answer, cautions=cautions, is_trusted=False)

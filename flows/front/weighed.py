@@ -1,0 +1,166 @@
+"""This file answers by importance sampling: from the prior, a flow, or around modes."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import ArgumentError, Problem
+from ..inference.cautions import K_HAT_LIMIT
+from ..inference.importance import importance_particles
+from ..inference.laplace import MixtureProposal, laplace_mixture
+from ..inference.pareto import pareto_k_hat
+from ..inference.particles import Particles
+from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
+from ..inference.smc.result import run_seed
+from .answer import Inference
+from .doubts import left_out, weak, without_meaning
+from .question import Question
+
+__all__ = ["Start", "around_modes", "pilot", "prior", "start", "weighted", "with_flow"]
+
+_PILOT = 10_000
+_ENOUGH_ESS = 1_000.0
+_HOPEFUL_ESS = 5.0
+_MOST_WORK = 50_000_000
+"""Most draws times nodes of a pilot, some seconds of work."""
+_MOST_PILOT = 2_000_000
+_PRIOR_SHARE = 0.05
+_REFITS = 4
+_FINE_SHARE = 0.5
+_BATCH = 1_000
+
+
+def prior(question: Question, why: str) -> Inference:
+    """Draws of the prior, weighted by the data."""
+    return weighted(question, question.drawn(question.num_particles), why)
+
+
+def pilot(question: Question) -> Inference | None:
+    """The answer of draws of the prior, if they carry enough weight."""
+    particles = question.drawn(max(_PILOT, question.num_particles))
+    ess, num = particles.totals.ess, particles.num_particles
+    if _HOPEFUL_ESS <= ess < _ENOUGH_ESS:
+        wanted = math.ceil(1.5 * num * _ENOUGH_ESS / ess)
+        # Counted, not timed: equal seeds give equal answers on every machine.
+        work = wanted * len(question.model.graph.nodes)
+        if work <= _MOST_WORK and wanted <= _MOST_PILOT:
+            particles = question.drawn(wanted)
+    is_fine = particles.totals.ess >= _ENOUGH_ESS
+    if not is_fine or pareto_k_hat(particles.log_weights) > K_HAT_LIMIT:
+        return None
+    why = "draws of the prior carry enough weight: importance sampling from it"
+    return weighted(question, particles, why)
+
+
+def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | None:
+    """The answer of a trained flow, if its draws carry enough weight."""
+    particles = importance_particles(
+        question.target,
+        flow,
+        question.observed,
+        question.num_particles,
+        seed=question.seed,
+    )
+    is_fine = particles.totals.ess >= _ENOUGH_ESS
+    is_fine = is_fine and pareto_k_hat(particles.log_weights) <= K_HAT_LIMIT
+    if not (is_fine or must):
+        return None
+    why = "as asked" if must else "draws of the trained flow carry enough weight"
+    return weighted(question, particles, why, method="flow")
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A proposal around the modes, and how good it is.
+
+    Attributes:
+        proposal: The proposal, the prior mixed in; None where no mode was found.
+        particles: Weighted draws of it.
+        is_good: Whether they carry enough weight.
+    """
+
+    proposal: Proposal | None
+    particles: Particles | None
+    is_good: bool
+
+
+def start(question: Question) -> Start:
+    """A proposal around the modes, refitted while that helps."""
+    question.say(0.0, "looking for modes")
+    generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
+    mixture = laplace_mixture(question.target, question.observed, generator=generator)
+    if mixture is None:
+        return Start(None, None, is_good=False)
+    best: Start | None = None
+    most = 0.0
+    proposal = MixtureProposal(question.target, mixture)
+    for turn in range(_REFITS):
+        question.say(0.0, "weighing draws around the modes")
+        prior = PriorProposal(question.target)
+        defended = DefensiveMixture(proposal, prior, _PRIOR_SHARE)
+        particles = importance_particles(
+            question.target,
+            defended,
+            question.observed,
+            question.num_particles,
+            seed=run_seed(question.seed, 1_000_005 + turn),
+            batch_size=_BATCH,
+        )
+        k_hat = pareto_k_hat(particles.log_weights)
+        ess = particles.totals.ess
+        good = ess >= _ENOUGH_ESS and k_hat <= K_HAT_LIMIT
+        if best is None or ess > most:
+            best, most = Start(defended, particles, is_good=good), ess
+        if best.is_good and ess >= _FINE_SHARE * question.num_particles:
+            break
+        if particles.totals.log_sum == -math.inf:
+            break
+        proposal = proposal.refitted(particles)
+    assert best is not None  # noqa: S101 - there is one turn at least
+    return best
+
+
+def around_modes(question: Question, start: Start, why: str) -> Inference:
+    """Importance sampling from a proposal around the modes."""
+    if start.particles is None:
+        raise ArgumentError(
+            Problem("method laplace", "no mode of the posterior was found", "smc")
+        )
+    return weighted(question, start.particles, why, method="laplace")
+
+
+def weighted(
+    question: Question, particles: Particles, why: str, method: str = "prior"
+) -> Inference:
+    """The answer that weighted particles give.
+
+    Args:
+        question: What was asked.
+        particles: Weighted rows of the target's latents.
+        why: Why this method.
+        method: Its name.
+    """
+    totals = particles.totals
+    is_prior = not question.model.layout.observed
+    k_hat = math.nan if is_prior else pareto_k_hat(particles.log_weights)
+    cautions = []
+    meaning = question.target.has_meaning(particles.latents, question.observed)
+    num_bad = int((~meaning).sum())
+    if num_bad:
+        cautions.append(without_meaning(num_bad, particles.num_particles))
+    bad = [] if is_prior else weak(totals, k_hat)
+    cautions += left_out(question, particles)
+    full = question.completed(particles)
+    return question.answered(
+        method,
+        why,
+        full,
+        0.0 if is_prior else totals.log_evidence,
+        0.0 if is_prior else totals.log_evidence_standard_error,
+        question.latents(full, None),
+        question.returned(full, None),
+        (*bad, *cautions),
+        is_trusted=not bad and totals.log_sum > -math.inf,
+        k_hat=k_hat,
+    )
