@@ -76,12 +76,14 @@ class Dag:
         num_latents: Nodes 0 to num_latents - 1 are latent.
         ancestors_of_data: The observed nodes and all their ancestors, a bit set.
         order: All nodes, parents first.
+        summed_out: Latents that are eliminated before all others, a bit set.
     """
 
     parents: tuple[tuple[int, ...], ...]
     num_latents: int
     ancestors_of_data: int
     order: tuple[int, ...]
+    summed_out: int = 0
 
     @property
     def latents(self) -> int:
@@ -143,7 +145,17 @@ PUBLISHED: tuple[Plan, ...] = (
 
 
 def plans_for(dag: Dag) -> tuple[Plan, ...]:
-    """Return the plans that `search` tries by itself, the published modes first."""
+    """Return the plans that `search` tries by itself, the published modes first.
+
+    Where some latents are summed out, whatever the direction of the model, the order
+    within them and within the others is free.
+    """
+    if dag.summed_out:
+        return tuple(
+            Plan("any order", rule, "in turn")
+            for rule in RULES
+            if rule != "program order"
+        )
     variants: tuple[Barren, ...] = ("in turn",)
     if dag.barren_matter:
         variants += ("from prior",)

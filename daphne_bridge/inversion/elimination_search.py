@@ -173,10 +173,21 @@ class _Run:
     def _eliminate(self) -> Iterator[int]:
         core = self._dag.core(self.plan.barren)
         elimination = Elimination(self._moral, core)
-        frontier = _Frontier(self._dag, core & self._dag.latents, self.plan.mode)
         queue = _Queue(elimination, self.plan)
-        queue.add(frontier.eligible)
+        latents = core & self._dag.latents
         before = self.work
+        for part in (latents & self._dag.summed_out, latents & ~self._dag.summed_out):
+            frontier = _Frontier(self._dag, part, self.plan.mode)
+            queue.add(frontier.eligible)
+            yield from self._eliminate_all(elimination, frontier, queue, before)
+
+    def _eliminate_all(
+        self,
+        elimination: Elimination,
+        frontier: "_Frontier",
+        queue: "_Queue",
+        before: int,
+    ) -> Iterator[int]:
         while frontier.eligible:
             for _ in queue.update(frontier.eligible):
                 self.work = before + elimination.work + len(self.order)

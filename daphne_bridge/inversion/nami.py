@@ -157,7 +157,11 @@ class Inverse:
 
 
 def invert(
-    graph: Graph, *, plans: Sequence[Plan] = (), work: int = DEFAULT_WORK
+    graph: Graph,
+    *,
+    plans: Sequence[Plan] = (),
+    work: int = DEFAULT_WORK,
+    summed_out: Collection[str] = (),
 ) -> Inverse:
     """Return the minimal faithful inverse of a graph.
 
@@ -169,6 +173,9 @@ def invert(
         plans: What to try; by default every mode with every rule. With one plan the
             result is that plan's inverse, `PUBLISHED` for the algorithm as published.
         work: Set operations to spend on candidates; see `elimination_search`.
+        summed_out: Latents that are eliminated before all others. They come last in
+            sampling order; what stands before them is a faithful inverse of the model
+            with these latents summed out.
     """
     return invert_dag(
         [node.name for node in graph.nodes],
@@ -178,6 +185,7 @@ def invert(
         labels={n.name: n.label for n in graph.nodes if n.label != n.name},
         plans=plans,
         work=work,
+        summed_out=summed_out,
     )
 
 
@@ -190,6 +198,7 @@ def invert_dag(
     labels: Mapping[str, str] | None = None,
     plans: Sequence[Plan] = (),
     work: int = DEFAULT_WORK,
+    summed_out: Collection[str] = (),
 ) -> Inverse:
     """Return the minimal faithful inverse of a directed acyclic graph.
 
@@ -201,6 +210,7 @@ def invert_dag(
         labels: The program's own names, where they differ.
         plans: What to try; by default every mode with every rule.
         work: Set operations to spend on candidates.
+        summed_out: Latents that are eliminated before all others.
 
     Raises:
         InversionError: If a name stands twice or is unknown, or there is a cycle.
@@ -220,7 +230,8 @@ def invert_dag(
     for node in reversed(order):
         if relevant >> node & 1:
             relevant |= as_set(above[node])
-    elected = search(Dag(above, count, relevant, order), plans, work=work)
+    first = as_set([number[name] for name in summed_out])
+    elected = search(Dag(above, count, relevant, order, first), plans, work=work)
     sampling = elected.order[::-1]
     place = {node: i for i, node in enumerate(sampling)}
     latents_only = (1 << count) - 1

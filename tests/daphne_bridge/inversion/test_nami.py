@@ -440,3 +440,29 @@ def _sampling_order(parents: dict[str, list[str]], observed) -> list[str]:
         order.append(ready[0])
         known.add(ready[0])
     return order
+
+
+@given(dags(9), st.integers(0, 2**9 - 1))
+@settings(deadline=None)
+def test_latents_that_are_summed_out_come_last_in_a_faithful_inverse(example, bits):
+    latents = [name for name in example.names if name not in example.observed]
+    summed_out = [name for i, name in enumerate(latents) if bits >> i & 1]
+    inverse = inverse_of(example, summed_out=summed_out)
+    assert_good(example, inverse)
+    kept = len(latents) - len(summed_out)
+    assert set(inverse.latents[kept:]) == set(summed_out)
+    # What stands before them is an inverse of the model without them: closed by itself.
+    before = {*inverse.latents[:kept], *example.observed}
+    assert all(set(inverse.parents[z]) <= before for z in inverse.latents[:kept])
+
+
+def test_a_chain_of_hidden_states_that_are_summed_out_leaves_its_parameters():
+    parents = {"a": [], "z0": []}
+    for t in range(1, 6):
+        parents[f"z{t}"] = [f"z{t - 1}", "a"]
+        parents[f"x{t}"] = [f"z{t}"]
+    observed = [name for name in parents if name.startswith("x")]
+    states = [name for name in parents if name.startswith("z")]
+    inverse = invert_dag(list(parents), parents, observed, summed_out=states)
+    assert inverse.latents[0] == "a"
+    assert set(inverse.parents["a"]) == set(observed)
