@@ -122,8 +122,13 @@ def prepare_structure(
     generator = torch.Generator().manual_seed(seed)
     draws = model.sample(num_draws, generator=generator)
     free = model.unconstrain(draws.latents)[0]
-    found = find_factors(structure, layout, parents, free, draws.observed)
-    return found if found.factors else widen(structure, free, draws.observed)
+    known = {v.name for v in (*layout.latents, *layout.observed)}
+    # Where latents are summed out a node's parents are not all there to be linear in.
+    if all(known.issuperset(above) for above in parents.values()):
+        structure_with = find_factors(structure, layout, parents, free, draws.observed)
+        if structure_with.factors:
+            return structure_with
+    return widen(structure, free, draws.observed)
 
 
 def build_structure(

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ..errors import ArgumentError, Problem
 from ..inference.proposal import Proposal
-from ..marginal.collapsed import CollapsedModel, collapse
+from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import target_of
 from ..model.model import Model
 from .answer import Inference
 from .exact import exact
@@ -91,8 +92,7 @@ def infer(
         data = model.observation(data)
     widen = 1
     while True:
-        has_discrete = any(v.is_discrete for v in model.layout.latents)
-        target = collapse(model, widen=widen) if has_discrete else model
+        target = target_of(model, widen=widen)
         question = Question(
             model,
             target.forgiving(),

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import FlowsError, Problem
+from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import target_of
 from ..model.capabilities import capabilities
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
@@ -22,7 +24,7 @@ def check_trainable(model: Model) -> None:
     """Raise unless a flow can be trained for a model.
 
     Raises:
-        FlowsError: If nothing is observed, or a latent is not continuous.
+        FlowsError: If nothing is observed, or no latent is continuous.
     """
     graph = model.graph
     can = capabilities(graph)
@@ -30,9 +32,13 @@ def check_trainable(model: Model) -> None:
         raise FlowsError(
             Problem(graph.source, "the program observes nothing", "an observe")
         )
-    if not can.has_free_coordinates:
+    if not can.continuous_latents:
         raise FlowsError(
-            Problem(graph.source, can.sentence.rstrip("."), "continuous latents")
+            Problem(
+                graph.source,
+                "the model has no continuous latent, so there is nothing to train",
+                "`daphne-flows infer`, which answers it exactly",
+            )
         )
 
 
@@ -47,8 +53,8 @@ class Material:
         origin: Of those values; enters the configuration of the run.
     """
 
-    training: Model | DataBackedModel
-    held_out: Model | DataBackedModel
+    training: Model | CollapsedModel | DataBackedModel
+    held_out: Model | CollapsedModel | DataBackedModel
     without_density: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
@@ -62,7 +68,8 @@ class Material:
             FlowsError: If the file fits no latent, or the objective needs a density.
         """
         if rows is None:
-            return cls(model, model)
+            target = target_of(model)
+            return cls(target, target)
         source = str(rows)
         if settings.objective != "forward":
             raise FlowsError(

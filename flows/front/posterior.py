@@ -15,10 +15,12 @@ from ..flow.protocol import Flow
 from ..inference.importance import ImportanceReport
 from ..inference.particles import Particles
 from ..inference.proposal import Proposal
+from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import target_of
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
-from .sampling import Drawing, drawn
+from .sampling import Drawing, completed, drawn
 
 __all__ = ["Data", "Posterior", "load", "row_of"]
 
@@ -31,12 +33,14 @@ class Posterior:
     """p(latents | observed) by a flow, and by weights exactly in the limit.
 
     Attributes:
-        model: The target.
+        model: The model.
+        target: The model, discrete latents summed out: what the flow is of.
         artifact: What `save` writes.
         flow: In the model's columns, float64, solved for weights.
     """
 
     model: Model
+    target: Model | CollapsedModel
     artifact: Artifact
     flow: Flow
 
@@ -56,8 +60,9 @@ class Posterior:
             ArtifactError: If it is of another model, whose first difference is named;
                 if weights are wanted and a latent has no density.
         """
-        flow = artifact.flow_for(model.graph, model.layout, weighted=weighted)
-        return cls(model, artifact, flow)
+        target = target_of(model)
+        flow = artifact.flow_for(model.graph, target.layout, weighted=weighted)
+        return cls(model, target, artifact, flow)
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -80,7 +85,7 @@ class Posterior:
             mixture_weight: Share of the prior in the mixture.
         """
         return Drawing(proposal=kind, mixture_weight=mixture_weight).of(
-            self.flow, self.model
+            self.flow, self.target
         )
 
     def sample(
@@ -128,8 +133,8 @@ class Posterior:
             cluster=cluster,
             weighted=weighted,
         )
-        return drawn(
-            self.model,
+        particles = drawn(
+            self.target,
             self.artifact,
             self.flow,
             row_of(self.model, observed),
@@ -137,6 +142,7 @@ class Posterior:
             scratch=scratch,
             on_report=on_report,
         )
+        return completed(self.target, particles, row_of(self.model, observed), seed)
 
     @torch.no_grad()
     def log_prob(
@@ -155,13 +161,13 @@ class Posterior:
         mean) by draws of y.
 
         Args:
-            latents: Natural values in the model's columns, float64.
+            latents: Natural values in the target's columns, float64.
             observed: Data by name of an observed node; the document's elsewhere.
             num_draws: Draws of the nuisances for each row.
             seed: Of these draws.
         """
         row = row_of(self.model, observed)
-        proposal = FlowProposal(self.flow, self.model)
+        proposal = FlowProposal(self.flow, self.target)
         width = proposal.nuisance_dim
         draws = num_draws if width else 1
         generator = torch.Generator().manual_seed(seed)

@@ -15,12 +15,13 @@ from ..inference.columns import latent_columns
 from ..inference.importance import importance_particles
 from ..inference.particles import Particles
 from ..inference.proposal import PriorProposal
-from ..inference.smc.result import SmcResult, run_seed
+from ..inference.smc.result import SmcResult
 from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from ..model.returns import Leaf, return_value
 from .answer import Inference
 from .figures import Figures, figures_of
+from .sampling import completed
 
 __all__ = ["Question", "kind_of", "mapped"]
 
@@ -73,18 +74,7 @@ class Question:
 
     def completed(self, particles: Particles) -> Particles:
         """Return the particles with their discrete latents drawn."""
-        if not isinstance(self.target, CollapsedModel):
-            return particles
-        generator = torch.Generator().manual_seed(run_seed(self.seed, 1_000_003))
-        alive = particles.log_weights > -math.inf
-        full = particles.latents.new_zeros(
-            particles.num_particles, self.model.layout.latent_dim
-        )
-        full[alive] = self.target.complete(
-            particles.latents[alive], self.observed, generator=generator
-        )
-        columns = latent_columns(self.model.layout)
-        return Particles.from_draws(full, particles.log_weights, columns)
+        return completed(self.target, particles, self.observed, self.seed)
 
     def latents(
         self, particles: Particles, smc: SmcResult | None

@@ -3,6 +3,7 @@
 Equal seeds give equal particles, whoever draws them.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,11 +30,17 @@ from ..inference.parallel import Sampler, parallel_importance_sample
 from ..inference.particle_store import ParticleStore
 from ..inference.particles import Particles
 from ..inference.proposal import Proposal
+from ..inference.smc.result import run_seed
+from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import target_of
 from ..model.model import Model
 from ..proposals.flow import proposal_of
 from ..storage.artifact import Artifact
 
-__all__ = ["Drawing", "drawn"]
+__all__ = ["Drawing", "completed", "drawn"]
+
+_COMPLETING = 1_000_003
+"""Added to the seed of draws of discrete latents, apart from all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +67,41 @@ class Drawing:
     cluster: str | None = None
     weighted: bool = True
 
-    def of(self, flow: Flow, model: Model) -> Proposal:
+    def of(self, flow: Flow, model: Model | CollapsedModel) -> Proposal:
         """Return what particles are drawn from."""
         return proposal_of(
             self.proposal, flow, model, mixture_weight=self.mixture_weight
         )
 
 
+def completed(
+    target: Model | CollapsedModel,
+    particles: Particles,
+    observed: Float[Tensor, " observed"],
+    seed: int,
+) -> Particles:
+    """Return particles of a target with its discrete latents drawn given the rest.
+
+    Args:
+        target: What the particles are of.
+        particles: Weighted rows of its latents.
+        observed: The data.
+        seed: Of all draws of the particles.
+    """
+    if not isinstance(target, CollapsedModel):
+        return particles
+    generator = torch.Generator().manual_seed(run_seed(seed, _COMPLETING))
+    alive = particles.log_weights > -math.inf
+    layout = target.model.layout
+    full = particles.latents.new_zeros(particles.num_particles, layout.latent_dim)
+    full[alive] = target.complete(
+        particles.latents[alive], observed, generator=generator
+    )
+    return Particles.from_draws(full, particles.log_weights, latent_columns(layout))
+
+
 def drawn(
-    model: Model,
+    model: Model | CollapsedModel,
     artifact: Artifact,
     flow: Flow,
     observed: Float[Tensor, " observed"],
@@ -106,7 +139,7 @@ def drawn(
 
 
 def _reports(
-    model: Model,
+    model: Model | CollapsedModel,
     artifact: Artifact,
     flow: Flow,
     observed: Tensor,
@@ -158,7 +191,7 @@ def _sampler(
     how: Drawing,
 ) -> Sampler:
     graph = Graph.from_document(parse_document(text), names)
-    model = Model.from_graph(graph)
+    model = target_of(Model.from_graph(graph))
     flow = artifact.flow_for(graph, model.layout, weighted=how.weighted)
     data = torch.tensor(observed, dtype=model.dtype, device=model.device)
     return Sampler(model, how.of(flow, model), data)

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from daphne_bridge.inversion.nami import invert
-
 from ..errors import ArgumentError, Problem
 from ..flow.building import build_structure, prepare_structure
 from ..flow.kinds import build_flow, solved_with
 from ..flow.structure import Structure
+from ..marginal.target import ContinuousInverse, continuous_inverse
 from ..model.model import Model
 from ..storage.artifact import Artifact
 from ..storage.checkpoint import RunKey
@@ -98,7 +97,10 @@ def train(
     material = Material.of(model, latents_from, settings)
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
-    structure = ranks.shared(lambda: _structure(model, material, settings, seed))
+    inverse = ranks.shared(lambda: continuous_inverse(model.graph))
+    structure = ranks.shared(
+        lambda: _structure(model, inverse, material, settings, seed)
+    )
     flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed).to(place)
     flow = solved_with(flow, engine, on_compile=on_compile, processes=local_size())
     with ExitStack() as held:
@@ -132,7 +134,8 @@ def train(
             lambda: Artifact.from_flow(
                 flow,
                 model.graph,
-                model.layout,
+                material.training.layout,
+                inverse=inverse,
                 seed=seed,
                 config=resolved,
                 metrics=_metrics(run, last, material),
@@ -167,11 +170,15 @@ def _device(name: str) -> torch.device:
 
 
 def _structure(
-    model: Model, material: Material, settings: TrainingConfig, seed: int
+    model: Model,
+    inverse: ContinuousInverse,
+    material: Material,
+    settings: TrainingConfig,
+    seed: int,
 ) -> Structure:
-    graph, layout = model.graph, model.layout
+    graph, layout = model.graph, material.training.layout
     nuisances = nuisance_counts(settings.augment, layout)
-    structure = build_structure(invert(graph), layout, nuisances)
+    structure = build_structure(inverse, layout, nuisances)
     return prepare_structure(
         material.training,
         structure,

@@ -34,6 +34,7 @@ from ..inference.proposal import (
     Proposal,
     ProposalDraw,
 )
+from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
 
@@ -57,7 +58,7 @@ class FlowMap:
     """
 
     flow: Flow
-    model: Model
+    model: Model | CollapsedModel
 
     @property
     def base_dim(self) -> int:
@@ -100,7 +101,7 @@ class FlowProposal:
     """
 
     flow: Flow
-    model: Model
+    model: Model | CollapsedModel
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -269,7 +270,7 @@ class FlowProposal:
 
 
 def proposal_of(
-    kind: str, flow: Flow, model: Model, *, mixture_weight: float = 0.1
+    kind: str, flow: Flow, model: Model | CollapsedModel, *, mixture_weight: float = 0.1
 ) -> Proposal:
     """Return the proposal of a name.
 

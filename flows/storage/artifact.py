@@ -27,12 +27,13 @@ import safetensors.torch
 from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
-from daphne_bridge.inversion.nami import invert
 
 from ..errors import ArgumentError, ArtifactError, Problem
+from ..flow.building import InverseLike
 from ..flow.kinds import certified, for_weights
 from ..flow.protocol import Flow
 from ..flow.structure import Structure
+from ..marginal.target import continuous_inverse
 from ..model.layout import Layout
 from .artifact_checks import check_claims
 from .artifact_files import GOLDEN, WEIGHTS, load_golden, load_tensors
@@ -82,6 +83,7 @@ class Artifact:
         graph: Graph,
         layout: Layout,
         *,
+        inverse: InverseLike | None = None,
         seed: int,
         config: Mapping[str, Any],
         metrics: Mapping[str, Any],
@@ -94,6 +96,7 @@ class Artifact:
             flow: In the columns of `layout`.
             graph: Of the model it was trained on.
             layout: Of that graph.
+            inverse: The faithful inverse that the flow's structure is of; made if None.
             seed: Of training.
             config: Resolved configuration of training, plain values.
             metrics: What training measured, plain values.
@@ -104,7 +107,7 @@ class Artifact:
         Raises:
             ArtifactError: If a number of the flow is not finite.
         """
-        inverse = invert(graph)
+        inverse = inverse or continuous_inverse(graph)
         manifest = Manifest(
             model=model_entry(graph, without_density),
             layout=layout_entry(graph, layout),
