@@ -7,6 +7,7 @@ import click
 
 from daphne_bridge.command_line import guarded, print_json
 
+from ..errors import FlowsError, Problem
 from ..inference.importance import batch_generator, importance_particles
 from ..measurement.diagnosis import Diagnosis, DiagnosisConfig, diagnose
 from ..measurement.predictive import posterior_predictive
@@ -74,6 +75,15 @@ def diagnose_command(
     beside it stand pictures, if matplotlib is installed.
     """
     model = load_model(load_graph(graph))
+    if any(variable.is_discrete for variable in model.layout.latents):
+        raise FlowsError(
+            Problem(
+                model.graph.source,
+                "discrete latents are summed out, so that what each latent's own "
+                "conditional costs is not defined",
+                "`daphne-flows evaluate`",
+            )
+        )
     check_folder_place(output, marker="diagnosis.json")
     given = observations(observe)
     data = model.observation(given.values, places=given.places)

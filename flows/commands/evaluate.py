@@ -69,7 +69,10 @@ def evaluate_command(
     with progress_bar(quiet=as_json) as progress:
         task = progress.add_task("evaluating", total=1.0, note="")
         for report in evaluate(
-            model, posterior.flow, config, tolerance=posterior.artifact.tolerance
+            posterior.target,
+            posterior.flow,
+            config,
+            tolerance=posterior.artifact.tolerance,
         ):
             progress.update(task, completed=report.rows_done / report.rows_total)
             result = report.result

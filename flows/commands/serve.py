@@ -44,7 +44,7 @@ def serve_command(
     if not stdio:
         raise FlowsError(Problem("serve", "no way to listen", "--stdio"))
     posterior = load_posterior(artifact, load_model(load_graph(graph)))
-    server = Server(FlowProposal(posterior.flow, posterior.model), max_particles)
+    server = Server(FlowProposal(posterior.flow, posterior.target), max_particles)
     output = sys.stdout.buffer
     for line in request_lines(sys.stdin.buffer):
         output.write(server.answer(line).encode() + b"\n")

@@ -18,11 +18,13 @@ from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.observes import SmcReport, sequential_smc
 from ..inference.smc.result import SmcResult, merge_runs, run_seed
 from ..inference.smc.sequence import ObserveSequence, Sequence
+from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
 from .posterior import Data, Posterior, row_of
+from .sampling import completed
 
 __all__ = ["METHODS", "smc"]
 
@@ -68,8 +70,8 @@ def smc(
     data = row_of(posterior.model, observed)
     if method == "annealed":
         # A move to where the model has no meaning is refused; it does not end the run.
-        posterior = replace(posterior, model=posterior.model.forgiving())
-    model = posterior.model
+        posterior = replace(posterior, target=posterior.target.forgiving())
+    model = posterior.target
     source = posterior.proposal(proposal, mixture_weight=mixture_weight)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
     if method == "sequential":
@@ -93,13 +95,27 @@ def smc(
                 annealed.append(report)
             if report.result is not None:
                 results.append(report.result)
-    return merge_runs(results), tuple(move_cautions(annealed))
+    merged = merge_runs(results)
+    particles = completed(model, merged.particles, data, seed)
+    return replace(merged, particles=particles), tuple(move_cautions(annealed))
 
 
 def _sequence(
-    proposal: Proposal, model: Model, data: Tensor, pilot: torch.Generator
+    proposal: Proposal,
+    model: Model | CollapsedModel,
+    data: Tensor,
+    pilot: torch.Generator,
 ) -> Sequence:
     """Return the steps in which a proposal's latents and the observes enter."""
+    if isinstance(model, CollapsedModel):
+        raise ArgumentError(
+            Problem(
+                "method sequential",
+                "observes share discrete latents that are summed out, so they cannot "
+                "enter one by one",
+                "annealed",
+            )
+        )
     match proposal:
         case FlowProposal():
             return FlowSequence.fitted(model, proposal.flow, data, generator=pilot)
@@ -109,7 +125,7 @@ def _sequence(
             return ObserveSequence(model, proposal, data)
 
 
-def _space(proposal: Proposal, model: Model, data: Tensor) -> Space:
+def _space(proposal: Proposal, model: Model | CollapsedModel, data: Tensor) -> Space:
     """Return the coordinates in which a proposal's particles are moved."""
     if isinstance(proposal, FlowProposal):
         return BaseSpace(model, proposal.differentiable(data), data)

@@ -38,6 +38,7 @@ from ..inference.calibration import (
 from ..inference.log_weight import checked_log_weights
 from ..inference.proposal import PriorProposal
 from ..inference.weights import WeightTotals
+from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
 from ..training.losses import (
@@ -190,7 +191,7 @@ def _finite(value: Any) -> Any:
 
 
 def evaluate(
-    model: Model,
+    model: Model | CollapsedModel,
     flow: Flow,
     config: EvaluationConfig,
     *,
@@ -277,7 +278,9 @@ def evaluate(
     yield EvaluationProgress(total, total, result)
 
 
-def _reverse(model: Model, flow: Flow, batch: Batch) -> tuple[Tensor, Tensor]:
+def _reverse(
+    model: Model | CollapsedModel, flow: Flow, batch: Batch
+) -> tuple[Tensor, Tensor]:
     """Return draws in free coordinates and the terms of the reverse KL."""
     draw = flow.from_base(batch.base, batch.observed)
     nuisance = standard_normal_log_prob(draw.nuisances)
@@ -288,7 +291,7 @@ def _reverse(model: Model, flow: Flow, batch: Batch) -> tuple[Tensor, Tensor]:
 class _PriorWeights:
     """Weighs draws of the prior."""
 
-    def __init__(self, model: Model, config: EvaluationConfig) -> None:
+    def __init__(self, model: Model | CollapsedModel, config: EvaluationConfig) -> None:
         self._model = model
         self._proposal = PriorProposal(model)
         self._num = config.num_particles
@@ -307,7 +310,7 @@ class _PriorWeights:
 
 
 def _latent_figures(
-    model: Model,
+    model: Model | CollapsedModel,
     truth: Float[Tensor, "draw latent"],
     drawn: Float[Tensor, "draw latent"],
     ranks: Tensor,
