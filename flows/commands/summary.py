@@ -38,8 +38,9 @@ def summary_command(run: Path) -> None:
         (run / "particles" / "summary.json", posterior_table),
         (run / "evaluation.json", evaluation_table),
     )
-    answer = run / "answer" / ANSWER
-    if answer.exists():
+    answers = (run / "answer" / ANSWER, run / ANSWER)
+    answer = next((path for path in answers if path.exists()), None)
+    if answer is not None:
         shown = ((answer, partial(inference_table, title=run.resolve().name)),)
     tables = []
     for path, table in shown:

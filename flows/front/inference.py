@@ -7,8 +7,8 @@ The method is chosen with evidence:
 - draws of the prior that carry enough weight: importance sampling from the prior;
 - draws around the modes that carry enough: importance sampling from a mixture of
   Student's t fitted there, the prior mixed in;
-- otherwise sequential Monte Carlo from that mixture, or from the prior, to the
-  posterior, in independent islands whose disagreement is looked at.
+- otherwise sequential Monte Carlo from the prior to the posterior, in independent
+  islands whose disagreement is looked at.
 
 Discrete latents beside continuous ones are summed out, and drawn at the end given the
 rest. Rows without meaning (a negative scale) weigh 0 and are counted.
@@ -29,6 +29,7 @@ from ..marginal.target import target_of
 from ..model.model import Model
 from .answer import Inference
 from .exact import exact
+from .posterior import Posterior
 from .question import Question
 from .settings import seconds_of
 from .tempered import tempered
@@ -47,7 +48,7 @@ def infer(
     observed: Mapping[str, Any] | Float[Tensor, " observed"] | None = None,
     *,
     method: str = "auto",
-    flow: Proposal | None = None,
+    flow: Posterior | Proposal | None = None,
     budget: str | float | None = None,
     num_particles: int = 10_000,
     seed: int = 0,
@@ -59,9 +60,10 @@ def infer(
         model: Any model: discrete latents are summed out.
         observed: Data by name instead of the program's; or a row of them.
         method: One of `METHODS`.
-        flow: A trained flow's proposal, which `auto` uses if it is good.
+        flow: A trained flow, which `auto` uses if it is good.
         budget: Most time, in seconds or as `10m`; what is not done by then is said.
-        num_particles: Draws of importance sampling, and of an exact answer.
+        num_particles: Draws of importance sampling, and of an exact answer; a fifth of
+            them in each island of tempering.
         seed: Decides every draw.
         on_progress: Called with the share that is done, and a note.
 
@@ -87,6 +89,16 @@ def infer(
         raise ArgumentError(
             Problem("method", "not known", f"one of {', '.join(METHODS)}", method)
         )
+    if not isinstance(model, Model):
+        raise ArgumentError(
+            Problem(
+                "model",
+                "not a model",
+                "Model.compile(path) or Model.load(path)",
+                type(model).__name__,
+            )
+        )
+    proposal = flow.proposal() if isinstance(flow, Posterior) else flow
     data = observed
     if not isinstance(data, Tensor):
         data = model.observation(data)
@@ -103,7 +115,7 @@ def infer(
             started,
             seconds,
         )
-        found = _answered(question, method, flow)
+        found = _answered(question, method, proposal)
         if widen >= _MOST_WIDE or not _is_cut_short(found, target):
             return found
         widen *= 4
@@ -118,7 +130,7 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
             Problem(
                 "method exact",
                 f"the model has continuous latents ({names})",
-                "auto, smc or prior",
+                "auto, laplace, smc or prior",
             )
         )
     if method == "flow" and flow is None:
@@ -139,13 +151,15 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
         found = pilot(question)
         if found is not None:
             return found
+    if method == "smc":
+        return tempered(question, None, "as asked: tempered from the prior")
     begun = start(question)
     if method == "laplace" or (method == "auto" and begun.is_good):
         why = "draws around the modes carry enough weight: importance sampling"
         return around_modes(question, begun, "as asked" if method == "laplace" else why)
-    where = "the prior" if begun.proposal is None else "the modes that were found"
-    why = "as asked" if method == "smc" else "no proposal carries enough weight"
-    return tempered(question, begun, f"{why}: tempered from {where}")
+    # From the prior, which covers tails that what stands around the modes misses.
+    why = "no proposal carries enough weight: tempered from the prior"
+    return tempered(question, begun, why)
 
 
 def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:

@@ -20,20 +20,28 @@ from .weighed import Start, weighted
 __all__ = ["tempered"]
 
 _ISLANDS = 2
-_ISLAND_PARTICLES = 1_000
+_SHARE = 0.2
+_LEAST_PARTICLES = 200
 _LEAPS = 16
 
 
-def tempered(question: Question, start: Start, why: str) -> Inference:
-    """Particles tempered from a proposal to the posterior, in islands."""
-    proposal = start.proposal or PriorProposal(question.target)
+def tempered(question: Question, start: Start | None, why: str) -> Inference:
+    """Particles tempered from the prior to the posterior, in islands.
+
+    Args:
+        question: What was asked.
+        start: Weighted draws to show where the budget is used up; of the prior if None.
+        why: Why this method.
+    """
+    proposal = PriorProposal(question.target)
     space = FreeSpace(question.target, proposal, question.observed)
+    num_particles = max(_LEAST_PARTICLES, math.ceil(_SHARE * question.num_particles))
     results: list[SmcResult] = []
     reports: list[AnnealingReport] = []
     for island in range(_ISLANDS):
         for report in annealed_smc(
             space,
-            _ISLAND_PARTICLES,
+            num_particles,
             seed=run_seed(question.seed, island),
             config=AnnealingConfig(move=Hamiltonian(_LEAPS)),
         ):
@@ -71,9 +79,12 @@ def tempered(question: Question, start: Start, why: str) -> Inference:
     )
 
 
-def _out_of_time(question: Question, start: Start, temperature: float) -> Inference:
+def _out_of_time(
+    question: Question, start: Start | None, temperature: float
+) -> Inference:
     """What is known when the budget is used up, not to be trusted."""
-    particles = start.particles or question.drawn(question.num_particles)
+    particles = None if start is None else start.particles
+    particles = particles or question.drawn(question.num_particles)
     answer = weighted(question, particles, "the budget was used up", method="smc")
     caution = Caution(
         f"the budget of {question.budget_seconds:g} s was used up at temperature "

@@ -32,19 +32,29 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
     table = Table(
         title=escape(printable(f"posterior of {title}")), title_justify="left"
     )
-    for heading in ("", "mean", "± MC", "sd", "5 %", "median", "95 %", "probabilities"):
+    latents, returned = answer["latents"], list(_leaves(answer["return"], "return"))
+    # A return value that only repeats latents is not shown twice.
+    known = list(latents.values())
+    returned = [leaf for leaf in returned if leaf[1] not in known]
+    figures_of_all = [*known, *(figures for _, figures in returned)]
+    has_chances = any(
+        isinstance(figures, Mapping) and figures.get("probabilities")
+        for figures in figures_of_all
+    )
+    headings = ("", "mean", "± MC", "sd", "5 %", "median", "95 %")
+    for heading in (*headings, "probabilities") if has_chances else headings:
         is_text = heading in ("", "probabilities")
         table.add_column(heading, justify="left" if is_text else "right")
-    rows = [*answer["latents"].items()]
+    width = len(table.columns) - 1
+    rows = [*latents.items()]
     for name, figures in rows[:_MOST_ROWS]:
-        table.add_row(*cells(name, *_figures(figures)))
+        table.add_row(*cells(name, *_figures(figures)[:width]))
     if len(rows) > _MOST_ROWS:
         table.add_row(*cells(f"... and {len(rows) - _MOST_ROWS} more latents"))
-    returned = list(_leaves(answer["return"], "return"))
     if returned:
         table.add_section()
     for name, figures in returned[:_MOST_ROWS]:
-        table.add_row(*cells(name, *_figures(figures)))
+        table.add_row(*cells(name, *_figures(figures)[:width]))
     if len(returned) > _MOST_ROWS:
         table.add_row(*cells(f"... and {len(returned) - _MOST_ROWS} more"))
     lines.append(table)
