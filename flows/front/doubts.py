@@ -28,7 +28,9 @@ def weak(totals: WeightTotals, k_hat: float) -> list[Caution]:
                 "Check that the program can produce the data; or use --method smc",
             )
         )
-    elif k_hat > K_HAT_LIMIT or totals.ess < _LEAST_ESS:
+    elif k_hat > K_HAT_LIMIT or totals.ess < min(
+        _LEAST_ESS, 0.25 * totals.num_particles
+    ):
         found.append(
             Caution(
                 f"the effective sample size is {totals.ess:.3g} of "

@@ -108,16 +108,20 @@ def figures_of(
 def _probabilities(
     values: Tensor, log_weights: Tensor, kind: str, categories: Sequence[Any]
 ) -> dict[str, float] | None:
-    is_there = (log_weights > -math.inf) & ~torch.isnan(values)
-    values, weights = values[is_there], log_weights[is_there].softmax(0)
+    alive = log_weights > -math.inf
+    values, weights = values[alive], log_weights[alive].softmax(0)
+    is_there = ~torch.isnan(values)
+    undefined = float(weights[~is_there].sum())
+    values, weights = values[is_there], weights[is_there]
     found, places = torch.unique(values, return_inverse=True)
     if len(found) > _MOST_VALUES:
         return None
     masses = torch.zeros(len(found), dtype=weights.dtype).index_add(0, places, weights)
-    return {
+    chances = {
         _text(value, kind, categories): mass
         for value, mass in zip(found.tolist(), masses.tolist(), strict=True)
     }
+    return {**chances, "undefined": undefined} if undefined else chances
 
 
 def _text(value: float, kind: str, categories: Sequence[Any]) -> str:

@@ -41,6 +41,7 @@ METHODS = ("auto", "exact", "flow", "prior", "laplace", "smc")
 
 _MOST_WIDE = 64
 _NEAR_CUT = 0.9
+_LEAST_NEAR = 1e-6
 
 
 def infer(
@@ -133,6 +134,14 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
                 "auto, laplace, smc or prior",
             )
         )
+    if method in ("laplace", "smc") and is_discrete:
+        raise ArgumentError(
+            Problem(
+                f"method {method}",
+                "the model has no continuous latents to move",
+                "auto or exact",
+            )
+        )
     if method == "flow" and flow is None:
         raise ArgumentError(
             Problem("method flow", "no trained flow is given", "an artifact")
@@ -166,10 +175,12 @@ def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:
     """Whether the posterior of a latent with infinitely many values nears its cut."""
     if not isinstance(target, CollapsedModel):
         return False
-    weights = found.particles.log_weights
+    if found.particles.totals.log_sum == -math.inf:
+        return False
+    weights = found.particles.normalized_weights
     for name in target.tables.truncated:
         cut = target.tables.values[name][-1]
         values = found.particles.latents[:, found.model.layout.variable(name).start]
-        if bool(((values >= _NEAR_CUT * cut) & (weights > -math.inf)).any()):
+        if float(weights[values >= _NEAR_CUT * cut].sum()) > _LEAST_NEAR:
             return True
     return False

@@ -63,7 +63,7 @@ class Question:
             rows = self.target.sample_latents(
                 num, generator=generator, observed=self.observed
             )
-            bad = torch.isnan(rows).any(1)
+            bad = ~self.target.has_meaning(rows, self.observed)
             weights = torch.where(bad, -math.inf, rows.new_zeros(num))
             columns = latent_columns(self.target.layout)
             return Particles.from_draws(rows, weights, columns)
@@ -81,6 +81,8 @@ class Question:
     ) -> dict[str, Figures]:
         """Return the figures of every latent, errors by lines of descent."""
         found: dict[str, Figures] = {}
+        if particles.totals.log_sum == -math.inf:
+            return found
         errors = None if smc is None else smc.standard_error(particles.latents)
         for variable in self.model.layout.latents:
             kind, categories = kind_of(self.model, variable.name)
@@ -98,7 +100,7 @@ class Question:
     def returned(self, particles: Particles, smc: SmcResult | None) -> Any:
         """Return the return value with figures at its leaves."""
         value = return_value(self.model.graph, self.model.layout)
-        if value is None:
+        if value is None or particles.totals.log_sum == -math.inf:
             return None
         columns = value.columns(particles.latents, self.observed)
         errors = None if smc is None else smc.standard_error(columns)

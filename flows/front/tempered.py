@@ -21,6 +21,7 @@ __all__ = ["tempered"]
 
 _ISLANDS = 2
 _SHARE = 0.2
+_MOVED = 0.6
 _LEAST_PARTICLES = 200
 _LEAPS = 16
 
@@ -55,11 +56,16 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             if report.result is not None:
                 results.append(report.result)
     merged = merge_runs(results)
+    if merged.particles.totals.log_sum == -math.inf:
+        return weighted(question, merged.particles, why, method="smc")
     error = merged.log_evidence_standard_error
     cautions = [*move_cautions(reports), *apart(results)]
     particles = merged.particles
     ess = merged.ess
-    is_trusted = not cautions and particles.totals.log_sum > -math.inf
+    ended = [report for report in reports if report.temperature == 1.0]
+    # What moves at the end has forgotten where it was stuck on the way.
+    has_moved = all(report.correlation <= _MOVED for report in ended)
+    is_trusted = has_moved and not apart(results)
     if not error <= LOG_EVIDENCE_ERROR_LIMIT:
         cautions.append(unsure(error))
         is_trusted = False

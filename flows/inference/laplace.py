@@ -232,11 +232,12 @@ def laplace_mixture(
         with torch.no_grad():
             height = float(target.log_joint_free(top.unsqueeze(0), observed)[0])
         mass = height + float(factor.diagonal().log().sum())
-        modes.append((mass, top, factor))
+        if math.isfinite(mass):
+            modes.append((mass, top, factor))
     if not modes:
         return None
     best = max(mass for mass, _, _ in modes)
-    kept = sorted((m for m in modes if m[0] > best - _FAR), key=lambda m: -m[0])
+    kept = sorted((m for m in modes if m[0] >= best - _FAR), key=lambda m: -m[0])
     kept = kept[:_MOST_MODES]
     masses = torch.tensor([mass for mass, _, _ in kept], dtype=torch.float64)
     shares = masses.softmax(0).clamp_min(_LEAST_SHARE)

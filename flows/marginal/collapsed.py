@@ -204,10 +204,9 @@ class CollapsedModel:
         """
         if observed is None:
             observed = self.model.observation(like=latents)
-        found = self._density(self._prior_elimination, latents, observed)
-        if self.is_forgiving:
-            found = torch.where(torch.isnan(latents).any(-1), 0.0, found)
-        return found
+        return self._density(
+            self._prior_elimination, latents, observed, without_meaning=0.0
+        )
 
     def log_likelihood_terms(
         self,
@@ -232,8 +231,14 @@ class CollapsedModel:
         return Elimination(cardinalities, tables, num_blocks=2)
 
     def _density(
-        self, elimination: Elimination, latents: Tensor, observed: Tensor
+        self,
+        elimination: Elimination,
+        latents: Tensor,
+        observed: Tensor,
+        *,
+        without_meaning: float = -math.inf,
     ) -> Tensor:
+        """Return the sum of tables; if forgiving a number for rows without meaning."""
         batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
             latents.shape[:-1], observed.shape[:-1]
         )
@@ -241,7 +246,7 @@ class CollapsedModel:
         found, matters = self._log_sum(elimination, entries, math.prod(batch))
         if self.is_forgiving:
             is_nan = torch.isnan(latents).any(-1).expand(batch).reshape(-1)
-            found = torch.where(matters | is_nan, -math.inf, found)
+            found = torch.where(matters | is_nan, without_meaning, found)
             return found.reshape(batch)
         if bool(matters.any()):
             row = int(torch.nonzero(matters)[0])

@@ -30,6 +30,7 @@ from ..model.dag import Dag
 from ..model.lowered import Branch, Lowered, place
 from ..model.lowering import Lowering
 from ..model.schedule import Schedule
+from ..model.values import is_known
 from .cuts import LOG_TAIL, cut_of
 from .elimination import Elimination, Table
 from .specialise import Specialiser
@@ -219,20 +220,36 @@ class _Builder:
 
     def _support(self, node: Node, forms: Sequence[Lowered]) -> tuple[Value, ...]:
         """Return every value that a discrete latent can take, at any configuration."""
+        numbers: set[int] = set()
         found: list[Value] = []
         for form in forms:
             for branch in form.branches:
                 values = self._values_of(node, form, branch)
+                if isinstance(values, range):
+                    numbers.update(values)
+                    continue
                 found.extend(v for v in values if not any(equal(v, o) for o in found))
-        numbers = [v for v in found if isinstance(v, int) and not isinstance(v, bool)]
-        return tuple(sorted(numbers) if len(numbers) == len(found) else found)
+        if not all(map(is_known, found)):
+            raise ModelError(
+                Problem(
+                    place(self.graph, "P", node.name),
+                    f"the values of the discrete latent {node.label} are random "
+                    "themselves, so that it cannot be summed out",
+                    "a categorical over constants, and (get values index)",
+                )
+            )
+        if numbers and all(
+            isinstance(v, int) and not isinstance(v, bool) for v in found
+        ):
+            return tuple(sorted(numbers.union(found)))
+        return (*sorted(numbers), *found)
 
     def _values_of(self, node: Node, form: Lowered, branch: Branch) -> Sequence[Value]:
         family = branch.family
         if family == "flip":
             return (False, True)
         if family == "bernoulli":
-            return (0, 1)
+            return range(2)
         if family == "discrete":
             return range(branch.shapes[0][0])
         if family == "categorical":

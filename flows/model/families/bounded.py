@@ -1,5 +1,7 @@
 """This file holds the families between two bounds."""
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
@@ -51,14 +53,32 @@ def _truncated_normal(
 def _draw_truncated_normal(
     g: Generator, mean: Tensor, scale: Tensor, low: Tensor, high: Tensor
 ) -> Tensor:
-    """Return draws by the inverse distribution function, in the lower tail."""
+    """Return draws by the inverse distribution function, in logs, in the lower tail."""
     left, right = ((low - mean) / scale).double(), ((high - mean) / scale).double()
     is_above = left > 0
-    first = torch.special.ndtr(torch.where(is_above, -right, left))
-    last = torch.special.ndtr(torch.where(is_above, -left, right))
-    z = torch.special.ndtri(first + unit(left, g) * (last - first))
+    first = torch.special.log_ndtr(torch.where(is_above, -right, left))
+    last = torch.special.log_ndtr(torch.where(is_above, -left, right))
+    share = unit(left, g)
+    level = last + torch.log(share + (1.0 - share) * torch.exp(first - last))
+    z = _inverse_log_ndtr(level)
     z = torch.where(is_above, -z, z).to(mean.dtype)
     return torch.minimum(torch.maximum(mean + scale * z, low), high)
+
+
+_TAIL = -15.0
+_NEWTON_STEPS = 6
+
+
+def _inverse_log_ndtr(level: Tensor) -> Tensor:
+    """Return z with log Φ(z) = level: by Newton's steps in the far lower tail."""
+    # log Φ(z) is about -z² / 2 - log(-z) - log(2π) / 2 there.
+    far = level.clamp(max=_TAIL)
+    z = -torch.sqrt(-2.0 * far - torch.log(-2.0 * far) - math.log(2.0 * math.pi))
+    for _ in range(_NEWTON_STEPS):
+        value = torch.special.log_ndtr(z)
+        slope = torch.exp(-0.5 * z * z - 0.5 * math.log(2.0 * math.pi) - value)
+        z = z - (value - far) / slope
+    return torch.where(level < _TAIL, z, torch.special.ndtri(torch.exp(level)))
 
 
 _ORDERED = ("a minimum below the maximum", lambda low, high: low < high)

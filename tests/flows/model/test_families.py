@@ -341,3 +341,20 @@ def test_a_smooth_covariance_is_one_in_single_precision_too():
     matrix = torch.exp(-((i[:, None] - i) ** 2) / 18) + 1e-6 * torch.eye(11)
     valid = DENSITIES["mvn"].parameters[1].is_valid(matrix[None, :, :, None].float())
     assert bool(valid.all())
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high"),
+    [(0.0, 10.0, 11.0), (0.0, -41.0, -40.0), (12.0, 0.0, 1.0), (0.0, 38.0, 39.0)],
+)
+def test_draws_between_bounds_far_in_a_tail_have_their_distribution(mean, low, high):
+    drawn = _draw("truncated-normal", (mean, 1.0, low, high), 4000).numpy()
+    # In the far tail the gap from the nearer bound is exponential but for its square.
+    a, b = low - mean, high - mean
+    near = a if a > 0 else -b
+    gap = np.abs(drawn - mean) - near
+    grid = np.linspace(0, high - low, 20_001)
+    density = np.exp(-near * grid - 0.5 * grid**2)
+    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    share = mass / mass[-1]
+    assert stats.kstest(gap, lambda x: np.interp(x, grid, share)).pvalue > 1e-5
