@@ -33,6 +33,7 @@ from daphne_bridge.graph.deep_json import JsonError, loads
 
 from ..errors import FlowsError, Problem
 from ..inference.importance import MOST_SEED
+from ..inference.log_weight import checked_log_weights
 from ..proposals.flow import FlowProposal
 
 __all__ = ["LINE_LIMIT", "Server", "request_lines"]
@@ -114,7 +115,7 @@ class Server:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             draw = self.proposal.rsample_and_log_prob(data, num, generator=generator)
-            log_joint = model.log_joint(draw.latents, data)
+            log_weights = checked_log_weights(model, draw, data, where="request")
         return {
             "latents": {
                 variable.name: _plain(
@@ -125,8 +126,8 @@ class Server:
                 for variable in model.layout.latents
             },
             "log_q": _plain(draw.log_prob),
-            "log_joint": _plain(log_joint),
-            "log_weights": _plain(log_joint - draw.log_prob),
+            "log_joint": _plain(draw.log_prob + log_weights),
+            "log_weights": _plain(log_weights),
         }
 
 
