@@ -138,6 +138,8 @@ def chosen(
     if depth > _DEEPEST:
         return Choice(index, tuple(alternatives))
     defined = [a for a in alternatives if not isinstance(a, Undefined)]
+    if not defined:
+        return first
     kinds = [kind for a in defined if (kind := kind_of(a)) is not None]
     if kinds and len(kinds) == len(defined):
         has_boolean = "boolean" in kinds

@@ -44,3 +44,14 @@ def test_bad_parameters_that_are_known_are_refused_when_the_model_is_built():
     assert [problem.where for problem in caught.value.problems] == [
         f"test.json: $[1].P.sample{number}" for number in (0, 1, 2)
     ]
+
+
+def test_words_that_are_ordered_as_numbers_are_refused_with_their_expression():
+    graph = graph_of(
+        """
+        (let [c (sample (categorical {"a" 0.3 "b" 0.7}))]
+          (observe (normal (if (> c 1) 1.0 0.0) 1.0) 0.5)
+          c)"""
+    )
+    with pytest.raises(ModelError, match=r"a number is needed, not the string 'a'"):
+        Model.from_graph(graph)
