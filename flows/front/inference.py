@@ -17,6 +17,7 @@ rest. Rows without meaning (a negative scale) weigh 0 and are counted.
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Float
@@ -154,12 +155,14 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
         return prior(question, "as asked: importance sampling from the prior")
     if flow is not None and method in ("auto", "flow"):
         found = with_flow(question, flow, must=method == "flow")
-        if found is not None:
+        if isinstance(found, Inference):
             return found
+        other = _answered(question, method, None)
+        return replace(other, why=f"{found}; {other.why}")
     if method == "auto":
-        found = pilot(question)
-        if found is not None:
-            return found
+        answer = pilot(question)
+        if answer is not None:
+            return answer
     if method == "smc":
         return tempered(question, None, "as asked: tempered from the prior")
     begun = start(question)

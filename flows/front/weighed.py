@@ -53,8 +53,8 @@ def pilot(question: Question) -> Inference | None:
     return weighted(question, particles, why)
 
 
-def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | None:
-    """The answer of a trained flow, if its draws carry enough weight."""
+def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | str:
+    """The answer of a trained flow, or why its draws carry too little weight."""
     particles = importance_particles(
         question.target,
         flow,
@@ -62,10 +62,10 @@ def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | 
         question.num_particles,
         seed=question.seed,
     )
-    is_fine = particles.totals.ess >= _ENOUGH_ESS
-    is_fine = is_fine and pareto_k_hat(particles.log_weights) <= K_HAT_LIMIT
-    if not (is_fine or must):
-        return None
+    ess, k_hat = particles.totals.ess, pareto_k_hat(particles.log_weights)
+    if not must and not (ess >= _ENOUGH_ESS and k_hat <= K_HAT_LIMIT):
+        figures = f"ESS {ess:,.0f} of {particles.num_particles:,}, k-hat {k_hat:.2f}"
+        return f"draws of the trained flow carry too little weight ({figures})"
     why = "as asked" if must else "draws of the trained flow carry enough weight"
     return weighted(question, particles, why, method="flow")
 

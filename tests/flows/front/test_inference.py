@@ -15,6 +15,7 @@ from scipy.special import expit
 from flows.errors import ArgumentError, ModelError
 from flows.front.inference import infer
 from flows.inference.particles import Particles
+from flows.inference.proposal import PriorProposal
 from flows.model.model import Model
 from tests.flows.model.programs import PROGRAMS, graph_of
 
@@ -463,3 +464,15 @@ def test_a_keyword_that_is_returned_has_its_probability():
     assert found.to_json()["return"]["probabilities"] == pytest.approx(
         {":yes": 0.25, ":no": 0.75}
     )
+
+
+def test_a_flow_that_carries_too_little_weight_is_named_with_its_figures():
+    model = Model.from_graph(
+        graph_of("(let [x (sample (normal 0 1))] (observe (normal x 0.001) 0.5) x)")
+    )
+    found = infer(model, flow=PriorProposal(model))
+    assert found.method != "flow"
+    assert "trained flow carry too little weight (ESS " in found.why
+    exact = stats.norm(0, math.hypot(1, 0.001)).logpdf(0.5)
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(exact, abs=5 * error)
