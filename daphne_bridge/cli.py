@@ -15,10 +15,10 @@ from .compiler import (
     parse_data,
     show_edn,
 )
-from .errors import DocumentError, GraphError, Problem
+from .errors import DocumentError, GraphError
 from .files import check_file_place, check_no_input
 from .graph.checking import CheckReport, check_document
-from .graph.deep_json import JsonError, dumps, loads
+from .graph.deep_json import dumps
 from .graph.document import (
     GraphDocument,
     NodeNames,
@@ -29,6 +29,7 @@ from .graph.document import (
     load_names,
     names_path,
     parse_document,
+    parse_json,
     read_text,
     write_text,
 )
@@ -309,8 +310,4 @@ def show(file: Path, *, dot: bool, svg: bool) -> None:
 
 def _is_inverse(text: str, path: Path) -> bool:
     """Return whether a text is a JSON object; documents are arrays."""
-    try:
-        return isinstance(loads(text), dict)
-    except JsonError as error:
-        where = f"{path}:{error.line}:{error.column}"
-        raise DocumentError(Problem(where, f"not JSON: {error}")) from None
+    return isinstance(parse_json(text, str(path)), dict)

@@ -36,6 +36,7 @@ __all__ = [
     "load_names",
     "names_path",
     "parse_document",
+    "parse_json",
     "read_text",
     "schema_validator",
     "write_text",
@@ -132,12 +133,33 @@ def parse_document(text: str, source: str = "<document>") -> GraphDocument:
         DocumentError: If it is not JSON, or not of the shape of a graph document; all
             violations of the schema are reported, each with its JSON path.
     """
+    return document_from_json(parse_json(text, source), source)
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Return the JSON value written in `text`.
+
+    Args:
+        text: What a file holds.
+        source: Its name for messages.
+
+    Raises:
+        DocumentError: If it is not JSON, with line and column; a Daphne program is
+            recognized, and the message says what makes a document of it.
+    """
     try:
-        data = loads(text)
+        return loads(text)
     except JsonError as error:
-        where = f"{source}:{error.line}:{error.column}"
-        raise DocumentError(Problem(where, f"not JSON: {error}")) from None
-    return document_from_json(data, source)
+        if text.lstrip().startswith(("(", ";")):
+            problem = Problem(
+                source,
+                "this looks like a Daphne program",
+                "a document; `daphne-bridge compile PROGRAM -o graph.json` writes one",
+            )
+        else:
+            where = f"{source}:{error.line}:{error.column}"
+            problem = Problem(where, f"not JSON: {error}")
+        raise DocumentError(problem) from None
 
 
 def document_from_json(data: Any, source: str = "<document>") -> GraphDocument:

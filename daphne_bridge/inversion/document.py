@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DocumentError, Problem
-from ..graph.deep_json import JsonError, dumps, loads
-from ..graph.document import read_text, schema_validator, write_text
+from ..graph.deep_json import dumps
+from ..graph.document import parse_json, read_text, schema_validator, write_text
 from .elimination_plans import Plan
 from .elimination_search import Candidate
 from .nami import Inverse, ParentSets
@@ -144,11 +144,7 @@ def parse_inverse(
         DocumentError: If it is not JSON, not of the format, contradicts itself, or
             belongs to another model.
     """
-    try:
-        data = loads(text)
-    except JsonError as error:
-        where = f"{source}:{error.line}:{error.column}"
-        raise DocumentError(Problem(where, f"not JSON: {error}")) from None
+    data = parse_json(text, source)
     _check_format(data, source)
     latents, observed = data["latents"], data["observed"]
     problems = _name_problems(data, source)

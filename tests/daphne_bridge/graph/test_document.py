@@ -52,6 +52,12 @@ def test_text_that_is_not_json_is_refused_with_line_and_column():
         parse_document("[{},\n%", "g.json")
 
 
+@pytest.mark.parametrize("text", ["(let [] 1)", "; a program\n(sample (normal 0 1))"])
+def test_a_program_is_recognized_and_told_what_makes_a_document_of_it(text):
+    with pytest.raises(DocumentError, match=r"g\.daphne: .*Daphne program.* compile"):
+        parse_document(text, "g.daphne")
+
+
 def test_missing_files_and_directories_are_refused(tmp_path):
     with pytest.raises(DocumentError, match="no such file; expected a graph"):
         load_document(tmp_path / "nothing.json")
