@@ -51,6 +51,11 @@ class Question:
     started: float
     budget_seconds: float
 
+    @property
+    def seconds_left(self) -> float:
+        """What is left of the budget; inf without one."""
+        return self.budget_seconds - (time.perf_counter() - self.started)
+
     def say(self, share: float, note: str) -> None:
         """Tell how far the work is."""
         if self.on_progress is not None:

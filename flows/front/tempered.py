@@ -1,7 +1,6 @@
 """This file answers by sequential Monte Carlo, in islands that are compared."""
 
 import math
-import time
 from dataclasses import replace
 
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
@@ -47,7 +46,7 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             config=AnnealingConfig(move=Hamiltonian(_LEAPS)),
         ):
             reports.append(report)
-            if time.perf_counter() - question.started > question.budget_seconds:
+            if question.seconds_left < 0.0:
                 return _out_of_time(question, start, report.temperature)
             question.say(
                 (island + report.temperature) / _ISLANDS,

@@ -38,13 +38,17 @@ def prior(question: Question, why: str) -> Inference:
 
 def pilot(question: Question) -> Inference | None:
     """The answer of draws of the prior, if they carry enough weight."""
+    before = question.seconds_left
     particles = question.drawn(max(_PILOT, question.num_particles))
     ess, num = particles.totals.ess, particles.num_particles
     if _HOPEFUL_ESS <= ess < _ENOUGH_ESS:
         wanted = math.ceil(1.5 * num * _ENOUGH_ESS / ess)
         # Counted, not timed: equal seeds give equal answers on every machine.
         work = wanted * len(question.model.graph.nodes)
-        if work <= _MOST_WORK and wanted <= _MOST_PILOT:
+        is_small = work <= _MOST_WORK and wanted <= _MOST_PILOT
+        left = question.seconds_left
+        fits = math.isinf(left) or (before - left) * wanted / num <= left
+        if is_small and fits:
             particles = question.drawn(wanted)
     is_fine = particles.totals.ess >= _ENOUGH_ESS
     if not is_fine or pareto_k_hat(particles.log_weights) > K_HAT_LIMIT:
@@ -114,7 +118,7 @@ def start(question: Question) -> Start:
             best, most = Start(defended, particles, is_good=good), ess
         if best.is_good and ess >= _FINE_SHARE * question.num_particles:
             break
-        if particles.totals.log_sum == -math.inf:
+        if particles.totals.log_sum == -math.inf or question.seconds_left < 0.0:
             break
         proposal = proposal.refitted(particles)
     assert best is not None  # noqa: S101 - there is one turn at least

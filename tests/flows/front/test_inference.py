@@ -476,3 +476,11 @@ def test_a_flow_that_carries_too_little_weight_is_named_with_its_figures():
     exact = stats.norm(0, math.hypot(1, 0.001)).logpdf(0.5)
     error = found.log_evidence_standard_error
     assert found.log_evidence == pytest.approx(exact, abs=5 * error)
+
+
+def test_more_draws_of_the_prior_are_made_only_within_the_budget():
+    text = "(let [x (sample (normal 0 1))] (observe (normal x 0.01) 0.5) x)"
+    assert answer(text).method == "prior"
+    hurried = answer(text, budget=1e-9)
+    assert hurried.method != "prior"
+    assert hurried.particles.num_particles == 10_000
