@@ -233,7 +233,7 @@ def test_bad_input_ends_in_one_line_exit_code_2_and_no_file(run, tmp_path):
         (("train", unknown, "-o", out), "unknown name couchy"),
         (("train", cyclic, "-o", out), "form a cycle"),
         (("train", tmp_path / "bad.json", "-o", out), "observes nothing"),
-        (("train", tmp_path / "discrete.json", "-o", out), "k is discrete"),
+        (("train", tmp_path / "discrete.json", "-o", out), "no continuous latent"),
         (("train", graph, "-o", out, "--budget", "soon"), "not a duration"),
         (("train", graph, "-o", out, "--config", tmp_path / "no.toml"), "no such file"),
         (("train", graph, "-o", out, "--config", graph), "not TOML"),
