@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..errors import ModelError, Problem
@@ -21,6 +21,7 @@ from .explanations import outside_support
 from .jobs import Definition, Job
 from .lowered_graph import LoweredGraph, supports_of
 from .schedule import Schedule
+from .support import BIJECTIONS
 
 __all__ = ["Coordinates"]
 
@@ -96,6 +97,28 @@ class Coordinates:
         if bool(torch.isnan(wide).any()) and not bool(torch.isnan(latents).any()):
             raise outside_support(self.lowered, wide, rows.t())
         return wide.reshape(*batch, -1), log_det.reshape(batch)
+
+    def at_edge(
+        self, free: Float[Tensor, "*batch free"]
+    ) -> Bool[Tensor, "*batch free"]:
+        """Return where a double's digits end: values beyond are all the same.
+
+        A prior can put mass there, a beta of small parameters above all; draws of it
+        have one value, and no density in free coordinates describes it.
+        """
+        low, high = self._free_limits.to(free).unbind()
+        return (free <= low) | (free >= high)
+
+    @cached_property
+    def _free_limits(self) -> Float[Tensor, "2 free"]:
+        """Lower and upper limits; the narrowest where a branch decides the support."""
+        columns: list[tuple[float, float]] = []
+        latents = zip(self.lowered.latents, self.lowered.layout.latents, strict=True)
+        for entry, variable in latents:
+            limits = [BIJECTIONS[name].free_limits for name, _ in supports_of(entry)]
+            lows, highs = zip(*limits, strict=True)
+            columns += [(max(lows), min(highs))] * variable.free_size
+        return torch.tensor(columns, dtype=torch.float64).reshape(-1, 2).t()
 
     def _refuse_discrete(self) -> None:
         discrete = [v.label for v in self.lowered.layout.latents if v.is_discrete]

@@ -366,6 +366,12 @@ class Model:
         """
         return self.coordinates.unconstrain(latents)
 
+    def at_edge(
+        self, free: Float[Tensor, "*batch free"]
+    ) -> Bool[Tensor, "*batch free"]:
+        """Return where a double's digits end: values beyond are all the same."""
+        return self.coordinates.at_edge(free)
+
     # -------------------------------------------------------------- draws and data
 
     def sample(

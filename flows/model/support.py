@@ -15,7 +15,8 @@ The determinant of a simplex is that of its first n - 1 values, of a positive de
 matrix that of its lower triangle: the densities are relative to the same coordinates.
 A value that rounds to the edge of an open support is moved to the nearest number
 inside, as torch's own transforms do; the log determinant is that of the free
-coordinate.
+coordinate. All that lies beyond is one value then: `free_limits` says where that
+begins in double precision.
 
 References:
     Carpenter et al., "Stan: a probabilistic programming language" (2017), and the Stan
@@ -23,9 +24,10 @@ References:
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -41,6 +43,9 @@ LogDet = Float[Tensor, "slot row"]
 
 class Bijection(Protocol):
     """A map from the real line to a support."""
+
+    free_limits: ClassVar[tuple[float, float]]
+    """Free coordinates at or beyond these share their value with all that follow."""
 
     def free_size(self, size: int) -> int:
         """Return the number of free coordinates of a value of `size` columns."""
@@ -60,7 +65,16 @@ def _below_one(like: Tensor) -> float:
     return 1.0 - torch.finfo(like.dtype).eps
 
 
+_UNLIMITED = (-math.inf, math.inf)
+_LOG_TINY = math.log(sys.float_info.min) + 1e-9
+_LOG_MOST = math.log(sys.float_info.max) - 1e-9
+_LOGIT_BELOW_ONE = -math.log(1.25 * sys.float_info.epsilon)
+_LOG_LEAST_STICK = math.log(0.5 * sys.float_info.epsilon)
+
+
 class _Real:
+    free_limits: ClassVar[tuple[float, float]] = _UNLIMITED
+
     def free_size(self, size: int) -> int:
         return size
 
@@ -72,6 +86,8 @@ class _Real:
 
 
 class _Positive:
+    free_limits: ClassVar[tuple[float, float]] = (_LOG_TINY, _LOG_MOST)
+
     def free_size(self, size: int) -> int:
         return size
 
@@ -86,6 +102,8 @@ class _Positive:
 
 class _Interval:
     """The interval between two bounds of shape [slot, row]; (0, 1) without bounds."""
+
+    free_limits: ClassVar[tuple[float, float]] = (_LOG_TINY, _LOGIT_BELOW_ONE)
 
     def free_size(self, size: int) -> int:
         return size
@@ -116,6 +134,12 @@ class _Interval:
 
 
 class _Simplex:
+    # The smallest value beside the shortest rest of the stick that has digits.
+    free_limits: ClassVar[tuple[float, float]] = (
+        _LOG_TINY - _LOG_LEAST_STICK,
+        _LOGIT_BELOW_ONE,
+    )
+
     def free_size(self, size: int) -> int:
         return size - 1
 
@@ -143,6 +167,8 @@ def _stick_breaking_log_det(
 
 
 class _PositiveDefinite:
+    free_limits: ClassVar[tuple[float, float]] = _UNLIMITED
+
     def free_size(self, size: int) -> int:
         order = math.isqrt(size)
         return order * (order + 1) // 2

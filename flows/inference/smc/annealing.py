@@ -29,6 +29,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ...errors import ArgumentError, Problem
 from ..weights import check_log_weights
@@ -196,7 +198,7 @@ def step(
         return _nothing_left(state, space, lineages)
     stage = planned or Stage(
         temperature,
-        weighted_factor(point.coordinates, lineages.log_weights.softmax(0)),
+        weighted_factor(point.coordinates, _movable(point, lineages)),
         state.step_size,
         config.most_moves,
     )
@@ -208,7 +210,7 @@ def step(
         point = point.rows(ancestors)
     moved = forget(
         point,
-        lineages.log_weights.softmax(0),
+        _movable(point, lineages),
         space.at,
         config.move,
         stage,
@@ -238,6 +240,12 @@ def step(
             ),
         ),
     )
+
+
+def _movable(point: Point, lineages: Lineages) -> Float[Tensor, " particle"]:
+    """Return the normalised weights of the particles that can move; 0 if none can."""
+    found = torch.where(point.can_move, lineages.log_weights, -math.inf).softmax(0)
+    return found.nan_to_num(0.0)
 
 
 def _nothing_left(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ...model.standard_normal import standard_normal_log_prob
@@ -36,6 +36,11 @@ class AnnealedTarget(Target, Protocol):
         self, latents: Float[Tensor, "*batch latent"], /
     ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
         """Return free coordinates and log|det d latents / d free|."""
+
+    def at_edge(
+        self, free: Float[Tensor, "*batch free"], /
+    ) -> Bool[Tensor, "*batch free"]:
+        """Return where a double's digits end: values beyond are all the same."""
 
 
 class BaseMap(Protocol):
@@ -77,6 +82,11 @@ class Space(Protocol):
 class FreeSpace:
     """Latents on the real line with the nuisances beside them; for every proposal.
 
+    A prior such as beta(0.001, 0.001) has much of its mass where values round to one
+    number, the edge. Its draws there weigh what they should, but the density on the
+    real line knows nothing of that mass: there the reference is 0, so that particles
+    stay at the edge and none goes there, a kernel that keeps the mixture of both.
+
     Attributes:
         target: The model.
         proposal: Where the particles come from.
@@ -112,10 +122,12 @@ class FreeSpace:
         log_weight = log_weights(self.target, draw, self.observed)
         # Where the proposal has no mass no particle can come from: density 0.
         is_reached = log_prob > -torch.inf
+        at_edge = self.target.at_edge(coordinates[:, :split]).any(1)
+        log_reference = log_prob + standard_normal_log_prob(nuisances) + log_det
         return Point(
             coordinates,
             latents,
-            log_prob + standard_normal_log_prob(nuisances) + log_det,
+            torch.where(at_edge, -torch.inf, log_reference),
             torch.where(is_reached | log_prob.isnan(), log_weight, 0.0),
         )
 

@@ -59,7 +59,7 @@ def forget(
 
     Args:
         point: Where the particles are.
-        weights: Normalised.
+        weights: Normalised, 0 for particles that cannot move.
         evaluate: Gives the densities at coordinates.
         move: How they move.
         stage: The density that is kept, and along what they move.
@@ -67,7 +67,8 @@ def forget(
             makes every move of the stage at its step size.
         generator: Of the moves.
     """
-    start, limit = point.coordinates, stage.num_moves
+    start = point.coordinates
+    limit = stage.num_moves if bool(point.can_move.any()) else 0
     stage = replace(stage, num_moves=0)
     acceptance, num_divergent, correlation = 0.0, 0, math.nan
     while stage.num_moves < limit and not (until is not None and correlation <= until):

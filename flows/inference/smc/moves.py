@@ -16,7 +16,8 @@ where the density is narrower than the covariance says (a bend, a second mode), 
 steps are refused again and again, short ones are not.
 
 A place with a value or a log density that is no finite number is refused and counted
-as divergent: a leap too far, to where a model has no meaning, say.
+as divergent: a leap too far, to where a model has no meaning, say. Particles that stand
+where there is no density stay there, and do not count.
 
 References:
     Roberts, Gelman, Gilks (1997), Weak convergence and optimal scaling of random walk
@@ -49,7 +50,7 @@ class MoveOutcome:
 
     Attributes:
         point: Where they are; a refused particle is where it was.
-        acceptance: Mean probability of acceptance.
+        acceptance: Mean probability of acceptance; nan if no particle can move.
         num_divergent: How many were refused because a value was no finite number.
     """
 
@@ -177,10 +178,11 @@ def _accept(
     log_ratio = log_density - point.log_density(stage.temperature) + log_correction
     is_divergent = ~(log_ratio.isfinite() & proposed.is_finite)
     probability = torch.where(is_divergent, 0.0, log_ratio.clamp(max=0.0).exp())
+    can_move = point.can_move
     return MoveOutcome(
         point.replaced(proposed, _shares(probability, generator) < probability),
-        float(probability.mean()),
-        int(is_divergent.sum()),
+        float(probability[can_move].mean()),
+        int((is_divergent & can_move).sum()),
     )
 
 

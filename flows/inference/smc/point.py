@@ -24,7 +24,8 @@ class Point:
     Attributes:
         coordinates: What is moved.
         latents: Natural values.
-        log_reference: Log density of the proposal on the coordinates, in nats.
+        log_reference: Log density of the proposal on the coordinates, in nats; -inf
+            where particles stay, which no density describes.
         log_weight: Log of the importance weight of target against proposal, in nats.
     """
 
@@ -41,6 +42,11 @@ class Point:
     def is_finite(self) -> Bool[Tensor, " particle"]:
         """Whether a particle stands at numbers, in coordinates and natural values."""
         return self.coordinates.isfinite().all(1) & self.latents.isfinite().all(1)
+
+    @property
+    def can_move(self) -> Bool[Tensor, " particle"]:
+        """Whether a particle stands where there is a density."""
+        return self.log_reference > -torch.inf
 
     def rows(self, rows: Int[Tensor, " row"]) -> "Point":
         """Return some of the particles."""

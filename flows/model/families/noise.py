@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 __all__ = [
+    "gamma_of_rate",
     "log_standard_gamma",
     "standard_exponential",
     "standard_gamma",
@@ -47,6 +48,15 @@ def standard_gamma(shape: Tensor, generator: Generator) -> Tensor:
     """Return draws of gammas of rate 1, never 0."""
     drawn = torch._standard_gamma(shape.contiguous(), generator=generator)
     return drawn.clamp(min=tiny(shape))
+
+
+def gamma_of_rate(shape: Tensor, rate: Tensor, generator: Generator) -> Tensor:
+    """Return gamma draws of a rate; the smallest normal number where they underflow."""
+    if bool((shape < _SMALL_SHAPE).any()):
+        drawn = torch.exp(log_standard_gamma(shape, generator) - torch.log(rate))
+    else:
+        drawn = standard_gamma(shape, generator) / rate
+    return drawn.clamp(min=tiny(rate))
 
 
 _SMALL_SHAPE = 0.1

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from .density import entry, inside
-from .noise import standard_exponential, standard_gamma, standard_normal, tiny, unit
+from .noise import gamma_of_rate, standard_exponential, standard_normal, tiny, unit
 from .on_the_line import cauchy, draw_normal, normal
 from .parameters import NUMBER, POSITIVE, is_positive
 
@@ -21,7 +21,7 @@ def _gamma(x: Tensor, shape: Tensor, rate: Tensor) -> Tensor:
 
 
 def _draw_gamma(g: Generator, shape: Tensor, rate: Tensor) -> Tensor:
-    return (standard_gamma(shape, g) / rate).clamp(min=tiny(rate))
+    return gamma_of_rate(shape, rate, g)
 
 
 def _chi_squared(x: Tensor, nu: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def _chi_squared(x: Tensor, nu: Tensor) -> Tensor:
 
 
 def _draw_chi_squared(g: Generator, nu: Tensor) -> Tensor:
-    return (2.0 * standard_gamma(0.5 * nu, g)).clamp(min=tiny(nu))
+    return gamma_of_rate(0.5 * nu, torch.full_like(nu, 0.5), g)
 
 
 def _exponential(x: Tensor, rate: Tensor) -> Tensor:
@@ -78,8 +78,8 @@ def _inverse_gamma(x: Tensor, shape: Tensor, scale: Tensor) -> Tensor:
 
 
 def _draw_inverse_gamma(g: Generator, shape: Tensor, scale: Tensor) -> Tensor:
-    drawn = scale / standard_gamma(shape, g)
-    return drawn.clamp(tiny(scale), torch.finfo(scale.dtype).max)
+    largest = torch.finfo(scale.dtype).max
+    return gamma_of_rate(shape, scale, g).reciprocal().clamp(tiny(scale), largest)
 
 
 POSITIVE_FAMILIES = (

@@ -75,6 +75,9 @@ class NormalChain:
     def unconstrain(self, latents):
         return latents, latents.new_zeros(latents.shape[:-1])
 
+    def at_edge(self, free):
+        return torch.zeros_like(free, dtype=torch.bool)
+
     def posterior(self, observed):
         """Return mean, covariance of the latents and the log evidence."""
         steps = np.arange(self.num_steps)

@@ -317,6 +317,16 @@ def test_a_level_that_rounds_up_to_the_total_picks_the_last_positive_weight(
     assert _draw("discrete", ((1.0, 2.0, 0.0),), 3).tolist() == [1.0] * 3
 
 
+@pytest.mark.parametrize("rate", [1e-3, 1.0, 1e3])
+def test_a_gamma_underflows_to_one_value_as_often_as_it_should(rate):
+    num, tiny = 40_000, np.finfo(float).tiny
+    drawn = _draw("gamma", (1e-3, rate), num).reshape(-1)
+    expected = stats.gamma(1e-3, scale=1.0 / rate).cdf(tiny)
+    share = float((drawn == tiny).double().mean())
+    error = math.sqrt(expected * (1.0 - expected) / num)
+    assert share == pytest.approx(expected, abs=5 * error)
+
+
 @pytest.mark.parametrize("shape", [1e-3, 0.05, 0.4, 3.0])
 def test_draws_of_a_beta_of_any_shape_have_its_distribution_at_both_ends(shape):
     # A gamma draw of a small shape underflows: a quarter of the draws was 0 / 0.

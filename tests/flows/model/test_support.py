@@ -91,6 +91,22 @@ def test_extreme_coordinates_stay_inside_the_support(support, dtype):
         assert (value < 1).all()
 
 
+@pytest.mark.parametrize("support", ["positive", "unit interval", "interval"])
+@pytest.mark.parametrize("side", [0, 1])
+def test_values_differ_up_to_the_limits_and_are_one_beyond(support, side):
+    bijection = BIJECTIONS[support]
+    limit = bijection.free_limits[side]
+    outwards = math.copysign(1.0, limit)
+    # Under a zero bound: elsewhere an interval has fewer digits below than above.
+    bounds = () if support != "interval" else (torch.zeros(1, 4), torch.ones(1, 4))
+    steps = torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=torch.float64)
+    free = (limit + outwards * steps).reshape(1, 1, 4)
+    value, _ = bijection.to_value(free, *bounds)
+    inner, last, first, outer = value.flatten().tolist()
+    assert inner != last != first
+    assert first == outer or math.isinf(outer)
+
+
 @pytest.mark.parametrize(
     ("support", "value"),
     [

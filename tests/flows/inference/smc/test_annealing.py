@@ -256,6 +256,9 @@ class Rate:
     def unconstrain(self, latents):
         return latents.log(), latents.log().sum(-1)
 
+    def at_edge(self, free):
+        return torch.zeros_like(free, dtype=torch.bool)
+
 
 @pytest.mark.parametrize("move", MOVES)
 def test_a_bounded_latent_is_moved_on_the_real_line(move):
