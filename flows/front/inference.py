@@ -166,9 +166,13 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
     if method == "smc":
         return tempered(question, None, "as asked: tempered from the prior")
     begun = start(question)
-    if method == "laplace" or (method == "auto" and begun.is_good):
+    if method == "laplace":
+        return around_modes(question, begun, "as asked")
+    if begun.is_good:
         why = "draws around the modes carry enough weight: importance sampling"
-        return around_modes(question, begun, "as asked" if method == "laplace" else why)
+        answer = around_modes(question, begun, why)
+        if answer.is_trusted:
+            return answer
     # From the prior, which covers tails that what stands around the modes misses.
     why = "no proposal carries enough weight: tempered from the prior"
     return tempered(question, begun, why)

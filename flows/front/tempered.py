@@ -13,6 +13,7 @@ from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.result import SmcResult, merge_runs, run_seed
 from .answer import Inference
 from .doubts import apart, left_out, unsure
+from .lost_digits import lost_digits
 from .question import Question
 from .weighed import Start, weighted
 
@@ -68,7 +69,8 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
     if not error <= LOG_EVIDENCE_ERROR_LIMIT:
         cautions.append(unsure(error))
         is_trusted = False
-    cautions += left_out(question, particles)
+    lost = lost_digits(question, particles, from_prior=True)
+    cautions += [*lost, *left_out(question, particles)]
     full = question.completed(particles)
     return question.answered(
         "smc",
@@ -79,7 +81,7 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         question.latents(full, merged),
         question.returned(full, merged),
         tuple(cautions),
-        is_trusted=is_trusted,
+        is_trusted=is_trusted and not lost,
         ess=ess,
     )
 

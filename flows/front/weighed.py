@@ -15,6 +15,7 @@ from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.result import run_seed
 from .answer import Inference
 from .doubts import left_out, weak, without_meaning
+from .lost_digits import lost_digits
 from .question import Question
 
 __all__ = ["Start", "around_modes", "pilot", "prior", "start", "weighted", "with_flow"]
@@ -154,6 +155,7 @@ def weighted(
     if num_bad:
         cautions.append(without_meaning(num_bad, particles.num_particles))
     bad = [] if is_prior else weak(totals, k_hat)
+    bad += lost_digits(question, particles, from_prior=method == "prior")
     cautions += left_out(question, particles)
     full = question.completed(particles)
     return question.answered(

@@ -1,5 +1,6 @@
 """Tests of flows.front.inference: right values by one call, or a plain no."""
 
+import itertools
 import json
 import math
 from importlib.resources import files
@@ -163,48 +164,50 @@ def test_without_data_the_answer_is_the_prior():
     assert found.returned.sd == pytest.approx(1.322876, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    ("text", "log_evidence", "mean"),
-    [
-        (
-            "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)",
-            -1.968970,
-            1.40058,
-        ),
-        (
-            "(let [p (sample (beta 0.001 0.001))] (observe (bernoulli p) 1) p)",
-            -0.693147,
-            0.999002,
-        ),
-        (
-            "(let [p (sample (beta 0.001 0.001))]"
-            " (observe (bernoulli p) 1) (observe (bernoulli p) 0) p)",
-            -7.6028,
-            0.5,
-        ),
-        (
-            "(let [p (sample (beta 0.01 0.01))]"
-            " (foreach 5 [] (observe (bernoulli p) 1)) p)",
-            -0.714,
-            None,
-        ),
-        (
-            "(let [z (sample (normal 0 1))]"
-            " (observe (uniform-continuous z (+ z 1)) 2.5) z)",
-            -2.8035,
-            None,
-        ),
-        (
-            "(let [p (sample (dirichlet [0.001 0.001 0.001]))]"
-            " (observe (discrete p) 0) (first p))",
-            math.log(1 / 3),
-            0.998006,
-        ),
-    ],
-)
-def test_draws_of_the_prior_answer_where_they_can(text, log_evidence, mean):
-    found = answer(text)
-    assert found.method == "prior"
+PRIORS_THAT_ANSWER = [
+    (
+        "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)",
+        -1.968970,
+        1.40058,
+    ),
+    (
+        "(let [p (sample (beta 0.001 0.001))] (observe (bernoulli p) 1) p)",
+        -0.693147,
+        0.999002,
+    ),
+    (
+        "(let [p (sample (beta 0.001 0.001))]"
+        " (observe (bernoulli p) 1) (observe (bernoulli p) 0) p)",
+        -7.6028,
+        0.5,
+    ),
+    (
+        "(let [p (sample (beta 0.01 0.01))]"
+        " (foreach 5 [] (observe (bernoulli p) 1)) p)",
+        -0.714,
+        None,
+    ),
+    (
+        "(let [z (sample (normal 0 1))]"
+        " (observe (uniform-continuous z (+ z 1)) 2.5) z)",
+        -2.8035,
+        None,
+    ),
+    (
+        "(let [p (sample (dirichlet [0.001 0.001 0.001]))]"
+        " (observe (discrete p) 0) (first p))",
+        math.log(1 / 3),
+        0.998006,
+    ),
+]
+"""Programs with their log evidence and the mean of what they return."""
+
+
+@pytest.mark.parametrize("method", ["auto", "smc"])
+@pytest.mark.parametrize(("text", "log_evidence", "mean"), PRIORS_THAT_ANSWER)
+def test_draws_of_the_prior_answer_where_they_can(text, log_evidence, mean, method):
+    found = answer(text, method=method)
+    assert found.method == ("prior" if method == "auto" else "smc")
     assert found.is_trusted
     error = found.log_evidence_standard_error
     assert found.log_evidence == pytest.approx(log_evidence, abs=5 * error + 1e-3)
@@ -484,3 +487,50 @@ def test_more_draws_of_the_prior_are_made_only_within_the_budget():
     hurried = answer(text, budget=1e-9)
     assert hurried.method != "prior"
     assert hurried.particles.num_particles == 10_000
+
+
+def gamma_of_logs(shape, scale):
+    """The log evidence of N(0; log g, scale), g ~ gamma(shape, 1), by quadrature."""
+
+    def density(log_g):
+        prior = shape * log_g - math.exp(log_g) - math.lgamma(shape)
+        return math.exp(prior + stats.norm(0, scale).logpdf(log_g))
+
+    parts = [-20_000, -5_000, -1_000, -100, -10, 10]
+    return math.log(
+        sum(
+            integrate.quad(density, low, high)[0]
+            for low, high in itertools.pairwise(parts)
+        )
+    )
+
+
+@pytest.mark.parametrize("method", ["auto", "laplace", "smc"])
+def test_a_logarithm_that_doubles_cannot_hold_is_not_trusted(method):
+    text = "(let [g (sample (gamma 0.001 1))] (observe (normal (log g) 1000) 0) g)"
+    found = answer(text, method=method)
+    assert not found.is_trusted
+    assert any("draws of g are too near 0" in str(each) for each in found.cautions)
+
+
+def test_a_logarithm_that_is_returned_alone_is_not_trusted_either():
+    text = "(let [g (sample (gamma 0.001 1))] (observe (normal 0 1) 0.3) (log g))"
+    assert not answer(text).is_trusted
+
+
+def test_the_logarithm_itself_is_sampled_as_the_caution_says():
+    found = answer(
+        "(let [g (sample (gamma 1.001 1)) e (sample (exponential 0.001))"
+        " l (- (log g) e)] (observe (normal l 1000) 0) l)"
+    )
+    assert found.is_trusted
+    error = found.log_evidence_standard_error
+    exact = gamma_of_logs(0.001, 1000.0)
+    assert found.log_evidence == pytest.approx(exact, abs=5 * error)
+
+
+def test_a_proposal_whose_density_misses_the_edge_is_not_trusted():
+    text = "(let [p (sample (beta 0.01 0.01))] (observe (bernoulli p) 1) p)"
+    found = answer(text, method="laplace")
+    assert not found.is_trusted
+    assert any("are where doubles end" in str(each) for each in found.cautions)

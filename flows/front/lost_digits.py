@@ -1,0 +1,114 @@
+"""This file says where an answer depends on digits that a double does not hold.
+
+A gamma of shape 0.001 has much of its mass below the smallest double: its draws there
+are one value, the edge. That is harmless where only the value matters, and wrong where
+its logarithm does. So values at the edge are moved inwards, and what follows from them
+is looked at.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..inference.cautions import Caution
+from ..inference.particles import Particles
+from ..model.model import Model
+from ..model.returns import return_value
+from .question import Question
+
+__all__ = ["lost_digits"]
+
+_INWARDS = 0.9
+"""Where on the way from 0 a free coordinate at the edge is moved to."""
+_MOST_CHANGE = 1e-3
+"""In nats, on average over the posterior; and in standard deviations of a return."""
+_MOST_SHARE = 1e-4
+"""Of the posterior at the edge, where a proposal's density does not know of it."""
+
+
+def lost_digits(
+    question: Question, particles: Particles, *, from_prior: bool
+) -> list[Caution]:
+    """Return cautions if lost digits matter.
+
+    Args:
+        question: What was asked.
+        particles: Weighted rows of the target's latents.
+        from_prior: Whether the rows at the edge are draws of the prior, as many as the
+            prior has mass there.
+    """
+    target = question.target
+    alive = particles.log_weights > -torch.inf
+    if not target.layout.free_dim or not bool(alive.any()):
+        return []
+    rows = particles.latents[alive]
+    weights = particles.log_weights[alive].softmax(0)
+    free, _ = target.unconstrain(rows)
+    at_edge = target.at_edge(free)
+    touched = at_edge.any(1)
+    if not bool(touched.any()):
+        return []
+    names = ", ".join(
+        variable.label
+        for variable in target.layout.latents
+        if bool(at_edge[:, variable.free_start : variable.free_stop].any())
+    )
+    found = []
+    share = float(weights[touched].sum())
+    if not from_prior and share > _MOST_SHARE:
+        found.append(
+            Caution(
+                f"{share:.1%} of the draws of {names} are where doubles end",
+                "the proposal's density does not know the prior's mass there",
+                "Use --method prior or --method smc",
+            )
+        )
+    inwards = torch.where(at_edge, _INWARDS * free, free)[touched]
+    moved, _ = target.constrain(inwards)
+    weights = weights[touched]
+    if _depends(question, rows, weights, touched, moved, at_edge):
+        found.append(
+            Caution(
+                f"draws of {names} are too near 0 or a bound for a double, and their "
+                "lost digits matter",
+                "a logarithm of them is read, say, and comes out wrong",
+                "Sample the logarithm itself: that of (gamma a b) is (log g) less e, "
+                "g of (gamma (+ a 1) b) and e of (exponential a)",
+            )
+        )
+    return found
+
+
+def _depends(
+    question: Question,
+    rows: Float[Tensor, "row latent"],
+    weights: Float[Tensor, " edge"],
+    touched: Tensor,
+    moved: Float[Tensor, "edge latent"],
+    at_edge: Tensor,
+) -> bool:
+    """Whether densities given values at the edge, or what is returned, change."""
+    target, observed = question.target, question.observed
+    stay = rows[touched]
+
+    def rest(latents: Tensor) -> Tensor:
+        found = target.log_likelihood_terms(latents, observed).sum(-1)
+        if isinstance(target, Model):
+            # Latents whose own digits are lost are not what is asked about.
+            is_own = [
+                bool(at_edge[:, v.free_start : v.free_stop].any())
+                for v in target.layout.latents
+            ]
+            terms = target.log_prior_terms(latents, observed)
+            found = found + terms[..., ~torch.tensor(is_own)].sum(-1)
+        return found
+
+    change = (rest(moved) - rest(stay)).abs().nan_to_num(0.0).clamp(max=1.0)
+    if float(weights @ change) > _MOST_CHANGE:
+        return True
+    value = return_value(question.model.graph, question.model.layout)
+    if value is None or not isinstance(target, Model):
+        return False
+    spread = value.columns(rows, observed).std(0)
+    shift = (value.columns(moved, observed) - value.columns(stay, observed)).abs()
+    return bool((weights @ shift > _MOST_CHANGE * spread).any())
