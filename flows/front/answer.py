@@ -88,6 +88,22 @@ class Inference:
         self.particles.save(folder / "particles.npz")
         save_summary(folder / ANSWER, self.to_json())
 
+    def to_arviz(self) -> Any:
+        """Return particles and data as ArviZ reads them: a `DataTree` with one chain.
+
+        The draws of its group `posterior` are weighted by `sample_stats/log_weight`;
+        the group `observed_data` has the data by label.
+
+        Raises:
+            FlowsError: If ArviZ, an extra, is not installed.
+        """
+        return self.particles.to_arviz(
+            observed_data={
+                v.label: self.observed[v.start : v.stop].reshape(v.shape).numpy()
+                for v in self.model.layout.observed
+            }
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the answer as plain values; null stands for what is not finite."""
         return {

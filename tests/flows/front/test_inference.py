@@ -420,6 +420,19 @@ def test_an_answer_is_shown_and_saved(tmp_path):
     assert torch.equal(again.latents, found.particles.latents)
 
 
+def test_arviz_reads_an_answer_with_its_data():
+    pytest.importorskip("arviz_base")
+    found = answer(
+        "(let [x (sample (normal 0 1)) y (observe (normal x 1) 0.5)] x)",
+        num_particles=100,
+    )
+    tree = found.to_arviz()
+    assert float(tree["observed_data"]["y"]) == 0.5
+    weights = np.exp(tree["sample_stats"]["log_weight"].values[0])
+    mean = np.average(tree["posterior"]["x"].values[0], weights=weights)
+    assert mean == pytest.approx(found.latents["x"].mean)
+
+
 def test_equal_seeds_give_equal_answers():
     text = "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)"
     one, other = (answer(text, seed=3).to_json() for _ in range(2))
