@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .engine import AdaptiveEngine, check_double
-from .fused.engine import FusedEngine, is_usable
+from .fused.engine import FusedEngine
+from .fused.readiness import is_usable
 from .solve import Solution
 from .vector_field import VectorField
 

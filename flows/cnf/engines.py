@@ -210,7 +210,9 @@ def prepare_kernel(on_compile: Callable[[], None] | None = None) -> bool:
     Args:
         on_compile: Called before, as it takes a while.
     """
-    return _has_numba() and bool(_with_kernel(".fused.engine", "is_usable")(on_compile))
+    return _has_numba() and bool(
+        _with_kernel(".fused.readiness", "is_usable")(on_compile)
+    )
 
 
 def _has_numba() -> bool:

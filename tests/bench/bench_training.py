@@ -42,7 +42,8 @@ from daphne_bridge.inversion.nami import invert
 from flows.cnf.baselines import build_baseline
 from flows.cnf.engine import Engine, TorchEngine
 from flows.cnf.flow import ConditionalFlow
-from flows.cnf.fused.engine import FusedEngine, warm_up
+from flows.cnf.fused.engine import FusedEngine
+from flows.cnf.fused.readiness import warm_up
 from flows.cnf.paper_engine import AdjointEngine
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.published_training import scales_from_model

@@ -19,7 +19,24 @@ import llvmlite
 import numba
 from numba.core import config
 
-from . import kernel, plan, products, tables, tiles, trace
+from . import (
+    arrays,
+    block_product,
+    chains,
+    cubic,
+    emitter,
+    flat,
+    kernel,
+    lane_sums,
+    layers,
+    outer_product,
+    places,
+    plan,
+    tables,
+    tiles,
+    trace,
+    transposed_layers,
+)
 
 __all__ = [
     "SOURCES",
@@ -31,7 +48,10 @@ __all__ = [
     "mark_compiled",
 ]
 
-SOURCES = (kernel, plan, products, tables, tiles, trace)
+SOURCES = (
+    *(arrays, block_product, chains, cubic, emitter, flat, kernel, lane_sums, layers),
+    *(outer_product, places, plan, tables, tiles, trace, transposed_layers),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +99,10 @@ def kernels() -> Kernels:
     if options["cache"]:
         settings.CACHE_DIR = str(folder)  # read when a function is declared
     try:
-        linked = products.link(cache=options["cache"])
+        linked = tuple(
+            function.link(cache=options["cache"])
+            for function in (block_product.PRODUCT, outer_product.OUTER, lane_sums.FOLD)
+        )
         compiled = {name: numba.njit(**options)(f) for name, f in functions.items()}
         return Kernels(linked=linked, **compiled)
     finally:

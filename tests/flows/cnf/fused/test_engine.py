@@ -2,21 +2,15 @@
 
 import tracemalloc
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from flows.cnf.fused import compile as fused_compile
-from flows.cnf.fused import engine as fused
-from flows.cnf.fused import tiles as fused_tiles
-from flows.cnf.fused.engine import (
-    FieldParameters,
-    make_plan,
-    solve_fused,
-    warm_up,
-)
+from flows.cnf.fused.engine import solve_fused
+from flows.cnf.fused.plan import make_plan
+from flows.cnf.fused.preparation import FieldParameters
 from flows.flow.structure import StateBlock, Structure
 
 # The oracle below is written from the definitions: dense float64 matrices, the
@@ -376,104 +370,6 @@ def test_wrong_arguments_are_named(large):
         solve_fused(plan, parameters, state[:, 1:], observed, sign, 4)
     with pytest.raises(ValueError, match="expected at least 2 layers"):
         make_plan(structure, (1, 1, 1), 1, residual=False)
-
-
-def test_cache_folder_changes_with_any_source_of_the_kernel(monkeypatch, tmp_path):
-    before = fused_compile.cache_folder()
-    names = [module.__name__ for module in fused_compile.SOURCES]
-    for module in fused_compile.SOURCES:
-        source = Path(module.__file__)
-        changed = tmp_path / source.name
-        changed.write_bytes(source.read_bytes() + b"\n")
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "__file__", str(changed))
-            assert fused_compile.cache_folder() != before
-        imported = {
-            getattr(value, "__module__", None) or getattr(value, "__name__", None)
-            for value in vars(module).values()
-        }
-        kernel_modules = {name for name in imported if "cnf.fused" in str(name)}
-        assert kernel_modules <= set(names)
-    assert fused_compile.cache_folder() == before
-
-
-def test_warm_up_says_when_it_compiles(monkeypatch):
-    calls = []
-    warm_up(lambda: calls.append("compiling"))
-    first = len(calls)
-    warm_up(lambda: calls.append("compiling"))
-    assert len(calls) == first <= 1
-    assert fused_compile.is_compiled()
-    monkeypatch.setattr(fused_tiles, "target", lambda: ("another processor", ""))
-    assert not fused_compile.is_compiled()
-
-
-def test_a_cache_that_fails_is_dropped(monkeypatch):
-    """The kernel is compiled anew; if that fails too, it is said not to be usable."""
-    solve, calls = fused._solve_one, []
-
-    def fail_once():
-        calls.append("solve")
-        if len(calls) == 1:
-            raise EOFError("ran out of input")
-        solve()
-
-    monkeypatch.setattr(fused, "_solve_one", fail_once)
-    monkeypatch.setattr(fused, "compile_afresh", lambda: calls.append("afresh"))
-    warm_up()
-    assert calls == ["solve", "afresh", "solve"]
-
-    def fail():
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(fused, "_solve_one", fail)
-    fused.is_usable.cache_clear()
-    with pytest.warns(RuntimeWarning, match="No space left on device"):
-        assert not fused.is_usable()
-    fused.is_usable.cache_clear()
-
-
-def test_dropping_the_cache_removes_its_folder(monkeypatch, tmp_path):
-    monkeypatch.setattr(fused_compile, "cache_folder", lambda: tmp_path / "kernel")
-    monkeypatch.setattr(fused_compile, "_PROCESS", fused_compile._Process())
-    assert fused_compile._can_write(tmp_path / "kernel")
-    fused_compile.mark_compiled()
-    assert fused_compile.is_compiled()
-    fused_compile.compile_afresh()
-    assert not (tmp_path / "kernel").exists()
-    fused_compile.mark_compiled()
-    assert not fused_compile.is_compiled()
-    fused_compile.kernels.cache_clear()
-
-
-def test_a_user_without_a_home_has_no_cache(monkeypatch):
-    def no_home():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(fused_compile.Path, "home", no_home)
-    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
-    assert fused_compile.cache_folder() is None
-    assert not fused_compile.is_compiled()
-    fused_compile.mark_compiled()
-
-
-def test_tanh_is_accurate():
-    values = np.concatenate(
-        [np.linspace(-12, 12, 4000), np.linspace(-1e-2, 1e-2, 400), np.zeros(16)]
-    ).astype(np.float32)
-    values[-3:] = np.nan, np.inf, -np.inf
-    found = np.empty_like(values)
-
-    @fused_tiles.compiled
-    def apply(source, target):
-        for at in range(0, source.size, 16):
-            fused_tiles.store(
-                target, at, fused_tiles.tanh(fused_tiles.load(source, at))
-            )
-
-    apply(values, found)
-    exact = np.tanh(values.astype(np.float64))
-    np.testing.assert_allclose(found, exact, rtol=2e-7, atol=1e-37)
 
 
 def test_one_compilation_serves_every_shape():

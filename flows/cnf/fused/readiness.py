@@ -1,0 +1,72 @@
+"""This file says whether the fused kernel runs on this machine, and compiles it.
+
+It is compiled when first used, for blocks of all sizes, and kept in the user's cache
+folder under a hash of its sources (`compile.py`). `warm_up` does it with notice.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+
+import torch
+
+from ...flow.structure import StateBlock, Structure
+from .compile import compile_afresh, is_compiled, mark_compiled
+from .engine import solve_fused
+from .plan import make_plan
+from .preparation import FieldParameters
+
+__all__ = ["is_usable", "warm_up"]
+
+
+def warm_up(on_compile: Callable[[], None] | None = None) -> None:
+    """Compile the kernel, or read it from the cache.
+
+    Args:
+        on_compile: called first if the kernel has to be compiled (some 20 s, once).
+    """
+    was_compiled = is_compiled()
+    if not was_compiled and on_compile is not None:
+        on_compile()
+    try:
+        _solve_one()
+    except Exception:  # a damaged or a full cache shows itself in many ways
+        compile_afresh()
+        _solve_one()
+        return
+    if not was_compiled:
+        mark_compiled()
+
+
+@cache
+def is_usable(on_compile: Callable[[], None] | None = None) -> bool:
+    """Whether the kernel runs on this machine; warns if it does not.
+
+    Args:
+        on_compile: see `warm_up`.
+    """
+    try:
+        warm_up(on_compile)
+    except Exception as error:  # Numba may be broken in many ways
+        warnings.warn(
+            f"the fused kernel cannot be used here ({type(error).__name__}: "
+            f"{str(error)[:200]}); flows are solved without it, which takes longer",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+@torch.enable_grad()
+def _solve_one() -> None:
+    """Run all of the kernel once."""
+    plan = make_plan(
+        Structure((StateBlock("a", (0,), 0, (), (0,)),), 1), [1], 2, residual=False
+    )
+    one = torch.ones(1)
+    all_features = torch.ones(plan.features)
+    parameters = FieldParameters((one, one), one, *[all_features] * 4)
+    start = torch.zeros(1, 1, requires_grad=True)
+    end, log_det = solve_fused(plan, parameters, start, torch.zeros(1, 1), one, 1)
+    (end.sum() + log_det.sum()).backward()  # type: ignore[no-untyped-call]
