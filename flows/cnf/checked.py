@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .engine import AdaptiveEngine, check_double
+from .engine import AdaptiveEngine, Engine, Rows, check_double
 from .fused.engine import FusedEngine
 from .fused.readiness import is_usable
 from .solve import Solution
@@ -31,7 +31,7 @@ _FARTHEST = 32.0
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedEngine:
+class CheckedEngine(Engine):
     """Fixed steps checked row by row, float64 in and out, without gradients.
 
     Errors of ends and of a row's log-determinant are some 1e-5 and rarely above 1e-4
@@ -47,32 +47,24 @@ class CheckedEngine:
     is_exact: ClassVar[bool] = True
 
     @torch.no_grad()
-    def solve(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "direction batch state"],
-        observed: Float[Tensor, "direction batch observed"],
-        sign: Float[Tensor, " direction"],
-        *,
-        with_log_det: bool = True,
-    ) -> Solution:
+    def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
         """Ends and per-node log-determinants, without gradients.
 
         Raises:
             ArgumentError: if the field or the rows are not float64.
         """
-        check_double(field, start)
+        check_double(field, rows.start)
         if not is_usable():
-            return self.adaptive.solve(field, start, observed, sign)
+            return self.adaptive.solve_rows(field, rows)
         parts = [
             self._solve_direction(
                 field,
-                start[d],
-                observed[d],
-                sign[d : d + 1],
-                with_log_det=with_log_det,
+                rows.start[d],
+                rows.observed[d],
+                rows.sign[d : d + 1],
+                with_log_det=rows.with_log_det,
             )
-            for d in range(start.shape[0])
+            for d in range(rows.start.shape[0])
         ]
         return Solution(
             torch.stack([part.state[0] for part in parts]),

@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
-from .engine import Engine
+from .engine import Engine, Rows
 from .solve import Solution
 from .vector_field import VectorField
 
@@ -14,7 +11,7 @@ __all__ = ["CountingEngine"]
 
 
 @dataclass(slots=True)
-class CountingEngine:
+class CountingEngine(Engine):
     """An engine that remembers the most evaluations of a solve in each direction.
 
     Args:
@@ -30,22 +27,18 @@ class CountingEngine:
     to_base: int = 0
     is_exact: ClassVar[bool] = True
 
-    def solve(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "direction batch state"],
-        observed: Float[Tensor, "direction batch observed"],
-        sign: Float[Tensor, " direction"],
-        *,
-        with_log_det: bool = True,
-    ) -> Solution:
+    def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
         """The inner engine's solution."""
         solution = self.inner.solve(
-            field, start, observed, sign, with_log_det=with_log_det
+            field,
+            rows.start,
+            rows.observed,
+            rows.sign,
+            with_log_det=rows.with_log_det,
         )
-        if float(sign.min()) > 0:
+        if float(rows.sign.min()) > 0:
             self.to_latent = max(self.to_latent, solution.num_evaluations)
-        if float(sign.max()) < 0:
+        if float(rows.sign.max()) < 0:
             self.to_base = max(self.to_base, solution.num_evaluations)
         return solution
 

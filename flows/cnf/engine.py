@@ -21,14 +21,35 @@ from ..errors import ArgumentError, Problem
 from .solve import Solution, solve_adaptive, solve_fixed_step
 from .vector_field import VectorField
 
-__all__ = ["AdaptiveEngine", "Engine", "TorchEngine", "check_double"]
+__all__ = ["AdaptiveEngine", "Engine", "Rows", "TorchEngine", "check_double"]
 
 _MOST_OUTPUTS = 2**22
 """Outputs of all layers and rows of an adaptive solve, which bound its memory."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows to solve, and what is wanted of them.
+
+    Args:
+        start: residual coordinates where each row starts.
+        observed: normalised observed values of each row.
+        sign: +1 from base to latents, -1 from latents to base.
+        with_log_det: False where only the ends are wanted; log-determinants may then be
+            anything.
+    """
+
+    start: Float[Tensor, "direction batch state"]
+    observed: Float[Tensor, "direction batch observed"]
+    sign: Float[Tensor, " direction"]
+    with_log_det: bool = True
+
+
 class Engine(Protocol):
     """Solves the flow for rows that run either way.
+
+    An engine derives from this class and says how it solves `Rows`; or it has the
+    three public members, whatever it derives from.
 
     Law: with sign +1 and back with -1 every row is where it started, and the
     log-determinants of the two are opposite. A row does not depend on its batch mates,
@@ -44,6 +65,8 @@ class Engine(Protocol):
         >>> end.state.shape, end.log_det.shape, end.num_evaluations
         (torch.Size([1, 5, 1]), torch.Size([1, 5, 1]), 32)
     """
+
+    __slots__ = ()
 
     @property
     def is_exact(self) -> bool:
@@ -69,7 +92,11 @@ class Engine(Protocol):
             with_log_det: False where only the ends are wanted; log-determinants may
                 then be anything.
         """
-        ...
+        return self.solve_rows(field, Rows(start, observed, sign, with_log_det))
+
+    def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
+        """The same for rows in one value; what `solve` of a derived class calls."""
+        raise NotImplementedError
 
     def with_steps(self, factor: int) -> "Engine":
         """The same engine with ``factor`` times the steps, to see its bias."""
@@ -77,26 +104,22 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TorchEngine:
+class TorchEngine(Engine):
     """Graded Runge-Kutta steps of order 4, differentiable."""
 
     num_steps: int
     is_exact: ClassVar[bool] = True
 
-    def solve(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "direction batch state"],
-        observed: Float[Tensor, "direction batch observed"],
-        sign: Float[Tensor, " direction"],
-        *,
-        with_log_det: bool = True,
-    ) -> Solution:
+    def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
         """Ends and per-node log-determinants, with gradients."""
         dense = field.dense()
-        term = dense.observed_term(observed)
         return solve_fixed_step(
-            dense, start, term, sign, self.num_steps, with_log_det=with_log_det
+            dense,
+            rows.start,
+            dense.observed_term(rows.observed),
+            rows.sign,
+            self.num_steps,
+            with_log_det=rows.with_log_det,
         )
 
     def with_steps(self, factor: int) -> "TorchEngine":
@@ -105,7 +128,7 @@ class TorchEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptiveEngine:
+class AdaptiveEngine(Engine):
     """Dormand-Prince steps with error control, in float64, without gradients.
 
     Args:
@@ -118,29 +141,21 @@ class AdaptiveEngine:
     rows: int = 4096
     is_exact: ClassVar[bool] = True
 
-    def solve(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "direction batch state"],
-        observed: Float[Tensor, "direction batch observed"],
-        sign: Float[Tensor, " direction"],
-        *,
-        with_log_det: bool = True,  # noqa: ARG002
-    ) -> Solution:
+    def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
         """Ends and per-node log-determinants, without gradients.
 
         Raises:
             ArgumentError: if the field or the rows are not float64.
         """
-        check_double(field, start)
+        check_double(field, rows.start)
         count = max(1, min(self.rows, _MOST_OUTPUTS // sum(field.widths)))
         with torch.no_grad():
             dense = field.dense()
-            term = dense.observed_term(observed)
+            term = dense.observed_term(rows.observed)
             parts = [
-                solve_adaptive(dense, rows, terms, sign, tolerance=self.tolerance)
-                for rows, terms in zip(
-                    torch.split(start, count, 1),
+                solve_adaptive(dense, start, terms, rows.sign, tolerance=self.tolerance)
+                for start, terms in zip(
+                    torch.split(rows.start, count, 1),
                     torch.split(term, count, 1),
                     strict=True,
                 )

@@ -27,13 +27,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
 from ..errors import ArgumentError, Problem
 from .baselines import GatedField
 from .divergence import divergence_per_node, slopes_of
+from .engine import Engine, Rows
 from .solve import Solution
 from .vector_field import VectorField, evaluate_field
 
@@ -58,7 +58,7 @@ class SolverCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class AdjointEngine:
+class AdjointEngine(Engine):
     """The paper's solver.
 
     Args:
@@ -79,23 +79,17 @@ class AdjointEngine:
     is_exact: bool = False
     counts: SolverCounts = field(default_factory=SolverCounts)
 
-    def solve(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "direction batch state"],
-        observed: Float[Tensor, "direction batch observed"],
-        sign: Float[Tensor, " direction"],
-        *,
-        with_log_det: bool = True,  # noqa: ARG002
-    ) -> Solution:
+    def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
         """Ends and log-determinants, with gradients; each direction on its own.
 
         All is nan if the solver gives up.
         """
         self.counts.backward = 0
         parts = [
-            self._direction(field, rows, given, float(way))
-            for rows, given, way in zip(start, observed, sign, strict=True)
+            self._direction(field, start, given, float(way))
+            for start, given, way in zip(
+                rows.start, rows.observed, rows.sign, strict=True
+            )
         ]
         return Solution(
             torch.stack([state for state, _, _ in parts]),
@@ -211,7 +205,7 @@ class _Dynamics(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class ExactTraceEngine:
+class ExactTraceEngine(Engine):
     """Adaptive float64 solve with the exact trace by autograd; no gradients.
 
     Args:
@@ -223,42 +217,35 @@ class ExactTraceEngine:
     rows: int = 256
     is_exact: ClassVar[bool] = True
 
-    def solve(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "direction batch state"],
-        observed: Float[Tensor, "direction batch observed"],
-        sign: Float[Tensor, " direction"],
-        *,
-        with_log_det: bool = True,  # noqa: ARG002
-    ) -> Solution:
+    def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
         """Ends and log-determinants; rows that cannot be finished are nan.
 
         Raises:
             ArgumentError: if the rows are not float64.
         """
-        if start.dtype != torch.float64:
+        if rows.start.dtype != torch.float64:
             raise ArgumentError(
                 Problem(
                     "exact trace engine",
                     "precision",
                     "a float64 flow and rows (use .double())",
-                    str(start.dtype),
+                    str(rows.start.dtype),
                 )
             )
         count = 0
         ends = []
-        for rows, given, way in zip(start, observed, sign, strict=True):
-            end = rows.new_full((rows.shape[0], rows.shape[1] + _num_nodes(field)), 0.0)
-            for chosen in torch.split(torch.arange(rows.shape[0]), self.rows):
+        nodes = _num_nodes(field)
+        for start, given, way in zip(rows.start, rows.observed, rows.sign, strict=True):
+            end = start.new_full((start.shape[0], start.shape[1] + nodes), 0.0)
+            for chosen in torch.split(torch.arange(start.shape[0]), self.rows):
                 part, evaluations = self._rows(
-                    field, rows[chosen], given[chosen], float(way)
+                    field, start[chosen], given[chosen], float(way)
                 )
                 end[chosen] = part
                 count = max(count, evaluations)
             ends.append(end)
         both = torch.stack(ends)
-        state, log_det = torch.split(both, [start.shape[-1], _num_nodes(field)], -1)
+        state, log_det = torch.split(both, [rows.start.shape[-1], nodes], -1)
         return Solution(state, log_det, count)
 
     def with_steps(self, factor: int) -> "ExactTraceEngine":

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..engine import Engine, Rows
 from ..solve import Solution
 from ..vector_field import VectorField
 from .differentiable import FusedSolve
@@ -25,7 +26,7 @@ __all__ = ["FusedEngine", "plan_of", "solve_fused"]
 
 
 @dataclass(frozen=True, slots=True)
-class FusedEngine:
+class FusedEngine(Engine):
     """Graded Runge-Kutta steps of order 4 in the fused kernel: float32, CPU.
 
     Args:
@@ -37,37 +38,25 @@ class FusedEngine:
     num_threads: int = 1
     is_exact: ClassVar[bool] = True
 
-    def solve(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "direction batch state"],
-        observed: Float[Tensor, "direction batch observed"],
-        sign: Float[Tensor, " direction"],
-        *,
-        with_log_det: bool = True,
-    ) -> Solution:
+    def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
         """Ends and per-node log-determinants, with gradients.
 
-        Args:
-            field: the vector field; solved in single precision, whatever its own.
-            start: residual coordinates where each row starts.
-            observed: normalised observed values of each row.
-            sign: +1 from base to latents, -1 from latents to base.
-            with_log_det: False to leave the log-determinants at 0, which is faster.
+        The field is solved in single precision, whatever its own. Log-determinants that
+        are not wanted are 0, which is faster.
         """
-        directions, batch, width = start.shape
+        directions, batch, width = rows.start.shape
         end, log_det = solve_fused(
             plan_of(field),
             FieldParameters.of(field),
-            start.reshape(-1, width),
-            observed.reshape(directions * batch, -1),
-            sign.repeat_interleave(batch),
+            rows.start.reshape(-1, width),
+            rows.observed.reshape(directions * batch, -1),
+            rows.sign.repeat_interleave(batch),
             self.num_steps,
             num_threads=self.num_threads,
-            with_log_det=with_log_det,
+            with_log_det=rows.with_log_det,
         )
         return Solution(
-            end.view(start.shape),
+            end.view(rows.start.shape),
             log_det.view(directions, batch, -1),
             4 * self.num_steps,
         )
