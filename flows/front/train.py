@@ -82,7 +82,7 @@ def train(
         >>> document = document_from_json(compile_program(program, "m").document)
         >>> model = flows.Model.from_graph(flows.Graph.from_document(document))
         >>> quick = {"budget_seconds": 0.0, "max_iterations": 5, "certify_draws": 100}
-        >>> posterior = flows.train(model, config=quick, engine="torch")
+        >>> posterior = flows.train(model, config=quick)
         >>> abs(float(posterior.sample(seed=1).mean()) - 0.25) < 0.05
         True
     """
