@@ -61,16 +61,20 @@ run: $(RUN)/.checked
 	$(MAKE) --no-print-directory --old-file=$(INSTALLED) $$goal
 
 trained: $(RUN)/report.html
-	@$(FLOWS) summary $(RUN)
-	@echo "report: $<"
+	@$(FLOWS) summary $(RUN); code=$$?; echo "report: $<"; exit $$code
 
 answered: $(RUN)/answer/inference.json
 	@$(FLOWS) summary $(RUN)
 
+# An answer that cannot be trusted, exit code 3, is kept and shown: `summary` ends the
+# run with that code.
+OR_DOUBTED = || [ $$? -eq 3 ]
+
 $(RUN)/answer/inference.json: $(RUN)/graph.json $(RUN)/.observe
 	@$(FLOWS) infer $(RUN)/graph.json -o $(RUN)/answer --seed $(SEED) \
 	    --num-particles $(NUM_PARTICLES) $(if $(BUDGET),--budget $(BUDGET)) \
-	    $(foreach o,$(OBSERVE),--observe $(o)) --json > /dev/null
+	    $(foreach o,$(OBSERVE),--observe $(o)) --json > /dev/null \
+	    $(OR_DOUBTED)
 
 $(RUN):
 	@mkdir -p $@
@@ -108,12 +112,13 @@ $(RUN)/artifact/manifest.json: $(RUN)/.model $(RUN)/.training $(CONFIG)
 	if [ $$state -nt $(RUN)/.model ] && [ $$state -nt $(RUN)/.training ] \
 	    $(if $(CONFIG),&& [ $$state -nt $(CONFIG) ]); then resume=--resume; fi; \
 	$(FLOWS) train $(RUN)/graph.json -o $(RUN)/artifact --seed $(SEED) \
-	    $(if $(CONFIG),--config $(CONFIG)) $(if $(BUDGET),--budget $(BUDGET)) $$resume
+	    $(if $(CONFIG),--config $(CONFIG)) $(if $(BUDGET),--budget $(BUDGET)) $$resume \
+	    $(OR_DOUBTED)
 
 $(RUN)/particles/summary.json: $(RUN)/artifact/manifest.json $(RUN)/graph.json $(RUN)/.observe
 	@$(FLOWS) sample $(RUN)/artifact $(RUN)/graph.json -o $(RUN)/particles \
 	    --num-particles $(NUM_PARTICLES) $(foreach o,$(OBSERVE),--observe $(o)) \
-	    > /dev/null
+	    > /dev/null $(OR_DOUBTED)
 
 $(RUN)/.evaluate: always | $(RUN)
 	@echo '$(EVALUATE)' | cmp -s - $@ || echo '$(EVALUATE)' > $@

@@ -29,6 +29,7 @@ from ..storage.folders import check_folder_place, new_folder
 from .inputs import (
     PATH,
     SEED,
+    UNTRUSTED,
     Whole,
     json_option,
     load_posterior,
@@ -38,9 +39,8 @@ from .inputs import (
     progress_bar,
 )
 
-__all__ = ["UNTRUSTED", "infer_command"]
+__all__ = ["infer_command"]
 
-UNTRUSTED = 3
 """Exit code of an answer that cannot be trusted."""
 
 

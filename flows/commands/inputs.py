@@ -43,6 +43,7 @@ __all__ = [
     "OPEN_SHARE",
     "PATH",
     "SEED",
+    "UNTRUSTED",
     "Real",
     "Whole",
     "check_run",
@@ -62,6 +63,10 @@ FILE_LIMIT = 2**30
 
 PATH = click.Path(path_type=Path)
 """Type of an argument that names a file or folder."""
+
+
+UNTRUSTED = 3
+"""Exit code of a command whose answer cannot be trusted."""
 
 
 class Whole(click.IntRange):

@@ -1,5 +1,6 @@
 """This file is `daphne-flows sample`: data become weighted particles."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ..storage.observations import load_observations
 from .inputs import (
     COUNT,
     PATH,
+    UNTRUSTED,
     Real,
     Whole,
     load_graph,
@@ -132,7 +134,8 @@ def sample_command(
 
     OUTPUT/particles.npz holds values by name and log weights, OUTPUT/summary.json what
     they say. With --observations the files of row 1 are OUTPUT/particles-1.npz and so
-    on, and the summary holds one entry for each row.
+    on, and the summary holds one entry for each row. Exit code 3 if figures of a row
+    cannot be trusted; the cautions say what to do.
     """
     model = load_model(load_graph(graph))
     check_formats(formats)
@@ -202,7 +205,7 @@ def sample_command(
                 artifact=artifact,
                 proposal=kind,
                 seed=own_seed,
-                cautions=(
+                notes=(
                     (_NO_WEIGHTS,)
                     if unweighted
                     else predictive_cautions(model, observed, own_seed)
@@ -221,8 +224,9 @@ def sample_command(
                 summary["num_draws"] = num_draws
                 summary["num_distinct_draws"] = draws.num_distinct
             summaries.append(summary)
+        ok = all(summary["ok"] for summary in summaries)
         whole = (
-            summaries[0] if data_sets is None else {"ok": True, "data_sets": summaries}
+            summaries[0] if data_sets is None else {"ok": ok, "data_sets": summaries}
         )
         save_summary(folder / SUMMARY, whole)
     if as_json:
@@ -230,6 +234,8 @@ def sample_command(
     else:
         for summary in summaries:
             print_table(posterior_table(summary))
+    if not ok:
+        sys.exit(UNTRUSTED)
 
 
 def _refuse_beside_unweighted(

@@ -1,5 +1,6 @@
 """This file is `daphne-flows smc`: data become particles in many small steps."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ from ..storage.folders import check_folder_place, new_folder
 from .inputs import (
     MOST_HELD,
     OPEN_SHARE,
+    UNTRUSTED,
     Real,
     Whole,
     load_graph,
@@ -137,7 +139,8 @@ def smc_command(
     It answers where importance sampling cannot: data far from all that the flow was
     trained on (annealed), or so many latents that small errors of each add up
     (sequential). From the flow, annealed particles move in its base space; from another
-    proposal, on the real line. OUTPUT holds what `sample` writes.
+    proposal, on the real line. OUTPUT holds what `sample` writes. Exit code 3 if its
+    figures cannot be trusted; the cautions say what to do.
     """
     if num_runs * num_particles > MOST_HELD:
         raise FlowsError(
@@ -192,10 +195,8 @@ def smc_command(
             artifact=artifact,
             proposal=words,
             seed=seed,
-            cautions=(
-                *predictive_cautions(model, data, seed),
-                *cautions,
-            ),
+            doubts=cautions,
+            notes=predictive_cautions(model, data, seed),
         )
         save_posterior(folder, result.particles, summary, model=model)
         save_summary(folder / SUMMARY, summary)
@@ -203,6 +204,8 @@ def smc_command(
         print_json(summary)
     else:
         print_table(posterior_table(summary))
+    if not summary["ok"]:
+        sys.exit(UNTRUSTED)
 
 
 def _progress(report: SmcReport | AnnealingReport) -> tuple[float, str]:

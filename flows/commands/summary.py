@@ -1,6 +1,7 @@
 """This file is `daphne-flows summary`: the tables of a finished run."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import StringIO
@@ -21,6 +22,7 @@ from ..storage.folders import read_file
 from .inputs import (
     FILE_LIMIT,
     PATH,
+    UNTRUSTED,
     check_run,
     print_table,
 )
@@ -32,7 +34,10 @@ __all__ = ["summary_command"]
 @click.argument("run", type=PATH)
 @guarded
 def summary_command(run: Path) -> None:
-    """Print the tables of the finished run in the folder RUN."""
+    """Print the tables of the finished run in the folder RUN.
+
+    Exit code 3 if its figures cannot be trusted.
+    """
     check_run(run)
     shown: tuple[tuple[Path, Callable[[Mapping[str, Any]], Any]], ...] = (
         (run / "particles" / "summary.json", posterior_table),
@@ -42,11 +47,13 @@ def summary_command(run: Path) -> None:
     answer = next((path for path in answers if path.exists()), None)
     if answer is not None:
         shown = ((answer, partial(inference_table, title=run.resolve().name)),)
-    tables = []
+    tables, is_trusted = [], True
     for path, table in shown:
         content = read_file(path, "a file of a finished run", limit=FILE_LIMIT)
         try:
-            shape = table(json.loads(content))
+            figures = json.loads(content)
+            shape = table(figures)
+            is_trusted &= bool(figures["ok"])
             # Laid out before anything of it is printed.
             Console(file=StringIO()).print(shape)
         except (ValueError, LookupError, TypeError, AttributeError, ConsoleError):
@@ -60,3 +67,5 @@ def summary_command(run: Path) -> None:
     for path in sorted(run.rglob("*")):
         if path.is_file() and not path.name.startswith("."):
             click.echo(f"  {path}")
+    if not is_trusted:
+        sys.exit(UNTRUSTED)

@@ -1,9 +1,11 @@
 """This file is `daphne-flows train`: a model becomes an artifact."""
 
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.progress import Progress
@@ -26,6 +28,7 @@ from ..training.tensorboard_log import board_for, check_board
 from .inputs import (
     PATH,
     SEED,
+    UNTRUSTED,
     json_option,
     load_graph,
     load_model,
@@ -136,19 +139,25 @@ def train_command(
             return
         posterior.save(output)
     metrics = posterior.metrics
-    if as_json:
-        print_json({"ok": True, "output": str(output), "metrics": metrics})
-        return
     best = metrics["best_j" if "best_j" in metrics else "best_forward"]
+    if as_json:
+        print_json({"ok": best is not None, "output": str(output), "metrics": metrics})
+    else:
+        click.echo(f"{output}: {_figure(metrics, best)}")
     if best is None:
-        figure = "no certified estimate was finite"
+        sys.exit(UNTRUSTED)
+
+
+def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
+    """Return how good the flow is, and what that took."""
+    if best is None:
+        figure = "no certified estimate was finite: this flow cannot be trusted"
     elif "best_j" in metrics:
         figure = f"J about {best:.3g} nats ({j_in_words(best)})"
     else:
         figure = f"forward KL up to a constant {best:.4g} nats"
-    click.echo(
-        f"{output}: {figure} after {metrics['iterations']} iterations, "
-        f"{metrics['seconds']:.0f} s"
+    return (
+        f"{figure} after {metrics['iterations']} iterations, {metrics['seconds']:.0f} s"
     )
 
 

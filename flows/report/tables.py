@@ -44,7 +44,10 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
                 number(latent["quantile_95"]),
             )
         )
-    lines: list[RenderableType] = [table]
+    lines: list[RenderableType] = []
+    if not summary["ok"]:
+        lines += cells("these figures cannot be trusted: see the cautions below")
+    lines.append(table)
     given = ", ".join(
         f"{name} = {value}" for name, value in list(summary["observed"].items())[:8]
     )

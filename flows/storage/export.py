@@ -82,7 +82,8 @@ def posterior_json(
     artifact: Path,
     proposal: str,
     seed: int,
-    cautions: tuple[Caution, ...] = (),
+    doubts: tuple[Caution, ...] = (),
+    notes: tuple[Caution, ...] = (),
 ) -> dict[str, Any]:
     """Return what `summary.json` holds.
 
@@ -94,17 +95,15 @@ def posterior_json(
         artifact: Where the flow was read from.
         proposal: What the particles were drawn from, in words.
         seed: Of the draws.
-        cautions: More reasons not to trust the estimates.
+        doubts: More reasons not to trust the estimates.
+        notes: What to know beside them.
     """
     plain = summary.to_json()
-    plain["cautions"] = [
-        *map(asdict, cautions),
-        *plain["cautions"],  # type: ignore[misc]
-    ]
+    plain["cautions"] = [*map(asdict, (*notes, *doubts, *summary.cautions))]
     names = (n for v in model.layout.observed for n in v.column_names)
     return {
         **plain,
-        "ok": True,
+        "ok": not (doubts or summary.cautions),
         "model_name": _model_name(graph),
         "model": model.graph.digest,
         "artifact": str(artifact),

@@ -175,7 +175,7 @@ def test_a_damaged_run_is_said_in_one_sentence(run, tmp_path):
     whole = {
         "model_name": "m", "latents": [], "observed": {}, "log_evidence": 1.0,
         "log_evidence_standard_error": 0.1, "ess_fraction": 1.0, "num_particles": 3,
-        "proposal": "flow", "k_hat": None, "cautions": [],
+        "proposal": "flow", "k_hat": None, "cautions": [], "ok": True,
     }  # fmt: skip
     latent = dict.fromkeys(
         ("mean", "mean_standard_error", "sd", "quantile_05", "quantile_95"), 0.5

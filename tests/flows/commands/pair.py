@@ -26,15 +26,21 @@ hidden = 4
 
 
 def good(*arguments):
-    result = CliRunner().invoke(main, [str(each) for each in arguments])
-    assert result.exit_code == 0, result.output
-    return result.stdout
+    return _ended(0, arguments).stdout
+
+
+def doubted(*arguments):
+    return _ended(3, arguments).stdout
 
 
 def bad(*arguments):
+    return _ended(2, arguments).output
+
+
+def _ended(code, arguments):
     result = CliRunner().invoke(main, [str(each) for each in arguments])
-    assert result.exit_code == 2, result.output
-    return result.output
+    assert result.exit_code == code, result.output
+    return result
 
 
 def make_run(folder):

@@ -15,7 +15,7 @@ import torch
 
 from flows.inference.particles import Particles
 
-from .pair import bad, check_answer, good
+from .pair import bad, check_answer, doubted, good
 
 
 def sampled(run, out, *options):
@@ -94,6 +94,32 @@ def test_what_needs_weights_is_refused_beside_unweighted(run, tmp_path, option):
     )  # fmt: skip
     assert "--unweighted: stands beside --" in said
     assert not (tmp_path / "p").exists()
+
+
+def test_figures_that_cannot_be_trusted_end_with_their_own_code(run, tmp_path):
+    """Data 18 standard deviations from the prior's, by draws of the prior."""
+    arguments = (
+        "sample", run / "artifact", run / "graph.json", "-o", tmp_path / "particles",
+        "--observe", "observe3=40", "--proposal", "prior", "--num-particles", 500,
+    )  # fmt: skip
+    said = json.loads(doubted(*arguments, "--json"))
+    assert said["ok"] is False
+    assert said == json.loads((tmp_path / "particles" / "summary.json").read_text())
+    assert doubted(*arguments).startswith("these figures cannot be trusted")
+    (tmp_path / "rows.csv").write_text("observe3,observe4\n0.5,1.5\n40,1.5\n")
+    rows = (
+        "sample", run / "artifact", run / "graph.json", "-o", tmp_path / "rows",
+        "--observations", tmp_path / "rows.csv", "--num-particles", 500, "--json",
+        "--proposal", "prior",
+    )  # fmt: skip
+    said = json.loads(doubted(*rows))
+    assert said["ok"] is False
+    assert said["data_sets"][1]["ok"] is False
+    good(
+        "evaluate", run / "artifact", run / "graph.json", "--num-draws", 200,
+        "--num-data-sets", 20, "-o", tmp_path / "evaluation.json",
+    )  # fmt: skip
+    assert "these figures cannot be trusted" in doubted("summary", tmp_path)
 
 
 def test_csv_json_and_draws_hold_the_particles(run, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from flows.inference.particles import Particles
 
-from .pair import bad, check_answer, good
+from .pair import bad, check_answer, doubted, good
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,14 @@ def test_errors_that_are_not_known_are_not_given(run, tmp_path):
         "smc", run / "artifact", run / "graph.json", "-o", tmp_path / "p",
         "--num-particles", 5, "--method", "sequential", "--proposal", "prior",
     )  # fmt: skip
-    said = json.loads(good(*arguments, "--json"))
+    said = json.loads(doubted(*arguments, "--json"))
+    assert said["ok"] is False
     assert said["log_evidence_standard_error"] is None
     assert {each["mean_standard_error"] for each in said["latents"]} == {None}
     assert "standard errors are not known" in said["cautions"][-1]["meaning"]
-    assert "nats, ± not known" in good(*arguments)
+    shown = doubted(*arguments)
+    assert shown.startswith("these figures cannot be trusted")
+    assert "nats, ± not known" in shown
 
 
 def test_more_particles_than_are_held_are_refused(run, tmp_path):

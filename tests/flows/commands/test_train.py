@@ -15,7 +15,7 @@ from flows.storage.artifact import Artifact
 from flows.storage.folders import own_folder
 
 from ..conftest import pair_document
-from .pair import CONFIG, bad, good
+from .pair import CONFIG, bad, doubted, good
 
 
 @pytest.fixture
@@ -51,6 +51,19 @@ def test_every_engine_trains_to_an_artifact(folder, engine):
         assert sizes == [None] * len(sizes)
     else:
         assert min(sizes) > 0.8
+
+
+def test_a_flow_without_a_finite_estimate_ends_with_its_own_code(folder):
+    """Rows that the flow draws outside of [x - 1, x] have no density."""
+    text = """(let [z (sample (uniform-continuous 0 3))]
+      (observe (uniform-continuous z (+ z 1)) 2.5) z)"""
+    compiled = compile_program(text, "z.daphne")
+    (folder / "graph.json").write_text(json.dumps(compiled.document))
+    said = json.loads(train(folder, "--json", caller=doubted))
+    assert said["ok"] is False
+    assert said["metrics"]["best_j"] is None
+    said = train(folder, caller=doubted)
+    assert "no certified estimate was finite: this flow cannot be trusted" in said
 
 
 def test_nuisances_are_given_per_latent_and_shown_by_inspect(folder):
