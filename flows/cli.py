@@ -18,8 +18,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "infer": "Answer MODEL, a program, a graph document, or - for standard input.",
         "train": "Train a flow for the model of the document GRAPH.",
-        "sample": "Draw weighted particles of the posterior given the data of GRAPH.",
-        "smc": "Carry particles to the posterior given the data of GRAPH, step by"
+        "sample": "Draw weighted particles of the posterior given the data of MODEL.",
+        "smc": "Carry particles to the posterior given the data of MODEL, step by"
         " step.",
         "evaluate": "Measure the flow of ARTIFACT as a proposal for the model of"
         " GRAPH.",

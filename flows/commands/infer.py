@@ -5,22 +5,9 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import guarded, print_json, warn
-from daphne_bridge.compiler import compile_program, parse_data
-from daphne_bridge.errors import DocumentError, GraphError
-from daphne_bridge.graph.checking import check_document
-from daphne_bridge.graph.document import (
-    GraphDocument,
-    NodeNames,
-    dump_document,
-    dump_names,
-    load_names,
-    parse_document,
-    read_text,
-)
-from daphne_bridge.graph.graph import Graph
+from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.graph.document import dump_document, dump_names
 
-from ..errors import FlowsError, Problem
 from ..front.answer import ANSWER, OWN_FILES
 from ..front.inference import METHODS, infer
 from ..model.model import Model
@@ -38,19 +25,16 @@ from .inputs import (
     print_table,
     progress_bar,
 )
+from .model_argument import data_option, load_any
 
 __all__ = ["infer_command"]
-
-"""Exit code of an answer that cannot be trusted."""
 
 
 @click.command("infer")
 @click.argument("model", type=PATH)
 @click.option("-o", "--output", type=PATH, help="Folder to write.")
 @observe_option
-@click.option(
-    "--data", type=PATH, help="JSON object or CSV table that the program uses."
-)
+@data_option
 @click.option(
     "--method",
     type=click.Choice(METHODS),
@@ -91,8 +75,8 @@ def infer_command(
     """
     if output is not None:
         check_folder_place(output, marker=ANSWER, own=OWN_FILES)
-    graph, document, names = _loaded(model, data)
-    made = Model.from_graph(graph)
+    named = load_any(model, data)
+    made = Model.from_graph(named.graph)
     given = observations(observe)
     observed = made.observation(given.values, places=given.places)
     flow = None
@@ -116,58 +100,14 @@ def infer_command(
     plain = answer.to_json()
     if output is not None:
         with new_folder(output, marker=ANSWER, own=OWN_FILES) as folder:
-            dump_document(document, folder / "graph.json")
-            dump_names(names, document, folder / "graph.json")
+            dump_document(named.document, folder / "graph.json")
+            dump_names(named.names, named.document, folder / "graph.json")
             answer.fill(folder)
     if as_json:
         print_json(plain)
     else:
-        print_table(inference_table(plain, model.stem if str(model) != "-" else "-"))
+        print_table(inference_table(plain, named.title))
     if not answer.is_trusted:
         for caution in answer.cautions:
             click.echo(f"caution: {caution}", err=True)
         sys.exit(UNTRUSTED)
-
-
-def _loaded(path: Path, data: Path | None) -> tuple[Graph, GraphDocument, NodeNames]:
-    """Return the checked graph of a program or document.
-
-    Raises:
-        GraphError: With every problem of the document.
-    """
-    source = "<standard input>" if str(path) == "-" else str(path)
-    text = read_text(path, "a program or a graph document")
-    warnings: tuple[Problem, ...] = ()
-    if _is_document(text, path):
-        if data is not None:
-            raise FlowsError(
-                Problem("--data", "stands beside a document", "a program that uses it")
-            )
-        document = parse_document(text, source)
-        names, warnings = load_names(document, path)
-    else:
-        bound = None
-        if data is not None:
-            bound = parse_data(read_text(data, "data"), str(data))
-        compiled = compile_program(text, source, bound)
-        document = GraphDocument.from_triple(compiled.document, source)
-        names = NodeNames(compiled.labels, compiled.positions)
-    report = check_document(document, names)
-    if report.problems or report.graph is None:
-        raise GraphError(*report.problems)
-    # What a freshly compiled document lacks beside its link functions misleads nobody.
-    warn((*warnings, *(report.warnings if _is_document(text, path) else ())))
-    return report.graph, document, names
-
-
-def _is_document(text: str, path: Path) -> bool:
-    """Return whether a text is a graph document rather than a program."""
-    if path.suffix == ".json":
-        return True
-    if not text.lstrip().startswith("["):
-        return False
-    try:
-        parse_document(text)
-    except DocumentError:
-        return False
-    return True

@@ -6,16 +6,20 @@ from typing import Any
 
 import click
 import torch
+from torch import Tensor
 
 from daphne_bridge.command_line import guarded, print_json
 
 from ..errors import FlowsError, Problem
+from ..front.doubts import without_meaning
+from ..front.source import Source
 from ..inference.cautions import Caution
 from ..inference.cluster import check_cluster
 from ..inference.importance import (
     ImportanceReport,
 )
 from ..inference.particle_store import check_room
+from ..inference.particles import Particles
 from ..report.tables import posterior_table
 from ..storage.export import (
     FORMATS,
@@ -33,14 +37,17 @@ from .inputs import (
     UNTRUSTED,
     Real,
     Whole,
-    load_graph,
-    load_model,
-    load_posterior,
     observations,
     print_table,
     progress_bar,
 )
-from .particle_options import OWN_FILES, SUMMARY, particle_options
+from .particle_options import (
+    OWN_FILES,
+    SUMMARY,
+    load_model,
+    load_source,
+    particle_options,
+)
 
 __all__ = ["sample_command"]
 
@@ -112,10 +119,11 @@ _FIGURES_OF_WEIGHTS = (
 )
 @guarded
 def sample_command(
-    artifact: Path,
+    artifact: Path | None,
     graph: Path,
     output: Path,
     observe: tuple[str, ...],
+    data: Path | None,
     data_sets: Path | None,
     num_particles: int,
     target_ess: float | None,
@@ -130,14 +138,15 @@ def sample_command(
     unweighted: bool,
     as_json: bool,
 ) -> None:
-    """Draw weighted particles of the posterior given the data of GRAPH.
+    """Draw weighted particles of the posterior given the data of MODEL.
+
+    MODEL is a program, a graph document, or - for standard input.
 
     OUTPUT/particles.npz holds values by name and log weights, OUTPUT/summary.json what
     they say. With --observations the files of row 1 are OUTPUT/particles-1.npz and so
     on, and the summary holds one entry for each row. Exit code 3 if figures of a row
     cannot be trusted; the cautions say what to do.
     """
-    model = load_model(load_graph(graph))
     check_formats(formats)
     if unweighted:
         _refuse_beside_unweighted(
@@ -153,10 +162,11 @@ def sample_command(
         raise FlowsError(
             Problem("--observe", "stands beside --observations", "one of both")
         )
+    model = load_model(artifact, graph, data, kind)
     rows = (
         [observations(observe)] if data_sets is None else load_observations(data_sets)
     )
-    data = [model.observation(row.values, places=row.places) for row in rows]
+    observed_rows = [model.observation(row.values, places=row.places) for row in rows]
     check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
     for option, num in (
         ("--num-particles", num_particles),
@@ -169,22 +179,31 @@ def sample_command(
             option=option,
             in_memory=option == "--draws",
         )
-    posterior = load_posterior(artifact, model, weighted=not unweighted)
+    source = load_source(artifact, model, weighted=not unweighted)
     summaries: list[dict[str, Any]] = []
+    bad = [0] * len(observed_rows)
     with (
         new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
         progress_bar(quiet=as_json) as progress,
     ):
-        task = progress.add_task("sampling", total=num_particles * len(data), note="")
-        for number, observed in enumerate(data):
+        task = progress.add_task(
+            "sampling", total=num_particles * len(observed_rows), note=""
+        )
+        for number, observed in enumerate(observed_rows):
 
-            def show(report: ImportanceReport, *, before: int = number) -> None:
+            def show(
+                report: ImportanceReport,
+                *,
+                before: int = number,
+                observed: Tensor = observed,
+            ) -> None:
+                bad[before] += _num_without_meaning(source, report.particles, observed)
                 done = before * num_particles + report.totals.num_particles
                 note = "" if unweighted else f"ESS/N {report.totals.ess_fraction:.3f}"
                 progress.update(task, completed=done, note=note)
 
             own_seed = seed + number
-            particles = posterior.sample(
+            particles = source.sample(
                 observed,
                 num_particles,
                 seed=own_seed,
@@ -197,6 +216,11 @@ def sample_command(
                 scratch=folder,
                 on_report=show,
             )
+            notes = [_NO_WEIGHTS] if unweighted else []
+            if bad[number]:
+                notes.append(without_meaning(bad[number], particles.num_particles))
+            if not unweighted:
+                notes += predictive_cautions(model, observed, own_seed)
             summary = posterior_json(
                 particles.summary(),
                 model,
@@ -205,11 +229,7 @@ def sample_command(
                 artifact=artifact,
                 proposal=kind,
                 seed=own_seed,
-                notes=(
-                    (_NO_WEIGHTS,)
-                    if unweighted
-                    else predictive_cautions(model, observed, own_seed)
-                ),
+                notes=tuple(notes),
             )
             if unweighted:
                 summary |= dict.fromkeys(_FIGURES_OF_WEIGHTS)
@@ -236,6 +256,12 @@ def sample_command(
             print_table(posterior_table(summary))
     if not ok:
         sys.exit(UNTRUSTED)
+
+
+def _num_without_meaning(source: Source, particles: Particles, data: Tensor) -> int:
+    """Return how many particles weigh 0 because the program has no meaning there."""
+    rows = particles.latents[particles.log_weights == -torch.inf]
+    return int((~source.target.has_meaning(rows, data)).sum()) if len(rows) else 0
 
 
 def _refuse_beside_unweighted(

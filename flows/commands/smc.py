@@ -29,14 +29,17 @@ from .inputs import (
     UNTRUSTED,
     Real,
     Whole,
-    load_graph,
-    load_model,
-    load_posterior,
     observations,
     print_table,
     progress_bar,
 )
-from .particle_options import OWN_FILES, SUMMARY, particle_options
+from .particle_options import (
+    OWN_FILES,
+    SUMMARY,
+    load_model,
+    load_source,
+    particle_options,
+)
 
 __all__ = ["smc_command"]
 
@@ -114,10 +117,11 @@ __all__ = ["smc_command"]
 )
 @guarded
 def smc_command(
-    artifact: Path,
+    artifact: Path | None,
     graph: Path,
     output: Path,
     observe: tuple[str, ...],
+    data: Path | None,
     method: str,
     kind: str,
     mixture_weight: float,
@@ -134,7 +138,9 @@ def smc_command(
     *,
     as_json: bool,
 ) -> None:
-    """Carry particles to the posterior given the data of GRAPH, step by step.
+    """Carry particles to the posterior given the data of MODEL, step by step.
+
+    MODEL is a program, a graph document, or - for standard input.
 
     It answers where importance sampling cannot: data far from all that the flow was
     trained on (annealed), or so many latents that small errors of each add up
@@ -151,11 +157,11 @@ def smc_command(
                 f"{num_runs} runs of {num_particles}",
             )
         )
-    model = load_model(load_graph(graph))
+    model = load_model(artifact, graph, data, kind)
     given = observations(observe)
-    data = model.observation(given.values, places=given.places)
+    observed = model.observation(given.values, places=given.places)
     check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
-    posterior = load_posterior(artifact, model)
+    source = load_source(artifact, model)
     config = AnnealingConfig(
         move=Hamiltonian(leaps) if move == "hmc" else RandomWalk(),
         most_moves=most_moves,
@@ -175,8 +181,8 @@ def smc_command(
             progress.update(task, completed=run + share, note=note)
 
         result, cautions = smc(
-            posterior,
-            data,
+            source,
+            observed,
             num_particles,
             num_runs=num_runs,
             seed=seed,
@@ -190,13 +196,13 @@ def smc_command(
         summary = posterior_json(
             summarize_smc(result),
             model,
-            data,
+            observed,
             graph=graph,
             artifact=artifact,
             proposal=words,
             seed=seed,
             doubts=cautions,
-            notes=predictive_cautions(model, data, seed),
+            notes=predictive_cautions(model, observed, seed),
         )
         save_posterior(folder, result.particles, summary, model=model)
         save_summary(folder / SUMMARY, summary)

@@ -1,7 +1,7 @@
 """This file owns `Posterior`: a trained flow for every data set of its model."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
 from ..flow.protocol import Flow
-from ..inference.importance import ImportanceReport
-from ..inference.particles import Particles
-from ..inference.proposal import Proposal
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
-from .sampling import Drawing, completed, drawn
+from .sampling import Trained
+from .source import Data, Source, row_of
 
-__all__ = ["Data", "Posterior", "load", "row_of"]
-
-Data = Mapping[str, Any] | Float[Tensor, " observed"] | None
-"""Data by name of an observed node, or a whole row; None: the document's."""
+__all__ = ["Posterior", "load"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Posterior:
+class Posterior(Source):
     """p(latents | observed) by a flow, and by weights exactly in the limit.
 
     Attributes:
@@ -65,6 +59,11 @@ class Posterior:
         return cls(model, target, artifact, flow)
 
     @property
+    def trained(self) -> Trained:
+        """The flow, and the artifact that it is of."""
+        return Trained(self.artifact, self.flow)
+
+    @property
     def metrics(self) -> Mapping[str, Any]:
         """What training measured: best J in nats, iterations, seconds of work."""
         return self.artifact.manifest.training.metrics
@@ -76,73 +75,6 @@ class Posterior:
             ArtifactError: If something else is in the place, or it cannot be written.
         """
         self.artifact.save(Path(path))
-
-    def proposal(self, kind: str = "flow", *, mixture_weight: float = 0.1) -> Proposal:
-        """Return what particles are drawn from.
-
-        Args:
-            kind: flow, prior, or mixture of both.
-            mixture_weight: Share of the prior in the mixture.
-        """
-        return Drawing(proposal=kind, mixture_weight=mixture_weight).of(
-            self.flow, self.target
-        )
-
-    def sample(
-        self,
-        observed: Data = None,
-        num_particles: int = 10_000,
-        *,
-        seed: int = 0,
-        proposal: str = "flow",
-        mixture_weight: float = 0.1,
-        target_ess: float | None = None,
-        num_workers: int = 1,
-        cluster: str | None = None,
-        weighted: bool = True,
-        scratch: Path | None = None,
-        on_report: Callable[[ImportanceReport], None] | None = None,
-    ) -> Particles:
-        """Return weighted particles given data.
-
-        The command `daphne-flows sample` gives the same for the same seed.
-
-        Args:
-            observed: Data by name of an observed node; the document's elsewhere.
-            num_particles: How many; with `target_ess` the most.
-            seed: Decides every draw.
-            proposal: What they are drawn from: flow, prior or mixture.
-            mixture_weight: Share of the prior in the mixture.
-            target_ess: Drawing stops at this effective sample size.
-            num_workers: Processes that draw.
-            cluster: Address of a Dask scheduler whose workers draw instead.
-            weighted: If not, all weights are equal: the draws are the flow's own.
-            scratch: Folder for latents that memory should not hold.
-            on_report: Called with every batch's report.
-
-        Raises:
-            FlowsError: If data do not fit, or weights are without meaning.
-        """
-        how = Drawing(
-            num_particles=num_particles,
-            seed=seed,
-            proposal=proposal,
-            mixture_weight=mixture_weight,
-            target_ess=target_ess,
-            num_workers=num_workers,
-            cluster=cluster,
-            weighted=weighted,
-        )
-        particles = drawn(
-            self.target,
-            self.artifact,
-            self.flow,
-            row_of(self.model, observed),
-            how,
-            scratch=scratch,
-            on_report=on_report,
-        )
-        return completed(self.target, particles, row_of(self.model, observed), seed)
 
     @torch.no_grad()
     def log_prob(
@@ -190,21 +122,3 @@ def load(path: Path | str, model: Model, *, weighted: bool = True) -> Posterior:
         ArtifactError: If a file is missing or damaged, or it is of another model.
     """
     return Posterior.of(model, Artifact.load(Path(path)), weighted=weighted)
-
-
-def row_of(model: Model, data: Data) -> Float[Tensor, " observed"]:
-    """Return data as a row of the model's columns.
-
-    Raises:
-        FlowsError: If data do not fit the model.
-    """
-    if not isinstance(data, Tensor):
-        return model.observation(data)
-    width = model.layout.observed_dim
-    if data.shape != (width,):
-        raise ArgumentError(
-            Problem(
-                "observed", "wrong shape", f"one row of {width}", f"{list(data.shape)}"
-            )
-        )
-    return data.to(model.device, model.dtype)

@@ -17,7 +17,7 @@ from torch import Tensor
 from daphne_bridge.graph.document import NodeNames, format_document, parse_document
 from daphne_bridge.graph.graph import Graph
 
-from ..errors import FlowsError, Problem
+from ..errors import ArgumentError, FlowsError, Problem
 from ..flow.protocol import Flow
 from ..inference.cluster import cluster_importance_sample
 from ..inference.columns import latent_columns
@@ -29,7 +29,7 @@ from ..inference.importance import (
 from ..inference.parallel import Sampler, parallel_importance_sample
 from ..inference.particle_store import ParticleStore
 from ..inference.particles import Particles
-from ..inference.proposal import Proposal
+from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.result import run_seed
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
@@ -37,10 +37,23 @@ from ..model.model import Model
 from ..proposals.flow import proposal_of
 from ..storage.artifact import Artifact
 
-__all__ = ["Drawing", "completed", "drawn"]
+__all__ = ["Drawing", "Trained", "completed", "drawn"]
 
 _COMPLETING = 1_000_003
 """Added to the seed of draws of discrete latents, apart from all others."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A trained flow.
+
+    Attributes:
+        artifact: From which other processes make it.
+        flow: In the model's columns, for weights.
+    """
+
+    artifact: Artifact
+    flow: Flow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +80,25 @@ class Drawing:
     cluster: str | None = None
     weighted: bool = True
 
-    def of(self, flow: Flow, model: Model | CollapsedModel) -> Proposal:
-        """Return what particles are drawn from."""
-        return proposal_of(
-            self.proposal, flow, model, mixture_weight=self.mixture_weight
-        )
+    def of(self, trained: Trained | None, model: Model | CollapsedModel) -> Proposal:
+        """Return what particles are drawn from.
+
+        Raises:
+            ArgumentError: If that needs a flow and there is none.
+        """
+        if trained is not None:
+            return proposal_of(
+                self.proposal, trained.flow, model, mixture_weight=self.mixture_weight
+            )
+        if self.proposal != "prior" or not self.weighted:
+            raise ArgumentError(
+                Problem(
+                    f"proposal {self.proposal}",
+                    "draws of a flow need a trained one",
+                    "an artifact, or the proposal prior",
+                )
+            )
+        return PriorProposal(model)
 
 
 def completed(
@@ -102,8 +129,7 @@ def completed(
 
 def drawn(
     model: Model | CollapsedModel,
-    artifact: Artifact,
-    flow: Flow,
+    trained: Trained | None,
     observed: Float[Tensor, " observed"],
     how: Drawing,
     *,
@@ -114,8 +140,7 @@ def drawn(
 
     Args:
         model: The target.
-        artifact: From which other processes make the flow.
-        flow: The artifact's, in the model's columns, for weights.
+        trained: The flow, if there is one.
         observed: The data.
         how: They are drawn.
         scratch: Folder for latents that memory should not hold.
@@ -129,7 +154,7 @@ def drawn(
         latent_columns(model.layout),
         scratch or Path(tempfile.gettempdir()),
     )
-    for report in _reports(model, artifact, flow, observed, how):
+    for report in _reports(model, trained, observed, how):
         store.add(report.particles)
         if on_report is not None:
             on_report(report)
@@ -140,17 +165,17 @@ def drawn(
 
 def _reports(
     model: Model | CollapsedModel,
-    artifact: Artifact,
-    flow: Flow,
+    trained: Trained | None,
     observed: Tensor,
     how: Drawing,
 ) -> Iterator[ImportanceReport]:
     num, seed, layout = how.num_particles, how.seed, model.layout
     if how.cluster is None and how.num_workers == 1:
-        proposal = how.of(flow, model)
+        proposal = how.of(trained, model)
         if not how.weighted:
             return unweighted_sample(proposal, layout, observed, num, seed=seed)
         return importance_sample(model, proposal, observed, num, seed=seed)
+    artifact = trained.artifact if trained else None
     make = _elsewhere(model.graph, artifact, observed.tolist(), how)
     if how.cluster is not None:
         return cluster_importance_sample(
@@ -162,7 +187,7 @@ def _reports(
 
 
 def _elsewhere(
-    graph: Graph, artifact: Artifact, observed: list[float], how: Drawing
+    graph: Graph, artifact: Artifact | None, observed: list[float], how: Drawing
 ) -> Callable[[], Sampler]:
     """Return what makes a sampler in another process.
 
@@ -186,12 +211,15 @@ def _elsewhere(
 def _sampler(
     text: str,
     names: NodeNames,
-    artifact: Artifact,
+    artifact: Artifact | None,
     observed: list[float],
     how: Drawing,
 ) -> Sampler:
     graph = Graph.from_document(parse_document(text), names)
     model = target_of(Model.from_graph(graph))
-    flow = artifact.flow_for(graph, model.layout, weighted=how.weighted)
+    trained = None
+    if artifact is not None:
+        flow = artifact.flow_for(graph, model.layout, weighted=how.weighted)
+        trained = Trained(artifact, flow)
     data = torch.tensor(observed, dtype=model.dtype, device=model.device)
-    return Sampler(model, how.of(flow, model), data)
+    return Sampler(model, how.of(trained, model), data)

@@ -23,8 +23,8 @@ from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
-from .posterior import Data, Posterior, row_of
-from .sampling import completed
+from .sampling import Drawing, completed
+from .source import Data, Source, row_of
 
 __all__ = ["METHODS", "smc"]
 
@@ -33,7 +33,7 @@ METHODS = ("annealed", "sequential")
 
 
 def smc(
-    posterior: Posterior,
+    source: Source,
     observed: Data = None,
     num_particles: int = 1000,
     *,
@@ -48,7 +48,7 @@ def smc(
     """Return the merged result of independent runs, and what to know beside it.
 
     Args:
-        posterior: The model and what particles start from.
+        source: The model and what particles start from.
         observed: Data by name of an observed node; the document's elsewhere.
         num_particles: Of each run.
         num_runs: Independent runs; from 20 on, errors are those of their spread.
@@ -67,24 +67,33 @@ def smc(
             Problem("method", "unknown method", " or ".join(METHODS), method)
         )
     config = AnnealingConfig(move=Hamiltonian(16)) if config is None else config
-    data = row_of(posterior.model, observed)
+    data = row_of(source.model, observed)
+    model = source.target
     if method == "annealed":
         # A move to where the model has no meaning is refused; it does not end the run.
-        posterior = replace(posterior, target=posterior.target.forgiving())
-    model = posterior.target
-    source = posterior.proposal(proposal, mixture_weight=mixture_weight)
+        model = model.forgiving()
+    if not model.layout.latents:
+        raise ArgumentError(
+            Problem(
+                "smc",
+                "the model has no continuous latents to move",
+                "`daphne-flows infer`, which answers it exactly",
+            )
+        )
+    how = Drawing(proposal=proposal, mixture_weight=mixture_weight)
+    first = how.of(source.trained, model)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
     if method == "sequential":
         # The seed after those of the runs: draws that no particle has a part in.
         pilot = torch.Generator().manual_seed(run_seed(seed, num_runs))
         start = partial(
             sequential_smc,
-            _sequence(source, model, data, pilot),
+            _sequence(first, model, data, pilot),
             ess_threshold=config.ess_threshold,
             scheme=config.scheme,
         )
     else:
-        start = partial(annealed_smc, _space(source, model, data), config=config)
+        start = partial(annealed_smc, _space(first, model, data), config=config)
     results: list[SmcResult] = []
     annealed: list[AnnealingReport] = []
     for run in range(num_runs):

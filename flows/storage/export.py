@@ -68,7 +68,10 @@ def predictive_cautions(
 ) -> tuple[Caution, ...]:
     """Return a caution per observed value far from what the model draws."""
     generator = torch.Generator().manual_seed(seed)
-    draws = model.sample(_PREDICTIVE_DRAWS, generator=generator).observed
+    draws = model.forgiving().sample(_PREDICTIVE_DRAWS, generator=generator).observed
+    draws = draws[~torch.isnan(draws).any(1)]
+    if not len(draws):
+        return ()
     labels = [n for v in model.layout.observed for n in v.column_names]
     return prior_predictive_cautions(observed, draws, labels)
 
@@ -79,7 +82,7 @@ def posterior_json(
     observed: Float[Tensor, " observed"],
     *,
     graph: Path,
-    artifact: Path,
+    artifact: Path | None,
     proposal: str,
     seed: int,
     doubts: tuple[Caution, ...] = (),
@@ -92,7 +95,7 @@ def posterior_json(
         model: What the particles are of.
         observed: The data.
         graph: Where the document was read from.
-        artifact: Where the flow was read from.
+        artifact: Where the flow was read from, if there is one.
         proposal: What the particles were drawn from, in words.
         seed: Of the draws.
         doubts: More reasons not to trust the estimates.
@@ -106,7 +109,7 @@ def posterior_json(
         "ok": not (doubts or summary.cautions),
         "model_name": _model_name(graph),
         "model": model.graph.digest,
-        "artifact": str(artifact),
+        "artifact": None if artifact is None else str(artifact),
         "graph": str(graph),
         "proposal": proposal,
         "seed": seed,
@@ -116,6 +119,8 @@ def posterior_json(
 
 def _model_name(graph: Path) -> str:
     """Return the name of a document, or of its folder if it is called like any."""
+    if str(graph) == "-":
+        return "standard input"
     return graph.resolve().parent.name if graph.name == "graph.json" else graph.stem
 
 

@@ -25,20 +25,20 @@ hidden = 4
 """
 
 
-def good(*arguments):
-    return _ended(0, arguments).stdout
+def good(*arguments, **options):
+    return _ended(0, arguments, **options).stdout
 
 
 def doubted(*arguments):
     return _ended(3, arguments).stdout
 
 
-def bad(*arguments):
-    return _ended(2, arguments).output
+def bad(*arguments, **options):
+    return _ended(2, arguments, **options).output
 
 
-def _ended(code, arguments):
-    result = CliRunner().invoke(main, [str(each) for each in arguments])
+def _ended(code, arguments, **options):
+    result = CliRunner().invoke(main, [str(each) for each in arguments], **options)
     assert result.exit_code == code, result.output
     return result
 

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy import special, stats
 
 from flows.inference.particles import Particles
 
@@ -213,6 +214,71 @@ def test_wrong_data_sets_are_refused(run, tmp_path):
     said = bad(*arguments, "--observations", tmp_path / "d.csv", *both)
     assert "one of both" in said
     assert [each.name for each in tmp_path.iterdir()] == ["d.csv"]
+
+
+def from_prior(tmp_path, program, *options):
+    said = good(
+        "sample", "-", "--proposal", "prior", "-o", tmp_path / "p", "--json", *options,
+        input=program,
+    )  # fmt: skip
+    return json.loads(said)
+
+
+def test_a_program_is_sampled_from_its_prior_without_an_artifact(tmp_path):
+    said = from_prior(
+        tmp_path, "(let [k (sample (poisson 3))] (observe (normal k 1) 5) k)"
+    )
+    counts = np.arange(60)
+    terms = stats.poisson(3).logpmf(counts) + stats.norm(counts, 1).logpdf(5)
+    assert said["log_evidence"] == pytest.approx(special.logsumexp(terms), abs=1e-9)
+    assert said["artifact"] is None
+    assert said["ok"] is True
+
+
+def test_a_program_without_data_is_sampled(tmp_path):
+    said = from_prior(
+        tmp_path, "(let [x (sample (normal 2 1)) k (sample (binomial 3 0.5))] (+ x k))"
+    )
+    means = [each["mean"] for each in said["latents"]]
+    np.testing.assert_allclose(means, [2.0, 1.5], atol=0.05)
+    assert said["log_evidence"] == 0.0
+
+
+def test_draws_without_meaning_weigh_nothing_and_are_counted(tmp_path):
+    said = from_prior(
+        tmp_path, "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)"
+    )
+    error = said["log_evidence_standard_error"]
+    assert abs(said["log_evidence"] + 1.968970) < 5 * error
+    share = said["num_zero_weights"] / said["num_particles"]
+    assert abs(share - stats.norm(1, 1).cdf(0)) < 0.02
+    words = f"{said['num_zero_weights']} of 10000 draws give a distribution"
+    assert said["cautions"][0]["what"].startswith(words)
+
+
+def test_workers_draw_from_the_prior_what_one_draws(run, tmp_path):
+    said = [
+        json.loads(
+            good(
+                "sample", run / "graph.json", "--proposal", "prior", "--json",
+                "-o", tmp_path / number, "--num-particles", 20_000,
+                "--workers", number,
+            )
+        )
+        for number in ("1", "2")
+    ]  # fmt: skip
+    assert said[0] == said[1]
+    check_answer(said[0])
+
+
+def test_without_an_artifact_only_the_prior_is_there(run, tmp_path):
+    place = ("-o", tmp_path / "p")
+    said = bad("sample", run / "graph.json", *place)
+    assert "--proposal flow: draws of a flow need a trained one" in said
+    said = bad("sample", run / "graph.json", *place, "--unweighted")
+    assert "trained one" in said
+    three = bad("sample", "a", "b", "c", *place)
+    assert "takes one artifact and one model" in three
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from flows.inference.particles import Particles
 
@@ -89,3 +91,33 @@ def test_wrong_settings_are_refused(run, tmp_path):
     for options in (("--scheme", "lottery"), ("--num-particles", 1)):
         bad("smc", run / "artifact", run / "graph.json", "-o", tmp_path / "p", *options)
     assert list(tmp_path.iterdir()) == []
+
+
+MIXED = """(let [z (sample (flip 0.3)) m (sample (normal (if z 2 -2) 1))]
+  (observe (normal m 1) 1) m)"""
+
+
+@pytest.mark.parametrize("options", [(), ("--move", "random-walk")])
+def test_a_piped_program_is_tempered_from_its_prior_without_an_artifact(
+    tmp_path, options
+):
+    said = json.loads(
+        good(
+            "smc", "-", "--proposal", "prior", "-o", tmp_path / "p", "--json",
+            *options, input=MIXED,
+        )
+    )  # fmt: skip
+    # A mixture of N(2, 2) and N(-2, 2) at 1.
+    parts = np.log([0.3, 0.7]) + stats.norm([2, -2], np.sqrt(2)).logpdf(1)
+    error = said["log_evidence_standard_error"]
+    assert abs(said["log_evidence"] - np.logaddexp(*parts)) < 5 * error
+    assert said["artifact"] is None
+    assert said["model_name"] == "standard input"
+
+
+def test_what_has_nothing_to_move_is_refused(tmp_path):
+    said = bad(
+        "smc", "-", "--proposal", "prior", "-o", tmp_path / "p",
+        input="(let [k (sample (poisson 3))] (observe (normal k 1) 5) k)",
+    )  # fmt: skip
+    assert said.splitlines()[-1].startswith("smc: the model has no continuous latents")

@@ -1,0 +1,154 @@
+"""This file owns `Source`: a model, and what its weighted particles are drawn from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import ArgumentError, Problem
+from ..inference.importance import ImportanceReport
+from ..inference.particles import Particles
+from ..inference.proposal import Proposal
+from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import target_of
+from ..model.model import Model
+from .sampling import Drawing, Trained, completed, drawn
+
+__all__ = ["Data", "Source", "Untrained", "row_of"]
+
+Data = Mapping[str, Any] | Float[Tensor, " observed"] | None
+"""Data by name of an observed node, or a whole row; None: the document's."""
+
+
+class Source(ABC):
+    """A model, and what its weighted particles are drawn from.
+
+    Attributes:
+        model: The model.
+        target: The model, discrete latents summed out: what is drawn from.
+    """
+
+    __slots__ = ()
+    model: Model
+    target: Model | CollapsedModel
+
+    @property
+    @abstractmethod
+    def trained(self) -> Trained | None:
+        """The flow, if there is one."""
+
+    def proposal(self, kind: str = "flow", *, mixture_weight: float = 0.1) -> Proposal:
+        """Return what particles are drawn from.
+
+        Args:
+            kind: flow, prior, or mixture of both.
+            mixture_weight: Share of the prior in the mixture.
+        """
+        return Drawing(proposal=kind, mixture_weight=mixture_weight).of(
+            self.trained, self.target
+        )
+
+    def sample(
+        self,
+        observed: Data = None,
+        num_particles: int = 10_000,
+        *,
+        seed: int = 0,
+        proposal: str = "flow",
+        mixture_weight: float = 0.1,
+        target_ess: float | None = None,
+        num_workers: int = 1,
+        cluster: str | None = None,
+        weighted: bool = True,
+        scratch: Path | None = None,
+        on_report: Callable[[ImportanceReport], None] | None = None,
+    ) -> Particles:
+        """Return weighted particles given data.
+
+        The command `daphne-flows sample` gives the same for the same seed.
+
+        Args:
+            observed: Data by name of an observed node; the document's elsewhere.
+            num_particles: How many; with `target_ess` the most.
+            seed: Decides every draw.
+            proposal: What they are drawn from: flow, prior or mixture.
+            mixture_weight: Share of the prior in the mixture.
+            target_ess: Drawing stops at this effective sample size.
+            num_workers: Processes that draw.
+            cluster: Address of a Dask scheduler whose workers draw instead.
+            weighted: If not, all weights are equal: the draws are the flow's own.
+            scratch: Folder for latents that memory should not hold.
+            on_report: Called with every batch's report.
+
+        Raises:
+            FlowsError: If data do not fit, weights are without meaning, or a flow is
+                wanted and there is none.
+        """
+        how = Drawing(
+            num_particles=num_particles,
+            seed=seed,
+            proposal=proposal,
+            mixture_weight=mixture_weight,
+            target_ess=target_ess,
+            num_workers=num_workers,
+            cluster=cluster,
+            weighted=weighted,
+        )
+        particles = drawn(
+            self.target,
+            self.trained,
+            row_of(self.model, observed),
+            how,
+            scratch=scratch,
+            on_report=on_report,
+        )
+        return completed(self.target, particles, row_of(self.model, observed), seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Untrained(Source):
+    """A model without a flow: particles are drawn from its prior.
+
+    Attributes:
+        model: The model; it may observe nothing, or have discrete latents only.
+        target: The model, discrete latents summed out; draws without meaning weigh 0.
+    """
+
+    model: Model
+    target: Model | CollapsedModel
+
+    @classmethod
+    def of(cls, model: Model) -> "Untrained":
+        """Return a model without a flow.
+
+        Raises:
+            ModelError: If its discrete latents cannot be summed out.
+        """
+        return cls(model, target_of(model).forgiving())
+
+    @property
+    def trained(self) -> None:
+        """There is no flow."""
+        return
+
+
+def row_of(model: Model, data: Data) -> Float[Tensor, " observed"]:
+    """Return data as a row of the model's columns.
+
+    Raises:
+        FlowsError: If data do not fit the model.
+    """
+    if not isinstance(data, Tensor):
+        return model.observation(data)
+    width = model.layout.observed_dim
+    if data.shape != (width,):
+        raise ArgumentError(
+            Problem(
+                "observed", "wrong shape", f"one row of {width}", f"{list(data.shape)}"
+            )
+        )
+    return data.to(model.device, model.dtype)
