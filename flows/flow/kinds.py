@@ -26,6 +26,7 @@ __all__ = [
 
 KINDS = {
     "cnf": "flows.cnf.kind",
+    "finite": "flows.finite.kind",
 }
 """Module of each kind, by the kind's name."""
 

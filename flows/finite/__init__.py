@@ -1,0 +1,1 @@
+"""Planar and radial flows of finite length along a faithful inverse."""
