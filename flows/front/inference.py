@@ -41,7 +41,7 @@ __all__ = ["METHODS", "infer"]
 METHODS = ("auto", "exact", "flow", "prior", "laplace", "smc")
 
 _MOST_WIDE = 64
-_NEAR_CUT = 0.9
+_NEAR_CUT = 0.1
 _LEAST_NEAR = 1e-6
 
 
@@ -186,8 +186,13 @@ def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:
         return False
     weights = found.particles.normalized_weights
     for name in target.tables.truncated:
-        cut = target.tables.values[name][-1]
+        kept = target.tables.values[name]
+        first, last = kept[0], kept[-1]
+        margin = _NEAR_CUT * (last - first)
         values = found.particles.latents[:, found.model.layout.variable(name).start]
-        if float(weights[values >= _NEAR_CUT * cut].sum()) > _LEAST_NEAR:
+        is_near = values >= last - margin
+        if first > 0:
+            is_near |= values <= first + margin
+        if float(weights[is_near].sum()) > _LEAST_NEAR:
             return True
     return False

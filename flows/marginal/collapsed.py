@@ -224,9 +224,10 @@ class CollapsedModel:
         latents = set(self.graph.latents)
         tables = [
             table
-            for name, table in zip(names, self.tables.tables, strict=True)
+            for name, table in zip(names, self.tables.tables, strict=False)
             if name in latents
         ]
+        tables += self.tables.tables[len(names) :]
         cardinalities = self.tables.elimination.cardinalities
         return Elimination(cardinalities, tables, num_blocks=2)
 
@@ -376,7 +377,8 @@ class CollapsedModel:
         num = latents.shape[0]
         entries = self.entries(latents, observed)
         drawn = self.tables.elimination.sample(entries, num, generator=generator)
-        full = self.coded(self.tables.discrete, drawn).to(latents)
+        names = self.tables.discrete
+        full = self.coded(names, drawn[: len(names)]).to(latents)
         full[:, self._kept] = latents
         return full
 
@@ -412,7 +414,7 @@ class CollapsedModel:
     ) -> Mapping[str, Float[Tensor, "value row"]]:
         """Return p(value | latents, observed) of every value of a discrete latent."""
         found = self.tables.elimination.marginals(self.entries(latents, observed))
-        return dict(zip(self.tables.discrete, found, strict=True))
+        return dict(zip(self.tables.discrete, found, strict=False))
 
     def left_out(
         self,

@@ -1,9 +1,9 @@
-"""This file says where the infinite support of a counted family may be cut off.
+"""This file says where the support of a counted family may be cut off.
 
-A support 0, 1, 2, ... becomes a table of the values up to a cut. The mass beyond it is
-known from the family's distribution function.
+A support 0, 1, 2, ... becomes a table of the values between two cuts. The mass beyond
+them is known from the family's distribution function.
 
-    poisson(rate), geometric(p), negative-binomial(n, p): scipy.stats
+    poisson(rate), geometric(p), negative-binomial(n, p), binomial(n, p): scipy.stats
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy import stats
 
-__all__ = ["LOG_TAIL", "cut_of", "log_mass_beyond"]
+__all__ = ["LOG_TAIL", "cuts_of", "log_mass_beyond"]
 
 LOG_TAIL = math.log(1e-30)
 """Log of the mass that a cut leaves out at parameters known beforehand."""
@@ -21,6 +21,7 @@ _DISTRIBUTIONS: Mapping[str, Callable[..., Any]] = {
     "poisson": stats.poisson,
     "geometric": lambda p: stats.geom(p, loc=-1),
     "negative-binomial": stats.nbinom,
+    "binomial": stats.binom,
 }
 
 
@@ -34,20 +35,33 @@ def log_mass_beyond(family: str, parameters: Sequence[float], cut: int) -> float
     return float(_DISTRIBUTIONS[family](*parameters).logsf(cut))
 
 
-def cut_of(family: str, parameters: Sequence[float], log_tail: float = LOG_TAIL) -> int:
-    """Return the least value beyond which the mass is below e^log_tail.
+def cuts_of(
+    family: str, parameters: Sequence[float], log_tail: float = LOG_TAIL
+) -> tuple[int, int]:
+    """Return the first and the last value to keep.
+
+    The mass below the first, and that beyond the last, is less than e^log_tail.
 
     Example:
-        >>> 30 < cut_of("poisson", [3.0]) < 60
-        True
+        >>> cuts_of("poisson", [3.0])
+        (0, 47)
     """
-    low, high = -1, 1
+    distribution = _DISTRIBUTIONS[family](*parameters)
+    high = 1
     while log_mass_beyond(family, parameters, high) > log_tail:
-        low, high = high, 2 * high
+        high *= 2
+    last = _least(lambda cut: distribution.logsf(cut) <= log_tail, high)
+    first = _least(lambda cut: distribution.logcdf(cut) > log_tail, last)
+    return first, last
+
+
+def _least(holds: Callable[[int], bool], high: int) -> int:
+    """Return the least number from 0 for which a monotone claim holds, as at `high`."""
+    low = -1
     while high - low > 1:
         middle = (low + high) // 2
-        if log_mass_beyond(family, parameters, middle) > log_tail:
-            low = middle
-        else:
+        if holds(middle):
             high = middle
+        else:
+            low = middle
     return high

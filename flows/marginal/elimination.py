@@ -28,12 +28,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .order import elimination_order
+from .order import EliminationOrder, elimination_order
 
 __all__ = ["Elimination", "Table"]
 
 _MANY = 8
 """Tables of one variable from which on a matrix product joins them."""
+
+_MOST_SCORES = 2**24
+"""Most numbers that are held to draw values."""
 
 _IMPOSSIBLE = -1e30
 """Stands for -inf in matrix products, where 0 · (-inf) would be nan."""
@@ -107,10 +110,12 @@ class Elimination:
         tables: Sequence[Table],
         *,
         num_blocks: int = 1,
+        order: EliminationOrder | None = None,
     ) -> None:
         self.cardinalities = tuple(cardinalities)
         self.num_blocks = num_blocks
-        order = elimination_order(cardinalities, [table.scope for table in tables])
+        if order is None:
+            order = elimination_order(cardinalities, [table.scope for table in tables])
         self.largest = order.largest
         builder = _Builder(self.cardinalities, tables, num_blocks)
         self._steps = [
@@ -205,17 +210,32 @@ class Elimination:
         """Return values of all variables, drawn or the best where no generator is."""
         values = torch.zeros(len(self.cardinalities), count, dtype=torch.long)
         for step, joined in reversed(kept):
-            place = (values[step.rest] * step.strides[:, :, None]).sum(1)
-            members = torch.arange(len(step.variables))[:, None]
-            row = torch.arange(count) if joined.shape[3] > 1 else torch.zeros(1).long()
-            scores = joined.movedim(1, 3)[members, place, row]
-            if generator is not None:
-                uniform = torch.rand(
-                    scores.shape, generator=generator, dtype=torch.float64
-                ).clamp_min(1e-300)
-                scores = scores - torch.log(-torch.log(uniform))
-            values[step.variables] = scores.argmax(-1)
+            most = max(1, _MOST_SCORES // (len(step.variables) * step.cardinality))
+            for part in torch.split(torch.arange(count), most):
+                values[step.variables[:, None], part] = _drawn(
+                    step, joined, values[:, part], part, generator
+                )
         return values
+
+
+def _drawn(
+    step: _Step,
+    joined: Tensor,
+    values: Int[Tensor, "variable draw"],
+    rows: Int[Tensor, " draw"],
+    generator: torch.Generator | None,
+) -> Int[Tensor, "member draw"]:
+    """Return values of a step's variables given those of the others."""
+    place = (values[step.rest] * step.strides[:, :, None]).sum(1)
+    members = torch.arange(len(step.variables))[:, None]
+    row = rows if joined.shape[3] > 1 else torch.zeros(1).long()
+    scores = joined.movedim(1, 3)[members, place, row]
+    if generator is not None:
+        uniform = torch.rand(
+            scores.shape, generator=generator, dtype=torch.float64
+        ).clamp_min(1e-300)
+        scores = scores - torch.log(-torch.log(uniform))
+    return scores.argmax(-1)
 
 
 def _joined(step: _Step, blocks: Sequence[Tensor]) -> Tensor:

@@ -63,13 +63,13 @@ class ExactPosterior:
         Rows hold all latents of the model; those that are not named are 0.
 
         Raises:
-            ValueError: If there are too many configurations.
+            ValueError: If several latents have too many configurations.
         """
         tables = self.collapsed.tables
         numbers = [tables.discrete.index(name) for name in names]
         sizes = [tables.elimination.cardinalities[number] for number in numbers]
         count = math.prod(sizes)
-        if count > _MOST_CONFIGURATIONS:
+        if not self.is_small(names):
             raise ValueError(
                 f"joint: expected at most {_MOST_CONFIGURATIONS} configurations; "
                 f"got {count}"
@@ -88,7 +88,7 @@ class ExactPosterior:
         """Return whether `joint` takes these latents."""
         tables = self.collapsed.tables
         sizes = [len(tables.values[name]) for name in names]
-        return math.prod(sizes) <= _MOST_CONFIGURATIONS
+        return len(sizes) < 2 or math.prod(sizes) <= _MOST_CONFIGURATIONS
 
     def _joint(self, numbers: Sequence[int], sizes: Sequence[int]) -> Tensor:
         tables = self.collapsed.tables

@@ -31,10 +31,14 @@ class Specialiser:
 
     def __init__(self, discrete: Collection[str]) -> None:
         self.table = ExpressionTable()
-        self._discrete = frozenset(discrete)
+        self._discrete = set(discrete)
         self._read: dict[int, tuple[str, ...]] = {}
         self._made: dict[tuple[int, tuple[Expression, ...]], Expression] = {}
         self._kept: list[Expression] = []
+
+    def add(self, name: str) -> None:
+        """Count a name that no expression refers to yet among the discrete latents."""
+        self._discrete.add(name)
 
     def reads(self, root: Expression) -> tuple[str, ...]:
         """Return the discrete latents that an expression reads, sorted."""
@@ -53,7 +57,7 @@ class Specialiser:
                     continue
                 names = names.union(*(found[id(a)] for a in expression.arguments))
             elif isinstance(expression, Reference):
-                names = self._discrete & {expression.name}
+                names = frozenset(self._discrete & {expression.name})
             found[id(expression)] = tuple(sorted(names))
             self._kept.append(expression)  # an id stands for an object that lives
             stack.pop()

@@ -6,6 +6,9 @@ configuration put in (`specialise.py`); it is lowered like any link function, so
 entries are one slot and all of them run as the batches of one schedule. Entries that
 depend on nothing are numbers from the start and stay one number for all rows.
 
+Where a link function reads so many discrete latents that its table would be wide, parts
+of it that take few values become variables of their own (`folding.py`).
+
 An entry that has no value (a parameter without meaning at this configuration) counts
 as impossible where the configuration has mass 0 anyway, and is an error elsewhere.
 """
@@ -31,14 +34,39 @@ from ..model.lowered import Branch, Lowered, place
 from ..model.lowering import Lowering
 from ..model.schedule import Schedule
 from ..model.values import is_known
-from .cuts import LOG_TAIL, cut_of
+from .cuts import LOG_TAIL, cuts_of
 from .elimination import Elimination, Table
+from .folding import Folded, Folder
+from .order import elimination_order
 from .specialise import Specialiser
 
-__all__ = ["MOST_ENTRIES", "DiscreteTables", "UnboundedError", "discrete_tables"]
+__all__ = [
+    "MOST_ENTRIES",
+    "DiscreteTables",
+    "TooWideError",
+    "UnboundedError",
+    "discrete_tables",
+]
 
 MOST_ENTRIES = 2**20
-"""Most entries of a table, and of a joined table, for one row."""
+"""Most entries of a joined table, for one row."""
+_MOST_OWN = 2**16
+"""Most entries of the table of one link function, each lowered by itself."""
+_MOST_FORMS = 2**17
+"""Most different link functions at all configurations."""
+_MOST_VALUES = 2**15
+"""Most values of one latent."""
+_UNFOLDED_OWN = 2**10
+_UNFOLDED_ENTRIES = 2**14
+"""Beyond these, link functions are folded."""
+_NARROW = 2**6
+"""Tables up to this size are not worth folding."""
+_MANY_TRIALS = 1000
+"""From so many trials on a binomial is cut off like a poisson."""
+
+
+class TooWideError(ModelError):
+    """The tables over the discrete latents are larger than can be summed."""
 
 
 class UnboundedError(ModelError):
@@ -61,7 +89,8 @@ class DiscreteTables:
         discrete: Names of the discrete latents, in the order of the graph.
         values: Every value that each of them can take.
         truncated: Names of those whose support is infinite, cut off.
-        tables: Their scopes and entries.
+        tables: Scopes and entries, by node; then of variables that others determine,
+            which come after the discrete latents in number.
         elimination: How to sum them out.
         dag: All entries as operations.
         slots: Slots of the entries that depend on latents or data.
@@ -83,7 +112,6 @@ class DiscreteTables:
 def discrete_tables(
     graph: Graph,
     *,
-    factors: Sequence[str] | None = None,
     cuts: Mapping[str, int] | None = None,
     widen: int = 1,
 ) -> DiscreteTables:
@@ -91,7 +119,6 @@ def discrete_tables(
 
     Args:
         graph: With discrete latents.
-        factors: Nodes that contribute; all by default.
         cuts: Largest value kept of latents whose support is infinite and whose
             parameters are not known beforehand.
         widen: Factor on the log of the mass that other cuts leave out.
@@ -99,74 +126,85 @@ def discrete_tables(
     Raises:
         UnboundedError: If a support is infinite, its parameters not known, and no cut
             is given.
-        ModelError: If a table is too large, or a link function has no meaning.
+        TooWideError: If a table is too large.
+        ModelError: If a link function has no meaning.
     """
-    return _Builder(graph, cuts or {}, widen).build(
-        tuple(node.name for node in graph.nodes) if factors is None else tuple(factors)
-    )
+    try:
+        return _Builder(graph, cuts or {}, widen, folds=False).build()
+    except TooWideError:
+        return _Builder(graph, cuts or {}, widen, folds=True).build()
 
 
 class _Builder:
-    def __init__(self, graph: Graph, cuts: Mapping[str, int], widen: int) -> None:
+    def __init__(
+        self, graph: Graph, cuts: Mapping[str, int], widen: int, *, folds: bool
+    ) -> None:
         self.log_tail = widen * LOG_TAIL
         self.graph = graph
         self.cuts = cuts
         self.dag = Dag()
         self.lowering = Lowering(self.dag)
         names = [n.name for n in graph.nodes if n.is_discrete and not n.is_observed]
+        self.latents = tuple(names)
         self.number = {name: place for place, name in enumerate(names)}
         self.specialiser = Specialiser(names)
         self.values: dict[str, tuple[Value, ...]] = {}
+        self.folder = Folder(self.specialiser, self.values) if folds else None
         self.truncated: list[str] = []
         self.lowered: dict[str, tuple[Lowered, ...]] = {}
         self._forms: dict[tuple[int, int], Lowered] = {}
         self._depends: dict[int, bool] = {}
 
-    def build(self, factors: Sequence[str]) -> DiscreteTables:
-        wanted = frozenset(factors)
-        scopes: list[tuple[int, ...]] = []
-        entries: list[list[int]] = []
-        for node in self.graph.nodes:
-            scope, slots = self._table(node)
-            if node.name in wanted:
-                scopes.append(scope)
-                entries.append(slots)
+    def build(self) -> DiscreteTables:
+        found = [self._table(node) for node in self.graph.nodes]
+        folded = [] if self.folder is None else self.folder.variables
+        found += [self._determined(variable) for variable in folded]
+        values = {name: self.values[name] for name in self.latents}
         cardinalities = [len(self.values[name]) for name in self.number]
-        is_constant = [not any(map(self._reads_source, slots)) for slots in entries]
+        order = elimination_order(cardinalities, [scope for scope, _ in found])
+        if order.largest > (MOST_ENTRIES if self.folder else _UNFOLDED_ENTRIES):
+            raise self._too_wide(order.largest)
+        is_constant = [not any(map(self._reads_source, slots)) for _, slots in found]
         blocks: tuple[dict[int, int], dict[int, int]] = ({}, {})
         tables = []
-        for scope, slots, constant in zip(scopes, entries, is_constant, strict=True):
+        for (scope, slots), constant in zip(found, is_constant, strict=True):
             block = blocks[0 if constant else 1]
             places = [block.setdefault(slot, len(block)) for slot in slots]
             shape = [cardinalities[v] for v in scope]
             tables.append(
                 Table(scope, np.array(places).reshape(shape), 0 if constant else 1)
             )
-        elimination = Elimination(cardinalities, tables, num_blocks=2)
-        if elimination.largest > MOST_ENTRIES:
-            raise self._too_wide(elimination.largest)
         return DiscreteTables(
-            tuple(self.number),
-            dict(self.values),
+            self.latents,
+            values,
             tuple(self.truncated),
             tuple(tables),
-            elimination,
+            Elimination(cardinalities, tables, num_blocks=2, order=order),
             self.dag,
             tuple(blocks[1]),
             self._numbers(tuple(blocks[0])),
             dict(self.lowered),
         )
 
+    def _determined(self, variable: Folded) -> tuple[tuple[int, ...], list[int]]:
+        """Return the scope of a variable that others determine, and its entries."""
+        names = (*variable.scope, variable.name)
+        number = len(variable.values)
+        never, always = self.dag.constant(-math.inf), self.dag.constant(0.0)
+        slots = np.full((len(variable.places), number), never)
+        slots[np.arange(len(variable.places)), variable.places] = always
+        return tuple(self.number[name] for name in names), slots.reshape(-1).tolist()
+
     # -------------------------------------------------------------- one node
 
     def _table(self, node: Node) -> tuple[tuple[int, ...], list[int]]:
         """Return a node's scope, and the slot of every entry in row-major order."""
-        reads = dict.fromkeys(self.specialiser.reads(node.distribution))
-        if node.condition is not None:
-            reads |= dict.fromkeys(self.specialiser.reads(node.condition))
-        names = sorted(reads, key=self.number.__getitem__)
-        size = math.prod(len(self.values[name]) for name in names)
-        if size > MOST_ENTRIES:
+        names, size = self._scope(node)
+        if self.folder is not None and size > _NARROW:
+            node = self._folded(self.folder, node)
+            names, size = self._scope(node)
+        is_wide = self.folder is None and len(names) > 2 and size > _UNFOLDED_OWN
+        if is_wide or size > _MOST_OWN:
             raise self._too_wide(size)
         forms = [self._form(node, values) for values in self._configurations(names)]
         scope = tuple(self.number[name] for name in names)
@@ -183,6 +221,24 @@ class _Builder:
             for value in self.values[node.name]
         ]
         return (*scope, self.number[node.name]), slots
+
+    def _scope(self, node: Node) -> tuple[list[str], int]:
+        """Return the discrete variables that a node reads, and their configurations."""
+        reads = dict.fromkeys(self.specialiser.reads(node.distribution))
+        if node.condition is not None:
+            reads |= dict.fromkeys(self.specialiser.reads(node.condition))
+        names = sorted(reads, key=self.number.__getitem__)
+        return names, math.prod(len(self.values[name]) for name in names)
+
+    def _folded(self, folder: Folder, node: Node) -> Node:
+        """Return a node that reads parts of its link function as variables."""
+        known = len(folder.variables)
+        distribution = folder.fold(node.distribution)
+        condition = None if node.condition is None else folder.fold(node.condition)
+        for variable in folder.variables[known:]:
+            self.number[variable.name] = len(self.number)
+            self.values[variable.name] = variable.values
+        return replace(node, distribution=distribution, condition=condition)
 
     def _configurations(self, names: Sequence[str]) -> Iterator[Mapping[str, Value]]:
         for values in itertools.product(*(self.values[name] for name in names)):
@@ -209,6 +265,8 @@ class _Builder:
                 for position in range(len(known.slots))
             )
             return replace(known, node=special, slots=slots)
+        if len(self._forms) >= _MOST_FORMS:
+            raise self._too_wide(len(self._forms) + 1)
         form = self.lowering.node(special, self.graph)
         self._forms[key] = form
         return form
@@ -255,6 +313,8 @@ class _Builder:
         if family == "categorical":
             return form.categories
         if node.name in self.cuts:
+            if self.cuts[node.name] >= _MOST_VALUES:
+                raise self._too_wide(self.cuts[node.name])
             self._note_truncated(node)
             return range(self.cuts[node.name] + 1)
         known = [
@@ -277,7 +337,7 @@ class _Builder:
         low, high, is_cut = bounds
         if is_cut:
             self._note_truncated(node)
-        if high - low > MOST_ENTRIES:
+        if high - low > _MOST_VALUES:
             raise self._too_wide(high - low)
         return range(low, high)
 
@@ -323,8 +383,8 @@ class _Builder:
         (found,) = Schedule.of(self.dag, [], [slots]).run([], num_rows=1, like=like)
         return found.expand(len(slots), 1).clone()
 
-    def _too_wide(self, size: int) -> ModelError:
-        return ModelError(
+    def _too_wide(self, size: int) -> TooWideError:
+        return TooWideError(
             Problem(
                 self.graph.source,
                 "the discrete latents depend on each other too widely to be summed out",
@@ -340,12 +400,16 @@ def _bounds(
     """Return the first value, one past the last, and whether that cuts a tail."""
     support = FAMILIES[family].support
     if support == "integer interval" and family == "binomial":
-        return None if known[0] is None else (0, int(known[0][0]) + 1, False)
-    if support == "integer interval":
+        if known[0] is None:
+            return None
+        if known[0][0] < _MANY_TRIALS or known[1] is None:
+            return 0, int(known[0][0]) + 1, False
+    elif support == "integer interval":
         if known[0] is None or known[1] is None:
             return None
         return math.ceil(known[0][0]), math.ceil(known[1][0]), False
     if None in known:
         return None
     parameters = [values[0] for values in known if values is not None]
-    return 0, cut_of(family, parameters, log_tail) + 1, True
+    first, last = cuts_of(family, parameters, log_tail)
+    return first, last + 1, True
