@@ -29,6 +29,7 @@ from ..flow.factor_normalisation import FactorNormalisation
 from ..flow.normalisation import Normalisation
 from ..flow.protocol import Ends, FlowDraw, TwoWay
 from ..flow.scaling import AffineMap, Scaling
+from ..flow.shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
 from ..flow.state_columns import StateColumns
 from ..flow.structure import Structure
 from .counting import CountingEngine
@@ -128,65 +129,39 @@ class ConditionalFlow(nn.Module):
         """Fits the normalisation to joint draws."""
         self.normalisation.fit(free, observed)
 
-    def log_prob(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> Float[Tensor, " batch"]:
+    def log_prob(self, free: Free, nuisances: Nuisance, observed: Observed) -> LogProb:
         """Log densities log q(free, nuisances | observed), in nats."""
         return self.log_prob_per_node(free, nuisances, observed).sum(-1)
 
     def log_prob_per_node(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> Float[Tensor, "batch node"]:
+        self, free: Free, nuisances: Nuisance, observed: Observed
+    ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
         base, log_det = self.latent_to_base(free, nuisances, observed)
         return self.base_log_prob(base) + log_det
 
     def rsample_and_log_prob(
-        self,
-        observed: Float[Tensor, "batch observed"],
-        *,
-        generator: torch.Generator | None = None,
+        self, observed: Observed, *, generator: torch.Generator | None = None
     ) -> FlowDraw:
         """One draw per row with its log density; carries gradients."""
         base = self.sample_base(observed.shape[0], generator=generator)
         return self.from_base(base, observed)
 
-    def from_base(
-        self,
-        base: Float[Tensor, "batch state"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> FlowDraw:
+    def from_base(self, base: Base, observed: Observed) -> FlowDraw:
         """Where base points go, with the log density there; carries gradients."""
         free, nuisances, log_det = self.base_to_latent(base, observed)
         return FlowDraw(free, nuisances, self.base_log_prob(base) - log_det)
 
     def rsample_remaining(
         self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
         given: Collection[str],
         *,
         generator: torch.Generator | None = None,
     ) -> FlowDraw:
-        """Draws of all other latents given some, with per-node log densities.
-
-        Args:
-            free: values of the given latents; other columns are not looked at.
-            nuisances: their nuisance columns; other columns are not looked at.
-            observed: observed values.
-            given: names of latents; with each its ancestors in the inverse.
-            generator: source of the draws.
-
-        Raises:
-            ArgumentError: if the given latents lack an ancestor.
-        """
+        """Draws of all other latents given some, with per-node log densities."""
         is_given = self.columns.of_nodes(given)
         normalised = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(normalised)
@@ -203,11 +178,7 @@ class ConditionalFlow(nn.Module):
         return FlowDraw(latents, nuisances, terms)
 
     def two_way(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-        base: Float[Tensor, "batch state"],
+        self, free: Free, nuisances: Nuisance, observed: Observed, base: Base
     ) -> TwoWay:
         """Densities of given latents, and draws from base points, in one solve."""
         state = self._join(free, nuisances)
@@ -219,11 +190,7 @@ class ConditionalFlow(nn.Module):
         return TwoWay(log_prob.sum(-1), FlowDraw(latents, nuisances, drawn))
 
     def ends(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-        base: Float[Tensor, "batch state"],
+        self, free: Free, nuisances: Nuisance, observed: Observed, base: Base
     ) -> Ends:
         """Where `two_way` carries latents and base points, without densities."""
         state = self._join(free, nuisances)
@@ -251,11 +218,8 @@ class ConditionalFlow(nn.Module):
         return solution, affine
 
     def latent_to_base(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> tuple[Float[Tensor, "batch state"], Float[Tensor, "batch node"]]:
+        self, free: Free, nuisances: Nuisance, observed: Observed
+    ) -> tuple[Base, LogProbPerNode]:
         """Base points with log|det d base / d latents| per node."""
         given = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(given)
@@ -265,14 +229,8 @@ class ConditionalFlow(nn.Module):
         return solution.state[0], solution.log_det[0] + affine.log_det
 
     def base_to_latent(
-        self,
-        base: Float[Tensor, "batch state"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> tuple[
-        Float[Tensor, "batch free"],
-        Float[Tensor, "batch nuisance"],
-        Float[Tensor, "batch node"],
-    ]:
+        self, base: Base, observed: Observed
+    ) -> tuple[Free, Nuisance, LogProbPerNode]:
         """Latents, nuisances and log|det d latents / d base| per node."""
         given = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(given)
@@ -283,12 +241,12 @@ class ConditionalFlow(nn.Module):
 
     def matching_terms(
         self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-        base: Float[Tensor, "batch state"],
-        times: Float[Tensor, " batch"],
-    ) -> Float[Tensor, " batch"]:
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        base: Base,
+        times: Row,
+    ) -> Row:
         """Terms of the conditional flow-matching loss, a warm start for the KL.
 
         With r the residual coordinates of a joint draw and e its base point, the
@@ -306,31 +264,21 @@ class ConditionalFlow(nn.Module):
         velocity = self.velocity(where, times, observed)
         return (velocity - (end - base)).square().sum(-1)
 
-    def velocity(
-        self,
-        residual: Float[Tensor, "batch state"],
-        times: Float[Tensor, " batch"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> Float[Tensor, "batch state"]:
+    def velocity(self, residual: Base, times: Row, observed: Observed) -> Base:
         """The vector field at residual coordinates, each row at its own time."""
         dense = self.field.dense()
         term = dense.observed_term(self.normalisation.normalise_observed(observed))
         gates = dense.gates(times, torch.ones_like(times))
         return evaluate_field(dense, residual, term, gates)[0]
 
-    def to_residual(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> Float[Tensor, "batch state"]:
+    def to_residual(self, free: Free, nuisances: Nuisance, observed: Observed) -> Base:
         """Residual coordinates, the end at t = 1 of the solve."""
         given = self.normalisation.normalise_observed(observed)
         return self.normalisation.affine(given).to_residual(self._join(free, nuisances))
 
     def sample_base(
         self, num: int, *, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch state"]:
+    ) -> Base:
         """Standard normal base points, in the flow's precision and on its device."""
         return self.columns.sample_base(
             num, self.normalisation.shift, generator=generator

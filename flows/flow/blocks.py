@@ -13,7 +13,9 @@ from ..errors import ArgumentError, Problem
 __all__ = ["Factor", "StateBlock", "check_block", "check_factors"]
 
 _MOST_FACTOR_COLUMNS = 256
+"""Columns of latents, of a model with factors."""
 _MOST_FACTOR_ENTRIES = 100_000
+"""Numbers of all factors, each a row over these columns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
 from .structure import Structure
 
 __all__ = [
@@ -48,12 +49,12 @@ class FlowDraw:
             in sampling order, in nats; of given nodes too where some were given.
     """
 
-    free: Float[Tensor, "batch free"]
-    nuisances: Float[Tensor, "batch nuisance"]
-    log_prob_per_node: Float[Tensor, "batch node"]
+    free: Free
+    nuisances: Nuisance
+    log_prob_per_node: LogProbPerNode
 
     @property
-    def log_prob(self) -> Float[Tensor, " batch"]:
+    def log_prob(self) -> LogProb:
         """Log q(free, nuisances | observed) in nats."""
         return self.log_prob_per_node.sum(-1)
 
@@ -92,51 +93,36 @@ class Flow(Protocol):
         ...
 
     def log_prob_per_node(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> Float[Tensor, "batch node"]:
+        self, free: Free, nuisances: Nuisance, observed: Observed
+    ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
         ...
 
-    def log_prob(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> Float[Tensor, " batch"]:
+    def log_prob(self, free: Free, nuisances: Nuisance, observed: Observed) -> LogProb:
         """Log densities log q(free, nuisances | observed), in nats."""
         ...
 
     def sample_base(
         self, num: int, *, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch state"]:
+    ) -> Base:
         """Standard normal base points, in the flow's precision and on its device."""
         ...
 
-    def from_base(
-        self,
-        base: Float[Tensor, "batch state"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> FlowDraw:
+    def from_base(self, base: Base, observed: Observed) -> FlowDraw:
         """Where base points go, with the density there; carries gradients."""
         ...
 
     def rsample_and_log_prob(
-        self,
-        observed: Float[Tensor, "batch observed"],
-        *,
-        generator: torch.Generator | None = None,
+        self, observed: Observed, *, generator: torch.Generator | None = None
     ) -> FlowDraw:
         """One draw per row with its density; carries gradients."""
         ...
 
     def rsample_remaining(
         self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
         given: Collection[str],
         *,
         generator: torch.Generator | None = None,
@@ -197,7 +183,7 @@ class TwoWay:
         draw: new draws for the given observed values.
     """
 
-    log_prob: Float[Tensor, " batch"]
+    log_prob: LogProb
     draw: FlowDraw
 
 
@@ -211,9 +197,9 @@ class Ends:
         nuisances: their nuisance columns.
     """
 
-    base: Float[Tensor, "batch state"]
-    free: Float[Tensor, "batch free"]
-    nuisances: Float[Tensor, "batch nuisance"]
+    base: Base
+    free: Free
+    nuisances: Nuisance
 
 
 @runtime_checkable
@@ -221,11 +207,7 @@ class TwoDirections(Protocol):
     """A flow that scores and draws in one go."""
 
     def two_way(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-        base: Float[Tensor, "batch state"],
+        self, free: Free, nuisances: Nuisance, observed: Observed, base: Base
     ) -> TwoWay:
         """Densities of given latents, and draws from base points."""
         ...
@@ -236,11 +218,7 @@ class PathEnds(TwoDirections, Protocol):
     """A flow whose ends carry gradients without densities: the path gradient's need."""
 
     def ends(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-        base: Float[Tensor, "batch state"],
+        self, free: Free, nuisances: Nuisance, observed: Observed, base: Base
     ) -> Ends:
         """Where `two_way` carries latents and base points."""
         ...
@@ -252,12 +230,12 @@ class Matched(Protocol):
 
     def matching_terms(
         self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-        base: Float[Tensor, "batch state"],
-        times: Float[Tensor, " batch"],
-    ) -> Float[Tensor, " batch"]:
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        base: Base,
+        times: Row,
+    ) -> Row:
         """Terms of the loss of the warm start; ``times`` are uniform on [0, 1]."""
         ...
 

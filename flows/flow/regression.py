@@ -10,7 +10,9 @@ from torch import Tensor
 __all__ = ["Regression"]
 
 _STANDARD_ERRORS = 5.0
+"""Distance from what chance explains that a test counts."""
 _MOST_FEATURES = 60
+"""Products of columns that the residual is tested against."""
 _TEST_DRAWS = 20_000
 
 

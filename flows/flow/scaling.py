@@ -25,7 +25,9 @@ __all__ = ["AffineMap", "Scaling"]
 
 _HEAVY = 10.0
 _NORMAL_QUARTILE = 0.6744897501960817
+"""Upper quartile of N(0, 1)."""
 _ROWS = 256
+"""Rows with maps of their own that are taken together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import tomli_w
 from daphne_bridge.files import cannot_write
 
 from ..errors import FlowsError
+from ..inference.plain import plain
 from ..storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
 from ..storage.folders import check_folder_place, own_folder, write_file
 from ..training.loop import Fit
@@ -125,9 +126,5 @@ def _log_until(path: Path, iteration: int) -> str:
 
 
 def _report_json(report: Report) -> dict[str, Any]:
-    return json.loads(  # type: ignore[no-any-return]
-        json.dumps(asdict(report))
-        .replace("NaN", "null")
-        .replace("-Infinity", "null")
-        .replace("Infinity", "null")
-    )
+    found: dict[str, Any] = plain(asdict(report))
+    return found

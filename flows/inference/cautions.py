@@ -18,13 +18,13 @@ __all__ = [
     "prior_predictive_cautions",
 ]
 
-# Vehtari et al. (2024), section 3.2.4: above this no N that is affordable suffices.
 K_HAT_LIMIT = 0.7
+"""Above it no N that is affordable suffices; Vehtari et al. (2024), section 3.2.4."""
 ESS_FRACTION_LIMIT = 0.01
-# In nats: the evidence is then known to a factor of about 1.28 only.
 LOG_EVIDENCE_ERROR_LIMIT = 0.25
-# Prior draws so far from an observation, in their own spread, explain nothing.
+"""In nats: the evidence is then known to a factor of about 1.28 only."""
 PREDICTIVE_DISTANCE_LIMIT = 5.0
+"""Prior draws so far from an observation, in their own spread, explain nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ from torch import Tensor
 from ..errors import ArgumentError, Problem
 from ..model.draws import Draws
 from ..model.layout import Layout
+from ..model.shapes import ObservedRow
+from .shapes import Latents, LogProb, Nuisance
 
 __all__ = [
     "DefensiveMixture",
@@ -64,20 +66,12 @@ class Target(Protocol):
         """Return log p(latents, observed)."""
 
     def sample_latents(
-        self,
-        num: int,
-        /,
-        *,
-        generator: torch.Generator,
-        observed: Float[Tensor, " observed"],
+        self, num: int, /, *, generator: torch.Generator, observed: ObservedRow
     ) -> Float[Tensor, "draw latent"]:
         """Return draws of the latents; the data matter where latents read them."""
 
     def log_prior(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, " observed"],
-        /,
+        self, latents: Float[Tensor, "*batch latent"], observed: ObservedRow, /
     ) -> Float[Tensor, "*batch"]:
         """Return Σ over latents of log p(z_i | parents)."""
 
@@ -103,9 +97,9 @@ class ProposalDraw:
             the proposal's order; None where it does not come latent by latent.
     """
 
-    latents: Float[Tensor, "particle latent"]
-    nuisances: Float[Tensor, "particle nuisance"]
-    log_prob: Float[Tensor, " particle"]
+    latents: Latents
+    nuisances: Nuisance
+    log_prob: LogProb
     log_prob_per_node: Float[Tensor, "particle node"] | None = None
 
 
@@ -117,20 +111,13 @@ class Proposal(Protocol):
         """Return the number of nuisances."""
 
     def rsample_and_log_prob(
-        self,
-        observed: Float[Tensor, " observed"],
-        num_particles: int,
-        *,
-        generator: torch.Generator,
+        self, observed: ObservedRow, num_particles: int, *, generator: torch.Generator
     ) -> ProposalDraw:
         """Return draws given the observed values, with their densities."""
 
     def log_prob(
-        self,
-        latents: Float[Tensor, "particle latent"],
-        nuisances: Float[Tensor, "particle nuisance"],
-        observed: Float[Tensor, " observed"],
-    ) -> Float[Tensor, " particle"]:
+        self, latents: Latents, nuisances: Nuisance, observed: ObservedRow
+    ) -> LogProb:
         """Return the density at given values, relative to N(0, I) of the nuisances."""
 
 
@@ -153,11 +140,7 @@ class PriorProposal:
         return 0
 
     def rsample_and_log_prob(
-        self,
-        observed: Float[Tensor, " observed"],
-        num_particles: int,
-        *,
-        generator: torch.Generator,
+        self, observed: ObservedRow, num_particles: int, *, generator: torch.Generator
     ) -> ProposalDraw:
         """Return draws of the prior, with their density."""
         latents = self.model.sample_latents(
@@ -168,10 +151,10 @@ class PriorProposal:
 
     def log_prob(
         self,
-        latents: Float[Tensor, "particle latent"],
-        nuisances: Float[Tensor, "particle nuisance"],  # noqa: ARG002
-        observed: Float[Tensor, " observed"],
-    ) -> Float[Tensor, " particle"]:
+        latents: Latents,
+        nuisances: Nuisance,  # noqa: ARG002
+        observed: ObservedRow,
+    ) -> LogProb:
         """Return log p(latents)."""
         return self.model.log_prior(latents, observed)
 
@@ -208,11 +191,7 @@ class DefensiveMixture:
         return self.proposal.nuisance_dim
 
     def rsample_and_log_prob(
-        self,
-        observed: Float[Tensor, " observed"],
-        num_particles: int,
-        *,
-        generator: torch.Generator,
+        self, observed: ObservedRow, num_particles: int, *, generator: torch.Generator
     ) -> ProposalDraw:
         """Return independent draws from the mixture, with the mixture's density."""
         is_broad = (
@@ -258,20 +237,15 @@ class DefensiveMixture:
         )
 
     def log_prob(
-        self,
-        latents: Float[Tensor, "particle latent"],
-        nuisances: Float[Tensor, "particle nuisance"],
-        observed: Float[Tensor, " observed"],
-    ) -> Float[Tensor, " particle"]:
+        self, latents: Latents, nuisances: Nuisance, observed: ObservedRow
+    ) -> LogProb:
         """Return the mixture's density, relative to N(0, I) of the nuisances."""
         return self._mix(
             self.proposal.log_prob(latents, nuisances, observed),
             self.broad.log_prob(latents, nuisances[:, :0], observed),
         )
 
-    def _mix(
-        self, usual: Float[Tensor, " particle"], broad: Float[Tensor, " particle"]
-    ) -> Float[Tensor, " particle"]:
+    def _mix(self, usual: LogProb, broad: LogProb) -> LogProb:
         return torch.logaddexp(
             usual + math.log1p(-self.weight), broad + math.log(self.weight)
         )

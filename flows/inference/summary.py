@@ -13,6 +13,7 @@ from ..model.layout import Variable
 from .averages import Averages
 from .cautions import Caution, cautions
 from .pareto import pareto_k_hat
+from .plain import plain
 from .weights import WeightTotals
 
 __all__ = ["LatentSummary", "Summary", "summarize"]
@@ -74,10 +75,8 @@ class Summary:
 
     def to_json(self) -> dict[str, object]:
         """Return the summary as plain values; null stands for what is not finite."""
-        plain = asdict(self)
-        plain["latents"] = [_finite_or_null(latent) for latent in plain["latents"]]
-        plain["cautions"] = list(plain["cautions"])
-        return _finite_or_null(plain)
+        found: dict[str, object] = plain(asdict(self))
+        return found
 
     def __str__(self) -> str:
         """Return a table of the latents, and below it how far to trust it."""
@@ -160,10 +159,3 @@ def _latent_summaries(
     return tuple(
         LatentSummary(*name, *row) for name, row in zip(names, figures, strict=True)
     )
-
-
-def _finite_or_null(values: dict[str, object]) -> dict[str, object]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }

@@ -33,10 +33,19 @@ from daphne_bridge.graph.nodes import families_of
 from daphne_bridge.language.primitives import equal
 
 from ..errors import ModelError, Problem
+from ..model.coordinates import Coordinates
 from ..model.draws import Draws
+from ..model.in_free_coordinates import InFreeCoordinates
 from ..model.layout import Layout
 from ..model.model import Model
 from ..model.schedule import Schedule
+from ..model.shapes import (
+    LatentRows,
+    Latents,
+    LogDensity,
+    Observed,
+    ObservedRow,
+)
 from .elimination import Elimination
 from .tables import DiscreteTables, UnboundedError, discrete_tables
 
@@ -80,7 +89,7 @@ def collapse(model: Model, *, widen: int = 1) -> "CollapsedModel":
 
 
 @dataclass(frozen=True, eq=False)
-class CollapsedModel:
+class CollapsedModel(InFreeCoordinates):
     """The density p(continuous latents, observed) of a model with discrete latents.
 
     Attributes:
@@ -101,9 +110,7 @@ class CollapsedModel:
         return replace(self, model=self.model.forgiving(), is_forgiving=True)
 
     def has_meaning(
-        self,
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        self, latents: LatentRows, observed: ObservedRow
     ) -> Bool[Tensor, " row"]:
         """Return where every link function that matters has a meaning."""
         entries = self._entries(latents, observed, latents.shape[:1])
@@ -135,10 +142,15 @@ class CollapsedModel:
     @cached_property
     def layout(self) -> Layout:
         """Columns of the continuous latents, and of the observed nodes."""
-        return Layout(self.coordinates.layout.latents, self.model.layout.observed)
+        return Layout(self._covered.layout.latents, self.model.layout.observed)
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Maps the continuous latents to the real line and back."""
+        return self._covered.coordinates
 
     @cached_property
-    def coordinates(self) -> Model:
+    def _covered(self) -> Model:
         """The continuous latents with supports that cover every configuration."""
         nodes = [
             self._covering(node) for node in self.graph.nodes if self._is_kept(node)
@@ -174,11 +186,7 @@ class CollapsedModel:
     def _schedule(self) -> Schedule:
         return Schedule.of(self.tables.dag, self._sources, [self.tables.slots])
 
-    def log_joint(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"],
-    ) -> Float[Tensor, "*batch3"]:
+    def log_joint(self, latents: Latents, observed: Observed) -> LogDensity:
         """Return log p(latents, observed) in nats, discrete latents summed out.
 
         Args:
@@ -192,10 +200,8 @@ class CollapsedModel:
         return self._density(self.tables.elimination, latents, observed)
 
     def log_prior(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"] | None = None,
-    ) -> Float[Tensor, "*batch3"]:
+        self, latents: Latents, observed: Observed | None = None
+    ) -> LogDensity:
         """Return log p(latents), discrete latents summed out.
 
         Args:
@@ -209,9 +215,7 @@ class CollapsedModel:
         )
 
     def log_likelihood_terms(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"],
+        self, latents: Latents, observed: Observed
     ) -> Float[Tensor, "*batch3 1"]:
         """Return the log likelihood as one term: observes share summed-out latents."""
         found = self.log_joint(latents, observed) - self.log_prior(latents, observed)
@@ -261,15 +265,6 @@ class CollapsedModel:
         is_unknown = torch.isnan(latents).any(-1) | torch.isnan(observed).any(-1)
         return torch.where(is_unknown, math.nan, found.reshape(batch))
 
-    def log_joint_free(
-        self,
-        free: Float[Tensor, "*batch free"],
-        observed: Float[Tensor, "*batch2 observed"],
-    ) -> Float[Tensor, "*batch3"]:
-        """Return the log density of the free coordinates and the data, in nats."""
-        latents, log_det = self.constrain(free)
-        return self.log_joint(latents, observed) + log_det
-
     def _entries(
         self, latents: Tensor, observed: Tensor, batch: Sequence[int]
     ) -> list[Tensor]:
@@ -302,32 +297,6 @@ class CollapsedModel:
             matters = elimination.log_sum(other).expand(count) != found
         return found, matters
 
-    # -------------------------------------------------------------- coordinates
-
-    def constrain(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
-        """Return the natural values of free coordinates, and log|det dz/df|."""
-        return self.coordinates.constrain(free)
-
-    def constrain_terms(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> Float[Tensor, "*batch node"]:
-        """Return the summands of `constrain`'s log|det dz/df|, one per latent."""
-        return self.coordinates.constrain_terms(free)
-
-    def unconstrain(
-        self, latents: Float[Tensor, "*batch latent"]
-    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
-        """Return the free coordinates of natural values, and log|det dz/df|."""
-        return self.coordinates.unconstrain(latents)
-
-    def at_edge(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> Bool[Tensor, "*batch free"]:
-        """Return where a double's digits end: values beyond are all the same."""
-        return self.coordinates.at_edge(free)
-
     # -------------------------------------------------------------- draws and data
 
     def sample(
@@ -342,7 +311,7 @@ class CollapsedModel:
         num: int,
         *,
         generator: Generator,
-        observed: Float[Tensor, " observed"] | None = None,
+        observed: ObservedRow | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "num latent"]:
         """Return draws of the prior of the continuous latents."""
@@ -353,7 +322,7 @@ class CollapsedModel:
 
     def observation(
         self, values: Mapping[str, Any] | None = None, **options: Any
-    ) -> Float[Tensor, " observed"]:
+    ) -> ObservedRow:
         """Return the data as a row: the document's, replaced by `values`."""
         return self.model.observation(values, **options)
 
@@ -361,11 +330,7 @@ class CollapsedModel:
 
     @torch.no_grad()
     def complete(
-        self,
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
-        *,
-        generator: Generator,
+        self, latents: LatentRows, observed: ObservedRow, *, generator: Generator
     ) -> Float[Tensor, "row full"]:
         """Return rows of all latents: exact draws of the discrete ones added.
 
@@ -398,28 +363,20 @@ class CollapsedModel:
             full[:, self.model.layout.variable(name).start] = self._codes[name][row]
         return full
 
-    def entries(
-        self,
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
-    ) -> list[Tensor]:
+    def entries(self, latents: LatentRows, observed: ObservedRow) -> list[Tensor]:
         """Return the blocks of numbers of all tables; what has no value is -inf."""
         found = self._entries(latents, observed, latents.shape[:1])
         return [torch.where(torch.isnan(part), -math.inf, part) for part in found]
 
     def marginals(
-        self,
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        self, latents: LatentRows, observed: ObservedRow
     ) -> Mapping[str, Float[Tensor, "value row"]]:
         """Return p(value | latents, observed) of every value of a discrete latent."""
         found = self.tables.elimination.marginals(self.entries(latents, observed))
         return dict(zip(self.tables.discrete, found, strict=False))
 
     def left_out(
-        self,
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        self, latents: LatentRows, observed: ObservedRow
     ) -> Float[Tensor, " row"]:
         """Return the prior mass beyond the cuts, the largest over truncated latents."""
         entries = self.entries(latents, observed)

@@ -43,6 +43,7 @@ from ..inference.calibration import (
     weighted_levels,
 )
 from ..inference.pareto import pareto_k_hat
+from ..inference.plain import plain
 from ..inference.weights import WeightTotals, check_log_weights
 from ..model.model import Model
 from ..proposals.weight_terms import Contributions
@@ -51,10 +52,12 @@ from ..training.losses import draw_batch
 __all__ = ["Diagnosis", "DiagnosisConfig", "DiagnosisProgress", "diagnose"]
 
 COVERAGE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Masses of the central intervals whose coverage is counted."""
 _SBC_DRAWS = 99
-_LEVEL = 0.99
+"""The flow's draws for each data set that ranks are taken among."""
 _NUM_MARGINAL_BINS = 40
 _ROWS = 4096
+"""Solved together at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +166,13 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; null stands for what is not finite."""
-        plain: dict[str, Any] = _finite(asdict(self))
-        plain["is_calibrated"] = self.is_calibrated
-        plain["is_weighted_calibrated"] = self.is_weighted_calibrated
-        for entry, latent in zip(plain["latents"], self.latents, strict=True):
+        found: dict[str, Any] = plain(asdict(self))
+        found["is_calibrated"] = self.is_calibrated
+        found["is_weighted_calibrated"] = self.is_weighted_calibrated
+        for entry, latent in zip(found["latents"], self.latents, strict=True):
             entry["is_calibrated"] = latent.ranks.is_uniform
             entry["is_weighted_calibrated"] = latent.weighted_ranks.is_uniform
-        return plain
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,9 +306,7 @@ def _latents(
     bin_of = (levels * bins).long().clamp(max=bins - 1)
 
     def histogram(own: Int[Tensor, " data_set"], num_draws: int) -> RankHistogram:
-        return rank_histogram(
-            own, num_draws, num_bins=bins, level=_LEVEL, num_histograms=len(names)
-        )
+        return rank_histogram(own, num_draws, num_bins=bins, num_histograms=len(names))
 
     return tuple(
         LatentDiagnosis(
@@ -334,13 +335,3 @@ def _marginal(
         return tuple(torch.bincount(places, minlength=_NUM_MARGINAL_BINS).tolist())
 
     return Marginal(tuple(edges.tolist()), counts(truths), counts(draws))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

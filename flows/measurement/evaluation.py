@@ -36,6 +36,7 @@ from ..inference.calibration import (
     sbc_ranks,
 )
 from ..inference.log_weight import checked_log_weights
+from ..inference.plain import plain
 from ..inference.proposal import PriorProposal
 from ..inference.weights import WeightTotals
 from ..marginal.collapsed import CollapsedModel
@@ -66,8 +67,9 @@ PROPOSAL_FIGURES = (
 """What a file of `evaluate` says of a proposal, and in words."""
 
 _ROWS = 4096
+"""Solved together at most."""
 _SBC_DRAWS = 99
-_SBC_LEVEL = 0.99
+"""Draws for each data set, at most, that ranks are taken among."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,20 +176,10 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; null stands for what is not finite."""
-        plain = _finite(asdict(self))
-        for entry, latent in zip(plain["latents"], self.latents, strict=True):
+        found: dict[str, Any] = plain(asdict(self))
+        for entry, latent in zip(found["latents"], self.latents, strict=True):
             entry["is_calibrated"] = latent.ranks.is_uniform
-        return plain  # type: ignore[no-any-return]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        return found
 
 
 def evaluate(
@@ -328,7 +320,6 @@ def _latent_figures(
                 ranks[:, column],
                 num_draws,
                 num_bins=bins,
-                level=_SBC_LEVEL,
                 num_histograms=len(names),
             ),
         )

@@ -6,6 +6,7 @@ parents.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -21,6 +22,7 @@ from .explanations import outside_support
 from .jobs import Definition, Job
 from .lowered_graph import LoweredGraph, supports_of
 from .schedule import Schedule
+from .shapes import Free, Latents, LogDet
 from .support import BIJECTIONS
 
 __all__ = ["Coordinates"]
@@ -40,9 +42,7 @@ class Coordinates:
 
     lowered: LoweredGraph
 
-    def constrain(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
+    def constrain(self, free: Free) -> tuple[Latents, LogDet]:
         """Return the natural values of free coordinates, and log|det dz/df|.
 
         Raises:
@@ -50,18 +50,10 @@ class Coordinates:
         """
         self._refuse_discrete()
         rows, batch = as_columns(free, self.lowered.layout.free_dim, "free")
-        if not self._curved:
-            return free, free.new_zeros(batch)
-        count = math.prod(batch)
-        if not count:
-            latent_dim = self.lowered.layout.latent_dim
-            return free.new_zeros(*batch, latent_dim), free.new_zeros(batch)
-        value, log_det = self._to_natural.run([rows], num_rows=count, like=free)
-        return as_rows(value, batch), log_det.reshape(batch)
+        width = self.lowered.layout.latent_dim
+        return self._mapped(free, rows, batch, width, lambda: self._to_natural)
 
-    def constrain_terms(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> Float[Tensor, "*batch node"]:
+    def constrain_terms(self, free: Free) -> Float[Tensor, "*batch node"]:
         """Return the summands of `constrain`'s log|det dz/df|, one column per latent.
 
         Raises:
@@ -76,9 +68,7 @@ class Coordinates:
             terms[:, list(self._curved)] = as_rows(found, (count,))
         return terms.reshape(*batch, -1)
 
-    def unconstrain(
-        self, latents: Float[Tensor, "*batch latent"]
-    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
+    def unconstrain(self, latents: Latents) -> tuple[Free, LogDet]:
         """Return the free coordinates of natural values, and log|det dz/df|.
 
         Raises:
@@ -86,21 +76,34 @@ class Coordinates:
         """
         self._refuse_discrete()
         rows, batch = as_columns(latents, self.lowered.layout.latent_dim, "latents")
+        width = self.lowered.layout.free_dim
+        free, log_det = self._mapped(latents, rows, batch, width, lambda: self._to_free)
+        if (
+            free is not latents
+            and bool(torch.isnan(free).any())
+            and not bool(torch.isnan(latents).any())
+        ):
+            raise outside_support(self.lowered, free.reshape(-1, width), rows.t())
+        return free, log_det
+
+    def _mapped(
+        self,
+        values: Tensor,
+        rows: Tensor,
+        batch: tuple[int, ...],
+        width: int,
+        schedule: Callable[[], Schedule],
+    ) -> tuple[Tensor, Tensor]:
+        """Return the other coordinates of values that are also given as columns."""
         if not self._curved:
-            return latents, latents.new_zeros(batch)
+            return values, values.new_zeros(batch)
         count = math.prod(batch)
         if not count:
-            free_dim = self.lowered.layout.free_dim
-            return latents.new_zeros(*batch, free_dim), latents.new_zeros(batch)
-        free, log_det = self._to_free.run([rows], num_rows=count, like=latents)
-        wide = as_rows(free, (count,))
-        if bool(torch.isnan(wide).any()) and not bool(torch.isnan(latents).any()):
-            raise outside_support(self.lowered, wide, rows.t())
-        return wide.reshape(*batch, -1), log_det.reshape(batch)
+            return values.new_zeros(*batch, width), values.new_zeros(batch)
+        found, log_det = schedule().run([rows], num_rows=count, like=values)
+        return as_rows(found, batch), log_det.reshape(batch)
 
-    def at_edge(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> Bool[Tensor, "*batch free"]:
+    def at_edge(self, free: Free) -> Bool[Tensor, "*batch free"]:
         """Return where a double's digits end: values beyond are all the same.
 
         A prior can put mass there, a beta of small parameters above all; draws of it

@@ -24,14 +24,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ModelError, Problem
+from .coordinates import Coordinates
 from .draws import Draws
+from .in_free_coordinates import InFreeCoordinates
 from .layout import Layout, Variable
 from .model import Model
+from .shapes import Latents, LogDensity, Observed
 
 __all__ = ["DataBackedModel"]
 
 
-class DataBackedModel:
+class DataBackedModel(InFreeCoordinates):
     """A model some of whose latents come from a table.
 
     Attributes:
@@ -120,45 +123,19 @@ class DataBackedModel:
             start += variable.size
         return self.model.sample_given(given, generator=generator)
 
-    def unconstrain(
-        self, latents: Float[Tensor, "*batch latent"]
-    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
-        """Return free coordinates, with log|det|."""
-        return self.model.unconstrain(latents)
-
-    def constrain(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
-        """Return latents, with log|det|."""
-        return self.model.constrain(free)
-
-    def log_joint(
-        self,
-        latents: Float[Tensor, "*batch latent"],  # noqa: ARG002 (a target's signature)
-        observed: Float[Tensor, "*batch observed"],  # noqa: ARG002
-    ) -> Float[Tensor, "*batch"]:
-        """Refuse: there is no density.
-
-        Raises:
-            ModelError: Always.
-        """
-        raise self._no_density
-
-    def log_joint_free(
-        self,
-        free: Float[Tensor, "*batch free"],  # noqa: ARG002 (a target's signature)
-        observed: Float[Tensor, "*batch observed"],  # noqa: ARG002
-    ) -> Float[Tensor, "*batch"]:
-        """Refuse: there is no density.
-
-        Raises:
-            ModelError: Always.
-        """
-        raise self._no_density
-
     @property
-    def _no_density(self) -> ModelError:
-        return ModelError(
+    def coordinates(self) -> Coordinates:
+        """Maps latents to the real line and back."""
+        return self.model.coordinates
+
+    def log_joint(self, latents: Latents, observed: Observed) -> LogDensity:
+        """Refuse: there is no density.
+
+        Raises:
+            ModelError: Always.
+        """
+        del latents, observed
+        raise ModelError(
             Problem(
                 self.model.graph.source,
                 "latents that come from a file have no density, so nothing that needs "

@@ -21,6 +21,7 @@ from .explanations import invalid_row
 from .lowered import Lowered
 from .lowered_graph import LoweredGraph
 from .schedule import Schedule
+from .shapes import LatentRows, Latents, Observed, ObservedRow
 
 __all__ = ["Densities"]
 
@@ -72,8 +73,8 @@ class Densities:
     def evaluate(
         self,
         schedule: Schedule,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"],
+        latents: Latents,
+        observed: Observed,
         *,
         is_forgiving: bool = False,
     ) -> Tensor:
@@ -138,7 +139,7 @@ class Densities:
         return (terms == -math.inf).any(0).expand(count)
 
     def has_meaning(
-        self, latents: Float[Tensor, "row latent"], observed: Float[Tensor, " observed"]
+        self, latents: LatentRows, observed: ObservedRow
     ) -> Bool[Tensor, " row"]:
         """Return where every link function has a meaning, or the prior no mass."""
         layout, count = self.lowered.layout, len(latents)
@@ -153,10 +154,7 @@ class Densities:
         return ~is_bad | (is_impossible & ~torch.isnan(z).any(0))
 
     def likelihood_of(
-        self,
-        names: Sequence[str],
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        self, names: Sequence[str], latents: LatentRows, observed: ObservedRow
     ) -> Float[Tensor, "row node"]:
         """Return the log likelihood of some observed nodes; reads their parents alone.
 

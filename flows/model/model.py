@@ -10,10 +10,6 @@ the support of their distribution are legal, their density is 0 (log density -in
 where a link function has no meaning for them. In the support, a parameter without
 meaning (a negative scale) is an error that names the node, the value, and the link
 function. A row that holds nan itself gives nan.
-
-In free coordinates f, with z = constrain(f):
-
-    log_joint_free(f, x) = log_joint(z, x) + log|det dz/df|
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,23 +39,33 @@ from .densities import Densities
 from .draw_schedules import DrawSchedules
 from .draws import Draws
 from .explanations import constant_problems
+from .in_free_coordinates import InFreeCoordinates
 from .layout import Layout
 from .lowered_graph import LoweredGraph
 from .observation import Given
 from .observed_row import document_problems, observed_row
 from .sampling import Sampler
 from .schedule import Schedule
+from .shapes import (
+    LatentRows,
+    Latents,
+    LogDensity,
+    LogTerms,
+    Observed,
+    ObservedRow,
+)
 
 __all__ = ["Model"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(InFreeCoordinates):
     """The density p(latents, observed) of a graph, in torch.
 
     Made by `compile`, `load` or `from_graph`. It never changes; what is computed on
-    first use is kept.
+    first use is kept. Densities raise a `ModelError` if a distribution has a parameter
+    without meaning.
 
     Attributes:
         lowered: The graph as operations on scalar slots.
@@ -216,20 +222,14 @@ class Model:
         return self.lowered.nodes[name].categories
 
     def has_meaning(
-        self,
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        self, latents: LatentRows, observed: ObservedRow
     ) -> Bool[Tensor, " row"]:
         """Return where every link function has a meaning, or the prior no mass."""
         return self.densities.has_meaning(latents, observed)
 
     # -------------------------------------------------------------- densities
 
-    def log_joint(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"],
-    ) -> Float[Tensor, "*batch3"]:
+    def log_joint(self, latents: Latents, observed: Observed) -> LogDensity:
         """Return log p(latents, observed) in nats.
 
         Args:
@@ -242,10 +242,8 @@ class Model:
         return self._evaluated(self.densities.joint, latents, observed)
 
     def log_prior(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"] | None = None,
-    ) -> Float[Tensor, "*batch3"]:
+        self, latents: Latents, observed: Observed | None = None
+    ) -> LogDensity:
         """Return Σ over latents of log p(z_i | parents).
 
         Args:
@@ -263,60 +261,20 @@ class Model:
             found = torch.where(torch.isnan(latents).any(-1), 0.0, found)
         return found
 
-    def log_likelihood(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"],
-    ) -> Float[Tensor, "*batch3"]:
-        """Return log p(observed | latents) in nats.
-
-        Raises:
-            ModelError: If a distribution has a parameter without meaning.
-        """
+    def log_likelihood(self, latents: Latents, observed: Observed) -> LogDensity:
+        """Return log p(observed | latents) in nats."""
         return self._evaluated(self.densities.likelihood, latents, observed)
 
-    def log_likelihood_terms(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"],
-    ) -> Float[Tensor, "*batch3 node"]:
-        """Return the log likelihood of every observed node, in the layout's order.
-
-        Raises:
-            ModelError: If a distribution has a parameter without meaning.
-        """
+    def log_likelihood_terms(self, latents: Latents, observed: Observed) -> LogTerms:
+        """Return the log likelihood of every observed node, in the layout's order."""
         return self._evaluated(self.densities.likelihood_terms, latents, observed)
 
-    def log_prior_terms(
-        self,
-        latents: Float[Tensor, "*batch latent"],
-        observed: Float[Tensor, "*batch2 observed"],
-    ) -> Float[Tensor, "*batch3 node"]:
-        """Return the log density of every latent given its parents.
-
-        Raises:
-            ModelError: If a distribution has a parameter without meaning.
-        """
+    def log_prior_terms(self, latents: Latents, observed: Observed) -> LogTerms:
+        """Return the log density of every latent given its parents."""
         return self._evaluated(self.densities.prior_terms, latents, observed)
 
-    def log_joint_free(
-        self,
-        free: Float[Tensor, "*batch free"],
-        observed: Float[Tensor, "*batch2 observed"],
-    ) -> Float[Tensor, "*batch3"]:
-        """Return the log density of the free coordinates and the data, in nats.
-
-        Raises:
-            ModelError: If a latent is discrete, or a parameter has no meaning.
-        """
-        latents, log_det = self.constrain(free)
-        return self.log_joint(latents, observed) + log_det
-
     def log_likelihood_of(
-        self,
-        names: Sequence[str],
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        self, names: Sequence[str], latents: LatentRows, observed: ObservedRow
     ) -> Float[Tensor, "row node"]:
         """Return the log likelihood of some observed nodes, in the order of `names`.
 
@@ -333,44 +291,6 @@ class Model:
         return self.densities.evaluate(
             schedule, latents, observed, is_forgiving=self.is_forgiving
         )
-
-    # -------------------------------------------------------------- coordinates
-
-    def constrain(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
-        """Return the natural values of free coordinates, and log|det dz/df|.
-
-        Raises:
-            ModelError: If a latent is discrete.
-        """
-        return self.coordinates.constrain(free)
-
-    def constrain_terms(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> Float[Tensor, "*batch node"]:
-        """Return the summands of `constrain`'s log|det dz/df|, one column per latent.
-
-        Raises:
-            ModelError: If a latent is discrete.
-        """
-        return self.coordinates.constrain_terms(free)
-
-    def unconstrain(
-        self, latents: Float[Tensor, "*batch latent"]
-    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
-        """Return the free coordinates of natural values, and log|det dz/df|.
-
-        Raises:
-            ModelError: If a latent is discrete, or a value outside its support.
-        """
-        return self.coordinates.unconstrain(latents)
-
-    def at_edge(
-        self, free: Float[Tensor, "*batch free"]
-    ) -> Bool[Tensor, "*batch free"]:
-        """Return where a double's digits end: values beyond are all the same."""
-        return self.coordinates.at_edge(free)
 
     # -------------------------------------------------------------- draws and data
 
@@ -400,7 +320,7 @@ class Model:
         num: int,
         *,
         generator: Generator,
-        observed: Float[Tensor, " observed"] | None = None,
+        observed: ObservedRow | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "num latent"]:
         """Return draws of the latents alone, each given its parents.
@@ -421,11 +341,11 @@ class Model:
     def sample_more(
         self,
         names: Sequence[str],
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        latents: LatentRows,
+        observed: ObservedRow,
         *,
         generator: Generator,
-    ) -> Float[Tensor, "row latent"]:
+    ) -> LatentRows:
         """Return the rows of latents with some of them drawn, each given its parents.
 
         Args:
@@ -476,7 +396,7 @@ class Model:
         *,
         places: Mapping[str, str] | None = None,
         like: Tensor | None = None,
-    ) -> Float[Tensor, " observed"]:
+    ) -> ObservedRow:
         """Return the data as a row: the document's, replaced by `values`.
 
         Args:

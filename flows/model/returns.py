@@ -21,6 +21,7 @@ from .dag import Dag
 from .layout import Layout
 from .lowering import Lowering
 from .schedule import Schedule
+from .shapes import LatentRows, ObservedRow
 from .values import Choice, Scalar, is_known
 
 __all__ = ["Leaf", "ReturnValue", "return_value"]
@@ -60,9 +61,7 @@ class ReturnValue:
     _schedule: Schedule
 
     def columns(
-        self,
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        self, latents: LatentRows, observed: ObservedRow
     ) -> Float[Tensor, "row leaf"]:
         """Return the numbers of all leaves for every row.
 

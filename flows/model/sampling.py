@@ -14,6 +14,7 @@ from .draws import Draws
 from .explanations import invalid_draw, missing_value
 from .lowered_graph import LoweredGraph
 from .schedule import InvalidDraw, Schedule
+from .shapes import LatentRows, ObservedRow
 
 __all__ = ["Sampler"]
 
@@ -45,11 +46,7 @@ class Sampler:
         return self._draws(drawn)
 
     def sample_latents(
-        self,
-        num: int,
-        observed: Float[Tensor, " observed"] | None,
-        like: Tensor,
-        generator: Generator,
+        self, num: int, observed: ObservedRow | None, like: Tensor, generator: Generator
     ) -> Float[Tensor, "num latent"]:
         """Return draws of the latents alone; `observed` is what they read of data."""
         schedule, sources = self.schedules.latents_alone, []
@@ -64,10 +61,10 @@ class Sampler:
     def sample_more(
         self,
         names: Sequence[str],
-        latents: Float[Tensor, "row latent"],
-        observed: Float[Tensor, " observed"],
+        latents: LatentRows,
+        observed: ObservedRow,
         generator: Generator,
-    ) -> Float[Tensor, "row latent"]:
+    ) -> LatentRows:
         """Return the rows of latents with some of them drawn given the others."""
         layout, num = self._lowered.layout, len(latents)
         z, _ = as_columns(latents, layout.latent_dim, "latents")

@@ -34,8 +34,10 @@ from ..inference.proposal import (
     Proposal,
     ProposalDraw,
 )
+from ..inference.shapes import Base, Latents, LogProb, Nuisance
 from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
+from ..model.shapes import ObservedRow
 from ..model.standard_normal import standard_normal_log_prob
 
 __all__ = ["KINDS", "FlowMap", "FlowProposal", "proposal_of"]
@@ -65,11 +67,7 @@ class FlowMap:
         """Number of base coordinates."""
         return self.flow.structure.state_dim
 
-    def from_base(
-        self,
-        base: Float[Tensor, "particle base"],
-        observed: Float[Tensor, " observed"],
-    ) -> ProposalDraw:
+    def from_base(self, base: Base, observed: ObservedRow) -> ProposalDraw:
         """Return where base points go, with the density there."""
         draw = self.flow.from_base(base, observed.expand(base.shape[0], -1))
         latents, log_det = self.model.constrain(draw.free)
@@ -77,11 +75,8 @@ class FlowMap:
         return ProposalDraw(latents, draw.nuisances, log_prob)
 
     def log_prob(
-        self,
-        latents: Float[Tensor, "particle latent"],
-        nuisances: Float[Tensor, "particle nuisance"],
-        observed: Float[Tensor, " observed"],
-    ) -> Float[Tensor, " particle"]:
+        self, latents: Latents, nuisances: Nuisance, observed: ObservedRow
+    ) -> LogProb:
         """Return the density at given values, relative to N(0, I) of the nuisances."""
         free, log_det = self.model.unconstrain(latents)
         rows = observed.expand(latents.shape[0], -1)
@@ -113,40 +108,29 @@ class FlowProposal:
         return self.flow.structure.nuisance_dim
 
     def rsample_and_log_prob(
-        self,
-        observed: Float[Tensor, " observed"],
-        num_particles: int,
-        *,
-        generator: torch.Generator,
+        self, observed: ObservedRow, num_particles: int, *, generator: torch.Generator
     ) -> ProposalDraw:
         """Return draws given the observed values, with their densities."""
         base = self.flow.sample_base(num_particles, generator=generator)
         return self.from_base(base, observed)
 
-    def from_base(
-        self,
-        base: Float[Tensor, "particle base"],
-        observed: Float[Tensor, " observed"],
-    ) -> ProposalDraw:
+    def from_base(self, base: Base, observed: ObservedRow) -> ProposalDraw:
         """Return where base points go, with the proposal's density there."""
         return FlowMap(self.flow, self.model).from_base(base, observed)
 
     def log_prob(
-        self,
-        latents: Float[Tensor, "particle latent"],
-        nuisances: Float[Tensor, "particle nuisance"],
-        observed: Float[Tensor, " observed"],
-    ) -> Float[Tensor, " particle"]:
+        self, latents: Latents, nuisances: Nuisance, observed: ObservedRow
+    ) -> LogProb:
         """Return the density at given values, relative to N(0, I) of the nuisances."""
         return FlowMap(self.flow, self.model).log_prob(latents, nuisances, observed)
 
     def rsample_remaining(
         self,
         given: Mapping[str, Float[Tensor, "particle value"]],
-        observed: Float[Tensor, " observed"],
+        observed: ObservedRow,
         *,
         generator: torch.Generator,
-        nuisances: Float[Tensor, "particle nuisance"] | None = None,
+        nuisances: Nuisance | None = None,
     ) -> ProposalDraw:
         """Return draws of the remaining latents given values of some.
 
@@ -195,7 +179,7 @@ class FlowProposal:
 
     def _placed(
         self, given: Mapping[str, Tensor], num: int
-    ) -> tuple[Float[Tensor, "particle latent"], Float[Tensor, "particle free"]]:
+    ) -> tuple[Latents, Float[Tensor, "particle free"]]:
         """Values in the model's columns and in free coordinates, nan where not given.
 
         Raises:
@@ -235,7 +219,7 @@ class FlowProposal:
         ]
         return terms + torch.stack(normal, -1)
 
-    def differentiable(self, observed: Float[Tensor, " observed"]) -> FlowMap:
+    def differentiable(self, observed: ObservedRow) -> FlowMap:
         """Return the map from the base in fixed steps, which carry gradients.
 
         The number of steps is doubled until the density at pilot draws is that of the

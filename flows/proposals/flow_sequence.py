@@ -38,9 +38,11 @@ from torch import Tensor
 
 from ..flow.kinds import for_weights
 from ..flow.protocol import Flow, FlowDraw
+from ..inference.shapes import Latents, State
 from ..inference.smc.sequence import Step
 from ..model.layout import Layout
 from ..model.model import Model
+from ..model.shapes import ObservedRow
 from .lookahead import Message
 from .weight_terms import Contributions
 
@@ -66,7 +68,7 @@ class FlowSequence:
 
     model: Model
     flow: Flow
-    observed: Float[Tensor, " observed"]
+    observed: ObservedRow
     messages: tuple[Message | None, ...]
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ class FlowSequence:
         cls,
         model: Model,
         flow: Flow,
-        observed: Float[Tensor, " observed"],
+        observed: ObservedRow,
         *,
         generator: torch.Generator,
         num_pilots: int = _PILOT_DRAWS,
@@ -130,13 +132,7 @@ class FlowSequence:
         state = torch.cat([draw.free, draw.nuisances, weighed, number], 1)
         return Step(state, weighed[:, 0])
 
-    def extend(
-        self,
-        state: Float[Tensor, "particle state"],
-        step: int,
-        *,
-        generator: torch.Generator,
-    ) -> Step:
+    def extend(self, state: State, step: int, *, generator: torch.Generator) -> Step:
         """Return the particles with copies redrawn, weighed by what this step says."""
         copies = _copies(state[:, -1])
         if copies.numel():
@@ -148,9 +144,7 @@ class FlowSequence:
             state[copies, -1] = first + fresh.to(state.dtype)
         return Step(state, state[:, step - self.num_steps - 1])
 
-    def latents(
-        self, state: Float[Tensor, "particle state"]
-    ) -> Float[Tensor, "particle latent"]:
+    def latents(self, state: State) -> Latents:
         """Return the natural values of all latents."""
         return self.model.constrain(state[:, : self.flow.structure.free_dim])[0]
 

@@ -18,14 +18,14 @@ References:
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
+from ..inference.shapes import Latents
 from ..inference.smc.sequence import Step
 from ..model.layout import Layout
 from ..model.model import Model
+from ..model.shapes import ObservedRow
 
 __all__ = ["PriorSequence"]
 
@@ -41,13 +41,11 @@ class PriorSequence:
     """
 
     model: Model
-    observed: Float[Tensor, " observed"]
+    observed: ObservedRow
     steps: tuple[tuple[tuple[str, ...], str | None], ...]
 
     @classmethod
-    def from_model(
-        cls, model: Model, observed: Float[Tensor, " observed"]
-    ) -> "PriorSequence":
+    def from_model(cls, model: Model, observed: ObservedRow) -> "PriorSequence":
         """Return the sequence of a model and its data."""
         return cls(model, observed, _steps(model.graph))
 
@@ -66,13 +64,7 @@ class PriorSequence:
         shape = (num_particles, self.model.layout.latent_dim)
         return self.extend(self.observed.new_zeros(shape), 0, generator=generator)
 
-    def extend(
-        self,
-        state: Float[Tensor, "particle latent"],
-        step: int,
-        *,
-        generator: torch.Generator,
-    ) -> Step:
+    def extend(self, state: Latents, step: int, *, generator: torch.Generator) -> Step:
         """Return the particles with what one more observe needs, and its term."""
         names, observe = self.steps[step]
         if names:
@@ -84,9 +76,7 @@ class PriorSequence:
         terms = self.model.log_likelihood_of([observe], state, self.observed)
         return Step(state, terms[:, 0])
 
-    def latents(
-        self, state: Float[Tensor, "particle latent"]
-    ) -> Float[Tensor, "particle latent"]:
+    def latents(self, state: Latents) -> Latents:
         """Return all latents of particles that have taken every step."""
         return state
 

@@ -44,10 +44,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.protocol import Flow, Matched, PathEnds, TwoDirections, TwoWay
+from ..flow.shapes import Base, Free, LogProb, Nuisance, Observed, Row
 from ..model.draws import Draws
 from ..model.standard_normal import standard_normal_log_prob
 
@@ -106,11 +106,11 @@ class Batch:
         base: standard normal base points.
     """
 
-    free: Float[Tensor, "batch free"]
-    nuisances: Float[Tensor, "batch nuisance"]
-    observed: Float[Tensor, "batch observed"]
-    log_joint: Float[Tensor, " batch"]
-    base: Float[Tensor, "batch state"]
+    free: Free
+    nuisances: Nuisance
+    observed: Observed
+    log_joint: LogProb
+    base: Base
 
     def rows(self, start: int, stop: int) -> "Batch":
         """Some of the rows."""
@@ -204,38 +204,26 @@ def forward_kl(
     model: TargetModel,  # noqa: ARG001 (the signature all losses share)
     flow: Flow,
     batch: Batch,
-) -> Float[Tensor, " batch"]:
+) -> Row:
     """Terms of F, in nats."""
     log_prob = flow.log_prob(batch.free, batch.nuisances, batch.observed)
     return batch.log_joint - log_prob
 
 
-def reverse_kl(
-    model: TargetModel,
-    flow: Flow,
-    batch: Batch,
-) -> Float[Tensor, " batch"]:
+def reverse_kl(model: TargetModel, flow: Flow, batch: Batch) -> Row:
     """Terms of R, in nats."""
     draw = flow.from_base(batch.base, batch.observed)
     target = _log_target(model, draw.free, draw.nuisances, batch.observed)
     return draw.log_prob - target
 
 
-def symmetric(
-    model: TargetModel,
-    flow: Flow,
-    batch: Batch,
-) -> Float[Tensor, " batch"]:
+def symmetric(model: TargetModel, flow: Flow, batch: Batch) -> Row:
     """Terms of J, in nats, from one solve for both directions."""
     forward, reverse = symmetric_parts(model, flow, batch)
     return 0.5 * (forward + reverse)
 
 
-def symmetric_path(
-    model: TargetModel,
-    flow: Flow,
-    batch: Batch,
-) -> Float[Tensor, " batch"]:
+def symmetric_path(model: TargetModel, flow: Flow, batch: Batch) -> Row:
     """Terms of J, in nats, that have the path gradient if the flow can give it."""
     if not isinstance(flow, PathEnds):
         return symmetric(model, flow, batch)
@@ -258,11 +246,7 @@ def symmetric_path(
     return terms.detach() + path - path.detach()
 
 
-def symmetric_parts(
-    model: TargetModel,
-    flow: Flow,
-    batch: Batch,
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+def symmetric_parts(model: TargetModel, flow: Flow, batch: Batch) -> tuple[Row, Row]:
     """Terms of F and of R, in nats, from one solve."""
     both = _two_way(flow, batch)
     draw = both.draw
@@ -270,16 +254,14 @@ def symmetric_parts(
     return batch.log_joint - both.log_prob, draw.log_prob - target
 
 
-def flow_matching(
-    flow: Matched, batch: Batch, times: Float[Tensor, " batch"]
-) -> Float[Tensor, " batch"]:
+def flow_matching(flow: Matched, batch: Batch, times: Row) -> Row:
     """Terms of the flow-matching loss, a warm start for the KL."""
     return flow.matching_terms(
         batch.free, batch.nuisances, batch.observed, batch.base, times
     )
 
 
-def estimate(terms: Float[Tensor, " batch"]) -> Estimate:
+def estimate(terms: Row) -> Estimate:
     """Mean of terms with its standard error; non-finite terms are counted."""
     terms = terms.detach().double()
     finite = terms[torch.isfinite(terms)]
@@ -299,9 +281,7 @@ def estimate(terms: Float[Tensor, " batch"]) -> Estimate:
     )
 
 
-def estimate_symmetric(
-    forward: Float[Tensor, " batch"], reverse: Float[Tensor, " batch"]
-) -> SymmetricEstimate:
+def estimate_symmetric(forward: Row, reverse: Row) -> SymmetricEstimate:
     """J, F and R of terms paired row by row."""
     return SymmetricEstimate(
         symmetric=estimate(0.5 * (forward + reverse)),

@@ -28,6 +28,7 @@ from flows.storage.artifact import Artifact
 
 from .conftest import pair_document
 from .model.programs import graph_of
+from .random_weights import randomise
 from .saved_artifact import rewrite
 from .storage.test_artifact_checks import CLAIMS, same
 
@@ -80,12 +81,7 @@ def flow_of(graph, config, nuisances):
         seed=0,
     )
     flow = build_flow(structure, config, seed=3)
-    draws = model.sample(500, generator=torch.Generator().manual_seed(1))
-    flow.normalisation.fit(model.unconstrain(draws.latents)[0], draws.observed)
-    source = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=source))
+    randomise(flow, model, 0.2)
     return flow, model
 
 

@@ -16,7 +16,7 @@ from .arrays import Gradients, NodeTrace, Tables, Workspace
 from .block_product import product
 from .lane_sums import fold
 from .outer_product import outer
-from .plan import Floats, Network
+from .plan import Floats, Network, outer_blocks
 from .tiles import LANES, compiled, load, splat, store
 
 __all__ = ["add_cubic", "adjoint_cubic", "adjoint_cubic_table", "fill_cubic"]
@@ -61,10 +61,7 @@ def _begin(
     net: Network, tab: Tables, i: int, gate: int, out: Floats, out_at: int
 ) -> None:
     """Compute S of the closed form, transposed: S[a, c] at place c h + a."""
-    h = net.hidden[i + 1] - net.hidden[i]
-    s = net.state[i + 1] - net.state[i]
-    first = net.diagonal[0, 1, i]
-    final = net.diagonal[net.num_layers - 1, 1, i]
+    h, s, first, final = outer_blocks(net, i)
     for k in range(h * h):
         out[out_at + k] = np.float32(0.0)
     # slices, as only their indices are known not to be negative, which lets loops be

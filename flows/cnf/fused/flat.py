@@ -16,7 +16,7 @@ from .arrays import Gradients, NodeTrace, Tables, Workspace
 from .block_product import product
 from .lane_sums import fold
 from .outer_product import outer
-from .plan import CLOSED, Network
+from .plan import CLOSED, Network, outer_blocks
 from .tiles import LANES, compiled, load, splat, store
 
 __all__ = ["add_flat", "adjoint_flat", "adjoint_flat_table", "flatten"]
@@ -43,11 +43,8 @@ def adjoint_flat_table(
     net: Network, tab: Tables, grad: Gradients, i: int, time: int, at: int, gate: int
 ) -> None:
     """Carry the cotangents of C on to S and E: recover both, then the product rule."""
-    h = net.hidden[i + 1] - net.hidden[i]
-    s = net.state[i + 1] - net.state[i]
+    h, s, first, final = outer_blocks(net, i)
     c = net.columns[i]
-    first = net.diagonal[0, 1, i]
-    final = net.diagonal[net.num_layers - 1, 1, i]
     middle = net.diagonal[net.num_layers - 2, 1, i]
     for p in range(h):
         for k in range(c):
@@ -70,33 +67,6 @@ def adjoint_flat_table(
         diagonal = time * net.hidden[net.num_nodes] + net.hidden[i]
         for m in range(h):
             grad.start[at + m * c + m] += grad.trace[diagonal + m]
-
-
-@compiled
-def add_flat(net: Network, tab: Tables, work: Workspace, here: NodeTrace) -> None:
-    """Add a node's weighted trace to its log-determinants."""
-    N = here.groups * LANES
-    i, c, top = here.node, here.columns, here.top
-    closed = net.form[i] == CLOSED
-    diagonal = here.time * here.all_hidden + top
-    product(
-        work.raw, 0, work.slope, top * N, N, tab.start, here.table,
-        net.table_blocks, i, i + 1, c, here.groups, 0,
-    )  # fmt: skip
-    for g in range(here.groups):
-        total = splat(0.0)
-        for k in range(c):
-            at = k * N + g * LANES
-            value = load(work.raw, at)
-            if closed:
-                value = value * load(work.slope, (here.all_hidden + top) * N + at)
-            total = total + value
-        if net.residual == 1 and closed:
-            for m in range(here.hidden):
-                slope = load(work.slope, (top + m) * N + g * LANES)
-                total = total + slope * tab.trace[diagonal + m]
-        to = here.at + g * LANES
-        store(here.log_det, to, load(here.log_det, to) + total * here.weight)
 
 
 @compiled
@@ -139,3 +109,30 @@ def adjoint_flat(
             total = total + lam * load(work.slope, at)
         store(work.sums, m * LANES, total)
     fold(work.sums, 0, grad.trace, diagonal, h)
+
+
+@compiled
+def add_flat(net: Network, tab: Tables, work: Workspace, here: NodeTrace) -> None:
+    """Add a node's weighted trace to its log-determinants."""
+    N = here.groups * LANES
+    i, c, top = here.node, here.columns, here.top
+    closed = net.form[i] == CLOSED
+    diagonal = here.time * here.all_hidden + top
+    product(
+        work.raw, 0, work.slope, top * N, N, tab.start, here.table,
+        net.table_blocks, i, i + 1, c, here.groups, 0,
+    )  # fmt: skip
+    for g in range(here.groups):
+        total = splat(0.0)
+        for k in range(c):
+            at = k * N + g * LANES
+            value = load(work.raw, at)
+            if closed:
+                value = value * load(work.slope, (here.all_hidden + top) * N + at)
+            total = total + value
+        if net.residual == 1 and closed:
+            for m in range(here.hidden):
+                slope = load(work.slope, (top + m) * N + g * LANES)
+                total = total + slope * tab.trace[diagonal + m]
+        to = here.at + g * LANES
+        store(here.log_det, to, load(here.log_det, to) + total * here.weight)

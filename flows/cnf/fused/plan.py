@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...flow.structure import Structure
-from .tiles import LANES
+from .tiles import LANES, compiled
 
 __all__ = [
     "CLOSED",
@@ -21,6 +21,7 @@ __all__ = [
     "Network",
     "Plan",
     "make_plan",
+    "outer_blocks",
 ]
 
 Floats = NDArray[np.float32]
@@ -78,6 +79,14 @@ class Network(NamedTuple):
     column_blocks: NDArray[np.int64]
     given: NDArray[np.int64]
     chain: int
+
+
+@compiled
+def outer_blocks(net: Network, i: int) -> tuple[int, int, int, int]:
+    """Sizes h and s of node i, and where its first and last layer's blocks begin."""
+    h = net.hidden[i + 1] - net.hidden[i]
+    s = net.state[i + 1] - net.state[i]
+    return h, s, net.diagonal[0, 1, i], net.diagonal[net.num_layers - 1, 1, i]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 from .arrays import Gradients, Tables
 from .cubic import adjoint_cubic_table, fill_cubic
 from .flat import adjoint_flat_table, flatten
-from .plan import CLOSED, CUBIC, OPEN, Floats, Network
+from .plan import CLOSED, CUBIC, OPEN, Floats, Network, outer_blocks
 from .tiles import compiled
 
 __all__ = ["adjoint_tables", "fill_tables"]
@@ -44,10 +44,7 @@ def _last_gate(net: Network, tab: Tables, i: int, time: int) -> int:
 @compiled
 def _fill_closed(net: Network, tab: Tables, i: int, at: int, gate: int) -> None:
     """Compute S and E of the closed form of node i."""
-    h = net.hidden[i + 1] - net.hidden[i]
-    s = net.state[i + 1] - net.state[i]
-    first = net.diagonal[0, 1, i]
-    final = net.diagonal[net.num_layers - 1, 1, i]
+    h, s, first, final = outer_blocks(net, i)
     middle = net.diagonal[net.num_layers - 2, 1, i]
     for p in range(h):
         for k in range(h):
@@ -63,10 +60,7 @@ def _fill_closed(net: Network, tab: Tables, i: int, at: int, gate: int) -> None:
 @compiled
 def _fill_open(net: Network, tab: Tables, i: int, at: int, gate: int) -> None:
     """Compute S and E of the open form of node i."""
-    h = net.hidden[i + 1] - net.hidden[i]
-    s = net.state[i + 1] - net.state[i]
-    first = net.diagonal[0, 1, i]
-    final = net.diagonal[net.num_layers - 1, 1, i]
+    h, s, first, final = outer_blocks(net, i)
     for k in range(h * s):
         tab.start[at + k] = tab.weights[first + k]
     for j in range(s):
@@ -114,10 +108,7 @@ def _adjoint_start(
     scratch: Floats,
 ) -> None:  # fmt: skip
     """Carry the cotangents of S = W_1 G_L W_L on, in the closed or the cubic form."""
-    h = net.hidden[i + 1] - net.hidden[i]
-    s = net.state[i + 1] - net.state[i]
-    first = net.diagonal[0, 1, i]
-    final = net.diagonal[net.num_layers - 1, 1, i]
+    h, s, first, final = outer_blocks(net, i)
     for j in range(s):
         for k in range(h):
             scratch[k] = np.float32(0.0)
@@ -141,10 +132,7 @@ def _adjoint_open(
     net: Network, tab: Tables, grad: Gradients, i: int, at: int, gate: int
 ) -> None:
     """Carry the cotangents of S = W_1 and E = G_L W_L on, in the open form."""
-    h = net.hidden[i + 1] - net.hidden[i]
-    s = net.state[i + 1] - net.state[i]
-    first = net.diagonal[0, 1, i]
-    final = net.diagonal[net.num_layers - 1, 1, i]
+    h, s, first, final = outer_blocks(net, i)
     for k in range(h * s):
         grad.weights[first + k] += grad.start[at + k]
     for j in range(s):

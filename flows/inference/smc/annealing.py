@@ -127,7 +127,7 @@ def annealed_smc(
                 "annealing: num_particles", "too few", "2 or more", str(num_particles)
             )
         )
-    generator = torch.Generator(space.device).manual_seed(seed)
+    generator = torch.Generator(space.observed.device).manual_seed(seed)
     return _run(space, num_particles, config or AnnealingConfig(), generator)
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
+from ...model.shapes import Free, Latents, LogDet, ObservedRow
 from ...model.standard_normal import standard_normal_log_prob
 from ..log_weight import log_weights
 from ..proposal import Proposal, ProposalDraw, Target
+from ..shapes import Base, Places
 from .point import Point
 
 __all__ = ["AnnealedTarget", "BaseMap", "BaseSpace", "FreeSpace", "Space"]
@@ -27,19 +29,13 @@ __all__ = ["AnnealedTarget", "BaseMap", "BaseSpace", "FreeSpace", "Space"]
 class AnnealedTarget(Target, Protocol):
     """A target that can be moved in: it maps its latents to the real line and back."""
 
-    def constrain(
-        self, free: Float[Tensor, "*batch free"], /
-    ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch"]]:
+    def constrain(self, free: Free, /) -> tuple[Latents, LogDet]:
         """Return latents and log|det d latents / d free|."""
 
-    def unconstrain(
-        self, latents: Float[Tensor, "*batch latent"], /
-    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
+    def unconstrain(self, latents: Latents, /) -> tuple[Free, LogDet]:
         """Return free coordinates and log|det d latents / d free|."""
 
-    def at_edge(
-        self, free: Float[Tensor, "*batch free"], /
-    ) -> Bool[Tensor, "*batch free"]:
+    def at_edge(self, free: Free, /) -> Bool[Tensor, "*batch free"]:
         """Return where a double's digits end: values beyond are all the same."""
 
 
@@ -50,11 +46,7 @@ class BaseMap(Protocol):
     def base_dim(self) -> int:
         """Return the number of base coordinates."""
 
-    def from_base(
-        self,
-        base: Float[Tensor, "particle base"],
-        observed: Float[Tensor, " observed"],
-    ) -> ProposalDraw:
+    def from_base(self, base: Base, observed: ObservedRow) -> ProposalDraw:
         """Return where base points go, with the proposal's density there."""
 
 
@@ -66,15 +58,13 @@ class Space(Protocol):
         """Return the target."""
 
     @property
-    def device(self) -> torch.device:
-        """Return where the coordinates are."""
+    def observed(self) -> ObservedRow:
+        """Return the observed values, on the device of the coordinates."""
 
-    def draw(
-        self, num_particles: int, *, generator: torch.Generator
-    ) -> Float[Tensor, "particle coordinate"]:
+    def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
         """Return draws of the proposal."""
 
-    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
+    def at(self, coordinates: Places) -> Point:
         """Return the densities at given coordinates."""
 
 
@@ -95,16 +85,9 @@ class FreeSpace:
 
     target: AnnealedTarget
     proposal: Proposal
-    observed: Float[Tensor, " observed"]
+    observed: ObservedRow
 
-    @property
-    def device(self) -> torch.device:
-        """Return where the coordinates are."""
-        return self.observed.device
-
-    def draw(
-        self, num_particles: int, *, generator: torch.Generator
-    ) -> Float[Tensor, "particle coordinate"]:
+    def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
         """Return draws of the proposal, mapped to the real line."""
         draw = self.proposal.rsample_and_log_prob(
             self.observed, num_particles, generator=generator
@@ -112,7 +95,7 @@ class FreeSpace:
         free, _ = self.target.unconstrain(draw.latents)
         return torch.cat([free, draw.nuisances], 1)
 
-    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
+    def at(self, coordinates: Places) -> Point:
         """Return the densities at given coordinates."""
         split = coordinates.shape[1] - self.proposal.nuisance_dim
         nuisances = coordinates[:, split:]
@@ -144,25 +127,18 @@ class BaseSpace:
 
     target: Target
     proposal: BaseMap
-    observed: Float[Tensor, " observed"]
+    observed: ObservedRow
 
-    @property
-    def device(self) -> torch.device:
-        """Return where the coordinates are."""
-        return self.observed.device
-
-    def draw(
-        self, num_particles: int, *, generator: torch.Generator
-    ) -> Float[Tensor, "particle coordinate"]:
+    def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
         """Return draws of N(0, I)."""
         return torch.randn(
             (num_particles, self.proposal.base_dim),
             dtype=torch.float64,
             generator=generator,
-            device=self.device,
+            device=self.observed.device,
         )
 
-    def at(self, coordinates: Float[Tensor, "particle coordinate"]) -> Point:
+    def at(self, coordinates: Places) -> Point:
         """Return the densities at given coordinates."""
         draw = self.proposal.from_base(coordinates, self.observed)
         return Point(

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from ...errors import ArgumentError, Problem
 from ...model.layout import Layout
+from ...model.shapes import ObservedRow
 from ..proposal import Proposal, Target
+from ..shapes import Latents, LogProb, State
 
 __all__ = ["ObserveSequence", "Sequence", "Step"]
 
@@ -29,8 +29,8 @@ class Step:
         log_weight_increment: By how much its log weight grows, in nats, float64.
     """
 
-    state: Float[Tensor, "particle state"]
-    log_weight_increment: Float[Tensor, " particle"]
+    state: State
+    log_weight_increment: LogProb
 
 
 class Sequence(Protocol):
@@ -47,18 +47,10 @@ class Sequence(Protocol):
     def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
         """Return new particles after step 0."""
 
-    def extend(
-        self,
-        state: Float[Tensor, "particle state"],
-        step: int,
-        *,
-        generator: torch.Generator,
-    ) -> Step:
+    def extend(self, state: State, step: int, *, generator: torch.Generator) -> Step:
         """Return the particles after step `step`, 1 or later."""
 
-    def latents(
-        self, state: Float[Tensor, "particle state"]
-    ) -> Float[Tensor, "particle latent"]:
+    def latents(self, state: State) -> Latents:
         """Return all latents of particles that have taken every step."""
 
 
@@ -81,7 +73,7 @@ class ObserveSequence:
 
     target: Target
     proposal: Proposal
-    observed: Float[Tensor, " observed"]
+    observed: ObservedRow
 
     @property
     def num_steps(self) -> int:
@@ -117,7 +109,7 @@ class ObserveSequence:
 
     def extend(
         self,
-        state: Float[Tensor, "particle state"],
+        state: State,
         step: int,
         *,
         generator: torch.Generator,  # noqa: ARG002 - the protocol asks
@@ -125,8 +117,6 @@ class ObserveSequence:
         """Return the same particles, weighed by the term of one more observe."""
         return Step(state, state[:, step - self.num_steps])
 
-    def latents(
-        self, state: Float[Tensor, "particle state"]
-    ) -> Float[Tensor, "particle latent"]:
+    def latents(self, state: State) -> Latents:
         """Return the latents without the increments beside them."""
         return state[:, : -self.num_steps]

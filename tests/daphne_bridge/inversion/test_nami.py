@@ -228,15 +228,19 @@ def test_larger_graphs_follow_the_algorithm_step_by_step(example, mode) -> None:
 # Faithful and minimal
 
 
+def assert_every_plan_is_good(example) -> None:
+    seen = set()
+    for plan in ALL_PLANS:
+        inverse = inverse_of(example, plans=[plan])
+        if inverse.parents not in seen:
+            seen.add(inverse.parents)
+            assert_good(example, inverse)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_every_plan_is_good_on_all_graphs_of_up_to_three_nodes(count) -> None:
     for example in all_dags(count):
-        seen = set()
-        for plan in ALL_PLANS:
-            inverse = inverse_of(example, plans=[plan])
-            if inverse.parents not in seen:
-                seen.add(inverse.parents)
-                assert_good(example, inverse)
+        assert_every_plan_is_good(example)
 
 
 def test_all_graphs_of_four_nodes_with_every_choice_of_data_are_inverted() -> None:
@@ -247,12 +251,7 @@ def test_all_graphs_of_four_nodes_with_every_choice_of_data_are_inverted() -> No
 @pytest.mark.slow
 def test_every_plan_is_good_on_all_graphs_of_four_nodes() -> None:
     for example in all_dags(4):
-        seen = set()
-        for plan in ALL_PLANS:
-            inverse = inverse_of(example, plans=[plan])
-            if inverse.parents not in seen:
-                seen.add(inverse.parents)
-                assert_good(example, inverse)
+        assert_every_plan_is_good(example)
 
 
 @settings(max_examples=300, deadline=None)

@@ -172,6 +172,15 @@ def placed(name, *values):
     ]
 
 
+def ready(name, which):
+    """An engine, a field where it solves, and rows to be placed there."""
+    engine = engine_of(name)
+    _, field, start, observed = problem(which)
+    (own,) = placed(name, field)
+    own.to(REGISTRY[name].device)
+    return engine, own, start, observed
+
+
 def solve(name, engine, field, start, observed, sign=SIGNS):
     """A solve in the precision that the engine wants, its result in float64."""
     found = engine.solve(field, *placed(name, start, observed, sign))
@@ -198,10 +207,7 @@ def test_every_engine_has_a_law():
 
 @pytest.mark.parametrize(("name", "which"), EXACT)
 def test_ends_and_log_determinants_are_those_of_the_oracle(name, which):
-    engine = engine_of(name)
-    _, field, start, observed = problem(which)
-    (own,) = placed(name, field)
-    own.to(REGISTRY[name].device)
+    engine, own, start, observed = ready(name, which)
     found = solve(name, engine, own, start, observed)
     close(found, wanted(which)[:2], LAWS[name].error)
 
@@ -210,11 +216,8 @@ def test_ends_and_log_determinants_are_those_of_the_oracle(name, which):
     ("name", "which"), [pair for pair in EXACT if REGISTRY[pair[0]].trains]
 )
 def test_loss_and_gradients_are_those_of_autograd_through_the_oracle(name, which):
-    engine = engine_of(name)
-    _, field, start, observed = problem(which)
+    engine, own, start, observed = ready(name, which)
     state, log_det, gradients = wanted(which)
-    (own,) = placed(name, field)
-    own.to(REGISTRY[name].device)
     first, given, sign = placed(name, start, observed, SIGNS)
     first.requires_grad_()
     solution = engine.solve(own, first, given, sign)
@@ -231,10 +234,7 @@ def test_loss_and_gradients_are_those_of_autograd_through_the_oracle(name, which
 
 @pytest.mark.parametrize(("name", "which"), EXACT)
 def test_there_and_back_is_the_identity(name, which):
-    engine = engine_of(name)
-    _, field, start, observed = problem(which)
-    (own,) = placed(name, field)
-    own.to(REGISTRY[name].device)
+    engine, own, start, observed = ready(name, which)
     end, log_det = solve(name, engine, own, start, observed)
     again, back = solve(name, engine, own, end, observed, -SIGNS)
     close((again, back), (start, -log_det.detach()), 5 * LAWS[name].error)
@@ -242,10 +242,8 @@ def test_there_and_back_is_the_identity(name, which):
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_a_row_does_not_depend_on_its_batch_mates(name):
-    engine = engine_of(name)
-    _, field, start, observed = problem("scalar" if name == "paper" else "residual")
-    (own,) = placed(name, field)
-    own.to(REGISTRY[name].device)
+    which = "scalar" if name == "paper" else "residual"
+    engine, own, start, observed = ready(name, which)
     mates = torch.cat([start, 5.0 * start[:, :2]], 1)
     values = torch.cat([observed, -observed[:, :2]], 1)
     whole = solve(name, engine, own, mates, values)

@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from flows.inference.columns import columns_of
+from flows.inference.importance import importance_particles
 from flows.inference.proposal import ProposalDraw
 from flows.model.draws import Draws
 from flows.model.layout import Layout
@@ -153,3 +154,16 @@ def check_moments(result, mean, covariance):
     if len(mean) > 20:
         is_far = np.triu(np.tril(is_far, 1), -1)
     assert not is_far.any()
+
+
+def weighed_chain(num_particles, *, widen):
+    """Particles of a chain of two, from its posterior with a wider covariance.
+
+    Returns them with the exact mean, covariance and log evidence.
+    """
+    model = NormalChain(num_steps=2)
+    data = torch.tensor([0.5, 1.0], dtype=torch.float64)
+    mean, covariance, exact = model.posterior(data)
+    proposal = NormalProposal.from_moments(mean, widen * covariance)
+    particles = importance_particles(model, proposal, data, num_particles, seed=0)
+    return particles, mean, covariance, exact

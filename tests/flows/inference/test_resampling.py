@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from flows.errors import InferenceError
 from flows.inference import resampling
-from flows.inference.importance import importance_particles
 from flows.inference.resampling import SCHEMES, resample
 
-from .targets import NormalChain, NormalProposal, seeded
+from .targets import seeded, weighed_chain
 
 JUST_BELOW_ONE = math.nextafter(1.0, 0.0)
 
@@ -137,11 +136,7 @@ def test_unknown_schemes_and_empty_weights_are_refused():
 
 
 def test_resampled_draws_have_the_mean_of_the_posterior():
-    model = NormalChain(num_steps=2)
-    data = torch.tensor([0.5, 1.0], dtype=torch.float64)
-    mean, covariance, _ = model.posterior(data)
-    proposal = NormalProposal.from_moments(mean, 1.5 * covariance)
-    particles = importance_particles(model, proposal, data, 50_000, seed=0)
+    particles, mean, covariance, _ = weighed_chain(50_000, widen=1.5)
     draws = particles.resampled(
         4000, scheme="multinomial", generator=seeded()
     ).particles.latents

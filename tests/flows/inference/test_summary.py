@@ -6,19 +6,14 @@ import math
 import pytest
 import torch
 
-from flows.inference.importance import importance_particles
 from flows.inference.particles import Particles
 from flows.model.layout import Variable
 
-from .targets import NormalChain, NormalProposal
+from .targets import weighed_chain
 
 
 def test_the_summary_says_what_the_particles_say_and_is_json():
-    model = NormalChain(num_steps=2)
-    data = torch.tensor([0.5, 1.0], dtype=torch.float64)
-    mean, covariance, exact = model.posterior(data)
-    proposal = NormalProposal.from_moments(mean, 1.2 * covariance)
-    particles = importance_particles(model, proposal, data, 20_000, seed=0)
+    particles, mean, covariance, exact = weighed_chain(20_000, widen=1.2)
     summary = particles.summary()
     assert [latent.label for latent in summary.latents] == ["z0", "z1"]
     assert [latent.name for latent in summary.latents] == ["sample0", "sample1"]

@@ -4,8 +4,6 @@ The steps of an exact flow weigh nothing, those of another add up to the weight,
 what is resampled gets a future of its own.
 """
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -20,6 +18,7 @@ from flows.proposals.weight_terms import Contributions
 
 from ...exact import joint_gaussian
 from ..inference.targets import check_moments
+from ..inference.unbiased import check_unbiased
 from ..measurement.test_evaluation import exact_flow
 from ..model.programs import PROGRAMS, graph_of
 from ..test_every_method import LONG, text_of
@@ -111,15 +110,12 @@ def test_the_evidence_is_unbiased_over_1000_repetitions(pair_graph):
     data = {each: pair_graph.node(each).observation for each in pair_graph.observed}
     exact = joint_gaussian(pair_graph).posterior(data).log_evidence
     sequence = fitted(model, flow, num_pilots=200)
-    ratios, num_resampled = [], 0
-    for seed in range(1000):
-        reports = list(sequential_smc(sequence, 20, seed=seed, ess_threshold=0.9))
-        num_resampled += sum(report.has_resampled for report in reports)
-        ratios.append(math.exp(reports[-1].result.log_evidence - exact))
-    error = np.std(ratios, ddof=1) / math.sqrt(1000)
-    assert num_resampled > 500
-    assert error < 0.03
-    assert abs(np.mean(ratios) - 1.0) < 4 * error
+    check_unbiased(
+        lambda seed: sequential_smc(sequence, 20, seed=seed, ess_threshold=0.9),
+        exact,
+        largest_error=0.03,
+        least_resampled=500,
+    )
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from flows.proposals.prior_sequence import PriorSequence
 
 from ...exact import joint_gaussian
 from ..inference.targets import check_moments
+from ..inference.unbiased import check_unbiased
 from ..model.programs import graph_of
 
 PROGRAMS = Path(__file__).parents[3] / "clj-programs"
@@ -104,15 +105,12 @@ def test_the_evidence_is_unbiased_over_1000_repetitions():
     )
     data = {each: graph.node(each).observation for each in graph.observed}
     exact = joint_gaussian(graph).posterior(data).log_evidence
-    ratios, num_resampled = [], 0
-    for seed in range(1000):
-        reports = list(sequential_smc(sequence, 50, seed=seed))
-        num_resampled += sum(report.has_resampled for report in reports)
-        ratios.append(math.exp(reports[-1].result.log_evidence - exact))
-    error = np.std(ratios, ddof=1) / math.sqrt(1000)
-    assert num_resampled > 500
-    assert error < 0.02
-    assert abs(np.mean(ratios) - 1.0) < 4 * error
+    check_unbiased(
+        lambda seed: sequential_smc(sequence, 50, seed=seed),
+        exact,
+        largest_error=0.02,
+        least_resampled=500,
+    )
 
 
 def test_discrete_latents_are_carried_along():

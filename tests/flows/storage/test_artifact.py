@@ -18,6 +18,7 @@ from flows.model.model import Model
 from flows.storage.artifact import Artifact
 
 from ..conftest import inputs_document, pair_document
+from ..random_weights import randomise
 from ..saved_artifact import rewrite, save_document
 
 
@@ -32,12 +33,7 @@ def made(pair_graph):
     model = Model.from_graph(pair_graph)
     structure = build_structure(invert(pair_graph), model.layout, nuisances=1)
     flow = build_flow(structure, FieldConfig(layers=3, hidden=4), seed=3)
-    draws = model.sample(500, generator=torch.Generator().manual_seed(1))
-    flow.normalisation.fit(model.unconstrain(draws.latents)[0], draws.observed)
-    noise = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in flow.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=noise))
+    randomise(flow, model, 0.3)
     artifact = Artifact.from_flow(
         flow, pair_graph, model.layout, seed=3, config={"a": 1}, metrics={"best_j": 0.1}
     )

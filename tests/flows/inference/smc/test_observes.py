@@ -15,6 +15,7 @@ from flows.inference.smc.result import result_of, summarize_smc
 from flows.inference.smc.sequence import ObserveSequence, Step
 
 from ..targets import NormalChain, NormalProposal, normal_log_prob
+from ..unbiased import check_unbiased
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,12 @@ def test_the_evidence_is_unbiased_over_1000_repetitions(scheme):
     data = data_of(model, 1)
     exact = model.posterior(data)[2]
     sequence = ChainSequence(model, data)
-    ratios, num_resampled = [], 0
-    for seed in range(1000):
-        reports = list(sequential_smc(sequence, 100, seed=seed, scheme=scheme))
-        num_resampled += sum(report.has_resampled for report in reports)
-        ratios.append(math.exp(reports[-1].result.log_evidence - exact))
-    error = np.std(ratios, ddof=1) / math.sqrt(1000)
-    assert num_resampled > 1000
-    assert error < 0.02
-    assert abs(np.mean(ratios) - 1.0) < 4 * error
+    check_unbiased(
+        lambda seed: sequential_smc(sequence, 100, seed=seed, scheme=scheme),
+        exact,
+        largest_error=0.02,
+        least_resampled=1000,
+    )
 
 
 def test_without_resampling_the_weights_are_those_of_importance_sampling():
