@@ -121,10 +121,10 @@ class Densities:
         self, result: Tensor, z: Tensor, x: Tensor, count: int, *, is_forgiving: bool
     ) -> Tensor:
         """Return the result with impossible rows at -inf; raise where nan remains."""
+        is_nan = torch.isnan(result)
+        if is_forgiving:
+            return torch.where(is_nan, -math.inf, result)
         with torch.no_grad():
-            is_nan = torch.isnan(result)
-            if is_forgiving:
-                return torch.where(is_nan, -math.inf, result)
             is_impossible = self._is_impossible(z, x, count)
             is_unknown = torch.isnan(z).any(0) | torch.isnan(x).any(0)
             is_bad = is_nan & ~is_impossible & ~is_unknown

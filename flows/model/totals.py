@@ -148,7 +148,8 @@ class _NormalTotal(torch.autograd.Function):
             size = max(1, _BLOCK // rows)
             for start in range(0, slots, size):
                 part = pull[start : start + size]
-                torch.sub(_block(x, start, size), _block(mean, start, size), out=part)
+                values = _block(x, start, size).expand_as(part)
+                torch.sub(values, _block(mean, start, size), out=part)
                 if spread is not None:
                     factor = _block(inverse, start, size)
                     ratio = part * factor

@@ -58,3 +58,15 @@ def test_a_distribution_that_is_one_for_no_draw_is_an_error_all_the_same():
     model = Model.from_graph(graph_of(text)).forgiving()
     with pytest.raises(ModelError, match="standard deviation"):
         model.sample_latents(100, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_row_without_meaning_leaves_the_gradients_of_others_as_they_are():
+    """Seen: one such row among a thousand, and no row had a gradient."""
+    model = Model.from_graph(graph_of(OBSERVED)).forgiving()
+    rows = torch.tensor([[0.5], [-1.0], [2.0]], dtype=torch.float64).requires_grad_()
+    found = model.log_joint(rows, model.observation())
+    assert float(found[1].detach()) == -math.inf
+    (slope,) = torch.autograd.grad(found.sum(), rows)
+    s = rows[[0, 2], 0].detach()
+    # of log N(s; 1, 1) + log N(1; 0, s), in closed form
+    assert torch.allclose(slope[[0, 2], 0], 1.0 - s - 1.0 / s + s**-3)
