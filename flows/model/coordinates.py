@@ -2,7 +2,10 @@
 
 Each latent has the map of its distribution's support (`support`); where a branch
 decides the distribution it decides the map of that row too, and bounds may depend on
-parents.
+parents. `standardised` coordinates measure a latent whose location or scale is that of
+others in this scale from this location: where data say little, they do not depend on
+each other (Papaspiliopoulos, Roberts, Sköld, "A general framework for the
+parametrization of hierarchical models", Statistical Science 22(1), 2007).
 """
 
 import math
@@ -20,6 +23,7 @@ from .capabilities import listed
 from .columns import as_columns, as_rows
 from .explanations import outside_support
 from .jobs import Definition, Job
+from .lowered import Lowered
 from .lowered_graph import LoweredGraph, supports_of
 from .schedule import Schedule
 from .shapes import Free, Latents, LogDet
@@ -28,6 +32,8 @@ from .support import BIJECTIONS
 __all__ = ["Coordinates"]
 
 _REAL = ("real", "real vector")
+_LOCATED = frozenset({"normal", "laplace", "cauchy", "student-t-loc-scale"})
+"""Families whose last parameters are a location and a scale."""
 
 Slots = tuple[int, ...]
 
@@ -38,9 +44,32 @@ class Coordinates:
 
     Attributes:
         lowered: The graph as slots.
+        is_standard: Whether latents are measured from their locations in their scales.
     """
 
     lowered: LoweredGraph
+    is_standard: bool = False
+
+    def standardised(self) -> "Coordinates":
+        """Return coordinates that measure latents in the scales that others give."""
+        return Coordinates(self.lowered, is_standard=True)
+
+    @property
+    def has_located(self) -> bool:
+        """Whether a latent has a location or a scale that other latents give."""
+        return any(self._is_located(entry) for entry in self.lowered.latents)
+
+    def _is_located(self, entry: Lowered) -> bool:
+        latents = {variable.name for variable in self.lowered.layout.latents}
+        parents = entry.node.parents
+        is_given = bool(parents) and latents.issuperset(parents)
+        families = {branch.family for branch in entry.branches}
+        return len(entry.branches) == 1 and is_given and families <= _LOCATED
+
+    def _supports_of(self, entry: Lowered) -> list[tuple[str, tuple[Slots, ...]]]:
+        if self.is_standard and self._is_located(entry):
+            return [("located", entry.branches[0].parameters[-2:])]
+        return supports_of(entry)
 
     def constrain(self, free: Free) -> tuple[Latents, LogDet]:
         """Return the natural values of free coordinates, and log|det dz/df|.
@@ -118,7 +147,9 @@ class Coordinates:
         columns: list[tuple[float, float]] = []
         latents = zip(self.lowered.latents, self.lowered.layout.latents, strict=True)
         for entry, variable in latents:
-            limits = [BIJECTIONS[name].free_limits for name, _ in supports_of(entry)]
+            limits = [
+                BIJECTIONS[name].free_limits for name, _ in self._supports_of(entry)
+            ]
             lows, highs = zip(*limits, strict=True)
             columns += [(max(lows), min(highs))] * variable.free_size
         return torch.tensor(columns, dtype=torch.float64).reshape(-1, 2).t()
@@ -141,7 +172,7 @@ class Coordinates:
         return tuple(
             position
             for position, entry in enumerate(self.lowered.latents)
-            if any(support not in _REAL for support, _ in supports_of(entry))
+            if any(support not in _REAL for support, _ in self._supports_of(entry))
         )
 
     # -------------------------------------------------------------- schedules
@@ -190,7 +221,7 @@ class Coordinates:
             if position not in self._curved:
                 definitions.update(zip(wanted, given, strict=True))
                 continue
-            supports = supports_of(entry)
+            supports = self._supports_of(entry)
             parts: list[Slots] = []
             for number, (support, bounds) in enumerate(supports):
                 outputs = tuple(

@@ -200,6 +200,14 @@ class Model(InFreeCoordinates):
         """
         return replace(self, is_forgiving=True)
 
+    def standardised(self) -> "Model":
+        """Return the model with latents measured from their locations in their scales.
+
+        Only its free coordinates are others. Where data say little of a latent, these
+        depend less on each other.
+        """
+        return replace(self, coordinates=self.coordinates.standardised())
+
     # -------------------------------------------------------------- what it is of
 
     @property

@@ -5,6 +5,7 @@ Every map takes batches with the slot first and the row last: free coordinates
 [slot, row].
 
     real                x = f                  log|det| = 0
+    located (m, s)      x = m + s f            log s
     positive            x = exp f              f
     interval (a, b)     x = a + (b - a) σ(f)   log(b - a) + log σ(f) + log σ(-f)
     simplex of n        stick breaking, n - 1 coordinates
@@ -83,6 +84,23 @@ class _Real:
 
     def to_free(self, value: Tensor, *_bounds: Tensor) -> tuple[Tensor, Tensor]:
         return value, torch.zeros_like(value[:, 0])
+
+
+class _Located:
+    """The real line measured from a location in a scale, of shape [slot, row]."""
+
+    free_limits: ClassVar[tuple[float, float]] = _UNLIMITED
+
+    def free_size(self, size: int) -> int:
+        return size
+
+    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        location, scale = (bound.unsqueeze(1) for bound in bounds)
+        return location + scale * free, scale.log().expand_as(free).sum(1)
+
+    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        location, scale = (bound.unsqueeze(1) for bound in bounds)
+        return (value - location) / scale, scale.log().expand_as(value).sum(1)
 
 
 class _Positive:
@@ -210,6 +228,7 @@ BIJECTIONS: Mapping[str, Bijection] = MappingProxyType(
     {
         "real": _Real(),
         "real vector": _Real(),
+        "located": _Located(),
         "positive": _Positive(),
         "nonnegative": _Positive(),
         "unit interval": _Interval(),
@@ -218,4 +237,4 @@ BIJECTIONS: Mapping[str, Bijection] = MappingProxyType(
         "positive definite matrix": _PositiveDefinite(),
     }
 )
-"""The map to every continuous support."""
+"""The map to every continuous support, and the one of `Coordinates.standardised`."""

@@ -1,5 +1,7 @@
 """Tests of flows.model.coordinates."""
 
+import math
+
 import pytest
 import torch
 
@@ -98,3 +100,37 @@ def test_unconstraining_a_value_outside_its_support_names_it():
     latents = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]], dtype=torch.float64)
     with pytest.raises(ModelError, match=r"sigma at row 1.*gamma; expected positive"):
         model.unconstrain(latents)
+
+
+HIERARCHY = """
+(let [m (sample (normal 1 2)) s (sample (half-cauchy 3))
+      a (sample (normal m s)) b (sample (laplace a s)) c (sample (cauchy b 0.5))
+      d (sample (student-t-loc-scale 4 (* m c) s)) e (sample (gamma 2 s))]
+  (observe (normal (+ d e) 1) 0.5) [a b c d e])
+"""
+
+
+def test_standardised_coordinates_measure_latents_in_the_scales_that_others_give():
+    plain = Model.from_graph(graph_of(HIERARCHY))
+    model = plain.standardised()
+    assert plain.coordinates.has_located
+    latents = plain.sample_latents(
+        6, generator=torch.Generator().manual_seed(0), observed=plain.observation()
+    )
+    m, s, a, b, c, d, e = latents.T
+    free, log_det = model.unconstrain(latents)
+    by_hand = [m, s.log(), (a - m) / s, (b - a) / s, (c - b) / 0.5, (d - m * c) / s]
+    assert torch.allclose(free, torch.stack([*by_hand, e.log()], 1))
+    again, log_det_again = model.constrain(free)
+    assert torch.allclose(again, latents)
+    assert torch.allclose(log_det, log_det_again)
+    assert torch.allclose(log_det, 4 * s.log() + math.log(0.5) + e.log())
+
+
+def test_without_a_scale_that_others_give_standardised_coordinates_are_the_same():
+    model = Model.from_graph(
+        graph_of("(let [x (sample (normal 1 2))] (observe (normal x 1) 0.5) x)")
+    )
+    assert not model.coordinates.has_located
+    rows = torch.tensor([[0.3]], dtype=torch.float64)
+    assert torch.equal(model.standardised().unconstrain(rows)[0], rows)
