@@ -88,7 +88,8 @@ def test_importance_sampling_gives_the_exact_answer(program, name, kind):
     particles = importance_particles(
         model, proposal, model.observation(), 10_000, seed=1
     )
-    check(SmcResult(particles, Lineages.start(particles.log_weights)), exact)
+    lineages = Lineages.start(particles.log_weights)
+    check(SmcResult(particles, lineages, (particles.num_particles,)), exact)
 
 
 def sequence_of(kind, model, flow):

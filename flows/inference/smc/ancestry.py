@@ -11,7 +11,7 @@ References:
     https://arxiv.org/abs/1509.00394
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -60,12 +60,32 @@ class Lineages:
 
     def resample(
         self, scheme: str, generator: torch.Generator
-    ) -> tuple["Lineages", Int[Tensor, " particle"]]:
-        """Return as many equally weighted particles, and their ancestors."""
-        num = self.log_weights.shape[0]
+    ) -> tuple["Lineages", Int[Tensor, " line"]]:
+        """Return a particle of equal weight for each line, and their ancestors."""
+        num = self.num_lines
         ancestors = resample(self.log_weights, num, scheme=scheme, generator=generator)
-        equal = torch.full_like(self.log_weights, self.totals.log_evidence)
-        return Lineages(equal, self.eves[ancestors], self.num_lines), ancestors
+        equal = self.log_weights.new_full((num,), self.totals.log_evidence)
+        return Lineages(equal, self.eves[ancestors], num), ancestors
+
+    def rows(self, rows: slice) -> "Lineages":
+        """Return some of the particles."""
+        return replace(self, log_weights=self.log_weights[rows], eves=self.eves[rows])
+
+    def repeated(self, times: int) -> "Lineages":
+        """Return the particles so many times, one round of all after the other."""
+        return replace(
+            self,
+            log_weights=self.log_weights.repeat(times),
+            eves=self.eves.repeat(times),
+        )
+
+    def joined(self, other: "Lineages") -> "Lineages":
+        """Return the particles of both, which descend from the same first ones."""
+        return replace(
+            self,
+            log_weights=torch.cat([self.log_weights, other.log_weights]),
+            eves=torch.cat([self.eves, other.eves]),
+        )
 
     def weighed(self, log_weights: Float[Tensor, " particle"]) -> "Lineages":
         """Return the same descent of particles with these weights, on their device."""

@@ -8,9 +8,12 @@ and nuisances,
 with w the importance weight and coordinates of a space (`coordinates`). From each β to
 the next (`schedule`) the particles are weighed by w^(β' - β), resampled where the ess
 is low, and moved by a Markov kernel that keeps π_β' until they have forgotten where
-they were (`forgetting`). The mean of the final weights estimates the evidence.
+they were (`forgetting`). Where they were on the way counts as well: each of N lines
+becomes as many particles as it was moved, and N are resampled of all. The mean of the
+final weights estimates the evidence.
 
-A run is `init`, and `step` until the temperature is 1: state in, state and report out.
+A run is `init`, and `step` until the temperature is 1: state in, state and report out;
+`linger` then adds more places, until means are known as well as they should be.
 Temperatures, step sizes, factors and numbers of moves that were found on the particles
 they act on bias the evidence by O(1/N). A run along the stages of an earlier run, with
 another seed, is unbiased.
@@ -20,6 +23,8 @@ References:
     Del Moral, Doucet, Jasra (2006), Sequential Monte Carlo samplers, JRSS B 68(3).
     Kantas, Beskos, Jasra (2014), Sequential Monte Carlo methods for high-dimensional
     inverse problems, https://arxiv.org/abs/1307.6127
+    Dau, Chopin (2022), Waste-free sequential Monte Carlo, JRSS B 84(1),
+    https://arxiv.org/abs/2011.02328
     Buchholz, Chopin, Jacob (2021), Adaptive tuning of Hamiltonian Monte Carlo within
     sequential Monte Carlo, https://arxiv.org/abs/1808.07730
 """
@@ -33,11 +38,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...errors import ArgumentError, Problem
-from ..weights import check_log_weights
+from ..weights import WeightTotals, check_log_weights
 from .ancestry import Lineages
 from .config import AnnealingConfig
 from .coordinates import Space
-from .forgetting import forget
+from .forgetting import Moved, forget
 from .point import Point
 from .result import SmcResult
 from .schedule import Stage, next_temperature, weighted_factor
@@ -47,6 +52,7 @@ __all__ = [
     "AnnealingState",
     "annealed_smc",
     "init",
+    "linger",
     "step",
 ]
 
@@ -112,7 +118,7 @@ def annealed_smc(
 
     Args:
         space: Coordinates, target and proposal.
-        num_particles: Number of particles, 2 or more.
+        num_particles: Number of lines of particles, 2 or more.
         seed: Decides every draw.
         config: How; a random walk and a schedule of its own if None.
 
@@ -204,7 +210,8 @@ def step(
     )
     # A particle of weight 0 has nowhere to move from.
     is_low = totals.ess < config.ess_threshold * totals.num_particles
-    has_resampled = is_low or totals.num_zero > 0
+    is_many = totals.num_particles > lineages.num_lines
+    has_resampled = is_low or is_many or totals.num_zero > 0
     if has_resampled:
         lineages, ancestors = lineages.resample(config.scheme, generator)
         point = point.rows(ancestors)
@@ -217,6 +224,7 @@ def step(
         until=None if planned else config.correlation,
         generator=generator,
     )
+    lineages = lineages.repeated(moved.num_rounds)
     return (
         AnnealingState(
             state.num_stages + 1,
@@ -225,19 +233,73 @@ def step(
             moved.point,
             lineages,
         ),
-        AnnealingReport(
-            stage=moved.stage,
-            log_evidence=totals.log_evidence,
-            ess=totals.ess,
-            has_resampled=has_resampled,
-            acceptance=moved.acceptance,
-            num_divergent=moved.num_divergent,
-            correlation=moved.correlation,
-            result=(
-                SmcResult.from_run(moved.point.latents, lineages, space.target.layout)
-                if temperature == 1.0
-                else None
-            ),
+        _report(moved, lineages, totals, space, has_resampled=has_resampled),
+    )
+
+
+def linger(
+    state: AnnealingState,
+    space: Space,
+    config: AnnealingConfig,
+    generator: torch.Generator,
+) -> tuple[AnnealingState, AnnealingReport]:
+    """Return the particles with as many more as it takes to forget the last ones.
+
+    The temperature stays, and with it the evidence: means become better known.
+    """
+    num, lineages = state.lineages.num_lines, state.lineages
+    last = slice(lineages.eves.shape[0] - num, None)
+    point, own = state.point.rows(last), lineages.rows(last)
+    moved = forget(
+        point,
+        _movable(point, own),
+        space.at,
+        config.move,
+        Stage(
+            state.temperature,
+            weighted_factor(state.point.coordinates, _movable(state.point, lineages)),
+            state.step_size,
+            config.most_moves,
+        ),
+        until=config.correlation,
+        generator=generator,
+    )
+    whole = Point.joined([state.point, moved.point])
+    lineages = lineages.joined(own.repeated(moved.num_rounds))
+    return (
+        replace(state, step_size=moved.stage.step_size, point=whole, lineages=lineages),
+        _report(
+            replace(moved, point=whole),
+            lineages,
+            lineages.totals,
+            space,
+            has_resampled=False,
+        ),
+    )
+
+
+def _report(
+    moved: Moved,
+    lineages: Lineages,
+    totals: WeightTotals,
+    space: Space,
+    *,
+    has_resampled: bool,
+) -> AnnealingReport:
+    """Return what happened, given the weights before the particles were resampled."""
+    layout = space.target.layout
+    return AnnealingReport(
+        stage=moved.stage,
+        log_evidence=totals.log_evidence,
+        ess=totals.ess,
+        has_resampled=has_resampled,
+        acceptance=moved.acceptance,
+        num_divergent=moved.num_divergent,
+        correlation=moved.correlation,
+        result=(
+            SmcResult.from_run(moved.point.latents, lineages, layout)
+            if moved.stage.temperature == 1.0
+            else None
         ),
     )
 

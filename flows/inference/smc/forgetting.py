@@ -2,7 +2,12 @@ r"""This file moves particles until they have forgotten where they were.
 
 That is until in every coordinate the correlation over particles between where the moves
 began and where they have led is low. Where many moves do not get there, a caution says
-how high it stayed.
+how high it stayed. Every place on the way is a draw of the density as good as the last,
+so all are kept, or where they are many so many that lie evenly.
+
+References:
+    Dau, Chopin (2022), Waste-free sequential Monte Carlo, JRSS B 84(1),
+    https://arxiv.org/abs/2011.02328
 """
 
 import math
@@ -23,6 +28,7 @@ __all__ = ["Moved", "forget", "move_cautions"]
 
 # Particles that are correlated more than this with where they were have hardly moved.
 _STUCK = 0.6
+_MOST_ROUNDS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +36,9 @@ class Moved:
     """Particles after the moves of one temperature.
 
     Attributes:
-        point: Where they are.
+        point: Where they have been: all of them after one move, then after another,
+            and so on.
+        num_rounds: How many times the particles are there.
         stage: The stage with the last step size and the number of moves made.
         acceptance: Share of moves accepted; nan if particles were not moved.
         num_divergent: Moves refused because a value was no finite number.
@@ -39,6 +47,7 @@ class Moved:
     """
 
     point: Point
+    num_rounds: int
     stage: Stage
     acceptance: float
     num_divergent: int
@@ -71,6 +80,7 @@ def forget(
     limit = stage.num_moves if bool(point.can_move.any()) else 0
     stage = replace(stage, num_moves=0)
     acceptance, num_divergent, correlation = 0.0, 0, math.nan
+    kept, stride = [] if limit else [point], 1
     while stage.num_moves < limit and not (until is not None and correlation <= until):
         outcome = move.step(point, evaluate, stage, generator)
         point = outcome.point
@@ -81,8 +91,13 @@ def forget(
         if until is not None:
             step_size = move.adapted(step_size, outcome.acceptance)
         stage = replace(stage, num_moves=stage.num_moves + 1, step_size=step_size)
+        if stage.num_moves % stride == 0:
+            kept.append(point)
+        if len(kept) > _MOST_ROUNDS:
+            kept, stride = kept[1::2], 2 * stride
     mean = acceptance / stage.num_moves if stage.num_moves else math.nan
-    return Moved(point, stage, mean, num_divergent, correlation)
+    joined = Point.joined(kept)
+    return Moved(joined, len(kept), stage, mean, num_divergent, correlation)
 
 
 def _correlation(

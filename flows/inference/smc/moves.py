@@ -13,7 +13,9 @@ particles' covariance, L Lᵀ:
 
 Every particle draws its own share of ε, uniform between 0 and 1, before each move:
 where the density is narrower than the covariance says (a bend, a second mode), full
-steps are refused again and again, short ones are not.
+steps are refused again and again, short ones are not. A trajectory has as many leaps as
+make ε L a half turn of a normal density, π, at most a given number: averaged over the
+shares, its end then has no correlation with its start.
 
 A place with a value or a log density that is no finite number is refused and counted
 as divergent: a leap too far, to where a model has no meaning, say. Particles that stand
@@ -101,10 +103,10 @@ class Hamiltonian:
     """Leapfrog trajectories; needs gradients of the density.
 
     Attributes:
-        num_leaps: Number of leapfrog steps in one trajectory.
+        most_leaps: Largest number of leapfrog steps in one trajectory.
     """
 
-    num_leaps: int = 8
+    most_leaps: int = 8
 
     def first_step_size(self, num_coordinates: int) -> float:
         """Return 1 / d^(1/4): acceptance keeps its size in high dimension."""
@@ -121,7 +123,7 @@ class Hamiltonian:
         momentum, step = _noise_and_step(point, stage, generator)
         push = momentum
         place, slope = _with_slope(point.coordinates, evaluate, stage)
-        for _ in range(self.num_leaps):
+        for _ in range(min(self.most_leaps, math.ceil(math.pi / stage.step_size))):
             push = push + 0.5 * step * slope
             place, slope = _with_slope(
                 place.coordinates + step * push @ stage.factor.T, evaluate, stage

@@ -4,7 +4,7 @@ Between a reference density and a target lies π_β(c) ∝ reference(c) w(c)^β,
 importance weight of the target and β the temperature.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +48,7 @@ class Point:
         """Whether a particle stands where there is a density."""
         return self.log_reference > -torch.inf
 
-    def rows(self, rows: Int[Tensor, " row"]) -> "Point":
+    def rows(self, rows: Int[Tensor, " row"] | slice) -> "Point":
         """Return some of the particles."""
         return self._with(lambda values, _: values[rows], self)
 
@@ -61,6 +61,16 @@ class Point:
             )
 
         return self._with(chosen, other)
+
+    @classmethod
+    def joined(cls, points: Sequence["Point"]) -> "Point":
+        """Return the particles of several points, one after the other."""
+        return cls(
+            torch.cat([each.coordinates for each in points]),
+            torch.cat([each.latents for each in points]),
+            torch.cat([each.log_reference for each in points]),
+            torch.cat([each.log_weight for each in points]),
+        )
 
     def detached(self) -> "Point":
         """Return the same values without their gradients."""

@@ -64,12 +64,12 @@ class SmcResult:
     Attributes:
         particles: The particles; the log of their mean weight is the log evidence.
         lineages: From which of the first particles each one descends.
-        num_runs: How many runs of equally many particles they are of.
+        run_sizes: How many particles there are of each run, in order.
     """
 
     particles: Particles
     lineages: Lineages
-    num_runs: int = 1
+    run_sizes: tuple[int, ...]
 
     @classmethod
     def from_run(
@@ -82,7 +82,13 @@ class SmcResult:
         particles = Particles.from_draws(
             latents.cpu(), lineages.log_weights.cpu(), latent_columns(layout)
         )
-        return cls(particles, lineages.weighed(particles.log_weights))
+        num = particles.num_particles
+        return cls(particles, lineages.weighed(particles.log_weights), (num,))
+
+    @property
+    def num_runs(self) -> int:
+        """Return how many independent runs they are of."""
+        return len(self.run_sizes)
 
     @property
     def log_evidence(self) -> float:
@@ -135,13 +141,26 @@ class SmcResult:
         return (gaps.square().sum(0) / (1.0 - shares.square().sum())).sqrt()
 
     @property
+    def least_ess(self) -> float:
+        """Return the effective sample size of the latent that is known worst.
+
+        That is its variance over the squared standard error of its mean; the effective
+        number of lines where errors are not known.
+        """
+        variance = self.particles.sd().square()
+        found = variance / self.mean_standard_error().square()
+        usable = found[(variance > 0.0) & found.isfinite()]
+        if not usable.numel():
+            return self.ess
+        return min(float(usable.min()), float(self.particles.num_particles))
+
+    @property
     def _parts(self) -> Lineages:
         """Return what is independent: many runs, or else lines of descent."""
         if self.num_runs < _MIN_RUNS:
             return self.lineages
-        run = torch.arange(self.num_runs, device=self.lineages.eves.device)
-        num = self.particles.num_particles // self.num_runs
-        runs = run.repeat_interleave(num)
+        sizes = torch.tensor(self.run_sizes, device=self.lineages.eves.device)
+        runs = torch.arange(self.num_runs, device=sizes.device).repeat_interleave(sizes)
         return Lineages(self.particles.log_weights, runs, self.num_runs)
 
 
@@ -154,32 +173,30 @@ def run_seed(seed: int, run: int) -> int:
 
 
 def merge_runs(runs: Sequence[SmcResult]) -> SmcResult:
-    """Return independent runs as one result, each counting by its weights.
+    """Return independent runs as one result, each counting by its evidence.
+
+    The merged evidence is the mean of theirs, whatever their numbers of particles.
 
     Raises:
-        ArgumentError: If there is none, or if they differ in latents or in numbers of
-            particles.
+        ArgumentError: If there is none, or if they differ in latents.
     """
-    particles = Particles.merge(run.particles for run in runs)
-    nums = {run.particles.num_particles // run.num_runs for run in runs}
-    if len(nums) > 1:
-        raise ArgumentError(
-            Problem(
-                "runs",
-                "numbers of particles differ",
-                "as many in each",
-                ", ".join(map(str, sorted(nums))),
-            )
-        )
+    sizes = tuple(size for run in runs for size in run.run_sizes)
+    merged = Particles.merge(run.particles for run in runs)
+    mean = merged.num_particles / len(sizes)
+    scales = [mean * run.num_runs / run.particles.num_particles for run in runs]
+    log_weights = torch.cat(
+        [
+            run.particles.log_weights + math.log(scale)
+            for run, scale in zip(runs, scales, strict=True)
+        ]
+    )
+    particles = replace(merged, log_weights=log_weights)
     starts = np.cumsum([0, *(run.lineages.num_lines for run in runs)]).tolist()
     eves = [
         run.lineages.eves + start for run, start in zip(runs, starts[:-1], strict=True)
     ]
-    return SmcResult(
-        particles,
-        Lineages(particles.log_weights, torch.cat(eves), starts[-1]),
-        sum(run.num_runs for run in runs),
-    )
+    lineages = Lineages(particles.log_weights, torch.cat(eves), starts[-1])
+    return SmcResult(particles, lineages, sizes)
 
 
 class Report(Protocol):

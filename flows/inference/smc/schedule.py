@@ -25,6 +25,7 @@ _BISECTIONS = 60
 _SHORTEST_STEP = 1e-12
 # Keeps a factor regular where particles agree in a coordinate, relative to their size.
 _RELATIVE_JITTER = 1e-9
+_MOST_SHRUNK = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,11 +109,19 @@ def weighted_factor(
     coordinates: Float[Tensor, "particle coordinate"],
     normalized_weights: Float[Tensor, " particle"],
 ) -> Float[Tensor, "coordinate coordinate"]:
-    """Return the lower triangular L with L Lᵀ the weighted covariance."""
+    """Return the lower triangular L with L Lᵀ the weighted covariance.
+
+    Correlations count less where few particles tell of many coordinates: by the square
+    of coordinates per effective particle.
+    """
     is_positive = (normalized_weights > 0.0).unsqueeze(1)
     values = torch.where(is_positive, coordinates, 0.0)
     deviation = torch.where(is_positive, values - normalized_weights @ values, 0.0)
     covariance = (normalized_weights.unsqueeze(1) * deviation).T @ deviation
+    few = (len(covariance) * float(normalized_weights.square().sum())) ** 2
+    covariance = torch.lerp(
+        covariance, covariance.diagonal().diag(), min(few, _MOST_SHRUNK)
+    )
     size = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
     jitter = _RELATIVE_JITTER * size * torch.eye(len(covariance)).to(covariance)
     factor: Tensor = torch.linalg.cholesky(covariance + jitter)

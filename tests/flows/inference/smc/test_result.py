@@ -123,7 +123,8 @@ def by_hand(values, log_weights, eves, num_lines):
     weights = torch.tensor(log_weights, dtype=torch.float64)
     columns = latent_columns(replace(MODEL, num_steps=1).layout)
     particles = Particles.from_draws(values, weights, columns)
-    return SmcResult(particles, Lineages(weights, torch.tensor(eves), num_lines))
+    lineages = Lineages(weights, torch.tensor(eves), num_lines)
+    return SmcResult(particles, lineages, (len(weights),))
 
 
 def test_equal_lines_have_the_error_of_independent_draws():
@@ -160,8 +161,16 @@ def test_merged_runs_count_by_their_weights_and_keep_their_lines():
     assert merged.lineages.eves.tolist() == [0, 0, 3, 2]
     assert merged.lineages.num_lines == 4
     assert merged.num_runs == 2
-    with pytest.raises(ValueError, match="as many in each; got 1, 2"):
-        merge_runs([first, by_hand([1.0], [0.0], [0], 1)])
+
+
+def test_a_run_of_more_particles_counts_by_its_evidence_all_the_same():
+    short = by_hand([1.0], [math.log(3.0)], [0], 1)
+    long = by_hand([2.0, 3.0], [0.0, 0.0], [0, 1], 2)
+    for merged in (merge_runs([short, long]), merge_runs([long, short])):
+        assert merged.log_evidence == pytest.approx(math.log((3.0 + 1.0) / 2.0))
+        assert float(merged.particles.mean()) == pytest.approx((3 * 1 + 2.5) / 4)
+    third = merge_runs([merge_runs([short, long]), short])
+    assert third.log_evidence == pytest.approx(math.log((3.0 + 1.0 + 3.0) / 3.0))
 
 
 def test_the_evidence_of_many_runs_has_the_error_of_their_mean():
