@@ -22,15 +22,12 @@ from collections.abc import Callable, Collection
 from typing import Self
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..flow.factor_normalisation import FactorNormalisation
-from ..flow.normalisation import Normalisation
+from ..flow.normalised_flow import NormalisedFlow
 from ..flow.protocol import Ends, FlowDraw, TwoWay
-from ..flow.scaling import AffineMap, Scaling
-from ..flow.shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
-from ..flow.state_columns import StateColumns
+from ..flow.scaling import AffineMap
+from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
 from ..flow.structure import Structure
 from .counting import CountingEngine
 from .engine import Engine, TorchEngine
@@ -40,7 +37,7 @@ from .vector_field import FieldConfig, VectorField, evaluate_field
 __all__ = ["ConditionalFlow"]
 
 
-class ConditionalFlow(nn.Module):
+class ConditionalFlow(NormalisedFlow):
     """q(latents, nuisances | observed) in free coordinates; see `flow.protocol.Flow`.
 
     Args:
@@ -50,6 +47,7 @@ class ConditionalFlow(nn.Module):
     """
 
     kind = "cnf"
+    config: FieldConfig
 
     def __init__(
         self,
@@ -58,18 +56,10 @@ class ConditionalFlow(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.structure = structure
-        self.config = config
+        super().__init__(structure, config)
         self.engine: Engine = TorchEngine(10)
         self._engines: Callable[[int], Engine] = TorchEngine
-        self.normalisation: Scaling = (
-            FactorNormalisation(structure)
-            if structure.factors
-            else Normalisation(structure)
-        )
         self.field = VectorField(structure, config, generator=generator)
-        self.columns = StateColumns(structure)
 
     @classmethod
     def seeded(
@@ -78,16 +68,6 @@ class ConditionalFlow(nn.Module):
         """A new flow; equal seeds give equal weights."""
         generator = torch.Generator().manual_seed(seed)
         return cls(structure, config, generator=generator)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of its densities."""
-        return self.normalisation.shift.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where it lives."""
-        return self.normalisation.shift.device
 
     @property
     def is_exact(self) -> bool:
@@ -121,31 +101,12 @@ class ConditionalFlow(nn.Module):
         counts = CountingEngine(self.engine, weights + field.observed_packing.size)
         return self.solved_by(counts), counts
 
-    def fit_normalisation(
-        self,
-        free: Float[Tensor, "draw free"],
-        observed: Float[Tensor, "draw observed"],
-    ) -> None:
-        """Fits the normalisation to joint draws."""
-        self.normalisation.fit(free, observed)
-
-    def log_prob(self, free: Free, nuisances: Nuisance, observed: Observed) -> LogProb:
-        """Log densities log q(free, nuisances | observed), in nats."""
-        return self.log_prob_per_node(free, nuisances, observed).sum(-1)
-
     def log_prob_per_node(
         self, free: Free, nuisances: Nuisance, observed: Observed
     ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
         base, log_det = self.latent_to_base(free, nuisances, observed)
         return self.base_log_prob(base) + log_det
-
-    def rsample_and_log_prob(
-        self, observed: Observed, *, generator: torch.Generator | None = None
-    ) -> FlowDraw:
-        """One draw per row with its log density; carries gradients."""
-        base = self.sample_base(observed.shape[0], generator=generator)
-        return self.from_base(base, observed)
 
     def from_base(self, base: Base, observed: Observed) -> FlowDraw:
         """Where base points go, with the log density there; carries gradients."""
@@ -275,14 +236,6 @@ class ConditionalFlow(nn.Module):
         """Residual coordinates, the end at t = 1 of the solve."""
         given = self.normalisation.normalise_observed(observed)
         return self.normalisation.affine(given).to_residual(self._join(free, nuisances))
-
-    def sample_base(
-        self, num: int, *, generator: torch.Generator | None = None
-    ) -> Base:
-        """Standard normal base points, in the flow's precision and on its device."""
-        return self.columns.sample_base(
-            num, self.normalisation.shift, generator=generator
-        )
 
     def _join(self, free: Tensor, nuisances: Tensor) -> Tensor:
         """State columns of latents and nuisances, in the flow's precision."""

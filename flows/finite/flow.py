@@ -15,14 +15,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..flow.factor_normalisation import FactorNormalisation
-from ..flow.normalisation import Normalisation
+from ..flow.normalised_flow import NormalisedFlow
 from ..flow.protocol import FlowDraw
-from ..flow.scaling import AffineMap, Scaling
+from ..flow.scaling import AffineMap
 from ..flow.settings import bounded, choice
-from ..flow.state_columns import StateColumns
+from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
 from .chain import LAYERS, Chain
 from .networks import NodeBatch, NodeNetworks
@@ -48,7 +47,7 @@ class FiniteConfig:
     layers: int = bounded(2, 1, 16)
 
 
-class FiniteFlow(nn.Module):
+class FiniteFlow(NormalisedFlow):
     """See `flow.protocol.Flow`.
 
     Args:
@@ -59,20 +58,14 @@ class FiniteFlow(nn.Module):
 
     kind = "finite"
     is_exact = True
+    config: FiniteConfig
 
     def __init__(
         self, structure: Structure, config: FiniteConfig, *, seed: int = 0
     ) -> None:
-        super().__init__()
+        super().__init__(structure, config)
         generator = torch.Generator().manual_seed(seed)
-        self.structure = structure
-        self.config = config
         self.chain = Chain(config.transform, config.length)
-        self.normalisation: Scaling = (
-            FactorNormalisation(structure)
-            if structure.factors
-            else Normalisation(structure)
-        )
         self.networks = NodeNetworks(
             structure,
             width=self.chain.width,
@@ -81,69 +74,17 @@ class FiniteFlow(nn.Module):
             layers=config.layers,
             generator=generator,
         )
-        self.columns = StateColumns(structure)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of its densities."""
-        return self.normalisation.shift.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where it lives."""
-        return self.normalisation.shift.device
-
-    def fit_normalisation(
-        self,
-        free: Float[Tensor, "draw free"],
-        observed: Float[Tensor, "draw observed"],
-    ) -> None:
-        """Fits the normalisation to joint draws."""
-        self.normalisation.fit(free, observed)
-
-    def sample_base(
-        self, num: int, *, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "batch state"]:
-        """Standard normal base points, in the flow's precision and on its device."""
-        like = self.normalisation.shift
-        return self.columns.sample_base(num, like, generator=generator)
-
-    def log_prob(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> Float[Tensor, " batch"]:
-        """Log densities log q(free, nuisances | observed), in nats."""
-        return self.log_prob_per_node(free, nuisances, observed).sum(-1)
 
     def log_prob_per_node(
-        self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> Float[Tensor, "batch node"]:
+        self, free: Free, nuisances: Nuisance, observed: Observed
+    ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
         given, affine = self._affine(observed)
         state = affine.to_residual(self.columns.join(free, nuisances))
         base, log_det = self._to_base(state, given)
         return self.columns.base_log_prob(base) + log_det + affine.log_det
 
-    def rsample_and_log_prob(
-        self,
-        observed: Float[Tensor, "batch observed"],
-        *,
-        generator: torch.Generator | None = None,
-    ) -> FlowDraw:
-        """One draw per row with its log density; carries gradients."""
-        base = self.sample_base(observed.shape[0], generator=generator)
-        return self.from_base(base, observed)
-
-    def from_base(
-        self,
-        base: Float[Tensor, "batch state"],
-        observed: Float[Tensor, "batch observed"],
-    ) -> FlowDraw:
+    def from_base(self, base: Base, observed: Observed) -> FlowDraw:
         """Where base points go, with the log density there; carries gradients."""
         given, affine = self._affine(observed)
         state, log_det = self._to_latent(base, given)
@@ -153,9 +94,9 @@ class FiniteFlow(nn.Module):
 
     def rsample_remaining(
         self,
-        free: Float[Tensor, "batch free"],
-        nuisances: Float[Tensor, "batch nuisance"],
-        observed: Float[Tensor, "batch observed"],
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
         given: Collection[str],
         *,
         generator: torch.Generator | None = None,
@@ -209,7 +150,7 @@ def _put(
     moved: Float[Tensor, "node batch size"],
     change: Float[Tensor, "node batch"],
     columns: Float[Tensor, "batch column"],
-    log_det: Float[Tensor, "batch node"],
+    log_det: LogProbPerNode,
 ) -> tuple[Tensor, Tensor]:
     """Columns and log|det| of all nodes, with those of some put in."""
     rows = moved.transpose(0, 1).flatten(1)

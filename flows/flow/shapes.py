@@ -5,17 +5,17 @@ from torch import Tensor
 
 __all__ = ["Base", "Free", "LogProb", "LogProbPerNode", "Nuisance", "Observed", "Row"]
 
+# Base points, standard normal.
 Base = Float[Tensor, "batch state"]
-"""Base points, standard normal."""
+# Latents in free coordinates.
 Free = Float[Tensor, "batch free"]
-"""Latents in free coordinates."""
+# Nuisance columns, block by block in sampling order.
 Nuisance = Float[Tensor, "batch nuisance"]
-"""Nuisance columns, block by block in sampling order."""
+# Observed values.
 Observed = Float[Tensor, "batch observed"]
-"""Observed values."""
+# One number for each row.
 Row = Float[Tensor, " batch"]
-"""One number for each row."""
+# Log densities in nats.
 LogProb = Float[Tensor, " batch"]
-"""Log densities in nats."""
+# Conditional log densities of the nodes, in sampling order, in nats.
 LogProbPerNode = Float[Tensor, "batch node"]
-"""Conditional log densities of the nodes, in sampling order, in nats."""

@@ -18,14 +18,6 @@ __all__ = [
     "prior_predictive_cautions",
 ]
 
-K_HAT_LIMIT = 0.7
-"""Above it no N that is affordable suffices; Vehtari et al. (2024), section 3.2.4."""
-ESS_FRACTION_LIMIT = 0.01
-LOG_EVIDENCE_ERROR_LIMIT = 0.25
-"""In nats: the evidence is then known to a factor of about 1.28 only."""
-PREDICTIVE_DISTANCE_LIMIT = 5.0
-"""Prior draws so far from an observation, in their own spread, explain nothing."""
-
 
 @dataclass(frozen=True, slots=True)
 class Caution:
@@ -44,6 +36,15 @@ class Caution:
     def __str__(self) -> str:
         """Return the three parts as one line."""
         return f"{self.what}: {self.meaning}. {self.remedy}."
+
+
+K_HAT_LIMIT = 0.7
+"""Above it no N that is affordable suffices; Vehtari et al. (2024), section 3.2.4."""
+ESS_FRACTION_LIMIT = 0.01
+LOG_EVIDENCE_ERROR_LIMIT = 0.25
+"""In nats: the evidence is then known to a factor of about 1.28 only."""
+PREDICTIVE_DISTANCE_LIMIT = 5.0
+"""Prior draws so far from an observation, in their own spread, explain nothing."""
 
 
 def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:

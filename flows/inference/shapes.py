@@ -3,17 +3,15 @@
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Base", "Latents", "LogProb", "Nuisance", "Places", "State"]
+__all__ = ["Latents", "LogProb", "Nuisance", "Places", "State"]
 
+# Natural values of the latents.
 Latents = Float[Tensor, "particle latent"]
-"""Natural values of the latents."""
+# Nuisances of a flow.
 Nuisance = Float[Tensor, "particle nuisance"]
-"""Nuisances of a flow."""
-Base = Float[Tensor, "particle base"]
-"""Points that a proposal pushes forward, N(0, I)."""
+# Coordinates that lie between a proposal and a target.
 Places = Float[Tensor, "particle coordinate"]
-"""Coordinates that lie between a proposal and a target."""
+# What a sequence carries of its particles from step to step.
 State = Float[Tensor, "particle state"]
-"""What a sequence carries of its particles from step to step."""
+# Log densities in nats.
 LogProb = Float[Tensor, " particle"]
-"""Log densities in nats."""

@@ -51,14 +51,6 @@ from ..training.losses import draw_batch
 
 __all__ = ["Diagnosis", "DiagnosisConfig", "DiagnosisProgress", "diagnose"]
 
-COVERAGE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Masses of the central intervals whose coverage is counted."""
-_SBC_DRAWS = 99
-"""The flow's draws for each data set that ranks are taken among."""
-_NUM_MARGINAL_BINS = 40
-_ROWS = 4096
-"""Solved together at most."""
-
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisConfig:
@@ -186,6 +178,15 @@ class DiagnosisProgress:
 
     fraction: float
     result: Diagnosis | None = None
+
+
+COVERAGE_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Masses of the central intervals whose coverage is counted."""
+_SBC_DRAWS = 99
+"""The flow's draws for each data set that ranks are taken among."""
+_NUM_MARGINAL_BINS = 40
+_ROWS = 4096
+"""Solved together at most."""
 
 
 def diagnose(

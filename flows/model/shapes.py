@@ -17,19 +17,19 @@ __all__ = [
     "ObservedRow",
 ]
 
+# Natural values of all latents.
 Latents = Float[Tensor, "*batch latent"]
-"""Natural values of all latents."""
+# Latents in free coordinates.
 Free = Float[Tensor, "*batch free"]
-"""Latents in free coordinates."""
+# Log|det| of the map between the two, in nats.
 LogDet = Float[Tensor, "*batch"]
-"""Log|det| of the map between the two, in nats."""
+# Observed values.
 Observed = Float[Tensor, "*batch2 observed"]
-"""Observed values."""
+# Log densities in nats.
 LogDensity = Float[Tensor, "*batch3"]
-"""Log densities in nats."""
+# Log densities of nodes, in nats.
 LogTerms = Float[Tensor, "*batch3 node"]
-"""Log densities of nodes, in nats."""
+# Natural values, one row each.
 LatentRows = Float[Tensor, "row latent"]
-"""Natural values, one row each."""
+# One row of observed values.
 ObservedRow = Float[Tensor, " observed"]
-"""One row of observed values."""

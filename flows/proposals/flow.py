@@ -34,7 +34,7 @@ from ..inference.proposal import (
     Proposal,
     ProposalDraw,
 )
-from ..inference.shapes import Base, Latents, LogProb, Nuisance
+from ..inference.shapes import Latents, LogProb, Nuisance
 from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from ..model.shapes import ObservedRow
@@ -67,7 +67,9 @@ class FlowMap:
         """Number of base coordinates."""
         return self.flow.structure.state_dim
 
-    def from_base(self, base: Base, observed: ObservedRow) -> ProposalDraw:
+    def from_base(
+        self, base: Float[Tensor, "particle base"], observed: ObservedRow
+    ) -> ProposalDraw:
         """Return where base points go, with the density there."""
         draw = self.flow.from_base(base, observed.expand(base.shape[0], -1))
         latents, log_det = self.model.constrain(draw.free)
@@ -114,7 +116,9 @@ class FlowProposal:
         base = self.flow.sample_base(num_particles, generator=generator)
         return self.from_base(base, observed)
 
-    def from_base(self, base: Base, observed: ObservedRow) -> ProposalDraw:
+    def from_base(
+        self, base: Float[Tensor, "particle base"], observed: ObservedRow
+    ) -> ProposalDraw:
         """Return where base points go, with the proposal's density there."""
         return FlowMap(self.flow, self.model).from_base(base, observed)
 

@@ -34,21 +34,28 @@ from torch import Tensor
 
 from ..errors import ArgumentError, Problem
 from ..flow.protocol import Flow, Matched, Stepped
-from .certification import Measured, SolverBias, measured, solver_bias
+from .certification import measured, solver_bias
 from .config import TrainingConfig
-from .losses import Batch, TargetModel, draw_batch
-from .phases import PHASES, Phase, fraction, learning_rate
+from .decisions import (
+    due_phase,
+    is_certification_due,
+    rolled_back,
+    why_ended,
+    with_steps,
+)
+from .event import Event
+from .losses import TargetModel
+from .phases import PHASES, fraction, learning_rate
 from .processes import ALONE, Ranks
+from .run import Run
 from .state import DONE, Progress, Report, TrainingState
+from .steps import batches_of, step
 from .weights import FlatWeights
 
 __all__ = ["Fit", "fit"]
 
 _NEAR_NATS = 0.5
 _MAX_ROLLBACKS = 20
-_BIAS_SHARE = 0.02
-_STEP_RAISE = 1.25
-_FIXED = "fixed."
 
 
 def fit(
@@ -101,16 +108,16 @@ def fit(
                 config.objective,
             )
         )
-    return Fit(
+    run = Run(
         model,
+        model if held_out is None else held_out,
         flow,
         config,
-        seed=seed,
-        state=state,
-        held_out=model if held_out is None else held_out,
-        ranks=ranks,
-        clock=clock,
+        ranks,
+        torch.Generator().manual_seed(seed),
+        FlatWeights(flow),
     )
+    return Fit(run, seed, state, partial(ranks.shared, clock))
 
 
 class Fit(Iterator[Report]):
@@ -118,31 +125,21 @@ class Fit(Iterator[Report]):
 
     def __init__(
         self,
-        model: TargetModel,
-        flow: Flow,
-        config: TrainingConfig,
-        *,
+        run: Run,
         seed: int,
         state: TrainingState | None,
-        held_out: TargetModel,
-        ranks: Ranks,
         clock: Callable[[], float],
     ) -> None:
-        self._model, self._held_out = model, held_out
-        self._flow, self._config, self._ranks = flow, config, ranks
-        self._generator = torch.Generator().manual_seed(seed)
-        self._weights = FlatWeights(flow)
-        self._seed = seed
-        self._clock = partial(ranks.shared, clock)
-        self._started = self._clock()
+        self._run, self._clock = run, clock
+        self._started = clock()
         if state is None:
-            draws = model.sample(config.normalisation_draws, generator=self._generator)
+            model, flow, config = run.model, run.flow, run.config
+            draws = model.sample(config.normalisation_draws, generator=run.generator)
             flow.fit_normalisation(model.unconstrain(draws.latents)[0], draws.observed)
-            self._weights.restart()
+            run.weights.restart()
             first = "warm start" if isinstance(flow, Matched) else "training"
-            state = self._state(Progress(seed, config.num_steps, first))
-        progress = self._restored(ranks.shared(lambda: state))
-        self._keep(progress)
+            state = run.state(Progress(seed, config.num_steps, first))
+        self._keep(run.restored(run.ranks.shared(lambda: state), seed))
 
     def state(self) -> TrainingState:
         """The state at the last report, to be resumed from."""
@@ -150,8 +147,8 @@ class Fit(Iterator[Report]):
 
     def best_state_dict(self) -> dict[str, Tensor]:
         """State of the flow with the best certified weights so far."""
-        result = self._result(self._progress)
-        return self._weights.state_dict_with(self._flow, result)
+        run = self._run
+        return run.weights.state_dict_with(run.flow, run.result(self._progress))
 
     def __iter__(self) -> "Fit":
         return self
@@ -160,130 +157,75 @@ class Fit(Iterator[Report]):
         if self._progress.phase == DONE:
             raise StopIteration
         self._started = self._clock()
-        progress, report = self._period(self._progress)
-        self._keep(progress)
+        event = self._period(self._progress)
+        seconds = self._seconds(event.progress)
+        used = fraction(self._run.config, event.progress, seconds)
+        report = event.report(used, seconds)
+        self._keep(event.progress)
         return report
 
     def _keep(self, progress: Progress) -> None:
         """Ends the work on a report."""
         self._progress = replace(progress, seconds=self._seconds(progress))
-        self._kept = self._state(self._progress)
+        self._kept = self._run.state(self._progress)
 
-    # -- one period between reports ----------------------------------------------------
+    def _seconds(self, progress: Progress) -> float:
+        """Seconds of work so far."""
+        return progress.seconds + self._clock() - self._started
 
-    def _period(self, progress: Progress) -> tuple[Progress, Report]:
-        """The progress and the report of the next period."""
+    def _period(self, progress: Progress) -> Event:
+        """The next period, up to its report."""
         if progress.certifications == 0:
             return self._certified(progress, "before training")
-        progress = self._entered(progress)
-        phase, config = PHASES[progress.phase], self._config
-        flow = self._flow
-        if isinstance(flow, Stepped):
-            flow = flow.in_steps(progress.num_steps)
-        batches = self._batches(phase, progress)
+        run, config = self._run, self._run.config
+        due = due_phase(config, progress, self._seconds(progress))
+        if due != progress:
+            run.weights.restart()
+        progress, phase = due, PHASES[due.phase]
+        flow = run.solved(progress.num_steps)
+        batches = batches_of(run, phase, progress)
         total, count, rate = 0.0, 0, 0.0
         for batch in batches:
             rate = learning_rate(phase, config, progress, self._seconds(progress))
-            loss = self._step(flow, phase, batch, progress, rate)
+            loss = step(run, flow, phase, batch, progress, rate)
             if not math.isfinite(loss):
                 return self._rolled_back(progress, loss, rate)
             total, count = total + loss, count + 1
             progress = replace(progress, iteration=progress.iteration + 1)
-            if self._fraction(progress) >= 1.0:
+            if fraction(config, progress, self._seconds(progress)) >= 1.0:
                 break
         mean = total / max(count, 1)
         progress = replace(progress, rollbacks=0)
         if progress.phase != "training":
-            return progress, self._report(progress, "ok", mean, rate)
+            return Event(progress, "ok", mean, rate)
         nats = _NEAR_NATS * len(flow.structure.blocks)
         progress = replace(progress, is_near=mean <= nats)
         bias, note = None, ""
         if isinstance(flow, Stepped):
             coarse, fine = flow, flow.finer(2)
-            bias = self._ranks.shared(
-                lambda: solver_bias(self._model, coarse, fine, batches[-1])
+            bias = run.ranks.shared(
+                lambda: solver_bias(run.model, coarse, fine, batches[-1])
             )
-            progress, note = self._with_steps_for(progress, bias, bias.fine)
-        if self._is_certification_due(progress, phase):
+            has_density = run.model.has_density
+            progress, note = with_steps(
+                config, progress, bias, bias.fine, has_density=has_density
+            )
+        if is_certification_due(config, progress, self._seconds(progress)):
             return self._certified(progress, f"certified{note}", mean, rate)
-        return progress, self._report(progress, f"ok{note}", mean, rate, bias=bias)
+        return Event(progress, f"ok{note}", mean, rate, bias=bias)
 
-    def _entered(self, progress: Progress) -> Progress:
-        """The progress in the phase that is due."""
-        seconds = self._seconds(progress)
-        share = PHASES[progress.phase].share(self._config, progress, seconds)
-        if progress.phase == "training" or share < 1.0:
-            return progress
-        self._weights.restart()
-        start = self._fraction(progress)
-        return replace(progress, phase="training", phase_start=start)
-
-    def _batches(self, phase: Phase, progress: Progress) -> list[Batch]:
-        """The batches of one period, drawn at once."""
-        config = self._config
-        share = phase.share(config, progress, progress.seconds)
-        size = phase.batch_size(config, share)
-        count = config.report_every
-        whole = draw_batch(
-            self._model, self._flow, size * count, generator=self._generator
-        )
-        return [
-            whole.rows(start, start + size) for start in range(0, size * count, size)
-        ]
-
-    def _step(
-        self, flow: Flow, phase: Phase, batch: Batch, progress: Progress, rate: float
-    ) -> float:
-        """One step of Adam; returns the loss, nan if the gradient is not finite."""
-        weights, ranks, count = self._weights, self._ranks, len(batch.free)
-        weights.gradient.zero_()
-        own = slice(
-            count * ranks.rank // ranks.size, count * (ranks.rank + 1) // ranks.size
-        )
-        terms = phase.terms(
-            self._model, flow, batch, own, self._config, progress, self._generator
-        )
-        share = terms.sum() / count
-        loss = share.detach().clone()
-        ranks.sum_(loss)
-        if not torch.isfinite(loss):
-            return math.nan
-        try:
-            share.backward()  # type: ignore[no-untyped-call]
-        except AssertionError:  # torchdiffeq: the adjoint solve gave up
-            weights.gradient.fill_(torch.nan)
-        ranks.sum_(weights.gradient)
-        config = self._config
-        has_stepped = weights.step(rate, config.gradient_clip, config.average)
-        return float(loss) if has_stepped else math.nan
-
-    def _rolled_back(
-        self, progress: Progress, loss: float, rate: float
-    ) -> tuple[Progress, Report]:
+    def _rolled_back(self, progress: Progress, loss: float, rate: float) -> Event:
         """Back to the last report's state; the generator keeps its place."""
-        kept = self._progress
-        self._weights.restore(self._kept.tensors)
-        back = replace(
-            kept,
-            rate_factor=0.5 * kept.rate_factor,
-            rollbacks=kept.rollbacks + 1,
-        )
+        self._run.weights.restore(self._kept.tensors)
+        back = rolled_back(self._progress)
         if back.rollbacks >= _MAX_ROLLBACKS:
             end = f"ended: {back.rollbacks} rollbacks in a row"
-            return self._finished(back, end, loss, rate)
+            return self._finished(Event(back, end, loss, rate))
         status = (
             "rolled back: loss or gradient not finite at iteration "
             f"{progress.iteration}; learning rate times {back.rate_factor:g}"
         )
-        return back, self._report(back, status, loss, rate)
-
-    # -- measurement -------------------------------------------------------------------
-
-    def _is_certification_due(self, progress: Progress, phase: Phase) -> bool:
-        if self._fraction(progress) >= 1.0:
-            return True
-        share = phase.share(self._config, progress, self._seconds(progress))
-        return share * self._config.num_certifications >= progress.certifications
+        return Event(back, status, loss, rate)
 
     def _certified(
         self,
@@ -291,18 +233,18 @@ class Fit(Iterator[Report]):
         status: str,
         loss: float = math.nan,
         rate: float = 0.0,
-    ) -> tuple[Progress, Report]:
+    ) -> Event:
         """Certifies the averaged weights, keeps the best, watches the solver."""
-        config = self._config
-        averaged = copy.deepcopy(self._flow)
-        average = self._average(progress)
-        averaged.load_state_dict(self._weights.state_dict_with(averaged, average))
-        found = self._ranks.shared(
+        run, config = self._run, self._run.config
+        averaged = copy.deepcopy(run.flow)
+        average = run.average(progress)
+        averaged.load_state_dict(run.weights.state_dict_with(averaged, average))
+        found = run.ranks.shared(
             lambda: measured(
-                self._model,
+                run.model,
                 averaged,
                 config,
-                held_out=self._held_out,
+                held_out=run.held_out,
                 num_steps=progress.num_steps,
                 # the same each time, and apart from the draws of training
                 generator=torch.Generator().manual_seed(progress.seed + 1_000_003),
@@ -316,136 +258,28 @@ class Fit(Iterator[Report]):
         now = replace(
             progress, certifications=1 + max(progress.certifications, int(due))
         )
-        value = found.value
+        value, has_density = found.value, run.model.has_density
         is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)
         if is_sound and (now.best is None or value.mean < now.best):
             now = replace(now, best=value.mean, best_seconds=seconds)
-            self._weights.best.copy_(average)
+            run.weights.best.copy_(average)
         if found.bias is not None:
-            now, note = self._with_steps_for(now, found.bias, value.mean)
+            now, note = with_steps(
+                config, now, found.bias, value.mean, has_density=has_density
+            )
             status += note
         upper = value.mean + 2.0 * value.standard_error
-        end = self._end(now, seconds, upper if self._model.has_density else math.inf)
-        if end:
-            return self._finished(now, end, loss, rate, found=found)
-        return now, self._report(now, status, loss, rate, found=found)
+        end = why_ended(config, now, seconds, upper if has_density else math.inf)
+        event = Event(now, end or status, loss, rate, found=found)
+        return self._finished(event) if end else event
 
-    def _with_steps_for(
-        self, progress: Progress, bias: SolverBias, nats: float
-    ) -> tuple[Progress, str]:
-        """More solver steps if their bias is too large beside the objective.
-
-        Returns the progress with them, and a note if there are more.
-        """
-        config = self._config
-        allowed = config.bias_tolerance
-        if self._model.has_density:  # else the objective's value has no meaning
-            allowed = max(allowed, _BIAS_SHARE * abs(nats))
-        if bias.bulk <= allowed or progress.num_steps >= config.max_num_steps:
-            return progress, ""
-        raised = math.ceil(_STEP_RAISE * progress.num_steps)
-        num_steps = min(raised, config.max_num_steps)
-        return (
-            replace(progress, num_steps=num_steps),
-            f"; more solver steps: {num_steps}",
-        )
-
-    def _end(self, progress: Progress, seconds: float, upper: float) -> str:
-        """Why training ends now, or nothing."""
-        config = self._config
-        if upper < config.converged_nats:
-            return f"ended: certified J below {config.converged_nats:g} nats"
-        if self._fraction(progress) >= 1.0:
-            return "ended: budget used"
-        patience = config.patience_seconds
-        if patience and seconds - progress.best_seconds >= patience:
-            return f"ended: no better certified J for {patience:g} s"
-        return ""
-
-    def _finished(
-        self,
-        progress: Progress,
-        status: str,
-        loss: float,
-        rate: float,
-        *,
-        found: Measured | None = None,
-    ) -> tuple[Progress, Report]:
-        """The last report; the flow has the best weights."""
+    def _finished(self, event: Event) -> Event:
+        """The last event; the flow has the best weights."""
+        run, progress, status = self._run, event.progress, event.status
         if progress.best is None:
             status += "; no certified estimate was finite"
-        result = self._result(progress)
-        self._weights.best.copy_(result)
-        self._flow.load_state_dict(self._weights.state_dict_with(self._flow, result))
+        result = run.result(progress)
+        run.weights.best.copy_(result)
+        run.flow.load_state_dict(run.weights.state_dict_with(run.flow, result))
         last = replace(progress, phase=DONE, status=status)
-        return last, self._report(last, status, loss, rate, found=found)
-
-    def _report(
-        self,
-        progress: Progress,
-        status: str,
-        loss: float,
-        rate: float,
-        *,
-        bias: SolverBias | None = None,
-        found: Measured | None = None,
-    ) -> Report:
-        bias = found.bias if found else bias
-        return Report(
-            iteration=progress.iteration,
-            phase=progress.phase,
-            status=status,
-            loss=loss,
-            certified=found.certified if found else None,
-            certified_forward=(
-                found.value if found and found.certified is None else None
-            ),
-            best=math.nan if progress.best is None else progress.best,
-            ess=found.ess if found else None,
-            solver_bias=None if bias is None else bias.difference,
-            num_steps=progress.num_steps,
-            learning_rate=rate,
-            fraction=min(1.0, self._fraction(progress)),
-            seconds=self._seconds(progress),
-        )
-
-    # -- state -------------------------------------------------------------------------
-
-    def _seconds(self, progress: Progress) -> float:
-        """Seconds of work so far."""
-        return progress.seconds + self._clock() - self._started
-
-    def _fraction(self, progress: Progress) -> float:
-        return fraction(self._config, progress, self._seconds(progress))
-
-    def _average(self, progress: Progress) -> Tensor:
-        """Averaged weights; during the warm start the weights themselves."""
-        is_warm = progress.phase == "warm start"
-        return self._weights.values if is_warm else self._weights.average
-
-    def _result(self, progress: Progress) -> Tensor:
-        """The best certified weights, the average if there are none."""
-        has_best = progress.best is not None or progress.phase == DONE
-        return self._weights.best if has_best else self._average(progress)
-
-    def _state(self, progress: Progress) -> TrainingState:
-        fixed = self._weights.fixed(self._flow)
-        tensors = {
-            **self._weights.tensors(),
-            **{f"{_FIXED}{name}": tensor for name, tensor in fixed.items()},
-            "generator": self._generator.get_state(),
-        }
-        return TrainingState(tensors, progress.as_values())
-
-    def _restored(self, state: TrainingState) -> Progress:
-        """Takes a state over; returns its progress."""
-        progress = Progress.from_values(state.values, self._seed)
-        self._weights.restore(state.tensors)
-        fixed = {
-            name.removeprefix(_FIXED): tensor
-            for name, tensor in state.tensors.items()
-            if name.startswith(_FIXED)
-        }
-        self._flow.load_state_dict({**self._flow.state_dict(), **fixed})
-        self._generator.set_state(state.tensors["generator"].cpu())
-        return progress
+        return replace(event, progress=last, status=status)

@@ -31,7 +31,15 @@ from .losses import (
 )
 from .state import Progress
 
-__all__ = ["PHASES", "Phase", "Training", "WarmStart", "fraction", "learning_rate"]
+__all__ = [
+    "PHASES",
+    "LossInput",
+    "Phase",
+    "Training",
+    "WarmStart",
+    "fraction",
+    "learning_rate",
+]
 
 _OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
 _PATH_OBJECTIVES = {"symmetric": symmetric_path}
@@ -46,6 +54,34 @@ def fraction(config: TrainingConfig, progress: Progress, seconds: float) -> floa
     if config.max_iterations:
         parts.append(progress.iteration / config.max_iterations)
     return max(parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LossInput:
+    """What the loss of one step is made of.
+
+    Args:
+        model: the target.
+        flow: solved as in training.
+        batch: all rows, whatever the number of processes.
+        rows: those of this process.
+        config: all numbers.
+        progress: where the run is.
+        generator: source of draws of the whole batch.
+    """
+
+    model: TargetModel
+    flow: Flow
+    batch: Batch
+    rows: slice
+    config: TrainingConfig
+    progress: Progress
+    generator: torch.Generator
+
+    @property
+    def own(self) -> Batch:
+        """The rows of this process."""
+        return self.batch.rows(self.rows.start, self.rows.stop)
 
 
 class Phase(Protocol):
@@ -65,27 +101,8 @@ class Phase(Protocol):
         """Learning rates at the start and at the end."""
         ...
 
-    def terms(
-        self,
-        model: TargetModel,
-        flow: Flow,
-        batch: Batch,
-        rows: slice,
-        config: TrainingConfig,
-        progress: Progress,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Terms of the loss of some rows of a batch.
-
-        Args:
-            model: the target.
-            flow: solved as in training.
-            batch: all rows, whatever the number of processes.
-            rows: those of this process.
-            config: all numbers.
-            progress: where the run is.
-            generator: source of draws of the whole batch.
-        """
+    def terms(self, step: LossInput) -> Tensor:
+        """Terms of the loss of this process's rows of a batch."""
         ...
 
 
@@ -110,21 +127,11 @@ class WarmStart:
         """Learning rates at the start and at the end."""
         return config.warm_start_learning_rate, config.final_learning_rate
 
-    def terms(
-        self,
-        model: TargetModel,  # noqa: ARG002
-        flow: Flow,
-        batch: Batch,
-        rows: slice,
-        config: TrainingConfig,  # noqa: ARG002
-        progress: Progress,  # noqa: ARG002
-        generator: torch.Generator,
-    ) -> Tensor:
+    def terms(self, step: LossInput) -> Tensor:
         """Terms of the matching loss, each at a time of its own."""
-        times = torch.rand(len(batch.free), generator=generator).to(batch.free)
-        return flow_matching(
-            cast("Matched", flow), batch.rows(rows.start, rows.stop), times[rows]
-        )
+        free = step.batch.free
+        times = torch.rand(len(free), generator=step.generator).to(free)
+        return flow_matching(cast("Matched", step.flow), step.own, times[step.rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,21 +154,13 @@ class Training:
         """Learning rates at the start and at the end."""
         return config.learning_rate, config.final_learning_rate
 
-    def terms(
-        self,
-        model: TargetModel,
-        flow: Flow,
-        batch: Batch,
-        rows: slice,
-        config: TrainingConfig,
-        progress: Progress,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> Tensor:
+    def terms(self, step: LossInput) -> Tensor:
         """Terms of the objective whose gradient is followed."""
+        config, flow = step.config, step.flow
         objective: Callable[..., Tensor] = _OBJECTIVES[config.objective]
-        if config.gradient == "path" and progress.is_near and flow.is_exact:
+        if config.gradient == "path" and step.progress.is_near and flow.is_exact:
             objective = _PATH_OBJECTIVES.get(config.objective, objective)
-        return objective(model, flow, batch.rows(rows.start, rows.stop))
+        return objective(step.model, flow, step.own)
 
 
 PHASES: dict[str, Phase] = {"warm start": WarmStart(), "training": Training()}

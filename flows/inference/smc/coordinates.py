@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ...model.shapes import Free, Latents, LogDet, ObservedRow
 from ...model.standard_normal import standard_normal_log_prob
 from ..log_weight import log_weights
 from ..proposal import Proposal, ProposalDraw, Target
-from ..shapes import Base, Places
+from ..shapes import Places
 from .point import Point
 
 __all__ = ["AnnealedTarget", "BaseMap", "BaseSpace", "FreeSpace", "Space"]
@@ -46,7 +46,9 @@ class BaseMap(Protocol):
     def base_dim(self) -> int:
         """Return the number of base coordinates."""
 
-    def from_base(self, base: Base, observed: ObservedRow) -> ProposalDraw:
+    def from_base(
+        self, base: Float[Tensor, "particle base"], observed: ObservedRow
+    ) -> ProposalDraw:
         """Return where base points go, with the proposal's density there."""
 
 

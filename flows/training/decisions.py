@@ -1,0 +1,93 @@
+"""This file decides what a training run does next, from where it is and its cost."""
+
+import math
+from dataclasses import replace
+
+from .certification import SolverBias
+from .config import TrainingConfig
+from .phases import PHASES, fraction
+from .state import Progress
+
+__all__ = [
+    "due_phase",
+    "is_certification_due",
+    "rolled_back",
+    "why_ended",
+    "with_steps",
+]
+
+_BIAS_SHARE = 0.02
+"""Share of the objective that the solver's bias may be."""
+_STEP_RAISE = 1.25
+
+
+def due_phase(config: TrainingConfig, progress: Progress, seconds: float) -> Progress:
+    """The progress in the phase that is due, itself if that goes on."""
+    share = PHASES[progress.phase].share(config, progress, seconds)
+    if progress.phase == "training" or share < 1.0:
+        return progress
+    start = fraction(config, progress, seconds)
+    return replace(progress, phase="training", phase_start=start)
+
+
+def rolled_back(progress: Progress) -> Progress:
+    """The progress of a state that is taken up again at half the learning rate."""
+    return replace(
+        progress,
+        rate_factor=0.5 * progress.rate_factor,
+        rollbacks=progress.rollbacks + 1,
+    )
+
+
+def is_certification_due(
+    config: TrainingConfig, progress: Progress, seconds: float
+) -> bool:
+    """Whether the flow is to be certified now; in the phase of training."""
+    if fraction(config, progress, seconds) >= 1.0:
+        return True
+    share = PHASES["training"].share(config, progress, seconds)
+    return share * config.num_certifications >= progress.certifications
+
+
+def with_steps(
+    config: TrainingConfig,
+    progress: Progress,
+    bias: SolverBias,
+    nats: float,
+    *,
+    has_density: bool,
+) -> tuple[Progress, str]:
+    """More solver steps if their bias is too large beside the objective.
+
+    Returns the progress with them, and a note if there are more.
+    """
+    allowed = config.bias_tolerance
+    if has_density:  # else the objective's value has no meaning
+        allowed = max(allowed, _BIAS_SHARE * abs(nats))
+    if bias.bulk <= allowed or progress.num_steps >= config.max_num_steps:
+        return progress, ""
+    raised = math.ceil(_STEP_RAISE * progress.num_steps)
+    num_steps = min(raised, config.max_num_steps)
+    note = f"; more solver steps: {num_steps}"
+    return replace(progress, num_steps=num_steps), note
+
+
+def why_ended(
+    config: TrainingConfig, progress: Progress, seconds: float, upper: float
+) -> str:
+    """Why training ends now, or nothing.
+
+    Args:
+        config: all numbers.
+        progress: where the run is, after a certification.
+        seconds: of work so far.
+        upper: bound of the certified J, infinite without a density.
+    """
+    if upper < config.converged_nats:
+        return f"ended: certified J below {config.converged_nats:g} nats"
+    if fraction(config, progress, seconds) >= 1.0:
+        return "ended: budget used"
+    patience = config.patience_seconds
+    if patience and seconds - progress.best_seconds >= patience:
+        return f"ended: no better certified J for {patience:g} s"
+    return ""

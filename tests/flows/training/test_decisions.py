@@ -1,0 +1,70 @@
+"""Tests of flows.training.decisions."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from flows.training.certification import SolverBias
+from flows.training.config import TrainingConfig
+from flows.training.decisions import (
+    due_phase,
+    is_certification_due,
+    rolled_back,
+    why_ended,
+    with_steps,
+)
+from flows.training.state import Progress
+
+CONFIG = TrainingConfig(budget_seconds=0.0, max_iterations=100, warm_start_fraction=0.2)
+WARM = Progress(seed=0, num_steps=4, phase="warm start")
+TRAINING = replace(WARM, phase="training", phase_start=0.2, certifications=1)
+
+
+def test_the_warm_start_gives_way_at_its_share_of_the_budget():
+    assert due_phase(CONFIG, replace(WARM, iteration=19), 0.0).phase == "warm start"
+    due = due_phase(CONFIG, replace(WARM, iteration=20), 0.0)
+    assert (due.phase, due.phase_start) == ("training", 0.2)
+    assert due_phase(CONFIG, TRAINING, 0.0) is TRAINING
+
+
+def test_a_rollback_halves_the_rate_and_is_counted():
+    twice = rolled_back(rolled_back(TRAINING))
+    assert (twice.rate_factor, twice.rollbacks) == (0.25, 2)
+
+
+@pytest.mark.parametrize(("iteration", "due"), [(39, False), (40, True), (100, True)])
+def test_certifications_lie_evenly_in_the_phase_of_training(iteration, due):
+    progress = replace(TRAINING, iteration=iteration)
+    assert is_certification_due(CONFIG, progress, 0.0) is due
+
+
+@pytest.mark.parametrize(
+    ("bulk", "nats", "has_density", "num_steps"),
+    [
+        (0.009, 0.0, True, 4),
+        (0.011, 0.0, True, 5),
+        (0.011, 1.0, True, 4),  # small beside the objective
+        (0.011, 1.0, False, 5),  # the objective's value has no meaning
+    ],
+)
+def test_steps_are_raised_where_the_solver_is_seen(bulk, nats, has_density, num_steps):
+    bias = SolverBias(coarse=0.0, fine=0.0, bulk=bulk)
+    raised, note = with_steps(CONFIG, TRAINING, bias, nats, has_density=has_density)
+    assert raised.num_steps == num_steps
+    assert note == ("" if num_steps == 4 else "; more solver steps: 5")
+
+
+@pytest.mark.parametrize(
+    ("iteration", "seconds", "upper", "why"),
+    [
+        (50, 10.0, 1.0, ""),
+        (50, 10.0, 0.004, "ended: certified J below 0.005 nats"),
+        (100, 10.0, math.inf, "ended: budget used"),
+        (50, 30.0, 1.0, "ended: no better certified J for 20 s"),
+    ],
+)
+def test_training_ends_for_three_reasons(iteration, seconds, upper, why):
+    config = replace(CONFIG, patience_seconds=20.0)
+    progress = replace(TRAINING, iteration=iteration, best_seconds=5.0)
+    assert why_ended(config, progress, seconds, upper) == why
