@@ -19,6 +19,7 @@ from .inputs import PATH, json_option, print_table
 __all__ = ["inspect_command"]
 
 _LONGEST = 80
+_SOLVER = "{method}, tolerance {tolerance:g}, {precision}"
 _EDGES = {
     "inverse": "inverse, in sampling order",
     "structure": "what the flow reads",
@@ -109,10 +110,7 @@ def _tables(found: Mapping[str, Any]) -> Group:
             f"{parameters['normalisation']} of the normalisation",
         ),
         ("normalisation", found["normalisation"]),
-        (
-            "solver",
-            "{method}, tolerance {tolerance:g}, {precision}".format(**found["solver"]),
-        ),
+        *[("solver", _SOLVER.format(**s)) for s in [found.get("solver")] if s],
         ("seed", str(found["training"]["seed"])),
         *(
             [("no density, so no weights", _cut(", ".join(without)))]

@@ -13,8 +13,9 @@ from rich.progress import Progress
 from daphne_bridge.command_line import guarded, print_json
 
 from ..cnf.engines import ENGINES
+from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
-from ..front.settings import training_settings
+from ..front.settings import AUTO, training_settings
 from ..front.train import train
 from ..report.words import j_in_words
 from ..storage.artifact import MANIFEST
@@ -63,6 +64,12 @@ __all__ = ["train_command"]
     f"latent, an IDX file of images, or `{DIGITS}`. Forward objective only.",
 )
 @click.option(
+    "--kind",
+    type=click.Choice([AUTO, *KINDS]),
+    help="Of flow, instead of the configuration's; auto for what does best by "
+    "measurement.",
+)
+@click.option(
     "--engine",
     type=click.Choice(ENGINES),
     default="auto",
@@ -91,6 +98,7 @@ def train_command(
     seed: int,
     objective: str | None,
     latents_from: str | None,
+    kind: str | None,
     engine: str,
     device: str,
     tensorboard: Path | None,
@@ -105,7 +113,7 @@ def train_command(
     """
     with joined_ranks() as ranks, ExitStack() as held:
         settings = training_settings(
-            config, budget=budget, augment=augment, objective=objective
+            config, budget=budget, augment=augment, objective=objective, kind=kind
         )
         model = load_model(load_graph(graph))
         check_folder_place(output, marker=MANIFEST)
@@ -178,12 +186,13 @@ def _progress_of(progress: Progress) -> Callable[[Report], None]:
 
 def _events(report: Report) -> Iterator[str]:
     """Yield what is worth a line of its own."""
-    steps = f"{report.num_steps} solver steps"
+    is_solved = report.solver_bias is not None
+    steps = f", {report.num_steps} solver steps" if is_solved else ""
     if report.status.startswith("rolled back") or "more solver" in report.status:
         yield report.status
     if report.certified is not None:
         ess = "" if report.ess is None else f", median ESS/N {report.ess:.2f}"
-        yield f"certified J {report.certified.symmetric.sentence()}{ess}, {steps}"
+        yield f"certified J {report.certified.symmetric.sentence()}{ess}{steps}"
     if report.certified_forward is not None:
         forward = report.certified_forward.sentence()
-        yield f"certified forward KL up to a constant {forward}, {steps}"
+        yield f"certified forward KL up to a constant {forward}{steps}"

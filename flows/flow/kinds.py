@@ -5,7 +5,7 @@ a value `KIND` (see `Kind`), and is imported when a flow of the kind is first wa
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
 KINDS = {
     "cnf": "flows.cnf.kind",
     "finite": "flows.finite.kind",
+    "autoregressive": "flows.autoregressive.kind",
 }
 """Module of each kind, by the kind's name."""
 
@@ -47,6 +48,8 @@ class Kind:
             solve.
         lengths: of tensors in the flow's state, by name, counted from structure and
             config without making anything; a file that lacks them is refused.
+        training: settings of training (`training.config`) that are other than those of
+            all kinds unless a configuration says more.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Kind:
     certified: Callable[[Any, float], Flow] | None = None
     solved_with: Callable[..., Flow] | None = None
     lengths: Callable[[Structure, Any], Mapping[str, int]] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def kind_of(name: str) -> Kind:

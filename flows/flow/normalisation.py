@@ -16,7 +16,8 @@ step 2 can hide what a conditional needs. It is therefore used for node j only i
 - every child of j in the inverse is linear-Gaussian too, and so needs nothing, or reads
   all the parents of j, and so can recover j's value.
 
-Otherwise a = 0, B = 0, s = 1 for that node.
+Otherwise a = 0, B = 0, s = 1 for that node. A flow whose conditionals read scaled
+values besides has step 2 for every node without heavy tails.
 
 `widen` makes the second condition true where it pays: children of a sharp node get its
 parents as further inputs. All of them are ancestors, so reach does not change, and what
@@ -39,6 +40,8 @@ __all__ = ["Normalisation", "widen"]
 
 _SHARP = 0.5
 _LIGHT_KURTOSIS = 3.0
+_MOST_KURTOSIS = 100.0
+"""Of a residual that is still scaled by its standard deviation."""
 _MOST_NEW_READS = 24
 
 
@@ -47,6 +50,7 @@ class Normalisation(Scaling):
 
     Args:
         structure: blocks and edges.
+        everywhere: whether the flow reads scaled values too, so that nothing is hidden.
     """
 
     offset: Tensor
@@ -54,8 +58,9 @@ class Normalisation(Scaling):
     coefficients: Tensor
     observed_coefficients: Tensor
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, *, everywhere: bool = False) -> None:
         super().__init__(structure)
+        self._everywhere = everywhere
         width = structure.state_dim
         columns = structure.observed_dim
         self._reads = _latent_reads(structure)
@@ -124,6 +129,8 @@ class Normalisation(Scaling):
 
     def _active(self, fits: list["_NodeFit"]) -> set[int]:
         """Nodes whose affine step is used, decided from the last node back."""
+        if self._everywhere:
+            return {i for i, fit in enumerate(fits) if fit.is_light}
         blocks = self.structure.blocks
         active: set[int] = set()
         for j in range(len(blocks) - 1, -1, -1):
@@ -217,6 +224,7 @@ class _NodeFit:
     columns: tuple[int, ...]
     is_linear_gaussian: bool
     is_sharp: bool
+    is_light: bool
 
     @classmethod
     def of(cls, fits: Sequence[Regression], columns: Sequence[int]) -> "_NodeFit":
@@ -229,6 +237,7 @@ class _NodeFit:
             and all(
                 float(f.scale) < _SHARP and f.kurtosis < _LIGHT_KURTOSIS for f in fits
             ),
+            is_light=is_fit and all(f.kurtosis < _MOST_KURTOSIS for f in fits),
         )
 
 

@@ -28,16 +28,19 @@ class NormalisedFlow(nn.Module, ABC):
     Args:
         structure: blocks and edges.
         config: what the kind is built with.
+        everywhere: see `Normalisation`.
     """
 
-    def __init__(self, structure: Structure, config: Any) -> None:
+    def __init__(
+        self, structure: Structure, config: Any, *, everywhere: bool = False
+    ) -> None:
         super().__init__()
         self.structure = structure
         self.config = config
         self.normalisation: Scaling = (
             FactorNormalisation(structure)
             if structure.factors
-            else Normalisation(structure)
+            else Normalisation(structure, everywhere=everywhere)
         )
         self.columns = StateColumns(structure)
 

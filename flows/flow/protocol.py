@@ -26,6 +26,7 @@ from .structure import Structure
 
 __all__ = [
     "Counted",
+    "Drawn",
     "Ends",
     "Evaluations",
     "Flow",
@@ -237,6 +238,19 @@ class Matched(Protocol):
         times: Row,
     ) -> Row:
         """Terms of the loss of the warm start; ``times`` are uniform on [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A flow that is drawn from faster than it carries base points."""
+
+    def drawn(
+        self,
+        base: Base,
+        observed: Observed,
+    ) -> tuple[Free, Nuisance]:
+        """Draws from base points, without gradients; another map than `from_base`."""
         ...
 
 

@@ -56,7 +56,7 @@ class AffineMap:
         self, state: Float[Tensor, "*batch state"]
     ) -> Float[Tensor, "*batch state"]:
         """Residual coordinates of a state; undone by `from_residual`."""
-        scaled = (state - self.shift) / self.scale
+        scaled = self.scaled(state)
         return (scaled - self.centre - self._slopes(scaled)) / self.residual_scale
 
     def from_residual(
@@ -64,26 +64,52 @@ class AffineMap:
     ) -> Float[Tensor, "*batch state"]:
         """State of residual coordinates; undone by `to_residual`."""
         target = residual * self.residual_scale + self.centre
-        scaled = self._by_map(_solved, target)
-        back: Tensor = scaled * self.scale + self.shift
-        return back
+        return self.unscaled(self._by_map(_solved, target, self.coefficients))
+
+    def scaled(self, state: Float[Tensor, "*batch state"]) -> Tensor:
+        """Shifted and scaled values v; undone by `unscaled`."""
+        return (state - self.shift) / self.scale
+
+    def unscaled(self, scaled: Float[Tensor, "*batch state"]) -> Tensor:
+        """State of values v."""
+        return scaled * self.scale + self.shift
+
+    def next_scaled(
+        self,
+        residual: Float[Tensor, "batch column"],
+        scaled: Float[Tensor, "batch state"],
+        columns: Tensor,
+    ) -> Float[Tensor, "batch column"]:
+        """Values v of some columns, from their residuals and the v that they need.
+
+        Args:
+            residual: of these columns.
+            scaled: v of the columns before them; others are multiplied by zero.
+            columns: state columns, none of which needs another.
+        """
+        slopes = self.coefficients[..., columns, :]
+        centre = self.centre[..., columns] + self._by_map(_multiplied, scaled, slopes)
+        return residual * self.residual_scale[..., columns] + centre
 
     def _slopes(self, scaled: Tensor) -> Tensor:
         """B v."""
-        return self._by_map(_multiplied, scaled)
+        return self._by_map(_multiplied, scaled, self.coefficients)
 
-    def _by_map(self, use: Callable[[Tensor, Tensor], Tensor], rows: Tensor) -> Tensor:
+    def _by_map(
+        self, use: Callable[[Tensor, Tensor], Tensor], rows: Tensor, slopes: Tensor
+    ) -> Tensor:
         """What becomes of rows by their B; few at once, as each may have its own."""
         flat = rows.reshape(-1, rows.shape[-1])
+        shape = (*rows.shape[:-1], slopes.shape[-2])
         if self.which is None:
-            return use(self.coefficients, flat).reshape(rows.shape)
+            return use(slopes, flat).reshape(shape)
         parts = [
-            use(self.coefficients[which], part[:, None])[:, 0]
+            use(slopes[which], part[:, None])[:, 0]
             for which, part in zip(
                 torch.split(self.which, _ROWS), torch.split(flat, _ROWS), strict=True
             )
         ]
-        return torch.cat(parts).reshape(rows.shape)
+        return torch.cat(parts).reshape(shape)
 
 
 def _multiplied(slopes: Tensor, rows: Tensor) -> Tensor:

@@ -11,11 +11,15 @@ from ..errors import ArgumentError, FlowsError, Problem
 from ..storage.folders import read_file
 from ..training.config import TrainingConfig, training_config_from
 
-__all__ = ["Settings", "seconds_of", "training_settings"]
+__all__ = ["AUTO", "Settings", "seconds_of", "training_settings"]
 
 Settings = TrainingConfig | Mapping[str, Any] | Path | str | None
 """A configuration, or a mapping or the path of a TOML file that says what differs."""
 
+AUTO = "auto"
+"""In place of a kind of flow: the one that does best by measurement."""
+
+_BEST = "autoregressive"
 _FILE_LIMIT = 2**30
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
@@ -36,6 +40,7 @@ def training_settings(
         augment: Nuisance columns per latent in its place.
         objective: What is minimised in its place.
         kind: Of flow, in its place; a table of the flow's shape is then of this kind.
+            `AUTO` for the best.
 
     Raises:
         FlowsError: With every problem.
@@ -44,6 +49,7 @@ def training_settings(
         >>> training_settings({"batch_size": 64}, budget="2m").budget_seconds
         120.0
     """
+    kind = _BEST if kind == AUTO else kind
     if not isinstance(config, TrainingConfig):
         table, where = _table(config)
         chosen = {} if kind is None else {"kind": kind}

@@ -10,6 +10,7 @@ import torch
 from ..errors import ArgumentError, Problem
 from ..flow.building import build_structure, prepare_structure
 from ..flow.kinds import build_flow, solved_with
+from ..flow.protocol import Flow, Stepped
 from ..flow.structure import Structure
 from ..marginal.target import ContinuousInverse, continuous_inverse
 from ..model.model import Model
@@ -61,7 +62,8 @@ def train(
             forward or reverse.
         latents_from: A file with rows in place of the prior of some latents, which
             then have no density; forward objective only.
-        kind: Of flow (`flow.kinds.KINDS`), instead of the configuration's.
+        kind: Of flow (`flow.kinds.KINDS`), instead of the configuration's; auto for
+            what does best by measurement.
         engine: What solves the flow in training, a name that its kind knows.
         device: Where the flow is trained: cpu, cuda or cuda:N.
         checkpoint: A folder that keeps the state, a log and the configuration.
@@ -138,7 +140,7 @@ def train(
                 inverse=inverse,
                 seed=seed,
                 config=resolved,
-                metrics=_metrics(run, last, material),
+                metrics=_metrics(run, last, material, flow),
                 without_density=material.without_density,
             )
         )
@@ -189,13 +191,17 @@ def _structure(
     )
 
 
-def _metrics(run: Fit, last: Report | None, material: Material) -> dict[str, Any]:
+def _metrics(
+    run: Fit, last: Report | None, material: Material, flow: Flow
+) -> dict[str, Any]:
     values = run.state().values
+    is_solved = isinstance(flow, Stepped)
+    steps = {"solver_steps": values["num_steps"]} if is_solved else {}
     best = "best_j" if material.training.has_density else "best_forward"
     return {
         best: values["best"],
         "iterations": values["iteration"],
         "seconds": values["seconds"],
-        "solver_steps": values["num_steps"],
+        **steps,
         "status": values["status"] or (last.status if last else ""),
     }

@@ -30,7 +30,7 @@ from daphne_bridge.graph.graph import Graph
 
 from ..errors import ArgumentError, ArtifactError, Problem
 from ..flow.building import InverseLike
-from ..flow.kinds import certified, for_weights
+from ..flow.kinds import certified, for_weights, kind_of
 from ..flow.protocol import Flow
 from ..flow.structure import Structure
 from ..marginal.target import continuous_inverse
@@ -57,6 +57,7 @@ from .structure_entry import layout_entry, layout_from, structure_entry, structu
 
 __all__ = ["MANIFEST", "Artifact"]
 
+_TOLERANCE = 1e-6
 _LIBRARIES = ("daphne-bridge", "torch", "torchdiffeq", "numpy")
 
 
@@ -88,7 +89,7 @@ class Artifact:
         config: Mapping[str, Any],
         metrics: Mapping[str, Any],
         without_density: Sequence[str] = (),
-        tolerance: float = 1e-6,
+        tolerance: float = _TOLERANCE,
     ) -> "Artifact":
         """Return the artifact of a trained flow.
 
@@ -118,7 +119,11 @@ class Artifact:
             structure=structure_entry(flow.structure, layout),
             flow=FlowEntry(flow.kind, asdict(flow.config)),
             normalisation=FACTORS if flow.structure.factors else AFFINE,
-            solver=SolverEntry("dopri5", tolerance, "float64"),
+            solver=(
+                SolverEntry("dopri5", tolerance, "float64")
+                if kind_of(flow.kind).solved_with
+                else None
+            ),
             training=TrainingEntry(seed, dict(config), dict(metrics)),
             libraries={
                 "python": platform.python_version(),
@@ -181,8 +186,9 @@ class Artifact:
 
     @property
     def tolerance(self) -> float:
-        """Tolerance of the solver that weights use."""
-        return float(self.manifest.solver.tolerance)
+        """Tolerance of the solver that weights use, if the kind has one."""
+        solver = self.manifest.solver
+        return _TOLERANCE if solver is None else float(solver.tolerance)
 
     @property
     def without_density(self) -> tuple[str, ...]:

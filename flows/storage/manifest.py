@@ -193,11 +193,11 @@ class Manifest:
     Attributes:
         model: The model.
         layout: The columns in which the flow was trained.
+        solver: For weights; None where nothing is solved.
         inverse: Of the model; None in versions 1 and 2, which did not say it.
         structure: What the flow reads.
         flow: Its kind and shape.
         normalisation: `AFFINE` or `FACTORS`.
-        solver: For weights.
         training: How it came into being.
         libraries: Versions by name.
         files: The other files by name; empty until the artifact is saved.
@@ -213,9 +213,9 @@ class Manifest:
     structure: StructureEntry
     flow: FlowEntry
     normalisation: str
-    solver: SolverEntry
     training: TrainingEntry
     libraries: Mapping[str, str]
+    solver: SolverEntry | None = None
     inverse: InverseEntry | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     checksum: str = ""

@@ -1,7 +1,8 @@
 """This file lists every number of training, with its default and its bounds.
 
 A configuration is read from a mapping as a TOML file gives it; an unknown key, a wrong
-type or a value out of bounds is refused with its place. All problems are reported.
+type or a value out of bounds is refused with its place. All problems are reported. A
+kind of flow has its own defaults for some of the numbers.
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,9 @@ class TrainingConfig:
             a latent, with `default` for the others; see `nuisance_counts`.
         objective: symmetric, forward or reverse.
         gradient: path or total, of the symmetric objective (see `losses.py`); the total
-            one is taken where the divergence is noisy.
+            one is taken where the divergence is noisy. A flow that is drawn from
+            quickly follows contrasts in place of the path.
+        contrast_draws: draws of the flow per row, where contrasts are followed.
         budget_seconds: seconds of work; 0 means no limit.
         max_iterations: iterations; 0 means no limit.
         batch_size: rows per direction.
@@ -51,7 +54,7 @@ class TrainingConfig:
         final_learning_rate: and at its end; between them half a cosine.
         gradient_clip: largest norm of a gradient.
         average: decay per iteration of the weight average.
-        warm_start_fraction: share of the budget spent on flow matching.
+        warm_start_fraction: share of the budget spent on the warm start.
         warm_start_seconds: most seconds spent on it.
         warm_start_batch_size: rows per iteration there.
         warm_start_learning_rate: Adam's rate there.
@@ -73,6 +76,7 @@ class TrainingConfig:
     augment: int | Mapping[str, int] = bounded(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
     objective: str = choice(*OBJECTIVES)
     gradient: str = choice("path", "total")
+    contrast_draws: int = bounded(4, 2, 1000)
     budget_seconds: float = bounded(240.0, 0, 1e8)
     max_iterations: int = bounded(0, 0, 1_000_000_000)
     batch_size: int = bounded(128, 1, 1_000_000)
@@ -142,6 +146,7 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
         )
     if problems:
         raise ArgumentError(*problems)
+    values = {**kind.training, **values}
     config = TrainingConfig(flow=kind.config(**flow), **values)
     if config.num_steps > config.max_num_steps:
         problems.append(

@@ -1,10 +1,12 @@
 """This file is the two phases of training: what each minimises, and at which rates.
 
 1. Warm start: the flow's matching loss, such as conditional flow matching, where a step
-   needs one evaluation of the field instead of a solve. A flow without one skips it.
+   needs one evaluation of the field instead of a solve, or the forward KL of a flow
+   that has nothing cheaper. A flow without one skips it.
 2. Training: the objective. Its path gradient (`losses.symmetric_path`) is followed in
    the periods after those that came within some nats, otherwise the total one: far from
-   the model the path gradient leads away.
+   the model the path gradient leads away. A flow that is drawn from quickly follows the
+   gradient by contrasts (`losses.contrast`) instead.
 
 The share of a phase that is over, and with it batch sizes and learning rates, is a
 function of the fraction of the budget that is used. Rates fall by half a cosine.
@@ -18,11 +20,12 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from ..flow.protocol import Flow, Matched
+from ..flow.protocol import Drawn, Flow, Matched
 from .config import TrainingConfig
 from .losses import (
     Batch,
     TargetModel,
+    contrast,
     flow_matching,
     forward_kl,
     reverse_kl,
@@ -158,6 +161,12 @@ class Training:
         """Terms of the objective whose gradient is followed."""
         config, flow = step.config, step.flow
         objective: Callable[..., Tensor] = _OBJECTIVES[config.objective]
+        is_symmetric = config.objective == "symmetric" and config.gradient == "path"
+        if is_symmetric and isinstance(flow, Drawn):
+            base = flow.sample_base(
+                config.contrast_draws * len(step.batch.base), generator=step.generator
+            ).view(config.contrast_draws, *step.batch.base.shape)
+            return contrast(step.model, flow, step.own, base[:, step.rows])
         if config.gradient == "path" and step.progress.is_near and flow.is_exact:
             objective = _PATH_OBJECTIVES.get(config.objective, objective)
         return objective(step.model, flow, step.own)

@@ -1,0 +1,1 @@
+"""The kind `autoregressive`: each latent's density a mixture, given what it reads."""

@@ -1,0 +1,215 @@
+r"""This file is the autoregressive flow: a mixture for each column given what it reads.
+
+With v the scaled latents and r their residuals behind the affine layer
+(`flow/normalisation.py`), r_i = (v_i - a_i - B_i v) / s_i,
+
+    q(z, y | x) = N(y; 0, I) prod_i q_i(r_i | columns that i reads) |dr_i / dz_i|,
+
+q_i being mixtures of normals (`mixture.py`) whose numbers come from the networks of
+`conditioner.py`, which read scaled latents and observed values. Densities are exact and
+take one look at the networks; draws take one for each round of columns that wait for
+others. Base points become residuals column by column, by the monotone map of each
+mixture. Nuisances y are the base points themselves.
+
+All latents are in free coordinates, that is on the real line. Densities are in nats.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from ..flow.normalised_flow import NormalisedFlow
+from ..flow.protocol import FlowDraw
+from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
+from ..flow.structure import Structure
+from ..model.standard_normal import standard_normal_terms
+from .conditioner import Conditioner, NetworkConfig
+from .mixture import Mixture
+
+__all__ = ["AutoregressiveFlow"]
+
+_MOST_NUMBERS = 2**24
+"""Held at once while no gradients are kept; more rows are taken in parts."""
+
+_Map = Callable[[Mixture, Tensor], Tensor]
+
+
+class AutoregressiveFlow(NormalisedFlow):
+    """q(latents, nuisances | observed) in free coordinates; see `flow.protocol.Flow`.
+
+    Args:
+        structure: blocks and edges.
+        config: shape of the networks.
+        seed: of the first weights.
+    """
+
+    kind = "autoregressive"
+    is_exact = True
+    config: NetworkConfig
+
+    def __init__(
+        self, structure: Structure, config: NetworkConfig, *, seed: int = 0
+    ) -> None:
+        super().__init__(structure, config, everywhere=True)
+        generator = torch.Generator().manual_seed(seed)
+        self.conditioner = Conditioner(structure, config, generator)
+        is_free = [c < structure.free_dim for c in structure.state_order]
+        places = torch.tensor(is_free).nonzero()[:, 0]
+        self.register_buffer("free_columns", places, persistent=False)
+
+    def log_prob_per_node(
+        self,
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+    ) -> LogProbPerNode:
+        """Conditional log densities, one per node in sampling order, in nats."""
+        rows = (free, nuisances, observed)
+        parts = [self._log_prob_per_node(*part) for part in self._in_parts(*rows)]
+        return torch.cat(parts)
+
+    def from_base(
+        self,
+        base: Base,
+        observed: Observed,
+    ) -> FlowDraw:
+        """Where base points go, with the log density there; carries gradients."""
+        return _joined(
+            self._drawn(Mixture.quantile, *part)
+            for part in self._in_parts(base, observed)
+        )
+
+    def rsample_remaining(
+        self,
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        given: Collection[str],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> FlowDraw:
+        """Draws of all other latents given some, with per-node log densities.
+
+        Args:
+            free: values of the given latents; other columns are not looked at.
+            nuisances: their nuisance columns; other columns are not looked at.
+            observed: observed values.
+            given: names of latents; with each its ancestors in the inverse.
+            generator: source of the draws.
+
+        Raises:
+            ArgumentError: if the given latents lack an ancestor.
+        """
+        is_given = self.columns.of_nodes(given)
+        base = self.sample_base(len(observed), generator=generator)
+        state = torch.where(is_given, self._state(free, nuisances), 0.0)
+        return _joined(
+            self._drawn(Mixture.quantile, points, data, known=(is_given, known))
+            for points, data, known in self._in_parts(base, observed, state)
+        )
+
+    @torch.no_grad()
+    def drawn(
+        self,
+        base: Base,
+        observed: Observed,
+    ) -> tuple[Free, Nuisance]:
+        """Draws from base points, faster than `from_base` and not by the same map."""
+        found = _joined(
+            self._drawn(Mixture.picked, *part)
+            for part in self._in_parts(base, observed)
+        )
+        return found.free, found.nuisances
+
+    def matching_terms(
+        self,
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        base: Base,  # noqa: ARG002
+        times: Row,  # noqa: ARG002
+    ) -> Row:
+        """Terms of the warm start: of the forward KL, without the model's constant."""
+        return -self.log_prob(free, nuisances, observed)
+
+    def _log_prob_per_node(
+        self, free: Tensor, nuisances: Tensor, observed: Tensor
+    ) -> Tensor:
+        given = self.normalisation.normalise_observed(observed)
+        affine = self.normalisation.affine(given)
+        state = self._state(free, nuisances)
+        residual = affine.to_residual(state)
+        read = torch.cat([affine.scaled(state)[:, self._free], given], -1)
+        part = self.conditioner.whole
+        places = self._free[list(part.columns)]
+        mixture = self.conditioner(read, part)
+        found = mixture.log_prob(residual[:, places].T).T
+        terms = standard_normal_terms(residual).index_copy(1, places, found)
+        return self.columns.per_node(terms) + affine.log_det
+
+    def _drawn(
+        self,
+        carried: _Map,
+        base: Tensor,
+        observed: Tensor,
+        *,
+        known: tuple[Tensor, Tensor] | None = None,
+    ) -> FlowDraw:
+        """Draws column by column, each by a map from its base point.
+
+        Args:
+            carried: from base points to residuals, by a mixture.
+            base: base points.
+            observed: observed values.
+            known: which state columns keep values, and these.
+        """
+        given = self.normalisation.normalise_observed(observed)
+        affine = self.normalisation.affine(given)
+        residual, scaled = base, base
+        if known is not None:
+            is_given, state = known
+            residual = torch.where(is_given, affine.to_residual(state), base)
+            scaled = torch.where(is_given, affine.scaled(state), base)
+        terms = standard_normal_terms(residual)
+        for part in self.conditioner.rounds:
+            places = self._free[list(part.columns)]
+            read = torch.cat([scaled[:, self._free], given], -1)
+            mixture = self.conditioner(read, part)
+            values = carried(mixture, base[:, places].T).T
+            if known is not None:
+                values = torch.where(is_given[places], residual[:, places], values)
+            found = mixture.log_prob(values.T).T
+            terms = terms.index_copy(1, places, found)
+            reached = affine.next_scaled(values, scaled, places)
+            scaled = scaled.index_copy(1, places, reached)
+        latents, nuisances = self.columns.split(affine.unscaled(scaled))
+        return FlowDraw(
+            latents, nuisances, self.columns.per_node(terms) + affine.log_det
+        )
+
+    @property
+    def _free(self) -> Tensor:
+        return cast("Tensor", self.free_columns)
+
+    def _state(self, free: Tensor, nuisances: Tensor) -> Tensor:
+        """State columns of latents and nuisances, in the flow's precision."""
+        return self.columns.join(free, nuisances).to(self.dtype)
+
+    def _in_parts(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+        """Rows in parts that fit into memory; all at once where gradients are kept."""
+        most = max(1, _MOST_NUMBERS // self.conditioner.row_size)
+        if torch.is_grad_enabled() or len(tensors[0]) <= most:
+            return [tensors]
+        return list(zip(*(torch.split(each, most) for each in tensors), strict=True))
+
+
+def _joined(draws: Iterable[FlowDraw]) -> FlowDraw:
+    """Draws one below the other."""
+    parts = list(draws)
+    return FlowDraw(
+        torch.cat([each.free for each in parts]),
+        torch.cat([each.nuisances for each in parts]),
+        torch.cat([each.log_prob_per_node for each in parts]),
+    )

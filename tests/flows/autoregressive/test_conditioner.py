@@ -1,0 +1,80 @@
+"""Tests of flows.autoregressive.conditioner."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from flows.autoregressive.conditioner import Conditioner, NetworkConfig, reads_of
+from flows.flow.structure import StateBlock, Structure
+
+STRUCTURE = Structure(
+    (
+        StateBlock("a", (1, 2), 1, (), (0, 2)),
+        StateBlock("b", (0,), 0, (0,), ()),
+        StateBlock("c", (3,), 2, (1,), (1,)),
+        StateBlock("d", (4,), 0, (), ()),
+    ),
+    3,
+)
+CONFIG = NetworkConfig(components=2, layers=3, hidden=6, last_layer_scale=1.0)
+READS = ((5, 7), (0, 5, 7), (0, 1), (2, 6), ())
+
+
+@pytest.fixture
+def conditioner():
+    return Conditioner(STRUCTURE, CONFIG, torch.Generator().manual_seed(0)).double()
+
+
+def _rows():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(7, 8, generator=generator, dtype=torch.float64)
+
+
+def test_columns_read_parents_earlier_columns_and_data():
+    assert reads_of(STRUCTURE) == READS
+
+
+def test_mixtures_are_those_of_networks_taken_one_by_one(conditioner):
+    rows, whole = _rows(), conditioner.whole
+    mixture = conditioner(rows, whole)
+    first = 0
+    for place, column in enumerate(whole.columns):
+        read = rows[:, list(READS[column])]
+        weights = conditioner.first[first : first + read.shape[1]]
+        first += read.shape[1]
+        state = functional.silu(read @ weights + conditioner.first_bias[place])
+        for layer in range(2):
+            inner = state @ conditioner.hidden[layer, place]
+            inner = inner + conditioner.hidden_bias[layer, place]
+            state = state + functional.silu(inner)
+        ends = state @ conditioner.last[place] + conditioner.last_bias[place]
+        logits, centres, raw = ends.split(2, -1)
+        torch.testing.assert_close(mixture.centres[place], centres)
+        torch.testing.assert_close(mixture.log_weights[place], logits.log_softmax(-1))
+        torch.testing.assert_close(mixture.scales[place], torch.log1p(raw.exp()) + 1e-3)
+
+
+def test_parts_give_the_mixtures_of_the_whole(conditioner):
+    rows, whole = _rows(), conditioner.whole
+    mixture = conditioner(rows, whole)
+    seen = []
+    for part in conditioner.rounds:
+        found = conditioner(rows, part)
+        for i, column in enumerate(part.columns):
+            place = whole.columns.index(column)
+            torch.testing.assert_close(found.centres[i], mixture.centres[place])
+            torch.testing.assert_close(found.scales[i], mixture.scales[place])
+            seen.append(column)
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+def test_rounds_wait_for_what_they_read_and_for_nothing_else(conditioner):
+    assert [sorted(p.columns) for p in conditioner.rounds] == [[0, 4], [1], [2], [3]]
+
+
+def test_columns_that_are_not_read_change_nothing(conditioner):
+    rows = _rows()
+    before = conditioner(rows, conditioner.whole)
+    rows[:, [3, 4]] = torch.nan
+    after = conditioner(rows, conditioner.whole)
+    torch.testing.assert_close(before.centres, after.centres)

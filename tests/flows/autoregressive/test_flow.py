@@ -1,0 +1,159 @@
+"""Tests of flows.autoregressive.flow."""
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from flows.autoregressive import flow as module
+from flows.autoregressive.conditioner import NetworkConfig
+from flows.errors import ArgumentError
+from flows.flow.kinds import build_flow, for_weights
+from flows.flow.structure import StateBlock, Structure
+from tests.flows.cnf.models import Circuit, state_space
+
+CONFIG = NetworkConfig(components=3, layers=2, hidden=8, last_layer_scale=2.0)
+TWO = Structure(
+    (StateBlock("a", (1, 2), 1, (), (0,)), StateBlock("b", (0,), 1, (0,), ())), 1
+)
+
+
+def _fitted(model, structure, config=CONFIG):
+    flow = build_flow(structure, config, kind="autoregressive", seed=1)
+    draws = model.sample(4000, generator=torch.Generator().manual_seed(0))
+    flow.fit_normalisation(draws.latents, draws.observed)
+    return for_weights(flow), draws
+
+
+@pytest.fixture(scope="module")
+def circuit():
+    return _fitted(Circuit(), Circuit.structure(nuisances=1))
+
+
+def test_density_of_a_draw_is_what_came_with_it(circuit):
+    flow, draws = circuit
+    observed = draws.observed[:200]
+    drawn = flow.rsample_and_log_prob(
+        observed, generator=torch.Generator().manual_seed(3)
+    )
+    terms = flow.log_prob_per_node(drawn.free, drawn.nuisances, observed)
+    torch.testing.assert_close(terms, drawn.log_prob_per_node, rtol=0, atol=1e-10)
+
+
+def test_density_is_that_of_the_map_by_its_jacobian(circuit):
+    flow, draws = circuit
+    base = flow.sample_base(5, generator=torch.Generator().manual_seed(4))
+    observed = draws.observed[:5]
+    for row in range(5):
+
+        def carried(point, row=row):
+            drawn = flow.from_base(point[None], observed[row : row + 1])
+            return torch.cat([drawn.free, drawn.nuisances], -1)[0]
+
+        jacobian = torch.autograd.functional.jacobian(carried, base[row])
+        found = flow.from_base(base[row : row + 1], observed[row : row + 1]).log_prob
+        normal = torch.distributions.Normal(0.0, 1.0).log_prob(base[row]).sum()
+        wanted = normal - torch.linalg.slogdet(jacobian).logabsdet
+        torch.testing.assert_close(found[0], wanted)
+
+
+def test_density_integrates_to_one():
+    generator = torch.Generator().manual_seed(0)
+    smooth = NetworkConfig(components=3, layers=2, hidden=8, last_layer_scale=0.5)
+    flow = build_flow(TWO, smooth, kind="autoregressive", seed=2)
+    rows = torch.randn(500, 4, generator=generator)
+    flow.fit_normalisation(rows[:, :3], rows[:, 3:])
+    flow = for_weights(flow)
+    axis = torch.linspace(-9, 9, 73, dtype=torch.float64)
+    free = torch.cartesian_prod(axis, axis, axis)
+    nuisances = torch.zeros(len(free), 2, dtype=torch.float64)
+    observed = torch.full((len(free), 1), 0.4, dtype=torch.float64)
+    with torch.no_grad():
+        log_prob = flow.log_prob(free, nuisances, observed)
+    # nuisances are at their mode, where N(0, I) is 1 / (2 pi)
+    total = log_prob.exp().sum() * 0.25**3 * 2 * torch.pi
+    assert float(total) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_node_depends_on_what_it_reads_alone(circuit):
+    flow, draws = circuit
+    free = draws.latents[:1].clone().requires_grad_()
+    observed = draws.observed[:1].clone().requires_grad_()
+    nuisances = torch.zeros(1, 6, dtype=torch.float64)
+    terms = flow.log_prob_per_node(free, nuisances, observed)[0]
+    for i, block in enumerate(flow.structure.blocks):
+        by_free, by_observed = torch.autograd.grad(
+            terms[i], (free, observed), retain_graph=True
+        )
+        read = {flow.structure.blocks[j].free_columns[0] for j in block.latent_parents}
+        assert set(by_free[0].nonzero()[:, 0].tolist()) == read | {*block.free_columns}
+        assert set(by_observed[0].nonzero()[:, 0].tolist()) == {*block.observed_columns}
+
+
+def test_rows_do_not_see_each_other(circuit):
+    flow, draws = circuit
+    base = flow.sample_base(8, generator=torch.Generator().manual_seed(5))
+    together = flow.from_base(base, draws.observed[:8])
+    for row in range(8):
+        alone = flow.from_base(base[row : row + 1], draws.observed[row : row + 1])
+        torch.testing.assert_close(alone.free[0], together.free[row])
+
+
+def test_many_rows_are_taken_in_parts(circuit, monkeypatch):
+    flow, draws = circuit
+    base = flow.sample_base(50, generator=torch.Generator().manual_seed(5))
+    whole = flow.from_base(base, draws.observed[:50])
+    monkeypatch.setattr(module, "_MOST_NUMBERS", 7 * flow.conditioner.row_size)
+    with torch.no_grad():
+        parts = flow.from_base(base, draws.observed[:50])
+    torch.testing.assert_close(parts.free, whole.free)
+    torch.testing.assert_close(parts.log_prob_per_node, whole.log_prob_per_node)
+
+
+def test_quick_draws_have_the_moments_of_exact_ones(circuit):
+    flow, draws = circuit
+    observed = draws.observed[:1].expand(20_000, -1)
+    base = flow.sample_base(20_000, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        exact = flow.from_base(base, observed).free
+    quick = flow.drawn(base, observed)[0]
+    error = (exact.var(0) / 20_000).sqrt() * 2**0.5
+    assert float(((quick.mean(0) - exact.mean(0)) / error).abs().max()) < 5
+    ranks = torch.linspace(0.05, 0.95, 10, dtype=torch.float64)
+    shares = (quick[:, None] < exact.quantile(ranks, dim=0)).double().mean(0)
+    assert float((shares - ranks[:, None]).abs().max()) < 5 * 0.5 * (2 / 20_000) ** 0.5
+
+
+def test_remaining_latents_given_a_joint_draw_are_that_draw(circuit):
+    flow, draws = circuit
+    observed = draws.observed[:20]
+    drawn = flow.rsample_and_log_prob(
+        observed, generator=torch.Generator().manual_seed(7)
+    )
+    unknown = drawn.free.clone()
+    unknown[:, [1, 0, 4]] = torch.nan
+    found = flow.rsample_remaining(
+        unknown,
+        drawn.nuisances,
+        observed,
+        ["z5", "z3", "z2"],
+        generator=torch.Generator().manual_seed(7),
+    )
+    torch.testing.assert_close(found.free, drawn.free)
+    torch.testing.assert_close(found.log_prob_per_node, drawn.log_prob_per_node)
+    with pytest.raises(ArgumentError, match="z1 is given without"):
+        flow.rsample_remaining(drawn.free, drawn.nuisances, observed, ["z1"])
+
+
+def test_linear_gaussian_model_is_exact_from_the_start():
+    model, structure = state_space(4)
+    config = NetworkConfig(components=1, last_layer_scale=0.0)
+    flow, draws = _fitted(model, structure, config)
+    with torch.no_grad():
+        flow.conditioner.last_bias[:, 2] = torch.tensor(0.999).expm1().log()
+        log_prob = flow.log_prob(draws.latents, draws.latents[:, :0], draws.observed)
+    posterior = model.log_joint(draws.latents, draws.observed) - log_prob
+    # what is left is log p(x), a function of the data alone
+    evidence = MultivariateNormal(model.mean[4:], model.covariance[4:, 4:]).log_prob(
+        draws.observed
+    )
+    assert float((posterior - evidence).square().mean()) < 0.01

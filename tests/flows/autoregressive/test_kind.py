@@ -1,0 +1,128 @@
+"""Tests of flows.autoregressive.kind: trained, kept and used like any other kind."""
+
+import pytest
+import torch
+
+from daphne_bridge.graph.document import document_from_json
+from daphne_bridge.graph.graph import Graph
+from flows.autoregressive.conditioner import NetworkConfig
+from flows.errors import ArgumentError
+from flows.flow.kinds import certified, for_weights, kind_of, solved_with
+from flows.front.train import train
+from flows.inference.weights import WeightTotals
+from flows.measurement.evaluation import EvaluationConfig, evaluate
+from flows.model.model import Model
+from flows.storage.artifact import Artifact
+from flows.training.config import training_config_from
+from flows.training.loop import fit
+from tests.flows.cnf.models import Circuit
+from tests.flows.conftest import inputs_document, pair_document
+
+SHORT = {
+    "kind": "autoregressive",
+    "flow": {"hidden": 8, "layers": 2},
+    "budget_seconds": 0,
+    "max_iterations": 60,
+    "batch_size": 32,
+    "warm_start_batch_size": 64,
+    "report_every": 10,
+    "certify_draws": 200,
+    "normalisation_draws": 2000,
+    "converged_nats": 0.0,
+}
+
+
+def _model(document):
+    return Model.from_graph(Graph.from_document(document_from_json(document, "x")))
+
+
+@pytest.mark.parametrize("document", [pair_document(), inputs_document()])
+def test_flow_is_trained_saved_loaded_and_weighed(document, tmp_path):
+    model = _model(document)
+    posterior = train(model, config=SHORT)
+    assert "solver_steps" not in posterior.metrics
+    posterior.save(tmp_path / "artifact")
+    artifact = Artifact.load(tmp_path / "artifact")
+    assert artifact.manifest.flow.kind == "autoregressive"
+    assert artifact.manifest.solver is None
+    loaded = artifact.flow_for(model.graph, model.layout)
+    draws = model.sample(50, generator=torch.Generator().manual_seed(2))
+    free = model.unconstrain(draws.latents)[0]
+    rows = free, free[:, :0], draws.observed
+    torch.testing.assert_close(loaded.log_prob(*rows), posterior.flow.log_prob(*rows))
+    particles = posterior.sample(num_particles=500, seed=0)
+    assert WeightTotals.from_log_weights(particles.log_weights).ess > 300
+
+
+def test_flow_of_the_same_model_in_other_columns_is_the_same():
+    model = _model(inputs_document())
+    other = _model(inputs_document(reverse=True))
+    posterior = train(model, config=SHORT)
+    found = posterior.artifact.flow_for(other.graph, other.layout)
+    draws = model.sample(30, generator=torch.Generator().manual_seed(4))
+    latents, observed = (
+        [own.variable(each.name).start for each in those]
+        for own, those in (
+            (model.layout, other.layout.latents),
+            (model.layout, other.layout.observed),
+        )
+    )
+    none = draws.latents[:, :0]
+    torch.testing.assert_close(
+        found.log_prob(draws.latents[:, latents], none, draws.observed[:, observed]),
+        posterior.flow.log_prob(draws.latents, none, draws.observed),
+    )
+
+
+def test_contrasts_bring_the_circuit_closer_in_both_directions():
+    config = training_config_from({**SHORT, "max_iterations": 250}, "x")
+    model = Circuit()
+    kind = kind_of("autoregressive")
+    flow = kind.build(Circuit.structure(), NetworkConfig(hidden=16, layers=2), 0)
+    reports = list(fit(model, flow, config, seed=0, clock=lambda: 0.0))
+    assert reports[-1].ess > 5 * reports[0].ess
+    first, last = reports[0].certified, reports[-1].certified
+    assert last.forward.mean < first.forward.mean - 1.0
+    assert last.reverse.trimmed_mean < first.reverse.trimmed_mean - 10.0
+    assert {r.phase for r in reports} == {"warm start", "training", "done"}
+
+
+def test_flow_is_evaluated():
+    model = _model(pair_document())
+    posterior = train(model, config=SHORT)
+    config = EvaluationConfig(num_draws=200, num_data_sets=10, num_particles=100)
+    *_, last = evaluate(model, posterior.flow, config)
+    assert last.result.j.symmetric.mean < 0.2
+    assert last.result.evaluations_base_to_latent == 0
+
+
+def test_flow_for_weights_is_a_float64_copy_that_comes_back_itself():
+    flow = kind_of("autoregressive").build(Circuit.structure(), NetworkConfig(), 0)
+    weighed = for_weights(flow)
+    assert weighed.dtype == torch.float64
+    assert flow.dtype == torch.float32
+    assert for_weights(weighed) is weighed
+    assert certified(weighed) is weighed
+
+
+def test_settings_of_training_are_the_kinds_unless_said_otherwise():
+    config = training_config_from({"kind": "autoregressive", "batch_size": 7}, "x")
+    assert (config.augment, config.batch_size) == (0, 7)
+    assert training_config_from({}, "x").augment == 2
+    said = {"kind": "autoregressive", "augment": 3}
+    assert training_config_from(said, "x").augment == 3
+
+
+def test_engines_are_refused_in_words():
+    flow = kind_of("autoregressive").build(Circuit.structure(), NetworkConfig(), 0)
+    assert solved_with(flow, "auto") is flow
+    with pytest.raises(ArgumentError, match="a flow of kind autoregressive has none"):
+        solved_with(flow, "fused")
+
+
+def test_lengths_are_those_of_the_flow():
+    kind, structure = kind_of("autoregressive"), Circuit.structure()
+    config = NetworkConfig(components=3, layers=4, hidden=5)
+    state = kind.build(structure, config, 0).state_dict()
+    for name, length in kind.lengths(structure, config).items():
+        assert state[name].numel() == length
