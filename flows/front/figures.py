@@ -117,10 +117,10 @@ def _probabilities(
     if len(found) > _MOST_VALUES:
         return None
     masses = torch.zeros(len(found), dtype=weights.dtype).index_add(0, places, weights)
-    chances = {
-        _text(value, kind, categories): mass
-        for value, mass in zip(found.tolist(), masses.tolist(), strict=True)
-    }
+    chances: dict[str, float] = {}
+    for value, mass in zip(found.tolist(), masses.tolist(), strict=True):
+        text = _text(value, kind, categories)
+        chances[text] = chances.get(text, 0.0) + mass
     return {**chances, "undefined": undefined} if undefined else chances
 
 

@@ -106,7 +106,7 @@ class Lowering:
         distribution = self.value(node.distribution)
         index, alternatives = None, (distribution,)
         if isinstance(distribution, Choice):
-            index, alternatives = self._leaves(distribution)
+            index, alternatives = self.leaves(distribution)
         branches = []
         categories: list[tuple[Value, ...]] = []
         for alternative in alternatives:
@@ -152,8 +152,8 @@ class Lowering:
             raise _Refused("the condition has no value", "a condition", test.reason)
         return slot_of(self.dag, test)
 
-    def _leaves(self, choice: Choice) -> tuple[Scalar, tuple[Value, ...]]:
-        """Return all distributions of nested choices, and one index among them."""
+    def leaves(self, choice: Choice) -> tuple[Scalar, tuple[Value, ...]]:
+        """Return all alternatives of nested choices, and one index among them."""
         leaves: list[Value] = []
         found: dict[int, Value] = {}
         stack: list[tuple[Value, bool]] = [(choice, False)]

@@ -2,10 +2,10 @@
 
 The return value has the program's own shape: vectors, maps and scalars, whose leaves
 are constants or columns of numbers. A leaf that is one of several texts or keywords is
-a column of positions among them.
+a column of positions among them, and so is a part whose shape itself is random:
+`(if z [x 2] [])` is one of `[_ 2]` and `[]`, with `_` for what latents decide.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from .layout import Layout
 from .lowering import Lowering
 from .schedule import Schedule
 from .shapes import LatentRows, ObservedRow
-from .values import Choice, Scalar, is_known
+from .values import Choice, Distribution, Scalar, Undefined, describe
 
 __all__ = ["Leaf", "ReturnValue", "return_value"]
 
@@ -51,8 +51,8 @@ class ReturnValue:
     """The return value of a program as a function of latents and data.
 
     Attributes:
-        value: Its shape: tuples, dictionaries, constants, and leaves; None stands for
-            a part whose shape itself is random.
+        value: Its shape: tuples, dictionaries, constants, and leaves; a sentence stands
+            for a part that is no value.
         leaves: All leaves, by column.
     """
 
@@ -92,7 +92,7 @@ def return_value(graph: Graph, layout: Layout) -> ReturnValue | None:
     for node in graph.nodes:
         lowering.node(node, graph)
     leaves: list[tuple[int, Leaf]] = []
-    value = _shape(lowering.value(graph.result), dag, leaves)
+    value = _shape(lowering.value(graph.result), lowering, leaves)
     sources = [
         tuple(
             dag.variable((variable.name, position))
@@ -107,27 +107,46 @@ def return_value(graph: Graph, layout: Layout) -> ReturnValue | None:
     )
 
 
-def _shape(value: Value, dag: Dag, leaves: list[tuple[int, Leaf]]) -> Value:
+def _shape(value: Value, lowering: Lowering, leaves: list[tuple[int, Leaf]]) -> Value:
+    dag = lowering.dag
     match value:
         case Scalar():
             kind = value.kind if value.kind in ("boolean", "integer") else "real"
             return _leaf(value.slot, kind, (), dag, leaves)
-        case Choice() if all(map(_is_plain, value.alternatives)):
-            slot = value.index.slot
-            return _leaf(slot, "category", value.alternatives, dag, leaves)
+        case Choice():
+            index, alternatives = lowering.leaves(value)
+            shown = tuple(map(_outline, alternatives))
+            return _leaf(index.slot, "category", shown, dag, leaves)
         case tuple():
-            return tuple(_shape(item, dag, leaves) for item in value)
+            return tuple(_shape(item, lowering, leaves) for item in value)
         case HashMap():
-            return {_key(key): _shape(item, dag, leaves) for key, item in value.pairs()}
+            return {
+                _key(key): _shape(item, lowering, leaves) for key, item in value.pairs()
+            }
+        case Distribution() | Undefined():
+            return describe(value)
         case None | bool() | int() | float() | str():
             return value
-        case _ if is_known(value):
-            return show_value(value)
-    return None
+    return show_value(value)
 
 
-def _is_plain(value: Value) -> bool:
-    return is_known(value) and not isinstance(value, tuple | Mapping)
+class _Unknown:
+    """Stands for what latents decide."""
+
+    def __repr__(self) -> str:
+        return "_"
+
+
+def _outline(value: Value) -> Value:
+    """Return a value with what latents decide left out."""
+    match value:
+        case tuple():
+            return tuple(map(_outline, value))
+        case HashMap():
+            return {key: _outline(item) for key, item in value.pairs()}
+        case Scalar() | Choice() | Distribution() | Undefined():
+            return _Unknown()
+    return value
 
 
 def _key(key: Value) -> str:

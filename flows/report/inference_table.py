@@ -1,5 +1,6 @@
 """This file lays an answer of `infer` out as a table that a person can read."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,7 +73,8 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
 
 def _figures(figures: Any) -> tuple[str, ...]:
     if not isinstance(figures, Mapping):
-        return (str(figures), "", "", "", "", "", "")
+        text = figures if isinstance(figures, str) else json.dumps(figures)
+        return (text, "", "", "", "", "", "")
     probabilities = figures.get("probabilities") or {}
     best = sorted(probabilities.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
     shown = ", ".join(f"{value}: {p:.3g}" for value, p in best if p >= 5e-4)
@@ -89,7 +91,7 @@ def _figures(figures: Any) -> tuple[str, ...]:
 
 def _leaves(value: Any, name: str) -> Any:
     """Yield every leaf of a return value with its path."""
-    if isinstance(value, Mapping) and "mean" not in value:
+    if isinstance(value, Mapping) and "mc_error" not in value:
         for key, item in value.items():
             yield from _leaves(item, f"{name}.{key}")
     elif isinstance(value, list):

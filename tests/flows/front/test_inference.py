@@ -371,6 +371,27 @@ def test_an_undefined_return_value_has_its_share():
     )
 
 
+def test_a_return_value_of_random_shape_is_summed_up_by_its_outlines():
+    found = answer(
+        "(let [z (sample (flip 0.3)) w (sample (flip 0.2)) x (sample (normal 0 1))]"
+        " [(if z [1 2] []) (if z (if w [x] [x 2]) [x 2]) (range w)])"
+    )
+    known, mixed, senseless = found.to_json()["return"]
+    assert known["probabilities"] == pytest.approx({"[1 2]": 0.3, "[]": 0.7}, abs=0.02)
+    assert mixed["probabilities"] == pytest.approx(
+        {"[_ 2]": 0.94, "[_]": 0.06}, abs=0.02
+    )
+    assert mixed["mean"] is None
+    assert senseless.startswith("nothing ((range ...)")
+
+
+def test_constants_in_a_return_value_follow_clojure():
+    found = answer("(let [k (sample (poisson 1))] [(= 1 1.0) (== 1 1.0) (= k 1.0)])")
+    assert found.to_json()["return"] == [False, True, False]
+    assert "false" in found.summary()
+    assert "False" not in found.summary()
+
+
 def test_a_categorical_over_random_values_is_refused_in_a_sentence():
     with pytest.raises(ModelError, match="random themselves"):
         answer(
