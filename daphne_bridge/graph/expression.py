@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ..language.primitives import PRIMITIVES, Keyword, PrimitiveError
+from ..language.primitives import PRIMITIVES, HashMap, Keyword, PrimitiveError
 
 __all__ = [
     "Call",
@@ -133,7 +133,8 @@ class ExpressionTable:
                 values[id(call)] = items
             elif len(items) % 2 == 0:
                 try:
-                    values[id(call)] = dict(zip(items[::2], items[1::2], strict=True))
+                    pairs = zip(items[::2], items[1::2], strict=True)
+                    values[id(call)] = HashMap(pairs)
                 except TypeError:
                     return
 

@@ -28,6 +28,7 @@ def exact(question: Question) -> Inference:
     posterior = ExactPosterior(question.target, question.observed)
     generator = torch.Generator().manual_seed(question.seed)
     value = posterior.log_evidence
+    none = question.observed.new_zeros(1, 0)
     possible = value > -math.inf
     rows = posterior.sample(question.num_particles, generator=generator)
     weights = rows.new_full((len(rows),), 0.0 if possible else -math.inf)
@@ -35,6 +36,16 @@ def exact(question: Question) -> Inference:
         rows, weights, latent_columns(question.model.layout)
     )
     answer = _Exact(question.model, posterior, particles, question.observed)
+    senseless: tuple[Caution, ...] = ()
+    if not bool(question.target.has_meaning(none, question.observed).all()):
+        senseless = (
+            Caution(
+                "some values of the latents give a distribution a parameter without "
+                "meaning",
+                "they weigh 0, as if the program excluded them",
+                "Check that this is meant, an index outside a vector say",
+            ),
+        )
     impossible = Caution(
         "the data have probability 0 under the program",
         "no value of the latents explains them, so there is no posterior",
@@ -48,7 +59,7 @@ def exact(question: Question) -> Inference:
         0.0 if possible else math.nan,
         answer.latents() if possible else {},
         answer.returned() if possible else None,
-        () if possible else (impossible,),
+        (*senseless, *(() if possible else (impossible,))),
         is_trusted=possible,
     )
 

@@ -243,7 +243,11 @@ class CollapsedModel(InFreeCoordinates):
         *,
         without_meaning: float = -math.inf,
     ) -> Tensor:
-        """Return the sum of tables; if forgiving a number for rows without meaning."""
+        """Return the sum of tables; if forgiving a number for rows without meaning.
+
+        Without continuous latents there is one row: what has no meaning in it are
+        values of discrete latents, and these alone weigh nothing.
+        """
         batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
             latents.shape[:-1], observed.shape[:-1]
         )
@@ -251,7 +255,8 @@ class CollapsedModel(InFreeCoordinates):
         found, matters = self._log_sum(elimination, entries, math.prod(batch))
         if self.is_forgiving:
             is_nan = torch.isnan(latents).any(-1).expand(batch).reshape(-1)
-            found = torch.where(matters | is_nan, without_meaning, found)
+            if latents.shape[-1]:
+                found = torch.where(matters | is_nan, without_meaning, found)
             return found.reshape(batch)
         if bool(matters.any()):
             row = int(torch.nonzero(matters)[0])

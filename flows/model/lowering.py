@@ -173,6 +173,21 @@ class Lowering:
             raise _Refused("the link function is no distribution", "", describe(index))
         return index, tuple(leaves)
 
+    def _without_nil(self, value: Value) -> Value:
+        """Return a choice with numbers that have no value in place of nil.
+
+        A lookup by a random key is nil where no key of the map is equal.
+        """
+        if not isinstance(value, Choice):
+            return value
+        index, parts = self.leaves(value)
+        present = [part for part in parts if part is not None]
+        if len(present) == len(parts) or not present:
+            return value
+        absent = _without_value(present[0])
+        filled = [absent if part is None else part for part in parts]
+        return chosen(self.dag, index, filled)
+
     def _variable(
         self,
         branches: Sequence[Branch],
@@ -322,6 +337,7 @@ class Lowering:
         parts = [self._found[id(argument)] for argument in call.arguments]
         values = tuple(value for value, _ in parts)
         if call.head in FAMILIES:
+            values = tuple(map(self._without_nil, values))
             for value in values:
                 if isinstance(value, Undefined):
                     return value, False
@@ -390,3 +406,10 @@ def _size(shape: Shape) -> int:
     for length in shape:
         size *= length
     return size
+
+
+def _without_value(value: Value) -> Value:
+    """Return a value of the same shape whose numbers have no value."""
+    if isinstance(value, tuple):
+        return tuple(map(_without_value, value))
+    return Undefined("nil is no number")

@@ -12,7 +12,7 @@ from daphne_bridge.graph.expression import (
     postorder,
     show,
 )
-from daphne_bridge.language.primitives import Keyword
+from daphne_bridge.language.primitives import HashMap, Keyword
 
 
 @pytest.fixture
@@ -47,6 +47,16 @@ def test_access_to_a_map_picks_by_key(table):
     a = table.reference("a")
     entries = table.call("hash-map", [table.constant(Keyword("k")), a])
     assert table.call("get", [entries, table.constant(Keyword("k"))]) is a
+
+
+def test_a_literal_map_is_looked_up_in_any_way(table):
+    """Seen: every lookup but `get` found nil in a literal map of constants."""
+    inner = table.constant(HashMap([(True, 0.9), (1, 0.5), (1.0, 0.2)]))
+    outer = table.call("hash-map", [table.constant(Keyword("a")), inner])
+    keys = table.constant((Keyword("a"), True))
+    assert table.call("get-in", [outer, keys]) is table.constant(0.9)
+    assert table.call("count", [inner]) is table.constant(3)
+    assert table.call("contains?", [inner, table.constant(1.0)]).value is True
 
 
 def test_zero_is_true_as_a_condition(table):

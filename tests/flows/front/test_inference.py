@@ -371,6 +371,40 @@ def test_an_undefined_return_value_has_its_share():
     )
 
 
+def test_tables_of_probabilities_are_maps_with_random_keys():
+    found = answer("""
+    (let [rain (sample (flip 0.2))
+          sprinkler (sample (flip (get {true 0.01 false 0.4} rain)))
+          wet (get-in {true {true 0.99 false 0.8} false {true 0.9 false 0.0}}
+                      [rain sprinkler])]
+      (observe (flip wet) true)
+      rain)""")
+    with_rain = 0.2 * (0.01 * 0.99 + 0.99 * 0.8)
+    both = with_rain + 0.8 * 0.4 * 0.9
+    assert found.log_evidence == pytest.approx(math.log(both), abs=1e-12)
+    assert found.returned.mean == pytest.approx(with_rain / both, abs=1e-12)
+
+
+def test_a_map_gives_vectors_by_random_keys():
+    found = answer("""
+    (let [z (sample (flip 0.3))
+          k (sample (discrete (get {true [0.1 0.9] false [0.5 0.5]} z)))]
+      (observe (normal (+ 1 (get {0 1.5 1 3.5} k)) 1) 1)
+      z)""")
+    likelihood = stats.norm.pdf(1.0, [2.5, 4.5], 1)
+    terms = np.array([0.7, 0.3]) * (np.array([[0.5, 0.5], [0.1, 0.9]]) @ likelihood)
+    assert found.log_evidence == pytest.approx(math.log(terms.sum()), abs=1e-12)
+    assert found.returned.mean == pytest.approx(terms[1] / terms.sum(), abs=1e-12)
+
+
+def test_values_of_discrete_latents_without_meaning_weigh_nothing():
+    found = answer("(let [z (sample (flip 0.3))] (observe (normal 0 (if z 1 -1)) 1) z)")
+    expected = math.log(0.3) + stats.norm.logpdf(1.0)
+    assert found.log_evidence == pytest.approx(expected, abs=1e-12)
+    assert found.returned.mean == 1.0
+    assert "parameter without meaning" in str(found.cautions[0])
+
+
 def test_a_return_value_of_random_shape_is_summed_up_by_its_outlines():
     found = answer(
         "(let [z (sample (flip 0.3)) w (sample (flip 0.2)) x (sample (normal 0 1))]"
