@@ -10,11 +10,12 @@
     posterior.save("artifact")
     posterior = flows.load("artifact", model)
     particles = posterior.sample({"x0": -9.7, "x1": 0.85}, 10_000, seed=0)
+    bent = posterior.refine({"x0": -9.7, "x1": 0.85})      # one flow for these data
 
 - `Graph`: nodes with link functions, parents, data; `Model`: its p(latents, observed),
   by `Model.compile`, `Model.load` or `Model.from_graph`.
 - `infer`: one data set, by the method that fits, which is said; `train`, `load`: a
-  `Posterior` for every data set of a model.
+  `Posterior` for every data set of a model; `refine`: one whose flow is bent to one.
 - `Particles`: weighted values of all latents, and what they say.
 - `Flow`, `Proposal`, `Engine`: protocols for those who bring their own.
 - `FlowsError`: bad input, with one `Problem` (where, what, expected, got) or more.
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .errors import FlowsError
     from .flow.protocol import Flow
     from .front.inference import infer
-    from .front.posterior import Posterior, load
+    from .front.posterior import Posterior, load, refine
     from .front.train import train
     from .inference.particles import Particles
     from .inference.proposal import Proposal
@@ -50,6 +51,7 @@ __all__ = [
     "Proposal",
     "infer",
     "load",
+    "refine",
     "train",
 ]
 
@@ -64,6 +66,7 @@ _HOMES = {
     "Proposal": "flows.inference.proposal",
     "infer": "flows.front.inference",
     "load": "flows.front.posterior",
+    "refine": "flows.front.posterior",
     "train": "flows.front.train",
 }
 """The module of each public name."""

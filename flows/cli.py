@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "infer": "Answer MODEL, a program, a graph document, or - for standard input.",
         "train": "Train a flow for the model of the document GRAPH.",
+        "refine": "Bend a flow, of ARTIFACT or a new one, to the data of MODEL.",
         "sample": "Draw weighted particles of the posterior given the data of MODEL.",
         "smc": "Carry particles to the posterior given the data of MODEL, step by"
         " step.",
@@ -73,6 +74,7 @@ def main() -> None:
     \b
     daphne-flows infer model.daphne                       program -> posterior
     daphne-flows train graph.json -o artifact             model -> artifact
+    daphne-flows refine artifact graph.json -o bent       artifact -> one for these data
     daphne-flows sample artifact graph.json -o particles  data -> weighted particles
     daphne-flows evaluate artifact graph.json             how good is the proposal?
     daphne-flows summary runs/NAME                        the tables of a finished run

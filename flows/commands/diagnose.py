@@ -87,7 +87,7 @@ def diagnose_command(
     check_folder_place(output, marker="diagnosis.json")
     given = observations(observe)
     data = model.observation(given.values, places=given.places)
-    posterior = load_posterior(artifact, model)
+    posterior = load_posterior(artifact, model, amortised=True)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None
     with progress_bar(quiet=as_json) as progress:

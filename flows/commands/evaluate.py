@@ -63,7 +63,7 @@ def evaluate_command(
     model = load_model(load_graph(graph))
     if output is not None:
         check_file_place(output)
-    posterior = load_posterior(artifact, model)
+    posterior = load_posterior(artifact, model, amortised=True)
     config = EvaluationConfig(num_draws, num_data_sets, num_particles, seed)
     result: Evaluation | None = None
     with progress_bar(quiet=as_json) as progress:

@@ -29,7 +29,7 @@ from daphne_bridge.graph.document import load_document, load_names
 from daphne_bridge.graph.graph import Graph
 
 from ..cnf.engines import prepare_kernel
-from ..errors import FlowsError, Problem
+from ..errors import ArtifactError, FlowsError, Problem
 from ..front.material import check_trainable
 from ..front.posterior import Posterior, load
 from ..inference.importance import MOST_SEED
@@ -155,13 +155,30 @@ def load_model(graph: Graph) -> Model:
     return model
 
 
-def load_posterior(artifact: Path, model: Model, *, weighted: bool = True) -> Posterior:
+def load_posterior(
+    artifact: Path, model: Model, *, weighted: bool = True, amortised: bool = False
+) -> Posterior:
     """Return a posterior with its kernel compiled, and say so if it was not.
 
+    Args:
+        artifact: The folder.
+        model: The target.
+        weighted: Whether its draws are to be weighted.
+        amortised: Whether it has to be a flow of every data set.
+
     Raises:
-        ArtifactError: If the artifact is damaged, or of another model.
+        ArtifactError: If the artifact is damaged, of another model, or of one data set
+            where it has to be of every one.
     """
     loaded = load(artifact, model, weighted=weighted)
+    if amortised and loaded.refined_for is not None:
+        raise ArtifactError(
+            Problem(
+                str(artifact),
+                "this flow was refined for one data set, so it says nothing of others",
+                "an artifact that `daphne-flows train` wrote",
+            )
+        )
     prepare_kernel(say_compiling)
     return loaded
 

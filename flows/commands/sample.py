@@ -220,6 +220,7 @@ def sample_command(
             if bad[number]:
                 notes.append(without_meaning(bad[number], particles.num_particles))
             if not unweighted:
+                notes += source.cautions(observed)
                 notes += predictive_cautions(model, observed, own_seed)
             summary = posterior_json(
                 particles.summary(),

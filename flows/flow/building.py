@@ -2,9 +2,11 @@
 
 Three steps: the edges of the inverse (`build_structure`), then, by joint draws of the
 model, factors or further edges (`prepare_structure`); `structure_of` does all of it.
+For one data set alone `structure_at` leaves out the data: latents read latents.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -25,6 +27,7 @@ __all__ = [
     "SampledModel",
     "build_structure",
     "prepare_structure",
+    "structure_at",
     "structure_of",
 ]
 
@@ -129,6 +132,27 @@ def prepare_structure(
         if structure_with.factors:
             return structure_with
     return widen(structure, free, draws.observed)
+
+
+def structure_at(
+    inverse: InverseLike,
+    layout: Layout,
+    free: Tensor,
+    observed: Tensor,
+    nuisances: int | Mapping[str, int] = 0,
+) -> Structure:
+    """The structure of a flow of one data set: no block reads what is observed.
+
+    Args:
+        inverse: of the model.
+        layout: columns of latents and observed variables.
+        free: draws of the posterior in free coordinates, one in each row.
+        observed: the data.
+        nuisances: nuisance columns per latent, or per latent's name (others get 0).
+    """
+    whole = build_structure(inverse, layout, nuisances)
+    blocks = tuple(replace(block, observed_columns=()) for block in whole.blocks)
+    return widen(replace(whole, blocks=blocks), free, observed.expand(len(free), -1))
 
 
 def build_structure(

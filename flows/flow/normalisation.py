@@ -12,7 +12,8 @@ In residual coordinates a child no longer sees its parent's value, only the resi
 step 2 can hide what a conditional needs. It is therefore used for node j only if
 
 - j is linear-Gaussian given its inverse parents as far as the draws can tell, or its
-  residual is light-tailed and at most `_SHARP` times its marginal scale; and
+  residual is light-tailed and at most `_SHARP` times its marginal scale (any times in a
+  flow of one data set, where no node reads data); and
 - every child of j in the inverse is linear-Gaussian too, and so needs nothing, or reads
   all the parents of j, and so can recover j's value.
 
@@ -114,16 +115,18 @@ class Normalisation(Scaling):
         fits = []
         column = 0
         width = scaled.shape[1]
+        blocks = self.structure.blocks
+        sharp = _SHARP if any(block.observed_columns for block in blocks) else torch.inf
         draws = torch.cat([scaled, given, torch.ones_like(scaled[:, :1])], -1)
         moments = draws.T @ draws / draws.shape[0]
-        for block in self.structure.blocks:
+        for block in blocks:
             columns = range(column, column + len(block.free_columns))
             seen = [width + c for c in block.observed_columns]
             regressions = [
                 Regression.of(draws, moments, c, [*self._reads[c], *seen])
                 for c in columns
             ]
-            fits.append(_NodeFit.of(regressions, columns))
+            fits.append(_NodeFit.of(regressions, columns, sharp))
             column += block.size
         return fits
 
@@ -227,7 +230,9 @@ class _NodeFit:
     is_light: bool
 
     @classmethod
-    def of(cls, fits: Sequence[Regression], columns: Sequence[int]) -> "_NodeFit":
+    def of(
+        cls, fits: Sequence[Regression], columns: Sequence[int], sharp: float
+    ) -> "_NodeFit":
         is_fit = all(1e-7 < float(fit.scale) < torch.inf for fit in fits)
         return cls(
             tuple(fits),
@@ -235,7 +240,7 @@ class _NodeFit:
             is_linear_gaussian=is_fit and all(f.is_linear_gaussian for f in fits),
             is_sharp=is_fit
             and all(
-                float(f.scale) < _SHARP and f.kurtosis < _LIGHT_KURTOSIS for f in fits
+                float(f.scale) < sharp and f.kurtosis < _LIGHT_KURTOSIS for f in fits
             ),
             is_light=is_fit and all(f.kurtosis < _MOST_KURTOSIS for f in fits),
         )

@@ -30,9 +30,9 @@ from ..marginal.target import target_of
 from ..model.model import Model
 from .answer import Inference
 from .exact import exact
-from .posterior import Posterior
 from .question import Question
 from .settings import seconds_of
+from .source import Source
 from .tempered import tempered
 from .weighed import around_modes, pilot, prior, start, with_flow
 
@@ -50,7 +50,7 @@ def infer(
     observed: Mapping[str, Any] | Float[Tensor, " observed"] | None = None,
     *,
     method: str = "auto",
-    flow: Posterior | Proposal | None = None,
+    flow: Source | Proposal | None = None,
     budget: str | float | None = None,
     num_particles: int = 10_000,
     seed: int = 0,
@@ -100,7 +100,7 @@ def infer(
                 type(model).__name__,
             )
         )
-    proposal = flow.proposal() if isinstance(flow, Posterior) else flow
+    proposal = flow.proposal() if isinstance(flow, Source) else flow
     data = observed
     if not isinstance(data, Tensor):
         data = model.observation(data)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ArgumentError, Problem
+from ..inference.cautions import Caution
 from ..inference.importance import ImportanceReport
 from ..inference.particles import Particles
 from ..inference.proposal import Proposal
@@ -40,6 +42,30 @@ class Source(ABC):
     @abstractmethod
     def trained(self) -> Trained | None:
         """The flow, if there is one."""
+
+    @property
+    def refined_for(self) -> Float[Tensor, " observed"] | None:
+        """The one data set that the flow was refined for; None: it is for every one."""
+        if self.trained is None:
+            return None
+        return self.trained.artifact.data_for(self.model.graph, self.model.layout)
+
+    def cautions(self, observed: Data = None) -> tuple[Caution, ...]:
+        """Return what to know before draws at these data are used.
+
+        Args:
+            observed: Data by name of an observed node; the document's elsewhere.
+        """
+        own = self.refined_for
+        if own is None or torch.equal(own, row_of(self.model, observed)):
+            return ()
+        return (
+            Caution(
+                "this flow was refined for other data",
+                "its draws are weighted rightly, but few of them may carry weight here",
+                "Refine it for these data, or use the flow that was trained",
+            ),
+        )
 
     def proposal(self, kind: str = "flow", *, mixture_weight: float = 0.1) -> Proposal:
         """Return what particles are drawn from.

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
@@ -51,7 +52,12 @@ from .manifest import (
 )
 from .manifest_file import MANIFEST, load_manifest, manifest_bytes
 from .model_entry import first_difference, model_entry
-from .other_columns import columns_of, observed_rows_in, structure_in
+from .other_columns import (
+    OtherColumns,
+    columns_of,
+    observed_rows_in,
+    structure_in,
+)
 from .stored_flow import stored_flow
 from .structure_entry import layout_entry, layout_from, structure_entry, structure_from
 
@@ -89,6 +95,7 @@ class Artifact:
         config: Mapping[str, Any],
         metrics: Mapping[str, Any],
         without_density: Sequence[str] = (),
+        data: Tensor | None = None,
         tolerance: float = _TOLERANCE,
     ) -> "Artifact":
         """Return the artifact of a trained flow.
@@ -103,6 +110,8 @@ class Artifact:
             metrics: What training measured, plain values.
             without_density: Latents whose values came from a file, by the document's
                 names.
+            data: The one data set that it was refined for, a row of `layout`; None for
+                a flow of every data set.
             tolerance: Of the solver that weights use, relative and absolute.
 
         Raises:
@@ -129,6 +138,7 @@ class Artifact:
                 "python": platform.python_version(),
                 **{name: version(name) for name in _LIBRARIES},
             },
+            data=() if data is None else tuple(data.tolist()),
         )
         tensors = {
             name: tensor.detach().cpu().contiguous().clone()
@@ -231,14 +241,30 @@ class Artifact:
                     + first_difference(model, graph),
                 )
             )
-        columns = columns_of(
-            self.layout,
-            layout,
-            dict(zip(model.order, graph.canonical.order, strict=True)),
-        )
+        columns = self._columns(graph, layout)
         structure = structure_in(columns, self._structure())
         tensors = observed_rows_in(columns, self.tensors)
         return self._flow(structure, tensors)
+
+    def data_for(self, graph: Graph, layout: Layout) -> Tensor | None:
+        """Return the data that the flow was refined for in the columns of a graph.
+
+        None if it is a flow of every data set.
+
+        Args:
+            graph: A graph with this model's digest.
+            layout: Of that graph.
+        """
+        if not self.manifest.data:
+            return None
+        row = torch.empty(len(self.manifest.data), dtype=torch.float64)
+        place = torch.tensor(self._columns(graph, layout).observed)
+        row[place] = torch.tensor(self.manifest.data, dtype=torch.float64)
+        return row
+
+    def _columns(self, graph: Graph, layout: Layout) -> OtherColumns:
+        order = zip(self.manifest.model.order, graph.canonical.order, strict=True)
+        return columns_of(self.layout, layout, dict(order))
 
     def _flow(self, structure: Structure, tensors: Mapping[str, Tensor]) -> Flow:
         flow = _stored(self.manifest, structure, tensors, self.source)

@@ -84,6 +84,15 @@ def check_claims(
         )
     free = layout.latents[-1].free_stop
     observed = layout.observed[-1].stop if layout.observed else 0
+    if manifest.data and len(manifest.data) != observed:
+        raise ArtifactError(
+            Problem(
+                f"{manifest_place}: $.data",
+                "one number per observed column is needed",
+                f"{observed}"[:80],
+                f"{len(manifest.data)}",
+            )
+        )
     held = sum(tensor.numel() for tensor in tensors.values())
     for what, claimed in (
         ("state columns", free + sum(structure.nuisances)),

@@ -202,6 +202,8 @@ class Manifest:
         libraries: Versions by name.
         files: The other files by name; empty until the artifact is saved.
         checksum: Of the manifest; empty until the artifact is saved.
+        data: The one data set that the flow was refined for, in the observed columns;
+            empty for a flow of every data set.
         base: Where the flow starts.
         nuisance_reference: Target of the nuisances.
         version: Of the format.
@@ -219,6 +221,7 @@ class Manifest:
     inverse: InverseEntry | None = None
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     checksum: str = ""
+    data: tuple[float, ...] = ()
     base: str = _STANDARD_NORMAL
     nuisance_reference: str = _STANDARD_NORMAL
     version: int = VERSION

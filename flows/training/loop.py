@@ -66,6 +66,7 @@ def fit(
     seed: int,
     state: TrainingState | None = None,
     held_out: TargetModel | None = None,
+    is_trained: bool = False,
     ranks: Ranks = ALONE,
     clock: Callable[[], float] = time.perf_counter,
 ) -> "Fit":
@@ -80,6 +81,8 @@ def fit(
         state: of a run with the same model, structure, configuration and seed that is
             to be continued.
         held_out: draws that certify the flow; the model's own if None.
+        is_trained: whether the flow goes on from where it is: its normalisation stays,
+            and there is no warm start.
         ranks: the processes that share the rows of each batch.
         clock: seconds, for the budget.
 
@@ -117,7 +120,8 @@ def fit(
         torch.Generator().manual_seed(seed),
         FlatWeights(flow),
     )
-    return Fit(run, seed, state, partial(ranks.shared, clock))
+    shared = partial(ranks.shared, clock)
+    return Fit(run, seed, state, is_trained=is_trained, clock=shared)
 
 
 class Fit(Iterator[Report]):
@@ -128,17 +132,19 @@ class Fit(Iterator[Report]):
         run: Run,
         seed: int,
         state: TrainingState | None,
+        *,
+        is_trained: bool,
         clock: Callable[[], float],
     ) -> None:
         self._run, self._clock = run, clock
         self._started = clock()
         if state is None:
-            model, flow, config = run.model, run.flow, run.config
-            draws = model.sample(config.normalisation_draws, generator=run.generator)
-            flow.fit_normalisation(model.unconstrain(draws.latents)[0], draws.observed)
+            if not is_trained:
+                _normalise(run)
             run.weights.restart()
-            first = "warm start" if isinstance(flow, Matched) else "training"
-            state = run.state(Progress(seed, config.num_steps, first))
+            is_cold = isinstance(run.flow, Matched) and not is_trained
+            first = "warm start" if is_cold else "training"
+            state = run.state(Progress(seed, run.config.num_steps, first))
         self._keep(run.restored(run.ranks.shared(lambda: state), seed))
 
     def state(self) -> TrainingState:
@@ -283,3 +289,10 @@ class Fit(Iterator[Report]):
         run.flow.load_state_dict(run.weights.state_dict_with(run.flow, result))
         last = replace(progress, phase=DONE, status=status)
         return replace(event, progress=last, status=status)
+
+
+def _normalise(run: Run) -> None:
+    """Fits what is fixed before training to draws of the model."""
+    model = run.model
+    draws = model.sample(run.config.normalisation_draws, generator=run.generator)
+    run.flow.fit_normalisation(model.unconstrain(draws.latents)[0], draws.observed)

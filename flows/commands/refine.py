@@ -1,0 +1,130 @@
+"""This file is `daphne-flows refine`: a flow is bent to one data set."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import Progress
+
+from daphne_bridge.command_line import guarded, print_json
+
+from ..cnf.engines import ENGINES, prepare_kernel
+from ..front.posterior import refine
+from ..model.model import Model
+from ..storage.artifact import MANIFEST
+from ..storage.folders import check_folder_place
+from ..training.state import Report
+from .inputs import (
+    PATH,
+    SEED,
+    UNTRUSTED,
+    json_option,
+    load_posterior,
+    observations,
+    observe_option,
+    progress_bar,
+    say_compiling,
+)
+from .model_argument import data_option, load_any
+
+__all__ = ["refine_command"]
+
+
+@click.command("refine")
+@click.argument("places", type=PATH, nargs=-1, required=True, metavar="[ARTIFACT] MODEL")
+@click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
+@observe_option
+@data_option
+@click.option("--config", type=PATH, help="TOML file of training settings.")
+@click.option("--budget", default="1m", show_default=True, help="Most time: 90s, 10m.")
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    show_default=True,
+    help="What solves the flow in training.",
+)
+@json_option
+@guarded
+def refine_command(
+    places: tuple[Path, ...],
+    output: Path,
+    observe: tuple[str, ...],
+    data: Path | None,
+    config: Path | None,
+    budget: str,
+    seed: int,
+    engine: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Bend a flow to the data of MODEL, a program or a graph document.
+
+    It begins from the flow of ARTIFACT where that is good at these data, else from
+    particles alone. OUTPUT is an artifact that knows its data; `sample` draws from it.
+    Exit code 3 where the draws cannot be trusted; the cautions say why.
+    """
+    if len(places) > 2:
+        raise click.UsageError("takes one artifact and one model")
+    check_folder_place(output, marker=MANIFEST)
+    model = Model.from_graph(load_any(places[-1], data).graph)
+    given = observations(observe)
+    observed = model.observation(given.values, places=given.places)
+    trained = load_posterior(places[0], model) if len(places) == 2 else None
+    prepare_kernel(say_compiling)
+    with progress_bar(quiet=as_json) as progress:
+        on_progress, on_report = _shown(progress)
+        posterior = refine(
+            model,
+            observed,
+            posterior=trained,
+            budget=budget,
+            seed=seed,
+            config=config,
+            engine=engine,
+            on_progress=on_progress,
+            on_report=on_report,
+        )
+    posterior.save(output)
+    metrics = posterior.metrics
+    if as_json:
+        print_json({"ok": metrics["ok"], "output": str(output), "metrics": metrics})
+    else:
+        click.echo(f"{output}: {_sentence(metrics)}")
+    if not metrics["ok"]:
+        for caution in metrics["cautions"]:
+            click.echo(f"caution: {caution}", err=True)
+        sys.exit(UNTRUSTED)
+
+
+def _sentence(metrics: dict[str, Any]) -> str:
+    """Return what fresh draws of the flow are worth at its data."""
+    worth = "" if metrics["ok"] else "not to be trusted: "
+    k_hat = metrics["k_hat"]
+    shape = "" if k_hat is None else f", k-hat {k_hat:.2f}"
+    return (
+        f"{worth}ESS/N {metrics['ess_fraction']:.3f}{shape}, log evidence "
+        f"{metrics['log_evidence']:.3f} ± {metrics['log_evidence_standard_error']:.3f}; "
+        f"begun from {metrics['begun_from']}, particles by {metrics['particles']}"
+    )
+
+
+def _shown(
+    progress: Progress,
+) -> tuple[Callable[[float, str], None], Callable[[Report], None]]:
+    """Return what shows particles being made, and reports of training."""
+    first = progress.add_task("particles", total=1.0, note="")
+    second = progress.add_task("refining", total=1.0, note="")
+
+    def particles(share: float, note: str) -> None:
+        progress.update(first, completed=share, note=note)
+
+    def training(report: Report) -> None:
+        progress.update(first, completed=1.0, note="")
+        note = f"{report.iteration} iterations, loss {report.loss:.3g}"
+        progress.update(second, completed=report.fraction, note=note)
+
+    return particles, training

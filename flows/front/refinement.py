@@ -1,0 +1,220 @@
+"""This file bends a flow to one data set.
+
+1. Weighted particles of the posterior, as `infer` gets them at these data.
+2. A flow: the trained one where its draws carry enough weight here; else a new one
+   that reads no data, its normalisation fitted to the particles, as a posterior is far
+   narrower than what an amortised flow was normalised for.
+3. Training on both divergences between flow and posterior (`ParticleTarget`): the
+   forward KL on the particles, and by its path gradient the reverse KL on the flow's
+   own draws.
+
+The result is a proposal again, whose weights are exact in the limit, for other data
+too. A mixed model's flow is bent to the posterior of its continuous latents.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import InferenceError, Problem
+from ..flow.building import structure_at
+from ..flow.kinds import build_flow, solved_with
+from ..flow.protocol import Flow
+from ..inference.cautions import cautions
+from ..inference.importance import importance_particles
+from ..inference.pareto import pareto_k_hat
+from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import continuous_inverse, target_of
+from ..model.model import Model
+from ..proposals.flow import FlowProposal
+from ..storage.artifact import Artifact
+from ..training.config import TrainingConfig, nuisance_counts
+from ..training.loop import fit
+from ..training.particle_target import ParticleTarget
+from ..training.state import Report
+from .answer import Inference
+from .inference import infer
+from .material import check_trainable
+from .settings import seconds_of
+
+__all__ = ["REFINING", "refinement"]
+
+REFINING = TrainingConfig(
+    augment=0,
+    normalisation_draws=10_000,
+    learning_rate=5e-3,
+    converged_nats=0.01,
+)
+"""Settings that suit one data set."""
+
+_HELD_OUT = 0.15
+_INFER_SHARE = 0.5
+_LEAST_SECONDS = 1.0
+_CHECK_DRAWS = 10_000
+
+
+def refinement(
+    model: Model,
+    observed: Float[Tensor, " observed"],
+    flow: Flow | None,
+    *,
+    budget: str | float,
+    config: TrainingConfig,
+    seed: int,
+    engine: str,
+    on_progress: Callable[[float, str], None] | None,
+    on_report: Callable[[Report], None] | None,
+) -> Artifact:
+    """Return the artifact of a flow that is bent to one data set.
+
+    Args:
+        model: With a continuous latent and data.
+        observed: The data.
+        flow: A trained flow in the model's columns, for weights; None: from nothing.
+        budget: Most seconds, or a duration such as `2m`.
+        config: Of training; a trained flow keeps its kind and shape.
+        seed: Decides every draw.
+        engine: What solves the flow in training.
+        on_progress: Called while particles are made.
+        on_report: Called with every report of training.
+
+    Raises:
+        FlowsError: If the model cannot be trained for, or no particle has weight.
+    """
+    check_trainable(model)
+    begun, seconds = time.perf_counter(), seconds_of(budget)
+    answer = infer(
+        model,
+        observed,
+        flow=None if flow is None else FlowProposal(flow, target_of(model)),
+        budget=_INFER_SHARE * seconds,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    if answer.particles.totals.log_sum == -math.inf:
+        what = "no draw of the model explains the data, so there is no posterior"
+        raise InferenceError(Problem(model.graph.source, what))
+    if flow is not None:
+        config = replace(config, kind=flow.kind, flow=flow.config)
+    left = seconds - (time.perf_counter() - begun)
+    config = replace(config, budget_seconds=max(left, _LEAST_SECONDS))
+    bent = _Bending(target_of(model).forgiving(), observed, answer, config, seed)
+    is_good = answer.method == "flow"
+    found = bent.copied(flow) if flow is not None and is_good else bent.new()
+    metrics = bent.train(found, engine, is_trained=is_good, on_report=on_report)
+    return Artifact.from_flow(
+        found,
+        model.graph,
+        bent.target.layout,
+        seed=seed,
+        config=config.as_mapping(),
+        metrics=metrics,
+        data=observed,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bending:
+    """A posterior's particles, and the settings of a flow that is bent to it."""
+
+    target: Model | CollapsedModel
+    observed: Float[Tensor, " observed"]
+    answer: Inference
+    config: TrainingConfig
+    seed: int
+
+    def new(self) -> Flow:
+        """Return a flow of these data alone, not yet trained."""
+        particles, _ = self._particles()
+        generator = torch.Generator().manual_seed(self.seed)
+        draws = particles.sample(self.config.normalisation_draws, generator=generator)
+        structure = structure_at(
+            continuous_inverse(self.target.graph),
+            self.target.layout,
+            self.target.unconstrain(draws.latents)[0],
+            self.observed,
+            nuisance_counts(self.config.augment, self.target.layout),
+        )
+        shape, kind = self.config.flow, self.config.kind
+        return build_flow(structure, shape, kind=kind, seed=self.seed)
+
+    def copied(self, flow: Flow) -> Flow:
+        """Return a copy of a trained flow that training may change."""
+        copy = build_flow(flow.structure, flow.config, kind=flow.kind)
+        copy.load_state_dict(flow.state_dict())
+        return copy
+
+    def train(
+        self,
+        flow: Flow,
+        engine: str,
+        *,
+        is_trained: bool,
+        on_report: Callable[[Report], None] | None,
+    ) -> dict[str, Any]:
+        """Train a flow in place, and return what was measured."""
+        particles, held_out = self._particles()
+        run = fit(
+            particles,
+            solved_with(flow, engine),
+            self.config,
+            seed=self.seed,
+            held_out=held_out,
+            is_trained=is_trained,
+        )
+        for report in run:
+            if on_report is not None:
+                on_report(report)
+        flow.load_state_dict(run.best_state_dict())
+        values = run.state().values
+        return {
+            "best_j": values["best"],
+            "iterations": values["iteration"],
+            "seconds": values["seconds"],
+            "solver_steps": values["num_steps"],
+            "status": values["status"],
+            "particles": self.answer.method,
+            "begun_from": "the trained flow" if is_trained else "nothing",
+            **self._worth(flow),
+        }
+
+    def _particles(self) -> tuple[ParticleTarget, ParticleTarget]:
+        """Return a target with most of the particles, and one with the others."""
+        layout, target = self.answer.model.layout, self.target
+        own = [layout.variable(v.name) for v in target.layout.latents]
+        columns = [c for v in own for c in range(v.start, v.stop)]
+        weights = self.answer.particles.normalized_weights
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(weights), generator=generator)
+        order = order[weights[order] > 0.0]
+        cut = max(1, round(_HELD_OUT * len(order)))
+        latents = self.answer.particles.latents[:, columns]
+        held_out, kept = order[:cut], order[cut:] if len(order) > 1 else order
+        return (
+            ParticleTarget(target, latents[kept], weights[kept], self.observed),
+            ParticleTarget(target, latents[held_out], weights[held_out], self.observed),
+        )
+
+    def _worth(self, flow: Flow) -> dict[str, Any]:
+        """Return what fresh draws of a flow weigh at these data."""
+        proposal = FlowProposal(flow, self.target)
+        drawn = importance_particles(
+            self.target, proposal, self.observed, _CHECK_DRAWS, seed=self.seed
+        )
+        totals, k_hat = drawn.totals, pareto_k_hat(drawn.log_weights)
+        weak = cautions(totals, k_hat)
+        doubts = () if self.answer.is_trusted else self.answer.cautions
+        return {
+            "ess_fraction": totals.ess_fraction,
+            "k_hat": k_hat if math.isfinite(k_hat) else None,
+            "log_evidence": totals.log_evidence,
+            "log_evidence_standard_error": totals.log_evidence_standard_error,
+            "ok": not weak and not doubts,
+            "cautions": [str(each) for each in (*weak, *doubts)],
+        }
