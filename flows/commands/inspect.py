@@ -117,6 +117,7 @@ def _tables(found: Mapping[str, Any]) -> Group:
             if (without := [labels[n] for n in found["model"]["without_density"]])
             else []
         ),
+        *_data_rows(found),
         *(
             (f"trained: {name}", text)
             for name, text in _flat(found["training"]["metrics"])
@@ -139,6 +140,19 @@ def _tables(found: Mapping[str, Any]) -> Group:
     for name, text in rows:
         table.add_row(*cells(name, text))
     return Group(*parts, table)
+
+
+def _data_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the data that the flow was refined for, if it was."""
+    if "data" not in found:
+        return []
+    labels = [
+        f"{v['label']}[{place}]" if v["stop"] - v["start"] > 1 else v["label"]
+        for v in found["layout"]["observed"]
+        for place in range(v["stop"] - v["start"])
+    ]
+    values = (f"{n} = {x:g}" for n, x in zip(labels, found["data"], strict=True))
+    return [("refined for", _cut(", ".join(values)))]
 
 
 def _model_table(nodes: list[dict[str, Any]]) -> Table:

@@ -1,7 +1,7 @@
 """This file is `daphne-flows refine`: a flow is bent to one data set."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ __all__ = ["refine_command"]
 
 
 @click.command("refine")
-@click.argument("places", type=PATH, nargs=-1, required=True, metavar="[ARTIFACT] MODEL")
+@click.argument(
+    "places", type=PATH, nargs=-1, required=True, metavar="[ARTIFACT] MODEL"
+)
 @click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
 @observe_option
 @data_option
@@ -100,14 +102,14 @@ def refine_command(
         sys.exit(UNTRUSTED)
 
 
-def _sentence(metrics: dict[str, Any]) -> str:
+def _sentence(metrics: Mapping[str, Any]) -> str:
     """Return what fresh draws of the flow are worth at its data."""
     worth = "" if metrics["ok"] else "not to be trusted: "
-    k_hat = metrics["k_hat"]
+    k_hat, error = metrics["k_hat"], metrics["log_evidence_standard_error"]
     shape = "" if k_hat is None else f", k-hat {k_hat:.2f}"
     return (
         f"{worth}ESS/N {metrics['ess_fraction']:.3f}{shape}, log evidence "
-        f"{metrics['log_evidence']:.3f} ± {metrics['log_evidence_standard_error']:.3f}; "
+        f"{metrics['log_evidence']:.3f} ± {error:.3f}; "
         f"begun from {metrics['begun_from']}, particles by {metrics['particles']}"
     )
 

@@ -198,7 +198,7 @@ def main() -> None:
         known[name] = found
         text = json.dumps({key: known[key] for key in sorted(known)}, indent=1)
         RESULTS.write_text(text + "\n")
-        print(name, found)
+        sys.stdout.write(f"{name} {found}\n")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def logistic_regression(rng: Generator) -> Table:
 def autoregression(rng: Generator) -> Table:
     y = list(rng.normal(0, 1, 5))
     for _ in range(195):
-        past = np.dot([0.5, -0.3, 0.2, 0.1, -0.1], y[: -6 : -1])
+        past = np.dot([0.5, -0.3, 0.2, 0.1, -0.1], y[:-6:-1])
         y.append(0.3 + past + rng.normal(0, 0.6))
     return {"y": np.round(y, 3)}
 

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 
 import pytest
+import torch
 
-from flows.flow.building import build_structure
+from daphne_bridge.inversion.nami import invert
+from flows.flow.building import build_structure, structure_at
 from flows.flow.structure import StateBlock, Structure
 from flows.model.layout import Layout, Variable
+from flows.model.model import Model
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,17 @@ def test_unknown_parent_is_refused():
     inverse = Inv(("b", "a"), {"b": ("q",), "a": ()})
     with pytest.raises(ValueError, match=r"unknown parent of b; .*; got q"):
         build_structure(inverse, LAYOUT)
+
+
+def test_the_structure_of_one_data_set_reads_latents_and_no_data(pair_graph):
+    model = Model.from_graph(pair_graph)
+    draws = model.sample(500, generator=torch.Generator().manual_seed(0))
+    data = model.observation()
+    found = structure_at(invert(pair_graph), model.layout, draws.latents, data, 1)
+    whole = build_structure(invert(pair_graph), model.layout, 1)
+    assert any(block.observed_columns for block in whole.blocks)
+    assert not any(block.observed_columns for block in found.blocks)
+    assert [b.latent_parents for b in found.blocks] == [
+        b.latent_parents for b in whole.blocks
+    ]
+    assert found.observed_dim == whole.observed_dim

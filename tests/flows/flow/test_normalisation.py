@@ -123,3 +123,17 @@ def test_sharp_node_whose_latent_parent_a_child_does_not_read_stays_as_it_is():
     wide = widen(structure, free, free[:, :0])
     assert wide.blocks[2].latent_parents == (0, 1)
     assert "v" in Normalisation(wide).double().fit(free, free[:, :0])
+
+
+def test_a_flow_of_one_data_set_takes_every_correlation_that_is_not_sharp_too():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(20_000, 2, generator=generator, dtype=torch.float64)
+    free = torch.stack([noise[:, 0], 0.5 * noise[:, 0] + noise[:, 1]], -1)
+    data = torch.ones(len(free), 1, dtype=torch.float64)
+    for seen, expected in (((), ("a", "b")), ((0,), ())):
+        blocks = (
+            StateBlock("a", (0,), 0, (), seen),
+            StateBlock("b", (1,), 0, (0,), seen),
+        )
+        normalisation = Normalisation(Structure(blocks, 1)).double()
+        assert normalisation.fit(free, data) == expected

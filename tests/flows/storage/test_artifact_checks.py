@@ -120,6 +120,10 @@ def claims_another_kind(manifest):
     manifest["flow"] = {"kind": "spline", "config": {"layers": 3}}
 
 
+def claims_data_of_another_width(manifest):
+    manifest["data"] = [0.5] * 7
+
+
 def says_no_inverse(manifest):
     del manifest["inverse"]
 

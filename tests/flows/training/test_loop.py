@@ -318,3 +318,17 @@ def test_state_of_another_version_of_the_program_is_refused_in_a_sentence():
     old = replace(state, values={**state.values, "adam_steps": 3})
     with pytest.raises(ValueError, match=r"another version .*; got .*adam_steps"):
         fit(Curved(), _flow(), _config(), seed=0, state=old)
+
+
+def test_a_trained_flow_goes_on_from_where_it_is_without_a_warm_start():
+    flow = _flow()
+    best = list(fit(Curved(), flow, _config(), seed=3, clock=lambda: 0.0))[-1].best
+    fixed = {n: t.clone() for n, t in flow.state_dict().items() if "normal" in n}
+    more = replace(_config(), max_iterations=10)
+    reports = list(
+        fit(Curved(), flow, more, seed=3, is_trained=True, clock=lambda: 0.0)
+    )
+    assert all(report.phase != "warm start" for report in reports[1:])
+    assert reports[-1].best <= best + 1e-9
+    after = flow.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in fixed.items())
