@@ -11,7 +11,8 @@ The method is chosen with evidence:
   islands whose disagreement is looked at.
 
 Discrete latents beside continuous ones are summed out, and drawn at the end given the
-rest. Rows without meaning (a negative scale) weigh 0 and are counted.
+rest; those that are too wide for that are sampled like continuous ones. Rows without
+meaning (a negative scale) weigh 0 and are counted.
 """
 
 import math
@@ -27,6 +28,7 @@ from ..errors import ArgumentError, Problem
 from ..inference.proposal import Proposal
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
+from ..model.capabilities import listed
 from ..model.model import Model
 from .answer import Inference
 from .exact import exact
@@ -106,7 +108,7 @@ def infer(
         data = model.observation(data)
     widen = 1
     while True:
-        target = target_of(model, widen=widen)
+        target = target_of(model, widen=widen, may_sample=True)
         question = Question(
             model,
             target.forgiving(),
@@ -119,20 +121,22 @@ def infer(
         )
         found = _answered(question, method, proposal)
         if widen >= _MOST_WIDE or not _is_cut_short(found, target):
-            return found
+            return replace(found, why=found.why + _sampled(target))
         widen *= 4
 
 
 def _answered(question: Question, method: str, flow: Proposal | None) -> Inference:
     """Return the answer by a method, chosen if it is auto."""
-    is_discrete = not question.target.layout.latents
+    latents = question.target.layout.latents
+    is_discrete = not latents
+    is_continuous = not any(variable.is_discrete for variable in latents)
     if method == "exact" and not is_discrete:
-        names = ", ".join(v.label for v in question.target.layout.latents[:3])
+        names = listed([variable.label for variable in latents])
         raise ArgumentError(
             Problem(
                 "method exact",
-                f"the model has continuous latents ({names})",
-                "auto, laplace, smc or prior",
+                f"the model has latents that cannot be summed out ({names})",
+                "auto, smc or prior",
             )
         )
     if method in ("laplace", "smc") and is_discrete:
@@ -141,6 +145,15 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
                 f"method {method}",
                 "the model has no continuous latents to move",
                 "auto or exact",
+            )
+        )
+    if method == "laplace" and not is_continuous:
+        names = listed([v.label for v in latents if v.is_discrete])
+        raise ArgumentError(
+            Problem(
+                "method laplace",
+                f"discrete latents that cannot be summed out ({names}) have no modes",
+                "auto, smc or prior",
             )
         )
     if method == "flow" and flow is None:
@@ -165,6 +178,8 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
             return answer
     if method == "smc":
         return tempered(question, None, "as asked: tempered from the prior")
+    if not is_continuous:
+        return tempered(question, None, "tempered from the prior")
     begun = start(question)
     if method == "laplace":
         return around_modes(question, begun, "as asked")
@@ -176,6 +191,18 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
     # From the prior, which covers tails that what stands around the modes misses.
     why = "no proposal carries enough weight: tempered from the prior"
     return tempered(question, begun, why)
+
+
+def _sampled(target: Model | CollapsedModel) -> str:
+    """Return a clause on the discrete latents that are not summed out, if any."""
+    if not isinstance(target, CollapsedModel) or not target.sampled:
+        return ""
+    names = listed([target.layout.variable(name).label for name in target.sampled])
+    rest = len(target.tables.discrete)
+    return (
+        f"; too wide to be summed out, and sampled: {names}; {rest or 'no'} other "
+        f"discrete latent{'' if rest == 1 else 's'} summed out"
+    )
 
 
 def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:

@@ -3,14 +3,17 @@
 import math
 from dataclasses import replace
 
+from ..errors import InferenceError
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
 from ..inference.proposal import PriorProposal
 from ..inference.smc.annealing import AnnealingReport, annealed_smc
 from ..inference.smc.config import AnnealingConfig
-from ..inference.smc.coordinates import FreeSpace
+from ..inference.smc.coordinates import FreeSpace, Space
 from ..inference.smc.forgetting import move_cautions
-from ..inference.smc.moves import Hamiltonian
+from ..inference.smc.moves import Hamiltonian, Move
 from ..inference.smc.result import SmcResult, merge_runs, run_seed
+from ..inference.smc.sites import SiteMoves, SiteSpace
+from ..marginal.sites import sites_of
 from .answer import Inference
 from .doubts import apart, left_out, unsure
 from .lost_digits import lost_digits
@@ -34,8 +37,29 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         start: Weighted draws to show where the budget is used up; of the prior if None.
         why: Why this method.
     """
+    try:
+        return _in_islands(question, start, why)
+    except InferenceError as error:
+        caution = Caution(
+            f"tempering found no way from the prior to the posterior ({error})",
+            "these are the weighted draws that it began with",
+            "A likelihood that is less sharp, or data that the prior draws, helps",
+        )
+        return _given_up(question, start, "tempering ended early", caution)
+
+
+def _in_islands(question: Question, start: Start | None, why: str) -> Inference:
+    """Particles that have come to the posterior, or what is known without them.
+
+    Raises:
+        InferenceError: If no temperature step is short enough.
+    """
     proposal = PriorProposal(question.target)
-    space = FreeSpace(question.target, proposal, question.observed)
+    space: Space = FreeSpace(question.target, proposal, question.observed)
+    move: Move = Hamiltonian(_LEAPS)
+    sites = sites_of(question.target)
+    if sites:
+        space, move = SiteSpace(space, sites), SiteMoves(sites, move)
     num_particles = max(_LEAST_PARTICLES, math.ceil(_SHARE * question.num_particles))
     results: list[SmcResult] = []
     reports: list[AnnealingReport] = []
@@ -44,11 +68,17 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             space,
             num_particles,
             seed=run_seed(question.seed, island),
-            config=AnnealingConfig(move=Hamiltonian(_LEAPS)),
+            config=AnnealingConfig(move=move),
         ):
             reports.append(report)
             if question.seconds_left < 0.0:
-                return _out_of_time(question, start, report.temperature)
+                caution = Caution(
+                    f"the budget of {question.budget_seconds:g} s was used up at "
+                    f"temperature {report.temperature:.2g} of 1",
+                    "these are the weighted draws that tempering began with",
+                    "Allow more time",
+                )
+                return _given_up(question, start, "the budget was used up", caution)
             question.say(
                 (island + report.temperature) / _ISLANDS,
                 f"temperature {report.temperature:.3g}",
@@ -86,18 +116,12 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
     )
 
 
-def _out_of_time(
-    question: Question, start: Start | None, temperature: float
+def _given_up(
+    question: Question, start: Start | None, why: str, caution: Caution
 ) -> Inference:
-    """What is known when the budget is used up, not to be trusted."""
+    """What is known where tempering does not come to its end, not to be trusted."""
     particles = None if start is None else start.particles
     particles = particles or question.drawn(question.num_particles)
-    answer = weighted(question, particles, "the budget was used up", method="smc")
-    caution = Caution(
-        f"the budget of {question.budget_seconds:g} s was used up at temperature "
-        f"{temperature:.2g} of 1",
-        "these are the weighted draws that tempering began with",
-        "Allow more time",
-    )
+    answer = weighted(question, particles, why, method="smc")
     cautions = (caution, *answer.cautions)
     return replace(answer, cautions=cautions, is_trusted=False)

@@ -2,13 +2,13 @@ r"""This file is a model with its discrete latents summed out.
 
     log p(c, x) = logsumexp over d of Σ_v T_v(d; c, x),       p(d | c, x) by its draws,
 
-with c the continuous latents. It has the same methods as `Model` over c alone, so that
-flows, proposals and samplers use it as they use a model; `complete` adds exact draws
-of the discrete latents to rows of c. Weights p(c, x) / q(c | x) are those of the full
-model averaged over d: the discrete part adds no variance (Rao and Blackwell).
+with c the continuous latents, and discrete ones that are sampled because they are too
+wide to be summed out (`choice.py`). It has the same methods as `Model` over c alone, so
+that flows, proposals and samplers use it as they use a model; `complete` adds exact
+draws of the discrete latents to rows of c. Weights p(c, x) / q(c | x) are those of the
+full model averaged over d: the discrete part adds no variance (Rao and Blackwell).
 
-Where the free coordinates of c depend on a discrete latent, they cover the union of the
-supports: outside the support of a configuration its density is 0.
+Free coordinates of c are those of `kept.py`.
 """
 
 import math
@@ -21,19 +21,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from daphne_bridge.graph.expression import (
-    Call,
-    Expression,
-    ExpressionTable,
-    Value,
-    free_names,
-)
-from daphne_bridge.graph.graph import Graph, Node
-from daphne_bridge.graph.nodes import families_of
+from daphne_bridge.graph.expression import Value
+from daphne_bridge.graph.graph import Graph
 from daphne_bridge.language.primitives import equal
 
 from ..errors import ModelError, Problem
-from ..model.coordinates import Coordinates
 from ..model.draws import Draws
 from ..model.in_free_coordinates import InFreeCoordinates
 from ..model.layout import Layout
@@ -46,8 +38,10 @@ from ..model.shapes import (
     Observed,
     ObservedRow,
 )
+from .choice import latents_to_sample
 from .elimination import Elimination
-from .tables import DiscreteTables, UnboundedError, discrete_tables
+from .kept import KeptLatents
+from .tables import DiscreteTables, TooWideError, UnboundedError, discrete_tables
 
 __all__ = ["CollapsedModel", "collapse"]
 
@@ -57,7 +51,9 @@ _CUT_FACTOR = 2
 _CUT_MARGIN = 30
 
 
-def collapse(model: Model, *, widen: int = 1) -> "CollapsedModel":
+def collapse(
+    model: Model, *, widen: int = 1, may_sample: bool = False
+) -> "CollapsedModel":
     """Return a model with its discrete latents summed out.
 
     A latent with infinitely many values is cut off where nothing is left; where its
@@ -68,17 +64,27 @@ def collapse(model: Model, *, widen: int = 1) -> "CollapsedModel":
         model: With at least one discrete latent.
         widen: Factor on cuts: on those taken from draws, and on the log of the mass
             that the others leave out.
+        may_sample: Whether latents that are too wide may stay, to be sampled.
 
     Raises:
-        ModelError: If a discrete latent has infinitely many values and parameters that
-            are not known, or the discrete latents depend on each other too widely.
+        ModelError: If the discrete latents depend on each other too widely, or the
+            values of one are random themselves.
     """
     cuts: dict[str, int] = {}
+    sampled: tuple[str, ...] = ()
     while True:
         try:
-            return CollapsedModel(
-                model, discrete_tables(model.graph, cuts=cuts, widen=widen)
+            tables = discrete_tables(
+                model.graph, cuts=cuts, widen=widen, sampled=sampled
             )
+            _check_sampled(model, tables, sampled)
+            return CollapsedModel(model, tables, sampled)
+        except TooWideError:
+            everything = tuple(v.name for v in model.layout.latents if v.is_discrete)
+            if not may_sample or sampled == everything:
+                raise
+            chosen = () if sampled else latents_to_sample(model)
+            sampled = chosen or everything
         except UnboundedError as error:
             drawn = model.forgiving().sample_latents(
                 _CUT_DRAWS, generator=torch.Generator().manual_seed(0)
@@ -88,6 +94,23 @@ def collapse(model: Model, *, widen: int = 1) -> "CollapsedModel":
             cuts[error.name] = widen * (_CUT_FACTOR * int(largest) + _CUT_MARGIN)
 
 
+def _check_sampled(
+    model: Model, tables: DiscreteTables, sampled: Sequence[str]
+) -> None:
+    """Raise if a position stands for different values at different configurations."""
+    for name in sampled:
+        categories = {form.categories for form in tables.lowered[name]}
+        if categories != {model.categories(name)}:
+            raise ModelError(
+                Problem(
+                    model.graph.source,
+                    f"{model.graph.node(name).label} is too wide to be summed out, and "
+                    "its categories depend on other latents",
+                    "one list of categories",
+                )
+            )
+
+
 @dataclass(frozen=True, eq=False)
 class CollapsedModel(InFreeCoordinates):
     """The density p(continuous latents, observed) of a model with discrete latents.
@@ -95,11 +118,13 @@ class CollapsedModel(InFreeCoordinates):
     Attributes:
         model: The model whose discrete latents are summed out.
         tables: Its density as tables over them.
+        sampled: Names of discrete latents that are not summed out.
         is_forgiving: Whether a row without meaning is impossible, no error.
     """
 
     model: Model
     tables: DiscreteTables
+    sampled: tuple[str, ...] = ()
     is_forgiving: bool = False
 
     def forgiving(self) -> "CollapsedModel":
@@ -139,33 +164,15 @@ class CollapsedModel(InFreeCoordinates):
         """True: the discrete latents are summed out exactly."""
         return True
 
-    @cached_property
-    def layout(self) -> Layout:
-        """Columns of the continuous latents, and of the observed nodes."""
-        return Layout(self._covered.layout.latents, self.model.layout.observed)
-
     @property
-    def coordinates(self) -> Coordinates:
-        """Maps the continuous latents to the real line and back."""
-        return self._covered.coordinates
+    def layout(self) -> Layout:
+        """Columns of the latents that are not summed out, and of the observed nodes."""
+        return self.coordinates.layout
 
     @cached_property
-    def _covered(self) -> Model:
-        """The continuous latents with supports that cover every configuration."""
-        nodes = [
-            self._covering(node) for node in self.graph.nodes if self._is_kept(node)
-        ]
-        graph = Graph(tuple(nodes), source=self.graph.source)
-        return Model.from_graph(graph, dtype=self.dtype, device=self.device)
-
-    def _is_kept(self, node: Node) -> bool:
-        return not node.is_observed and node.name not in self.tables.values
-
-    def _covering(self, node: Node) -> Node:
-        """Return a latent whose distribution has the union of its supports."""
-        forms = self.tables.lowered[node.name]
-        found = _covering([form.node.distribution for form in forms], forms[0].shape)
-        return replace(node, distribution=found, parents=free_names(found))
+    def coordinates(self) -> KeptLatents:
+        """Maps these latents to the real line and back."""
+        return KeptLatents(self.model, self.tables.lowered, self.sampled)
 
     # -------------------------------------------------------------- densities
 
@@ -427,45 +434,3 @@ def _code(value: Value, categories: tuple[Value, ...]) -> float:
     if not categories:
         return float(value)
     return float(next(i for i, c in enumerate(categories) if equal(c, value)))
-
-
-def _covering(
-    distributions: Sequence[Expression], shape: tuple[int, ...]
-) -> Expression:
-    """Return a distribution whose support is the union of those of others."""
-    families = {f.name: f for d in distributions for f in families_of(d)}
-    supports = {family.support for family in families.values()}
-    calls = [d for d in distributions if isinstance(d, Call) and d.head in families]
-    if supports == {"interval"} and len(calls) == len(distributions):
-        low, high = zip(*(call.arguments[-2:] for call in calls), strict=True)
-        return Call("uniform-continuous", (_extreme("min", low), _extreme("max", high)))
-    if len(supports) > 1 or "interval" in supports:
-        has_zero = supports <= {"positive", "nonnegative", "unit interval"}
-        supports = {"positive" if has_zero else "real"}
-    return _standard(supports.pop(), shape)
-
-
-def _standard(support: str, shape: tuple[int, ...]) -> Expression:
-    """Return some distribution with this support."""
-    table = ExpressionTable()
-    size = shape[0] if shape else 0
-    ones, zeros = (1.0,) * size, (0.0,) * size
-    identity = tuple(
-        tuple(float(row == column) for column in range(size)) for row in range(size)
-    )
-    standard: Mapping[str, tuple[str, Sequence[Value]]] = {
-        "real": ("normal", (0.0, 1.0)),
-        "positive": ("gamma", (1.0, 1.0)),
-        "nonnegative": ("exponential", (1.0,)),
-        "unit interval": ("beta", (1.0, 1.0)),
-        "simplex": ("dirichlet", (ones,)),
-        "real vector": ("mvn", (zeros, identity)),
-        "positive definite matrix": ("wishart", (float(size), identity)),
-    }
-    head, parameters = standard[support]
-    return table.call(head, [table.constant(value) for value in parameters])
-
-
-def _extreme(name: str, bounds: Sequence[Expression]) -> Expression:
-    different = tuple({id(bound): bound for bound in bounds}.values())
-    return different[0] if len(different) == 1 else Call(name, different)

@@ -34,10 +34,12 @@ class EliminationOrder:
     Attributes:
         rounds: Variables by round; those of one round share no table.
         largest: Entries of the largest joined table.
+        total: Entries of all joined tables.
     """
 
     rounds: tuple[tuple[int, ...], ...]
     largest: int
+    total: int
 
 
 def elimination_order(
@@ -86,7 +88,7 @@ def _rounds(
     heapq.heapify(heap)
     left = set(range(len(cardinalities)))
     rounds: list[tuple[int, ...]] = []
-    largest = 1
+    largest, total = 1, 0
     while left:
         taken: list[int] = []
         used: set[int] = set()
@@ -111,6 +113,7 @@ def _rounds(
         for variable in taken:
             scope = joined(variable)
             largest = max(largest, cost(scope))
+            total += cost(scope)
             number = len(tables)
             rest = scope - {variable}
             for table in held[variable]:
@@ -129,4 +132,4 @@ def _rounds(
             if entry[1] in left and entry[0] == latest[entry[1]]:
                 heapq.heappush(heap, entry)
         rounds.append(tuple(sorted(taken)))
-    return EliminationOrder(tuple(rounds), largest)
+    return EliminationOrder(tuple(rounds), largest, total)

@@ -15,8 +15,9 @@ as impossible where the configuration has mass 0 anyway, and is an error elsewhe
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ from .specialise import Specialiser
 
 __all__ = [
     "MOST_ENTRIES",
+    "MOST_VALUES",
+    "NARROW",
     "DiscreteTables",
     "TooWideError",
     "UnboundedError",
@@ -54,12 +57,12 @@ _MOST_OWN = 2**16
 """Most entries of the table of one link function, each lowered by itself."""
 _MOST_FORMS = 2**17
 """Most different link functions at all configurations."""
-_MOST_VALUES = 2**15
+MOST_VALUES = 2**15
 """Most values of one latent."""
 _UNFOLDED_OWN = 2**10
 _UNFOLDED_ENTRIES = 2**14
 """Beyond these, link functions are folded."""
-_NARROW = 2**6
+NARROW = 2**6
 """Tables up to this size are not worth folding."""
 _MANY_TRIALS = 1000
 """From so many trials on a binomial is cut off like a poisson."""
@@ -86,7 +89,8 @@ class DiscreteTables:
     """A density as tables over the discrete latents.
 
     Attributes:
-        discrete: Names of the discrete latents, in the order of the graph.
+        discrete: Names of the discrete latents that are summed out, in the order of the
+            graph.
         values: Every value that each of them can take.
         truncated: Names of those whose support is infinite, cut off.
         tables: Scopes and entries, by node; then of variables that others determine,
@@ -95,7 +99,7 @@ class DiscreteTables:
         dag: All entries as operations.
         slots: Slots of the entries that depend on latents or data.
         constants: The other entries, [entry, 1].
-        lowered: One specialised form of every node that is not discrete.
+        lowered: The specialised forms of every node that is not summed out.
     """
 
     discrete: tuple[str, ...]
@@ -114,6 +118,7 @@ def discrete_tables(
     *,
     cuts: Mapping[str, int] | None = None,
     widen: int = 1,
+    sampled: Collection[str] = (),
 ) -> DiscreteTables:
     """Return the tables of a graph.
 
@@ -122,6 +127,7 @@ def discrete_tables(
         cuts: Largest value kept of latents whose support is infinite and whose
             parameters are not known beforehand.
         widen: Factor on the log of the mass that other cuts leave out.
+        sampled: Discrete latents that are not summed out: rows hold their values.
 
     Raises:
         UnboundedError: If a support is infinite, its parameters not known, and no cut
@@ -129,22 +135,33 @@ def discrete_tables(
         TooWideError: If a table is too large.
         ModelError: If a link function has no meaning.
     """
+    make = partial(_Builder, graph, cuts or {}, widen, sampled)
     try:
-        return _Builder(graph, cuts or {}, widen, folds=False).build()
+        return make(folds=False).build()
     except TooWideError:
-        return _Builder(graph, cuts or {}, widen, folds=True).build()
+        return make(folds=True).build()
 
 
 class _Builder:
     def __init__(
-        self, graph: Graph, cuts: Mapping[str, int], widen: int, *, folds: bool
+        self,
+        graph: Graph,
+        cuts: Mapping[str, int],
+        widen: int,
+        sampled: Collection[str],
+        *,
+        folds: bool,
     ) -> None:
         self.log_tail = widen * LOG_TAIL
         self.graph = graph
         self.cuts = cuts
         self.dag = Dag()
         self.lowering = Lowering(self.dag)
-        names = [n.name for n in graph.nodes if n.is_discrete and not n.is_observed]
+        names = [
+            node.name
+            for node in graph.nodes
+            if node.is_discrete and not node.is_observed and node.name not in sampled
+        ]
         self.latents = tuple(names)
         self.number = {name: place for place, name in enumerate(names)}
         self.specialiser = Specialiser(names)
@@ -200,7 +217,7 @@ class _Builder:
     def _table(self, node: Node) -> tuple[tuple[int, ...], list[int]]:
         """Return a node's scope, and the slot of every entry in row-major order."""
         names, size = self._scope(node)
-        if self.folder is not None and size > _NARROW:
+        if self.folder is not None and size > NARROW:
             node = self._folded(self.folder, node)
             names, size = self._scope(node)
         is_wide = self.folder is None and len(names) > 2 and size > _UNFOLDED_OWN
@@ -313,7 +330,7 @@ class _Builder:
         if family == "categorical":
             return form.categories
         if node.name in self.cuts:
-            if self.cuts[node.name] >= _MOST_VALUES:
+            if self.cuts[node.name] >= MOST_VALUES:
                 raise self._too_wide(self.cuts[node.name])
             self._note_truncated(node)
             return range(self.cuts[node.name] + 1)
@@ -337,7 +354,7 @@ class _Builder:
         low, high, is_cut = bounds
         if is_cut:
             self._note_truncated(node)
-        if high - low > _MOST_VALUES:
+        if high - low > MOST_VALUES:
             raise self._too_wide(high - low)
         return range(low, high)
 

@@ -30,18 +30,23 @@ class ContinuousInverse:
     parents: Mapping[str, tuple[str, ...]]
 
 
-def target_of(model: Model, *, widen: int = 1) -> Model | CollapsedModel:
+def target_of(
+    model: Model, *, widen: int = 1, may_sample: bool = False
+) -> Model | CollapsedModel:
     """Return the model, collapsed if it has discrete latents.
 
     Args:
         model: Any model.
         widen: Factor on the cuts of infinite supports; see `collapse`.
+        may_sample: Whether latents that cannot be summed out may stay; see `collapse`.
 
     Raises:
         ModelError: If they cannot be summed out.
     """
     has_discrete = any(variable.is_discrete for variable in model.layout.latents)
-    return collapse(model, widen=widen) if has_discrete else model
+    if not has_discrete:
+        return model
+    return collapse(model, widen=widen, may_sample=may_sample)
 
 
 def continuous_inverse(graph: Graph) -> ContinuousInverse:

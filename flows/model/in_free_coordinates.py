@@ -3,15 +3,28 @@
 log_joint_free(f, x) = log_joint(z, x) + log|det dz/df|,    z = constrain(f)
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .coordinates import Coordinates
 from .shapes import Free, Latents, LogDensity, LogDet, Observed
 
-__all__ = ["InFreeCoordinates"]
+__all__ = ["FreeMap", "InFreeCoordinates"]
+
+
+class FreeMap(Protocol):
+    """The two coordinates of latents; what its methods do is said below."""
+
+    def constrain(self, free: Free) -> tuple[Latents, LogDet]: ...  # noqa: D102
+
+    def constrain_terms(  # noqa: D102
+        self, free: Free
+    ) -> Float[Tensor, "*batch node"]: ...
+
+    def unconstrain(self, latents: Latents) -> tuple[Free, LogDet]: ...  # noqa: D102
+
+    def at_edge(self, free: Free) -> Bool[Tensor, "*batch free"]: ...  # noqa: D102
 
 
 class InFreeCoordinates:
@@ -20,7 +33,7 @@ class InFreeCoordinates:
     if TYPE_CHECKING:  # a field or a property of the model
 
         @property
-        def coordinates(self) -> Coordinates: ...  # noqa: D102
+        def coordinates(self) -> FreeMap: ...  # noqa: D102
 
         def log_joint(  # noqa: D102
             self, latents: Latents, observed: Observed

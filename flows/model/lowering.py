@@ -34,6 +34,7 @@ from .values import (
     Undefined,
     chosen,
     describe,
+    is_known,
     kind_of,
     slot_of,
 )
@@ -346,7 +347,9 @@ class Lowering:
             return Distribution(call.head, values), False
         are_known = all(known for _, known in parts)
         if call.head == "if":
-            return self.primitives.choose(*values), are_known
+            value = self.primitives.choose(*values)
+            # Of a condition that is known the other branch does not matter.
+            return value, are_known or (kind_of(value) is not None and is_known(value))
         value = self.primitives.apply(call.head, values, are_known=are_known)
         if isinstance(value, Undefined):
             shown = show(call, limit=60)

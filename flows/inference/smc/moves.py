@@ -38,7 +38,7 @@ from torch import Tensor
 from .point import Evaluate, Point
 from .schedule import Stage
 
-__all__ = ["Hamiltonian", "Move", "MoveOutcome", "RandomWalk"]
+__all__ = ["Hamiltonian", "Move", "MoveOutcome", "RandomWalk", "accept"]
 
 # Roberts, Gelman and Gilks (1997): the best scale and the acceptance it leads to.
 _RANDOM_WALK_SCALE = 2.38
@@ -95,7 +95,7 @@ class RandomWalk:
         """Return the particles after one move that keeps π of a stage."""
         noise, step = _noise_and_step(point, stage, generator)
         proposed = evaluate(point.coordinates + step * noise @ stage.factor.T)
-        return _accept(point, proposed, 0.0, stage, generator)
+        return accept(point, proposed, 0.0, stage, generator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Hamiltonian:
             )
             push = push + 0.5 * step * slope
         kinetic = 0.5 * (momentum.square() - push.square()).sum(1)
-        return _accept(point, place, kinetic, stage, generator)
+        return accept(point, place, kinetic, stage, generator)
 
 
 def _noise_and_step(
@@ -160,7 +160,7 @@ def _with_slope(
     return point.detached(), slope @ stage.factor
 
 
-def _accept(
+def accept(
     point: Point,
     proposed: Point,
     log_correction: Float[Tensor, " particle"] | float,

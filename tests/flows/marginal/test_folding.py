@@ -120,7 +120,7 @@ def test_folded_programs_have_the_evidence_of_enumeration(part, other):
     )
     expected = model.log_joint(rows, model.observation()).logsumexp(0)
     with pytest.MonkeyPatch.context() as limits:
-        for name in ("_UNFOLDED_OWN", "_UNFOLDED_ENTRIES", "_NARROW"):
+        for name in ("_UNFOLDED_OWN", "_UNFOLDED_ENTRIES", "NARROW"):
             limits.setattr(tables, name, 1)
         collapsed = collapse(model)
     none = torch.zeros(1, 0, dtype=torch.float64)

@@ -1,0 +1,175 @@
+r"""This file moves particles whose coordinates are partly counted values.
+
+A counted value k has the coordinate k + u, u uniform below `JITTER` and drawn anew by
+every move: particles that agree in k have then forgotten where they were, and those
+that hold on to different values have not. Each such coordinate, one after the other, is
+proposed another value and accepted by Metropolis; both proposals are symmetric:
+
+    few values     one of the others, each as likely as the other;
+    many values    ± (1 + ⌊|ξ| s⌋),  ξ ~ N(0, 1), s as wide as the particles.
+
+Then the coordinates that are measured move given these, by a kernel of `moves`.
+
+References:
+    Liu (1996), Peskun's theorem and a modified discrete-state Gibbs sampler,
+    Biometrika 83.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...model.shapes import ObservedRow
+from ..proposal import Target
+from ..shapes import Places
+from .coordinates import Space
+from .moves import Move, MoveOutcome, accept
+from .point import Evaluate, Point
+from .schedule import Stage
+
+__all__ = ["JITTER", "Site", "SiteMoves", "SiteSpace"]
+
+JITTER = 0.1
+"""Below what a counted coordinate lies above its value."""
+_SCALE = 2.38
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A coordinate that is counted.
+
+    Attributes:
+        column: Its column.
+        num_values: Its values are 0, 1, ... below this; 0 where they are too many.
+    """
+
+    column: int
+    num_values: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteSpace:
+    """A space whose counted coordinates are drawn with their own share of a unit.
+
+    Attributes:
+        space: Gives draws and densities.
+        sites: The counted coordinates.
+    """
+
+    space: Space
+    sites: Sequence[Site]
+
+    @property
+    def target(self) -> Target:
+        """Return the target."""
+        return self.space.target
+
+    @property
+    def observed(self) -> ObservedRow:
+        """Return the observed values."""
+        return self.space.observed
+
+    def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
+        """Return draws of the proposal."""
+        drawn = self.space.draw(num_particles, generator=generator)
+        return _jittered(drawn, self.sites, generator)
+
+    def at(self, coordinates: Places) -> Point:
+        """Return the densities at given coordinates."""
+        return self.space.at(coordinates)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteMoves:
+    """Counted coordinates one by one, then all others together.
+
+    Attributes:
+        sites: The counted coordinates.
+        rest: Moves the others.
+    """
+
+    sites: tuple[Site, ...]
+    rest: Move
+
+    def first_step_size(self, num_coordinates: int) -> float:
+        """Return that of the kernel of the other coordinates."""
+        return self.rest.first_step_size(num_coordinates - len(self.sites))
+
+    def adapted(self, step_size: float, acceptance: float) -> float:
+        """Return that of the kernel of the other coordinates."""
+        return self.rest.adapted(step_size, acceptance)
+
+    @torch.no_grad()
+    def step(
+        self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator
+    ) -> MoveOutcome:
+        """Return the particles after each coordinate has moved once."""
+        accepted, num_divergent = 0.0, 0
+        for site in self.sites:
+            proposed = evaluate(_proposed(point, site, stage, generator))
+            outcome = accept(point, proposed, 0.0, stage, generator)
+            point = outcome.point
+            accepted += outcome.acceptance
+            num_divergent += outcome.num_divergent
+        fresh = _jittered(point.coordinates, self.sites, generator)
+        point = replace(point, coordinates=fresh)
+        if len(self.sites) == fresh.shape[1]:
+            return MoveOutcome(point, accepted / len(self.sites), num_divergent)
+        outcome = self._rest(point, evaluate, stage, generator)
+        return replace(outcome, num_divergent=outcome.num_divergent + num_divergent)
+
+    def _rest(
+        self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator
+    ) -> MoveOutcome:
+        """Return the particles after the other coordinates have moved given these."""
+        counted = {site.column for site in self.sites}
+        width = point.coordinates.shape[1]
+        rest = torch.tensor([c for c in range(width) if c not in counted])
+        whole = point.coordinates
+
+        def part(values: Tensor) -> Point:
+            found = evaluate(whole.index_copy(1, rest, values))
+            return replace(found, coordinates=values)
+
+        covariance = (stage.factor @ stage.factor.T)[rest][:, rest]
+        outcome = self.rest.step(
+            replace(point, coordinates=whole[:, rest]),
+            part,
+            replace(stage, factor=torch.linalg.cholesky(covariance)),
+            generator,
+        )
+        moved = whole.index_copy(1, rest, outcome.point.coordinates)
+        return replace(outcome, point=replace(outcome.point, coordinates=moved))
+
+
+def _proposed(
+    point: Point, site: Site, stage: Stage, generator: torch.Generator
+) -> Places:
+    """Return the particles with another value of one coordinate."""
+    values = point.coordinates[:, site.column].floor()
+    share = torch.rand(values.shape, generator=generator, dtype=values.dtype)
+    if site.num_values:
+        other = 1.0 + (share * (site.num_values - 1)).floor()
+        values = (values + other) % site.num_values
+    else:
+        width = _SCALE * float(stage.factor[site.column].norm())
+        noise = torch.randn(values.shape, generator=generator, dtype=values.dtype)
+        step = 1.0 + (noise.abs() * width * share).floor()
+        values = values + torch.where(noise > 0.0, step, -step)
+    proposed = point.coordinates.clone()
+    proposed[:, site.column] = values + 0.5 * JITTER
+    return proposed
+
+
+def _jittered(
+    coordinates: Tensor, sites: Sequence[Site], generator: torch.Generator
+) -> Places:
+    """Return the coordinates with the counted ones anew above their values."""
+    columns = [site.column for site in sites]
+    values = coordinates[:, columns].floor()
+    above = torch.rand(values.shape, generator=generator, dtype=values.dtype)
+    found = coordinates.clone()
+    found[:, columns] = values + JITTER * above
+    return found
