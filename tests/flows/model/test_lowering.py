@@ -1,6 +1,10 @@
 """Tests of flows.model.lowering."""
 
+import math
+
 import pytest
+import torch
+from scipy import stats
 
 from flows.errors import ModelError
 from flows.model.model import Model
@@ -32,3 +36,18 @@ from .programs import graph_of_links
 def test_a_parameter_of_the_wrong_type_or_shape_is_refused(term, expected):
     with pytest.raises(ModelError, match=expected):
         Model.from_graph(graph_of_links({"sample0": ["sample*", term]}))
+
+
+def test_a_branch_that_is_never_taken_leaves_numbers_that_are_known():
+    never = ["if", ["and", False, "sample0"], 2, 0]
+    model = Model.from_graph(
+        graph_of_links(
+            {
+                "sample0": ["sample*", ["flip", 0.5]],
+                "sample1": ["sample*", ["normal", ["*", never, 1.5], 1]],
+            }
+        )
+    )
+    row = torch.tensor([1.0, 0.3], dtype=torch.float64)
+    expected = math.log(0.5) + stats.norm.logpdf(0.3)
+    assert float(model.log_joint(row, model.observation())) == pytest.approx(expected)
