@@ -405,7 +405,8 @@ class _Builder:
             Problem(
                 self.graph.source,
                 "the discrete latents depend on each other too widely to be summed out",
-                f"tables of at most {MOST_ENTRIES} entries",
+                f"tables of at most {MOST_ENTRIES} entries, or `daphne-flows infer`, "
+                "which samples some of them",
                 f"{size}",
             )
         )
