@@ -58,6 +58,11 @@ __all__ = ["train_command"]
     help="What is minimised, instead of the configuration's.",
 )
 @click.option(
+    "--one-data-set",
+    is_flag=True,
+    help="Train for the data of GRAPH alone, by the free energy.",
+)
+@click.option(
     "--latents-from",
     metavar="FILE",
     help="Rows in place of the prior of some latents: an npz file with an array per "
@@ -103,6 +108,7 @@ def train_command(
     device: str,
     tensorboard: Path | None,
     *,
+    one_data_set: bool,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -113,7 +119,12 @@ def train_command(
     """
     with joined_ranks() as ranks, ExitStack() as held:
         settings = training_settings(
-            config, budget=budget, augment=augment, objective=objective, kind=kind
+            config,
+            budget=budget,
+            augment=augment,
+            objective=objective,
+            kind=kind,
+            amortised=False if one_data_set else None,
         )
         model = load_model(load_graph(graph))
         check_folder_place(output, marker=MANIFEST)
@@ -147,7 +158,7 @@ def train_command(
             return
         posterior.save(output)
     metrics = posterior.metrics
-    best = metrics["best_j" if "best_j" in metrics else "best_forward"]
+    best = next(value for key, value in metrics.items() if key.startswith("best_"))
     if as_json:
         print_json({"ok": best is not None, "output": str(output), "metrics": metrics})
     else:
@@ -162,6 +173,8 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
         figure = "no certified estimate was finite: this flow cannot be trusted"
     elif "best_j" in metrics:
         figure = f"J about {best:.3g} nats ({j_in_words(best)})"
+    elif "best_free_energy" in metrics:
+        figure = f"free energy, at least minus the log evidence, {best:.4g} nats"
     else:
         figure = f"forward KL up to a constant {best:.4g} nats"
     return (
@@ -196,3 +209,5 @@ def _events(report: Report) -> Iterator[str]:
     if report.certified_forward is not None:
         forward = report.certified_forward.sentence()
         yield f"certified forward KL up to a constant {forward}{steps}"
+    if report.certified_free_energy is not None:
+        yield f"certified free energy {report.certified_free_energy.sentence()}"

@@ -45,4 +45,5 @@ KIND = Kind(
     build=_build,
     for_weights=_for_weights,
     lengths=_lengths,
+    training={"augment": 0},
 )

@@ -17,7 +17,10 @@ from ..model.model import Model
 from ..storage.latent_rows import latent_arrays, split_rows
 from ..training.config import TrainingConfig
 
-__all__ = ["Material", "check_trainable"]
+__all__ = ["Material", "Target", "check_trainable"]
+
+Target = Model | CollapsedModel | DataBackedModel
+"""What a flow can be trained on."""
 
 
 def check_trainable(model: Model) -> None:
@@ -53,8 +56,8 @@ class Material:
         origin: Of those values; enters the configuration of the run.
     """
 
-    training: Model | CollapsedModel | DataBackedModel
-    held_out: Model | CollapsedModel | DataBackedModel
+    training: Target
+    held_out: Target
     without_density: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 

@@ -3,7 +3,6 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ def training_settings(
     augment: int | None = None,
     objective: str | None = None,
     kind: str | None = None,
+    amortised: bool | None = None,
 ) -> TrainingConfig:
     """Return a whole training configuration.
 
@@ -41,6 +41,7 @@ def training_settings(
         objective: What is minimised in its place.
         kind: Of flow, in its place; a table of the flow's shape is then of this kind.
             `AUTO` for the best.
+        amortised: Whether it is of all data sets, in its place.
 
     Raises:
         FlowsError: With every problem.
@@ -50,18 +51,22 @@ def training_settings(
         120.0
     """
     kind = _BEST if kind == AUTO else kind
-    if not isinstance(config, TrainingConfig):
-        table, where = _table(config)
-        chosen = {} if kind is None else {"kind": kind}
-        config = training_config_from({**table, **chosen}, where)
-    elif kind not in (None, config.kind):
-        config = replace(config, kind=kind, flow=None)
+    if isinstance(config, TrainingConfig):
+        table, where = dict(config.as_mapping()), "the configuration"
+        if kind not in (None, config.kind):
+            del table["flow"]
+    else:
+        found, where = _table(config)
+        table = dict(found)
     given = {
         "budget_seconds": None if budget is None else seconds_of(budget),
         "augment": augment,
         "objective": objective,
+        "kind": kind,
+        "amortised": amortised,
     }
-    return replace(config, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return training_config_from({**table, **chosen}, where)
 
 
 def seconds_of(budget: str | float) -> float:

@@ -13,14 +13,16 @@ from ..flow.kinds import build_flow, solved_with
 from ..flow.protocol import Flow, Stepped
 from ..flow.structure import Structure
 from ..marginal.target import ContinuousInverse, continuous_inverse
+from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.artifact import Artifact
 from ..storage.checkpoint import RunKey
 from ..training.config import TrainingConfig, nuisance_counts
 from ..training.loop import Fit, fit
+from ..training.one_data_set import OneDataSet, without_data
 from ..training.processes import ALONE, Ranks, local_rank, local_size
 from ..training.state import Report
-from .material import Material, check_trainable
+from .material import Material, Target, check_trainable
 from .posterior import Posterior
 from .run_folder import RunFolder
 from .settings import Settings, training_settings
@@ -38,6 +40,7 @@ def train(
     objective: str | None = None,
     latents_from: Path | str | None = None,
     kind: str | None = None,
+    amortised: bool | None = None,
     engine: str = "auto",
     device: str = "cpu",
     checkpoint: Path | str | None = None,
@@ -59,11 +62,13 @@ def train(
         config: Training settings: a configuration, a mapping, or a TOML file.
         augment: Nuisance columns per latent, instead of the configuration's.
         objective: What is minimised, instead of the configuration's: symmetric,
-            forward or reverse.
+            forward, reverse or free-energy.
         latents_from: A file with rows in place of the prior of some latents, which
             then have no density; forward objective only.
         kind: Of flow (`flow.kinds.KINDS`), instead of the configuration's; auto for
             what does best by measurement.
+        amortised: Whether the flow is of all data sets, or of the document's alone,
+            instead of what the configuration says.
         engine: What solves the flow in training, a name that its kind knows.
         device: Where the flow is trained: cpu, cuda or cuda:N.
         checkpoint: A folder that keeps the state, a log and the configuration.
@@ -89,7 +94,12 @@ def train(
         True
     """
     settings = training_settings(
-        config, budget=budget, augment=augment, objective=objective, kind=kind
+        config,
+        budget=budget,
+        augment=augment,
+        objective=objective,
+        kind=kind,
+        amortised=amortised,
     )
     check_trainable(model)
     folder = None if checkpoint is None else RunFolder(Path(checkpoint))
@@ -110,12 +120,12 @@ def train(
             held.enter_context(folder.owned())
         state = ranks.shared(lambda: folder.state(key) if folder and resume else None)
         run = fit(
-            material.training,
+            _trained_on(material.training, settings),
             flow,
             settings,
             seed=seed,
             state=state,
-            held_out=material.held_out,
+            held_out=_trained_on(material.held_out, settings),
             ranks=ranks,
         )
         last: Report | None = None
@@ -140,7 +150,7 @@ def train(
                 inverse=inverse,
                 seed=seed,
                 config=resolved,
-                metrics=_metrics(run, last, material, flow),
+                metrics=_metrics(run, last, material, settings, flow),
                 without_density=material.without_density,
             )
         )
@@ -181,6 +191,8 @@ def _structure(
     graph, layout = model.graph, material.training.layout
     nuisances = nuisance_counts(settings.augment, layout)
     structure = build_structure(inverse, layout, nuisances)
+    if not settings.amortised:
+        return without_data(structure)
     return prepare_structure(
         material.training,
         structure,
@@ -191,13 +203,27 @@ def _structure(
     )
 
 
+def _trained_on(target: Target, settings: TrainingConfig) -> Target | OneDataSet:
+    """Return a target, with its own data if those are the only ones."""
+    if settings.amortised or isinstance(target, DataBackedModel):
+        return target
+    return OneDataSet(target, target.observation())
+
+
 def _metrics(
-    run: Fit, last: Report | None, material: Material, flow: Flow
+    run: Fit,
+    last: Report | None,
+    material: Material,
+    settings: TrainingConfig,
+    flow: Flow,
 ) -> dict[str, Any]:
     values = run.state().values
     is_solved = isinstance(flow, Stepped)
     steps = {"solver_steps": values["num_steps"]} if is_solved else {}
-    best = "best_j" if material.training.has_density else "best_forward"
+    if not settings.amortised:
+        best = "best_free_energy"
+    else:
+        best = "best_j" if material.training.has_density else "best_forward"
     return {
         best: values["best"],
         "iterations": values["iteration"],

@@ -8,6 +8,7 @@ one data set, w = p(z, x) N(y; 0, I) / q(z, y | x).
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,7 @@ __all__ = [
     "SolverBias",
     "certify",
     "certify_forward",
+    "certify_free_energy",
     "ess_fractions",
     "measured",
     "solver_bias",
@@ -70,16 +72,19 @@ class Measured:
     """What a certification found.
 
     Args:
-        value: certified J, or forward KL of a model without density.
-        certified: J with its two directions, if there is a density.
+        value: certified J; forward KL of a model without density, free energy of one
+            data set.
+        certified: J with its two directions, if it is that.
         ess: median ESS / N, if densities are exact.
         bias: of the training solver, if there is one.
+        is_of_one_data_set: whether the value is the free energy of one data set.
     """
 
     value: Estimate
     certified: SymmetricEstimate | None
     ess: float | None
     bias: SolverBias | None
+    is_of_one_data_set: bool = False
 
 
 def measured(
@@ -101,7 +106,13 @@ def measured(
         num_steps: solver steps of training.
         generator: source of the draws.
     """
-    certifying = certify if model.has_density else certify_forward
+    certifying: Callable[..., SymmetricEstimate | Estimate] = (
+        certify_free_energy
+        if not config.amortised
+        else certify
+        if model.has_density
+        else certify_forward
+    )
     found = certifying(
         held_out,
         flow,
@@ -113,7 +124,7 @@ def measured(
     if isinstance(flow, Stepped):
         coarse, fine = flow.in_steps(num_steps), flow.in_steps(2 * num_steps)
     fraction = bias = None
-    if isinstance(found, SymmetricEstimate) and fine.is_exact:
+    if model.has_density and fine.is_exact:
         fractions = ess_fractions(
             model, fine, _ESS_DATA_SETS, _ESS_PARTICLES, generator=generator
         )
@@ -123,7 +134,9 @@ def measured(
         bias = solver_bias(model, coarse, coarse.finer(2), sample)
     if isinstance(found, SymmetricEstimate):
         return Measured(found.symmetric, found, fraction, bias)
-    return Measured(found, None, fraction, bias)
+    return Measured(
+        found, None, fraction, bias, is_of_one_data_set=not config.amortised
+    )
 
 
 def certify(
@@ -166,6 +179,22 @@ def certify_forward(
     with torch.no_grad():
         batch = draw_batch(model, precise, num_draws, generator=generator)
         terms = forward_kl(model, precise, batch)
+    return estimate(terms)
+
+
+def certify_free_energy(
+    model: TargetModel,
+    flow: Flow,
+    num_draws: int,
+    *,
+    generator: torch.Generator,
+    tolerance: float = 1e-6,
+) -> Estimate:
+    """R of one data set, that is KL(q, p) less its log evidence; see `certify`."""
+    precise = certified(flow, tolerance)
+    with torch.no_grad():
+        batch = draw_batch(model, precise, num_draws, generator=generator)
+        terms = reverse_kl(model, precise, batch)
     return estimate(terms)
 
 

@@ -22,13 +22,14 @@ __all__ = [
     "training_config_from",
 ]
 
-OBJECTIVES = ("symmetric", "forward", "reverse")
+OBJECTIVES = ("symmetric", "forward", "reverse", "free-energy")
 """What can be minimised."""
 
 MOST_NUISANCES = 1000
 """Nuisance columns of a latent at most."""
 
 _DEFAULT_AUGMENT = 2
+_OF_ONE_DATA_SET = ("free-energy", "reverse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,12 @@ class TrainingConfig:
         flow: shape of the flow, a value of the kind's config; its defaults if None.
         augment: nuisance columns per latent: a number, or a table of numbers by name of
             a latent, with `default` for the others; see `nuisance_counts`.
-        objective: symmetric, forward or reverse.
+        objective: symmetric, forward, reverse, or free-energy, the annealed reverse.
+        amortised: whether the flow is of all data sets; else of the document's alone,
+            and only reverse or free-energy, the default then, can be minimised.
+        annealing_iterations: iterations until the free energy is that of the target
+            itself.
+        annealing_fraction: share of the budget until then, if that comes first.
         gradient: path or total, of the symmetric objective (see `losses.py`); the total
             one is taken where the divergence is noisy. A flow that is drawn from
             quickly follows contrasts in place of the path.
@@ -75,6 +81,9 @@ class TrainingConfig:
     flow: Any = None
     augment: int | Mapping[str, int] = bounded(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
     objective: str = choice(*OBJECTIVES)
+    amortised: bool = True
+    annealing_iterations: int = bounded(10_000, 1, 1_000_000_000)
+    annealing_fraction: float = bounded(0.5, 0.001, 1)
     gradient: str = choice("path", "total")
     contrast_draws: int = bounded(4, 2, 1000)
     budget_seconds: float = bounded(240.0, 0, 1e8)
@@ -146,8 +155,19 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
         )
     if problems:
         raise ArgumentError(*problems)
+    if values.get("amortised") is False:
+        values.setdefault("objective", _OF_ONE_DATA_SET[0])
     values = {**kind.training, **values}
     config = TrainingConfig(flow=kind.config(**flow), **values)
+    if not config.amortised and config.objective not in _OF_ONE_DATA_SET:
+        problems.append(
+            Problem(
+                f"{where}, objective",
+                "the posterior of one data set has no draws to compare with",
+                f"{' or '.join(_OF_ONE_DATA_SET)}, or amortised = true",
+                config.objective,
+            )
+        )
     if config.num_steps > config.max_num_steps:
         problems.append(
             Problem(

@@ -55,14 +55,14 @@ def with_steps(
     bias: SolverBias,
     nats: float,
     *,
-    has_density: bool,
+    has_j: bool,
 ) -> tuple[Progress, str]:
     """More solver steps if their bias is too large beside the objective.
 
     Returns the progress with them, and a note if there are more.
     """
     allowed = config.bias_tolerance
-    if has_density:  # else the objective's value has no meaning
+    if has_j:  # else the objective's value has no meaning
         allowed = max(allowed, _BIAS_SHARE * abs(nats))
     if bias.bulk <= allowed or progress.num_steps >= config.max_num_steps:
         return progress, ""

@@ -33,14 +33,16 @@ class Event:
         """The report of the period, at a fraction of the budget and after seconds."""
         progress, found = self.progress, self.found
         bias = found.bias if found else self.bias
-        is_forward = found is not None and found.certified is None
+        other = found.value if found and found.certified is None else None
+        is_of_one = found is not None and found.is_of_one_data_set
         return Report(
             iteration=progress.iteration,
             phase=progress.phase,
             status=self.status,
             loss=self.loss,
             certified=found.certified if found else None,
-            certified_forward=found.value if found and is_forward else None,
+            certified_forward=None if is_of_one else other,
+            certified_free_energy=other if is_of_one else None,
             best=math.nan if progress.best is None else progress.best,
             ess=found.ess if found else None,
             solver_bias=None if bias is None else bias.difference,

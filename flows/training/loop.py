@@ -212,9 +212,8 @@ class Fit(Iterator[Report]):
             bias = run.ranks.shared(
                 lambda: solver_bias(run.model, coarse, fine, batches[-1])
             )
-            has_density = run.model.has_density
             progress, note = with_steps(
-                config, progress, bias, bias.fine, has_density=has_density
+                config, progress, bias, bias.fine, has_j=run.has_j
             )
         if is_certification_due(config, progress, self._seconds(progress)):
             return self._certified(progress, f"certified{note}", mean, rate)
@@ -264,18 +263,16 @@ class Fit(Iterator[Report]):
         now = replace(
             progress, certifications=1 + max(progress.certifications, int(due))
         )
-        value, has_density = found.value, run.model.has_density
+        value = found.value
         is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)
         if is_sound and (now.best is None or value.mean < now.best):
             now = replace(now, best=value.mean, best_seconds=seconds)
             run.weights.best.copy_(average)
         if found.bias is not None:
-            now, note = with_steps(
-                config, now, found.bias, value.mean, has_density=has_density
-            )
+            now, note = with_steps(config, now, found.bias, value.mean, has_j=run.has_j)
             status += note
         upper = value.mean + 2.0 * value.standard_error
-        end = why_ended(config, now, seconds, upper if has_density else math.inf)
+        end = why_ended(config, now, seconds, upper if run.has_j else math.inf)
         event = Event(now, end or status, loss, rate, found=found)
         return self._finished(event) if end else event
 

@@ -5,7 +5,11 @@ target N(0, I), and p(z, y, x) = p(z, x) N(y; 0, I),
 
     forward_kl  F = E_p(z,y,x) [log p(z,y,x) - log q(z,y|x)],
     reverse_kl  R = E_p(x) q(z,y|x) [log q(z,y|x) - log p(z,y,x)],
-    symmetric   J = (F + R) / 2.
+    symmetric   J = (F + R) / 2,
+    free_energy A = E_p(x) q(z,y|x) [log q(z,y|x) - b log p(z,y,x)],
+
+where b rises to 1, where A is R: a target that is flat at first lets the flow find all
+of its mass before it is held to it.
 
 F and R are Kullback-Leibler divergences plus and minus the same constant, so it cancels
 in J, which is the expected Jeffreys divergence: zero exactly when q is the posterior.
@@ -47,6 +51,8 @@ those that are not finite and leaves them out of its mean, and says so.
 
 References:
     Weilbach et al., AISTATS 2020, section 3.4.
+    Rezende, Mohamed, "Variational Inference with Normalizing Flows", ICML 2015,
+    equation 20 (A).
     Roeder, Wu, Duvenaud, "Sticking the Landing", NeurIPS 2017 (R).
     Vaitl, Nicoli, Nakajima, Kessel, "Path-Gradient Estimators for Continuous
     Normalizing Flows", ICML 2022 (R and F).
@@ -80,6 +86,7 @@ __all__ = [
     "estimate_symmetric",
     "flow_matching",
     "forward_kl",
+    "free_energy",
     "reverse_kl",
     "symmetric",
     "symmetric_parts",
@@ -235,9 +242,23 @@ def forward_kl(
 
 def reverse_kl(model: TargetModel, flow: Flow, batch: Batch) -> Row:
     """Terms of R, in nats."""
+    return free_energy(model, flow, batch, 1.0)
+
+
+def free_energy(
+    model: TargetModel, flow: Flow, batch: Batch, share: float
+) -> Float[Tensor, " batch"]:
+    """Terms of A, in nats.
+
+    Args:
+        model: the target.
+        flow: drawn from.
+        batch: base points and observed values.
+        share: b, of the log target.
+    """
     draw = flow.from_base(batch.base, batch.observed)
     target = _log_target(model, draw.free, draw.nuisances, batch.observed)
-    return draw.log_prob - target
+    return draw.log_prob - share * target
 
 
 def symmetric(model: TargetModel, flow: Flow, batch: Batch) -> Row:

@@ -6,7 +6,7 @@
 2. Training: the objective. Its path gradient (`losses.symmetric_path`) is followed in
    the periods after those that came within some nats, otherwise the total one: far from
    the model the path gradient leads away. A flow that is drawn from quickly follows the
-   gradient by contrasts (`losses.contrast`) instead.
+   gradient by contrasts (`losses.contrast`) instead. The free energy is annealed.
 
 The share of a phase that is over, and with it batch sizes and learning rates, is a
 function of the fraction of the budget that is used. Rates fall by half a cosine.
@@ -28,6 +28,7 @@ from .losses import (
     contrast,
     flow_matching,
     forward_kl,
+    free_energy,
     reverse_kl,
     symmetric,
     symmetric_path,
@@ -40,6 +41,7 @@ __all__ = [
     "Phase",
     "Training",
     "WarmStart",
+    "annealing",
     "fraction",
     "learning_rate",
 ]
@@ -47,6 +49,7 @@ __all__ = [
 _OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
 _PATH_OBJECTIVES = {"symmetric": symmetric_path}
 _RAMP = 0.01
+_FIRST_SHARE = 0.01
 
 
 def fraction(config: TrainingConfig, progress: Progress, seconds: float) -> float:
@@ -160,6 +163,9 @@ class Training:
     def terms(self, step: LossInput) -> Tensor:
         """Terms of the objective whose gradient is followed."""
         config, flow = step.config, step.flow
+        if config.objective == "free-energy":
+            share = annealing(config, step.progress)
+            return free_energy(step.model, flow, step.own, share)
         objective: Callable[..., Tensor] = _OBJECTIVES[config.objective]
         is_symmetric = config.objective == "symmetric" and config.gradient == "path"
         if is_symmetric and isinstance(flow, Drawn):
@@ -174,6 +180,13 @@ class Training:
 
 PHASES: dict[str, Phase] = {"warm start": WarmStart(), "training": Training()}
 """In their order, by the name that reports use."""
+
+
+def annealing(config: TrainingConfig, progress: Progress) -> float:
+    """The share b of the log target in the free energy, from 0.01 to 1."""
+    used = fraction(config, progress, progress.seconds) / config.annealing_fraction
+    gone = max(progress.iteration / config.annealing_iterations, used)
+    return min(1.0, _FIRST_SHARE + gone)
 
 
 def learning_rate(

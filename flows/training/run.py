@@ -39,6 +39,11 @@ class Run:
     generator: torch.Generator
     weights: FlatWeights
 
+    @property
+    def has_j(self) -> bool:
+        """Whether J is what is certified, zero where the flow is exact."""
+        return self.model.has_density and self.config.amortised
+
     def solved(self, num_steps: int) -> Flow:
         """The flow as training solves it, in so many steps if it has any."""
         flow = self.flow

@@ -31,8 +31,9 @@ class Report:
         loss: mean of the phase's loss since the last report.
         certified: certified J of the averaged weights, where it was measured now.
         certified_forward: certified forward KL instead, of a model without density.
-        best: lowest certified J so far, or forward KL without a density, in nats; nan
-            as long as none was finite.
+        certified_free_energy: certified free energy instead, of one data set.
+        best: lowest certified J so far, or what is certified instead, in nats; nan as
+            long as none was finite.
         ess: median ESS / N of the averaged weights, where it was measured now and the
             flow's densities are exact.
         solver_bias: nats between N and 2N solver steps, where it was measured now.
@@ -48,6 +49,7 @@ class Report:
     loss: float
     certified: SymmetricEstimate | None
     certified_forward: Estimate | None
+    certified_free_energy: Estimate | None
     best: float
     ess: float | None
     solver_bias: float | None

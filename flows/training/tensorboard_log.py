@@ -42,6 +42,7 @@ def board_for(folder: Path) -> Iterator[Callable[[Report], None]]:
 
 def _numbers(report: Report) -> dict[str, float | None]:
     certified, forward = report.certified, report.certified_forward
+    free_energy = report.certified_free_energy
     phase = report.phase.replace(" ", "-")
     return {
         f"loss/{phase}": report.loss,
@@ -50,6 +51,7 @@ def _numbers(report: Report) -> dict[str, float | None]:
             certified.symmetric.standard_error if certified else None
         ),
         "certified/forward": forward.mean if forward else None,
+        "certified/free energy": free_energy.mean if free_energy else None,
         "certified/best": report.best,
         "ESS per draw": report.ess,
         "solver/steps": report.num_steps,

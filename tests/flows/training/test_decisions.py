@@ -40,7 +40,7 @@ def test_certifications_lie_evenly_in_the_phase_of_training(iteration, due):
 
 
 @pytest.mark.parametrize(
-    ("bulk", "nats", "has_density", "num_steps"),
+    ("bulk", "nats", "has_j", "num_steps"),
     [
         (0.009, 0.0, True, 4),
         (0.011, 0.0, True, 5),
@@ -48,9 +48,9 @@ def test_certifications_lie_evenly_in_the_phase_of_training(iteration, due):
         (0.011, 1.0, False, 5),  # the objective's value has no meaning
     ],
 )
-def test_steps_are_raised_where_the_solver_is_seen(bulk, nats, has_density, num_steps):
+def test_steps_are_raised_where_the_solver_is_seen(bulk, nats, has_j, num_steps):
     bias = SolverBias(coarse=0.0, fine=0.0, bulk=bulk)
-    raised, note = with_steps(CONFIG, TRAINING, bias, nats, has_density=has_density)
+    raised, note = with_steps(CONFIG, TRAINING, bias, nats, has_j=has_j)
     assert raised.num_steps == num_steps
     assert note == ("" if num_steps == 4 else "; more solver steps: 5")
 
