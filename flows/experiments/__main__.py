@@ -36,9 +36,11 @@ from ..training.config import nuisance_counts
 from .claims import claims_table
 from .comparison import compare_objectives, compare_structures
 from .deconvolution import deconvolve, inverse_adjacency
+from .energies import fit_energies
 from .figures import (
     draw_adjacency,
     draw_deconvolution,
+    draw_energies,
     draw_evaluations,
     draw_j_over_iterations,
     draw_marginals,
@@ -83,6 +85,7 @@ class _Experiments:
             "fig8": self.adjacency,
             "fig9": self.deconvolution,
             "appendix_d": self.state_space,
+            "fig_finite": self.energies,
         }
 
     @cached_property
@@ -183,6 +186,15 @@ class _Experiments:
         numbers["patches"] = source
         return numbers, {"fig9": draw_deconvolution(numbers)}
 
+    def energies(self) -> Drawn:
+        """Finite flows on four energies."""
+        names = ("u1", "u2", "u3", "u4")
+        models = {
+            name: Model.from_graph(self.graph(f"energies/{name}")) for name in names
+        }
+        numbers = fit_energies(models, self.lengths.energies, note=self.note)
+        return numbers, {"fig_finite": draw_energies(numbers)}
+
     def _objectives(self, program: str, nuisances: int, name: str) -> Drawn:
         model, structure = self.published(program, nuisances)
         numbers = compare_objectives(
@@ -196,7 +208,7 @@ class _Experiments:
         return numbers, {name: draw_j_over_iterations(numbers["iterations"], curves)}
 
 
-_NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d")
+_NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d", "fig_finite")
 
 
 @click.command("python -m flows.experiments", cls=Command)

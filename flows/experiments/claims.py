@@ -21,6 +21,8 @@ def claims_table(results: Mapping[str, Any]) -> str:
         rows += _objectives(results["fig6"])
     if "fig9" in results:
         rows += _deconvolution(results["fig9"])
+    if "fig_finite" in results:
+        rows += _energies(results["fig_finite"])
     lines = []
     if any(numbers.get("length") == "fast" for numbers in results.values()):
         lines += ["Fast version: far shorter runs than the paper's.", ""]
@@ -113,4 +115,17 @@ def _deconvolution(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             "1 for the exact posterior",
             f"{value:.3f} ± {error:.2g} after {numbers['iterations']} iterations",
         )
+    ]
+
+
+def _energies(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (
+            f"KL to exp(-{name}) falls with the length",
+            "Rezende and Mohamed, figure 3",
+            ", ".join(
+                f"{flow} {found['kl']:.3g}" for flow, found in energy["flows"].items()
+            ),
+        )
+        for name, energy in numbers["energies"].items()
     ]

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 __all__ = [
     "draw_adjacency",
     "draw_deconvolution",
+    "draw_energies",
     "draw_evaluations",
     "draw_j_over_iterations",
     "draw_marginals",
@@ -104,6 +105,25 @@ def draw_deconvolution(numbers: Mapping[str, Any]) -> Figure:
             ax.set_axis_off()
             if row == 0:
                 ax.set_title(name, fontsize=8)
+    return figure
+
+
+def draw_energies(numbers: Mapping[str, Any]) -> Figure:
+    """A row per energy: its density, then that of each flow with its KL."""
+    energies = numbers["energies"]
+    across, up = numbers["extent"]
+    first = next(iter(energies.values()))
+    columns = 1 + len(first["flows"])
+    figure = Figure(figsize=(1.7 * columns, 2.6 * len(energies)), layout="constrained")
+    axes = figure.subplots(len(energies), columns, squeeze=False)
+    for row, (name, energy) in enumerate(energies.items()):
+        titles = {f"exp(-{name})": energy["density"]}
+        for flow, found in energy["flows"].items():
+            titles[f"{flow}\nKL {found['kl']:.3g}"] = found["density"]
+        for ax, (title, density) in zip(axes[row], titles.items(), strict=True):
+            ax.imshow(density, origin="lower", extent=(-across, across, -up, up))
+            ax.set_title(title, fontsize=8)
+            ax.set_axis_off()
     return figure
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from ..training.config import TrainingConfig
 from .comparison import ComparisonConfig
+from .energies import EnergiesConfig
 
 __all__ = ["LENGTHS", "Lengths"]
 
@@ -19,6 +20,7 @@ class Lengths:
         marginal_draws: draws of each of its samples.
         deconvolution: training for figure 9.
         deconvolution_copies: varied copies of each of its patches.
+        energies: finite flows on four energies.
     """
 
     structures: ComparisonConfig
@@ -27,6 +29,7 @@ class Lengths:
     marginal_draws: int
     deconvolution: TrainingConfig
     deconvolution_copies: int
+    energies: EnergiesConfig
 
 
 _FORWARD = TrainingConfig(
@@ -55,6 +58,7 @@ _USUAL = Lengths(
     marginal_draws=10_000,
     deconvolution=replace(_FORWARD, budget_seconds=900.0, certify_draws=400),
     deconvolution_copies=40,
+    energies=EnergiesConfig(iterations=6000, continuous_iterations=2000, points=400),
 )
 """An hour or two on one core, half of it in the networks without structure."""
 
@@ -76,6 +80,7 @@ _FAST = Lengths(
     marginal_draws=3000,
     deconvolution=replace(_FORWARD, budget_seconds=60.0, certify_draws=50),
     deconvolution_copies=10,
+    energies=EnergiesConfig(iterations=1500, continuous_iterations=400, points=300),
 )
 """Minutes: shows that everything runs, not where it ends."""
 
