@@ -45,3 +45,17 @@ def test_a_patch_has_one_row_of_images():
     figure = figures.draw_deconvolution({"examples": examples})
     shown = [float(ax.images[0].get_array()[0, 0]) for ax in figure.axes]
     assert shown == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+def test_every_energy_has_a_row_with_the_divergence_of_each_flow():
+    flat = [[1.0, 1.0], [1.0, 1.0]]
+    fitted = {"planar, 2": {"kl": 0.5, "density": flat}}
+    numbers = {
+        "energies": {name: {"density": flat, "flows": fitted} for name in ("u1", "u2")},
+        "extent": [4.0, 6.0],
+    }
+    figure = figures.draw_energies(numbers)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == [
+        "exp(-u1)", "planar, 2\nKL 0.5", "exp(-u2)", "planar, 2\nKL 0.5"
+    ]  # fmt: skip

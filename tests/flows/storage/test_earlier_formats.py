@@ -47,4 +47,4 @@ def test_the_earlier_formats_are_all_here():
     versions = [
         Artifact.load(folder / "artifact").manifest.version for folder in EARLIER
     ]
-    assert versions == [1, 2]
+    assert versions == [1, 2, 3]

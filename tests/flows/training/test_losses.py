@@ -21,6 +21,7 @@ from flows.training.losses import (
     estimate_symmetric,
     flow_matching,
     forward_kl,
+    free_energy,
     reverse_kl,
     symmetric,
     symmetric_parts,
@@ -91,6 +92,16 @@ def test_gradient_of_the_reverse_direction_is_that_of_its_closed_form():
     (got,) = torch.autograd.grad(terms.mean(), flow.normalisation.offset)
     # d/d offset of gap / (2 sigma^2) = 2 offset / (2 * 0.5); terms vary with sd about 2
     assert float(got[0]) == pytest.approx(2 * 0.3, abs=0.1)
+
+
+def test_free_energy_is_the_reverse_direction_with_a_share_of_the_target():
+    model, flow = _pair(0.3, 0.2, 0.9)
+    batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(1))
+    draw = flow.from_base(batch.base, batch.observed)
+    wanted = draw.log_prob - 0.3 * model.log_joint_free(draw.free, batch.observed)
+    torch.testing.assert_close(free_energy(model, flow, batch, 0.3), wanted)
+    whole = free_energy(model, flow, batch, 1.0)
+    torch.testing.assert_close(whole, reverse_kl(model, flow, batch))
 
 
 def _gradient(loss, model, flow, batch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flows.training.config import TrainingConfig
-from flows.training.phases import PHASES, fraction, learning_rate
+from flows.training.phases import PHASES, annealing, fraction, learning_rate
 from flows.training.state import Progress
 
 CONFIG = TrainingConfig(
@@ -52,3 +52,17 @@ def test_rates_fall_by_half_a_cosine_and_are_smaller_after_rollbacks():
     assert learning_rate(phase, CONFIG, halved, 0.0) == pytest.approx(rate / 2)
     end = replace(MAIN, iteration=1000)
     assert learning_rate(phase, CONFIG, end, 0.0) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "share"), [(0, 0.01), (100, 0.26), (250, 0.635), (396, 1.0)]
+)
+def test_free_energy_is_annealed_by_iterations_or_the_share_of_the_budget(
+    iteration, share
+):
+    config = replace(CONFIG, annealing_fraction=0.4, annealing_iterations=1_000_000)
+    assert annealing(config, replace(MAIN, iteration=iteration)) == pytest.approx(share)
+    config = replace(CONFIG, annealing_fraction=1.0, annealing_iterations=400)
+    assert annealing(config, replace(MAIN, iteration=iteration)) == pytest.approx(
+        min(1.0, 0.01 + iteration / 400)
+    )
