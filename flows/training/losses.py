@@ -245,9 +245,7 @@ def reverse_kl(model: TargetModel, flow: Flow, batch: Batch) -> Row:
     return free_energy(model, flow, batch, 1.0)
 
 
-def free_energy(
-    model: TargetModel, flow: Flow, batch: Batch, share: float
-) -> Float[Tensor, " batch"]:
+def free_energy(model: TargetModel, flow: Flow, batch: Batch, share: float) -> Row:
     """Terms of A, in nats.
 
     Args:

@@ -27,8 +27,8 @@ def test_artifacts_of_earlier_formats_give_the_particles_they_gave(folder, tmp_p
             "--num-particles", str(expected["num_particles"]), "--json",
         ],
     )  # fmt: skip
-    assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
+    assert result.exit_code == (0 if summary["ok"] else 3), result.output
     for name in ("log_evidence", "ess"):
         assert summary[name] == pytest.approx(expected[name], rel=1e-6)
     means = {each["name"]: each["mean"] for each in summary["latents"]}
