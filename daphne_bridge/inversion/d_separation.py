@@ -104,7 +104,8 @@ def judge(
         InversionError: If a latent is missing or stands twice, or a parent is not an
             earlier latent or an observed node.
     """
-    _check_shape(graph_parents, observed, latents, inverse_parents)
+    expected = sorted(set(graph_parents) - set(observed))
+    _check_shape(expected, observed, latents, inverse_parents)
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(graph_parents)
     graph.add_edges_from(
@@ -139,13 +140,12 @@ def _false_claim(
 
 
 def _check_shape(
-    graph_parents: Mapping[str, Sequence[str]],
+    expected: Sequence[str],
     observed: Collection[str],
     latents: Sequence[str],
     inverse_parents: Mapping[str, Sequence[str]],
 ) -> None:
     problems = []
-    expected = sorted(set(graph_parents) - set(observed))
     if sorted(latents) != expected:
         problems.append(
             Problem(

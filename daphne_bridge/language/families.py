@@ -12,6 +12,7 @@ numerics.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
@@ -62,6 +63,8 @@ def _table(*families: Family) -> Mapping[str, Family]:
     return MappingProxyType({family.name: family for family in families})
 
 
+_discrete = partial(Family, is_discrete=True)
+
 FAMILIES: Mapping[str, Family] = _table(
     Family("normal", ("mean", "standard deviation"), "real"),
     Family("laplace", ("location", "scale"), "real"),
@@ -83,26 +86,18 @@ FAMILIES: Mapping[str, Family] = _table(
     Family("student-t", ("degrees of freedom",), "real"),
     Family("student-t-loc-scale", ("degrees of freedom", "location", "scale"), "real"),
     Family("chi-squared", ("degrees of freedom",), "positive"),
-    Family("flip", ("probability",), "boolean", is_discrete=True),
-    Family("bernoulli", ("probability",), "zero or one", is_discrete=True),
-    Family("binomial", ("trials", "probability"), "integer interval", is_discrete=True),
-    Family("poisson", ("rate",), "integers from zero", is_discrete=True),
-    Family("geometric", ("probability",), "integers from zero", is_discrete=True),
-    Family(
-        "negative-binomial",
-        ("successes", "probability"),
-        "integers from zero",
-        is_discrete=True,
+    _discrete("flip", ("probability",), "boolean"),
+    _discrete("bernoulli", ("probability",), "zero or one"),
+    _discrete("binomial", ("trials", "probability"), "integer interval"),
+    _discrete("poisson", ("rate",), "integers from zero"),
+    _discrete("geometric", ("probability",), "integers from zero"),
+    _discrete("negative-binomial", ("successes", "probability"), "integers from zero"),
+    _discrete("discrete", ("weights",), "index"),
+    _discrete("categorical", ("value-weight pairs",), "category"),
+    _discrete(
+        "uniform-discrete", ("minimum", "maximum (exclusive)"), "integer interval"
     ),
-    Family("discrete", ("weights",), "index", is_discrete=True),
-    Family("categorical", ("value-weight pairs",), "category", is_discrete=True),
-    Family(
-        "uniform-discrete",
-        ("minimum", "maximum (exclusive)"),
-        "integer interval",
-        is_discrete=True,
-    ),
-    Family("dirac", ("value",), "point", is_discrete=True),
+    _discrete("dirac", ("value",), "point"),
     Family("dirichlet", ("concentrations",), "simplex", event="vector"),
     Family("mvn", ("mean", "covariance"), "real vector", event="vector"),
     Family(

@@ -18,13 +18,13 @@ q(z_R, y_R | z_A, y_A, x), whose log density is the sum of their nodes' terms.
 """
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from ..flow.normalised_flow import NormalisedFlow
+from ..flow.normalised_flow import ResidualFlow
 from ..flow.protocol import Ends, FlowDraw, TwoWay
 from ..flow.scaling import AffineMap
 from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
@@ -37,7 +37,7 @@ from .vector_field import FieldConfig, VectorField, evaluate_field
 __all__ = ["ConditionalFlow"]
 
 
-class ConditionalFlow(NormalisedFlow):
+class ConditionalFlow(ResidualFlow):
     """q(latents, nuisances | observed) in free coordinates; see `flow.protocol.Flow`.
 
     Args:
@@ -113,31 +113,6 @@ class ConditionalFlow(NormalisedFlow):
         free, nuisances, log_det = self.base_to_latent(base, observed)
         return FlowDraw(free, nuisances, self.base_log_prob(base) - log_det)
 
-    def rsample_remaining(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        given: Collection[str],
-        *,
-        generator: torch.Generator | None = None,
-    ) -> FlowDraw:
-        """Draws of all other latents given some, with per-node log densities."""
-        is_given = self.columns.of_nodes(given)
-        normalised = self.normalisation.normalise_observed(observed)
-        affine = self.normalisation.affine(normalised)
-        state = torch.where(is_given, self._join(free, nuisances), affine.shift)
-        start = torch.where(is_given, affine.to_residual(state), 0.0)
-        sign = start.new_tensor([1.0])
-        solved = self.engine.solve(self.field, start[None], normalised[None], -sign)
-        fresh = self.sample_base(start.shape[0], generator=generator)
-        base = torch.where(is_given, solved.state[0], fresh)
-        solution = self.engine.solve(self.field, base[None], normalised[None], sign)
-        drawn = affine.from_residual(solution.state[0])
-        terms = self.base_log_prob(base) - solution.log_det[0] + affine.log_det
-        latents, nuisances = self.columns.split(torch.where(is_given, state, drawn))
-        return FlowDraw(latents, nuisances, terms)
-
     def two_way(
         self, free: Free, nuisances: Nuisance, observed: Observed, base: Base
     ) -> TwoWay:
@@ -168,8 +143,7 @@ class ConditionalFlow(NormalisedFlow):
         with_log_det: bool = True,
     ) -> tuple[Solution, AffineMap]:
         """One solve from states to the base, and from base points to states."""
-        given = self.normalisation.normalise_observed(observed)
-        affine = self.normalisation.affine(given)
+        given, affine = self._affine(observed)
         start = torch.stack([affine.to_residual(state), base])
         sign = start.new_tensor([-1.0, 1.0])
         both = given.expand(2, *given.shape)
@@ -182,23 +156,39 @@ class ConditionalFlow(NormalisedFlow):
         self, free: Free, nuisances: Nuisance, observed: Observed
     ) -> tuple[Base, LogProbPerNode]:
         """Base points with log|det d base / d latents| per node."""
-        given = self.normalisation.normalise_observed(observed)
-        affine = self.normalisation.affine(given)
+        given, affine = self._affine(observed)
         start = affine.to_residual(self._join(free, nuisances))
-        sign = start.new_tensor([-1.0])
-        solution = self.engine.solve(self.field, start[None], given[None], sign)
-        return solution.state[0], solution.log_det[0] + affine.log_det
+        base, log_det = self.residual_to_base(start, given)
+        return base, log_det + affine.log_det
 
     def base_to_latent(
         self, base: Base, observed: Observed
     ) -> tuple[Free, Nuisance, LogProbPerNode]:
         """Latents, nuisances and log|det d latents / d base| per node."""
-        given = self.normalisation.normalise_observed(observed)
-        affine = self.normalisation.affine(given)
-        sign = base.new_tensor([1.0])
-        solution = self.engine.solve(self.field, base[None], given[None], sign)
-        free, nuisances = self.columns.split(affine.from_residual(solution.state[0]))
-        return free, nuisances, solution.log_det[0] - affine.log_det
+        given, affine = self._affine(observed)
+        moved, log_det = self.base_to_residual(base, given)
+        free, nuisances = self.columns.split(affine.from_residual(moved))
+        return free, nuisances, log_det - affine.log_det
+
+    def residual_to_base(
+        self, residual: Base, given: Observed
+    ) -> tuple[Base, LogProbPerNode]:
+        """Base points of residual coordinates, with log|det| per node."""
+        return self._solve_one(residual, given, -1.0)
+
+    def base_to_residual(
+        self, base: Base, given: Observed
+    ) -> tuple[Base, LogProbPerNode]:
+        """Residual coordinates of base points, with log|det| per node."""
+        return self._solve_one(base, given, 1.0)
+
+    def _solve_one(
+        self, start: Tensor, given: Tensor, way: float
+    ) -> tuple[Tensor, Tensor]:
+        """Ends of a solve in one direction, with log|det| per node."""
+        sign = start.new_tensor([way])
+        solution = self.engine.solve(self.field, start[None], given[None], sign)
+        return solution.state[0], solution.log_det[0]
 
     def matching_terms(
         self,
@@ -236,10 +226,6 @@ class ConditionalFlow(NormalisedFlow):
         """Residual coordinates, the end at t = 1 of the solve."""
         given = self.normalisation.normalise_observed(observed)
         return self.normalisation.affine(given).to_residual(self._join(free, nuisances))
-
-    def _join(self, free: Tensor, nuisances: Tensor) -> Tensor:
-        """State columns of latents and nuisances, in the flow's precision."""
-        return self.columns.join(free, nuisances).to(self.dtype)
 
     def base_log_prob(self, base: Tensor) -> Tensor:
         """Standard normal log densities per node."""

@@ -10,16 +10,14 @@ all nodes are inverted at once; to draw, a generation of the inverse at a time. 
 node reads nothing its numbers are constants. T is a chain of layers (`chain.py`).
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..flow.normalised_flow import NormalisedFlow
+from ..flow.normalised_flow import ResidualFlow
 from ..flow.protocol import FlowDraw
-from ..flow.scaling import AffineMap
 from ..flow.settings import bounded, choice
 from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
@@ -47,7 +45,7 @@ class FiniteConfig:
     layers: int = bounded(2, 1, 16)
 
 
-class FiniteFlow(NormalisedFlow):
+class FiniteFlow(ResidualFlow):
     """See `flow.protocol.Flow`.
 
     Args:
@@ -81,47 +79,20 @@ class FiniteFlow(NormalisedFlow):
         """Conditional log densities, one per node in sampling order, in nats."""
         given, affine = self._affine(observed)
         state = affine.to_residual(self.columns.join(free, nuisances))
-        base, log_det = self._to_base(state, given)
+        base, log_det = self.residual_to_base(state, given)
         return self.columns.base_log_prob(base) + log_det + affine.log_det
 
     def from_base(self, base: Base, observed: Observed) -> FlowDraw:
         """Where base points go, with the log density there; carries gradients."""
         given, affine = self._affine(observed)
-        state, log_det = self._to_latent(base, given)
+        state, log_det = self.base_to_residual(base, given)
         drawn = self.columns.split(affine.from_residual(state))
         terms = self.columns.base_log_prob(base) - log_det + affine.log_det
         return FlowDraw(*drawn, terms)
 
-    def rsample_remaining(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        given: Collection[str],
-        *,
-        generator: torch.Generator | None = None,
-    ) -> FlowDraw:
-        """Draws of all other latents given some; see `protocol.Flow`.
-
-        Raises:
-            ArgumentError: if the given latents lack an ancestor.
-        """
-        is_given = self.columns.of_nodes(given)
-        known, affine = self._affine(observed)
-        state = torch.where(is_given, self.columns.join(free, nuisances), affine.shift)
-        residual = torch.where(is_given, affine.to_residual(state), 0.0)
-        fresh = self.sample_base(observed.shape[0], generator=generator)
-        base = torch.where(is_given, self._to_base(residual, known)[0], fresh)
-        moved, log_det = self._to_latent(base, known)
-        drawn = torch.where(is_given, state, affine.from_residual(moved))
-        terms = self.columns.base_log_prob(base) - log_det + affine.log_det
-        return FlowDraw(*self.columns.split(drawn), terms)
-
-    def _affine(self, observed: Tensor) -> tuple[Tensor, AffineMap]:
-        given = self.normalisation.normalise_observed(observed)
-        return given, self.normalisation.affine(given)
-
-    def _to_latent(self, base: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    def base_to_residual(
+        self, base: Base, given: Observed
+    ) -> tuple[Base, LogProbPerNode]:
         """Residual coordinates of base points, with log|det| per node."""
         state = torch.zeros_like(base)
         log_det = base.new_zeros(base.shape[0], len(self.structure.blocks))
@@ -133,13 +104,15 @@ class FiniteFlow(NormalisedFlow):
                 state, log_det = _put(nodes, moved, change, state, log_det)
         return state, log_det
 
-    def _to_base(self, state: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    def residual_to_base(
+        self, residual: Base, given: Observed
+    ) -> tuple[Base, LogProbPerNode]:
         """Base points of residual coordinates, with log|det| per node."""
-        base = torch.zeros_like(state)
-        log_det = state.new_zeros(state.shape[0], len(self.structure.blocks))
-        read = torch.cat([state, given], -1)
+        base = torch.zeros_like(residual)
+        log_det = residual.new_zeros(residual.shape[0], len(self.structure.blocks))
+        read = torch.cat([residual, given], -1)
         for nodes in self.networks.all_nodes():
-            start = state[:, nodes.columns].transpose(0, 1)
+            start = residual[:, nodes.columns].transpose(0, 1)
             moved, change = self.chain.to_base(start, nodes.numbers(read))
             base, log_det = _put(nodes, moved, change, base, log_det)
         return base, log_det

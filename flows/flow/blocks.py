@@ -12,11 +12,6 @@ from ..errors import ArgumentError, Problem
 
 __all__ = ["Factor", "StateBlock", "check_block", "check_factors"]
 
-_MOST_FACTOR_COLUMNS = 256
-"""Columns of latents, of a model with factors."""
-_MOST_FACTOR_ENTRIES = 100_000
-"""Numbers of all factors, each a row over these columns."""
-
 
 @dataclass(frozen=True, slots=True)
 class StateBlock:
@@ -89,6 +84,12 @@ def check_block(position: int, block: StateBlock, observed_dim: int) -> None:
     else:
         return
     raise ArgumentError(Problem(f"structure, latent {block.name}", what, expected, got))
+
+
+_MOST_FACTOR_COLUMNS = 256
+"""Columns of latents, of a model with factors."""
+_MOST_FACTOR_ENTRIES = 100_000
+"""Numbers of all factors, each a row over these columns."""
 
 
 def check_factors(

@@ -1,10 +1,12 @@
 """This file is what flows share that normalise columns and push forward a base.
 
 A kind derives from `NormalisedFlow` and adds `from_base`, `log_prob_per_node` and
-`rsample_remaining` of `protocol.Flow`.
+`rsample_remaining` of `protocol.Flow`; one that maps all columns at once derives from
+`ResidualFlow`, which has the last of them.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,12 +16,12 @@ from torch import Tensor, nn
 from .factor_normalisation import FactorNormalisation
 from .normalisation import Normalisation
 from .protocol import FlowDraw
-from .scaling import Scaling
+from .scaling import AffineMap, Scaling
 from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed
 from .state_columns import StateColumns
 from .structure import Structure
 
-__all__ = ["NormalisedFlow"]
+__all__ = ["NormalisedFlow", "ResidualFlow"]
 
 
 class NormalisedFlow(nn.Module, ABC):
@@ -89,3 +91,55 @@ class NormalisedFlow(nn.Module, ABC):
         self, free: Free, nuisances: Nuisance, observed: Observed
     ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
+
+
+class ResidualFlow(NormalisedFlow):
+    """A flow between its base and residual coordinates (`scaling.py`)."""
+
+    @abstractmethod
+    def residual_to_base(
+        self, residual: Base, given: Observed
+    ) -> tuple[Base, LogProbPerNode]:
+        """Base points of residual coordinates, with log|det| per node.
+
+        Args:
+            residual: residual coordinates.
+            given: normalised observed values.
+        """
+
+    @abstractmethod
+    def base_to_residual(
+        self, base: Base, given: Observed
+    ) -> tuple[Base, LogProbPerNode]:
+        """Residual coordinates of base points, with log|det| per node."""
+
+    def rsample_remaining(
+        self,
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        given: Collection[str],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> FlowDraw:
+        """Draws of all other latents given some; see `protocol.Flow`."""
+        is_given = self.columns.of_nodes(given)
+        known, affine = self._affine(observed)
+        state = torch.where(is_given, self._join(free, nuisances), affine.shift)
+        start = torch.where(is_given, affine.to_residual(state), 0.0)
+        ends, _ = self.residual_to_base(start, known)
+        fresh = self.sample_base(start.shape[0], generator=generator)
+        base = torch.where(is_given, ends, fresh)
+        moved, log_det = self.base_to_residual(base, known)
+        drawn = torch.where(is_given, state, affine.from_residual(moved))
+        terms = self.columns.base_log_prob(base) - log_det + affine.log_det
+        return FlowDraw(*self.columns.split(drawn), terms)
+
+    def _affine(self, observed: Tensor) -> tuple[Tensor, AffineMap]:
+        """Normalised observed values, and the affine layer given them."""
+        given = self.normalisation.normalise_observed(observed)
+        return given, self.normalisation.affine(given)
+
+    def _join(self, free: Tensor, nuisances: Tensor) -> Tensor:
+        """State columns of latents and nuisances, in the flow's precision."""
+        return self.columns.join(free, nuisances).to(self.dtype)

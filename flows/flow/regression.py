@@ -9,12 +9,6 @@ from torch import Tensor
 
 __all__ = ["Regression"]
 
-_STANDARD_ERRORS = 5.0
-"""Distance from what chance explains that a test counts."""
-_MOST_FEATURES = 60
-"""Products of columns that the residual is tested against."""
-_TEST_DRAWS = 20_000
-
 
 @dataclass(frozen=True, slots=True)
 class Regression:
@@ -85,6 +79,13 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     """Least-norm solution of the normal equations."""
     solved: Tensor = torch.linalg.pinv(matrix, rtol=1e-12, hermitian=True) @ right
     return solved
+
+
+_STANDARD_ERRORS = 5.0
+"""Distance from what chance explains that a test counts."""
+_MOST_FEATURES = 60
+"""Products of columns that the residual is tested against."""
+_TEST_DRAWS = 20_000
 
 
 def _quadratic(reads: Tensor) -> Tensor:

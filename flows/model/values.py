@@ -21,6 +21,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from daphne_bridge.language.primitives import HashMap, Seq
+from daphne_bridge.language.primitives import values as plain_values
 
 from .dag import Dag
 
@@ -235,12 +236,8 @@ def describe(value: Value) -> str:
             return "one of several values of different shape"
         case Distribution():
             return f"the distribution {value.family}"
-        case Seq():
-            return f"a sequence of {len(value)}"
-        case tuple():
-            return f"a vector of {len(value)}"
-        case HashMap():
-            return f"a map of {len(value)}"
+        case tuple() | HashMap():
+            return plain_values.kind_of(value)
         case str():
             return f"the text {value!r}"
     return f"the number {value}"

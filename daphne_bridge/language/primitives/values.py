@@ -180,12 +180,10 @@ def kind_of(value: Value) -> str:
             return f"the string {_shortened(value)!r}"
         case int() | float() | Fraction() | Decimal():
             return f"the number {_shortened(text_of(value))}"
-        case Seq():
-            return f"a sequence of {len(value)}"
-        case tuple():
-            return f"a vector of {len(value)}"
-        case HashMap():
-            return f"a map of {len(value)}"
+        case tuple() | HashMap():
+            names = {Seq: "sequence", tuple: "vector", HashMap: "map"}
+            name = next(names[kind] for kind in names if isinstance(value, kind))
+            return f"a {name} of {len(value)}"
     return f"a {type(value).__name__}"
 
 

@@ -11,12 +11,12 @@ from .block_product import product
 from .lane_sums import fold
 from .outer_product import outer
 from .plan import CLOSED, Network
-from .tiles import LANES, compiled, load, splat, store
+from .tiles import LANES, compiled, inlined, load, splat, store
 
 __all__ = ["add_chain", "adjoint_chain"]
 
 
-@compiled
+@inlined
 def add_chain(net: Network, tab: Tables, work: Workspace, here: NodeTrace) -> None:
     """Add a node's weighted trace to its log-determinants."""
     N = here.groups * LANES
@@ -83,7 +83,7 @@ def _chain(
     return levels - 1
 
 
-@compiled
+@inlined
 def adjoint_chain(
     net: Network, tab: Tables, work: Workspace, grad: Gradients, here: NodeTrace
 ) -> None:
@@ -125,7 +125,7 @@ def adjoint_chain(
         )  # fmt: skip
 
 
-@compiled
+@inlined
 def _adjoint_close(
     net: Network, tab: Tables, work: Workspace, here: NodeTrace, first: int, count: int,
     level: int,
@@ -160,7 +160,7 @@ def _adjoint_close(
                     store(work.bar, cell, load(work.bar, cell) + lam)
 
 
-@compiled
+@inlined
 def _adjoint_slopes(
     net: Network, work: Workspace, here: NodeTrace, first: int, count: int, l: int
 ) -> None:
@@ -183,7 +183,7 @@ def _adjoint_slopes(
             store(work.slope_bar, to, total)
 
 
-@compiled
+@inlined
 def _adjoint_start(
     tab: Tables, work: Workspace, here: NodeTrace, first: int, count: int
 ) -> None:

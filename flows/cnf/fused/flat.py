@@ -17,12 +17,12 @@ from .block_product import product
 from .lane_sums import fold
 from .outer_product import outer
 from .plan import CLOSED, Network, outer_blocks
-from .tiles import LANES, compiled, load, splat, store
+from .tiles import LANES, inlined, load, splat, store
 
 __all__ = ["add_flat", "adjoint_flat", "adjoint_flat_table", "flatten"]
 
 
-@compiled
+@inlined
 def flatten(net: Network, tab: Tables, i: int, time: int, at: int) -> None:
     """Put C of node i at the place of its S and E, which begin at ``at``."""
     h = net.hidden[i + 1] - net.hidden[i]
@@ -38,7 +38,7 @@ def flatten(net: Network, tab: Tables, i: int, time: int, at: int) -> None:
             tab.start[at + m * c + k] = both
 
 
-@compiled
+@inlined
 def adjoint_flat_table(
     net: Network, tab: Tables, grad: Gradients, i: int, time: int, at: int, gate: int
 ) -> None:
@@ -69,7 +69,7 @@ def adjoint_flat_table(
             grad.start[at + m * c + m] += grad.trace[diagonal + m]
 
 
-@compiled
+@inlined
 def adjoint_flat(
     net: Network, tab: Tables, work: Workspace, grad: Gradients, here: NodeTrace
 ) -> None:
@@ -111,7 +111,7 @@ def adjoint_flat(
     fold(work.sums, 0, grad.trace, diagonal, h)
 
 
-@compiled
+@inlined
 def add_flat(net: Network, tab: Tables, work: Workspace, here: NodeTrace) -> None:
     """Add a node's weighted trace to its log-determinants."""
     N = here.groups * LANES

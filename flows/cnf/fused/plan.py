@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...flow.structure import Structure
-from .tiles import LANES, compiled
+from .tiles import LANES, inlined
 
 __all__ = [
     "CLOSED",
@@ -81,7 +81,7 @@ class Network(NamedTuple):
     chain: int
 
 
-@compiled
+@inlined
 def outer_blocks(net: Network, i: int) -> tuple[int, int, int, int]:
     """Sizes h and s of node i, and where its first and last layer's blocks begin."""
     h = net.hidden[i + 1] - net.hidden[i]

@@ -11,7 +11,7 @@ from .arrays import Gradients, Tables
 from .cubic import adjoint_cubic_table, fill_cubic
 from .flat import adjoint_flat_table, flatten
 from .plan import CLOSED, CUBIC, OPEN, Floats, Network, outer_blocks
-from .tiles import compiled
+from .tiles import compiled, inlined
 
 __all__ = ["adjoint_tables", "fill_tables"]
 
@@ -33,7 +33,7 @@ def fill_tables(net: Network, tab: Tables, num_times: int) -> None:
                 flatten(net, tab, i, time, at)
 
 
-@compiled
+@inlined
 def _last_gate(net: Network, tab: Tables, i: int, time: int) -> int:
     """Where the last layer's gates of node i are at a time."""
     hidden = (net.num_layers - 1) * net.hidden[net.num_nodes]
@@ -41,7 +41,7 @@ def _last_gate(net: Network, tab: Tables, i: int, time: int) -> int:
     return place
 
 
-@compiled
+@inlined
 def _fill_closed(net: Network, tab: Tables, i: int, at: int, gate: int) -> None:
     """Compute S and E of the closed form of node i."""
     h, s, first, final = outer_blocks(net, i)
@@ -57,7 +57,7 @@ def _fill_closed(net: Network, tab: Tables, i: int, at: int, gate: int) -> None:
         tab.close[at + k] = tab.weights[middle + k]
 
 
-@compiled
+@inlined
 def _fill_open(net: Network, tab: Tables, i: int, at: int, gate: int) -> None:
     """Compute S and E of the open form of node i."""
     h, s, first, final = outer_blocks(net, i)
@@ -93,7 +93,7 @@ def adjoint_tables(
             _adjoint_start(net, tab, grad, i, at, gate, scratch)
 
 
-@compiled
+@inlined
 def _adjoint_close(net: Network, grad: Gradients, i: int, at: int) -> None:
     """Carry the cotangents of E = W_{L-1} on, in the closed form of node i."""
     h = net.hidden[i + 1] - net.hidden[i]
@@ -102,7 +102,7 @@ def _adjoint_close(net: Network, grad: Gradients, i: int, at: int) -> None:
         grad.weights[middle + k] += grad.close[at + k]
 
 
-@compiled
+@inlined
 def _adjoint_start(
     net: Network, tab: Tables, grad: Gradients, i: int, at: int, gate: int,
     scratch: Floats,
@@ -127,7 +127,7 @@ def _adjoint_start(
         grad.gates[gate + j] += total
 
 
-@compiled
+@inlined
 def _adjoint_open(
     net: Network, tab: Tables, grad: Gradients, i: int, at: int, gate: int
 ) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "address",
     "compiled",
     "has_wide_registers",
+    "inlined",
     "load",
     "read_vector",
     "splat",
@@ -53,6 +54,11 @@ OPTIONS: dict[str, Any] = {
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """The function, compiled by Numba when it is first called."""
     return cast("Callable[P, R]", numba.njit(**OPTIONS)(function))
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, written by Numba into the functions that call it."""
+    return cast("Callable[P, R]", numba.njit(inline="always", **OPTIONS)(function))
 
 
 def target() -> tuple[str, str]:

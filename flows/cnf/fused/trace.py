@@ -36,7 +36,7 @@ from .chains import add_chain, adjoint_chain
 from .cubic import add_cubic, adjoint_cubic
 from .flat import add_flat, adjoint_flat
 from .plan import CUBIC, Floats, Network
-from .tiles import LANES, compiled
+from .tiles import LANES, compiled, inlined
 
 __all__ = ["add_traces", "adjoint_traces"]
 
@@ -76,7 +76,7 @@ def adjoint_traces(
             adjoint_chain(net, tab, work, grad, here)
 
 
-@compiled
+@inlined
 def _at_node(
     net: Network, i: int, time: int, weight: np.float32, log_det: Floats,
     log_det_at: int, groups: int, learn: int,

@@ -30,14 +30,14 @@ def adjoint_field(
     gate_at = time * F
     linear_at = slot * F * N
     unit_at = slot * (L - 1) * H * N
-    if add == 0:
-        for at in range(0, 2 * F * LANES, LANES):
-            store(work.sums, at, splat(0.0))
     for r in range(D):
         f = (L - 1) * H + r
         gate = tab.gates[gate_at + f]
-        to_gate = load(work.sums, f * LANES)
-        to_drift = load(work.sums, (F + f) * LANES)
+        to_gate = splat(0.0)
+        to_drift = splat(0.0)
+        if add == 1:
+            to_gate = load(work.sums, f * LANES)
+            to_drift = load(work.sums, (F + f) * LANES)
         for g in range(groups):
             at = linear_at + f * N + g * LANES
             bar = load(work.velocity, r * N + g * LANES)
@@ -53,8 +53,11 @@ def adjoint_field(
             f = before + r
             gate = tab.gates[gate_at + f]
             twice = (gate + gate) * share
-            to_gate = load(work.sums, f * LANES)
-            to_drift = load(work.sums, (F + f) * LANES)
+            to_gate = splat(0.0)
+            to_drift = splat(0.0)
+            if add == 1:
+                to_gate = load(work.sums, f * LANES)
+                to_drift = load(work.sums, (F + f) * LANES)
             for g in range(groups):
                 at = f * N + g * LANES
                 value = load(work.tanh, unit_at + at)

@@ -133,12 +133,7 @@ _ORDERED = ("a minimum below the maximum", lambda low, high: low < high)
 COUNTS = (
     entry("flip", (PROBABILITY,), _flip, _draw_flip),
     entry("bernoulli", (PROBABILITY,), _flip, _draw_flip),
-    entry(
-        "binomial",
-        (COUNT, PROBABILITY),
-        _binomial,
-        _draw_binomial,
-    ),
+    entry("binomial", (COUNT, PROBABILITY), _binomial, _draw_binomial),
     entry("poisson", (POSITIVE,), _poisson, _draw_poisson),
     entry("geometric", (CHANCE,), _geometric, _draw_geometric),
     entry(

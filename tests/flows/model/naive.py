@@ -7,7 +7,13 @@ Every node's link function is walked on tensors [row], every density is one call
 import torch
 from torch import Tensor, distributions
 
-from daphne_bridge.graph.expression import Call, Constant, Expression, Reference
+from daphne_bridge.graph.expression import (
+    Call,
+    Constant,
+    Expression,
+    Reference,
+    postorder,
+)
 from daphne_bridge.graph.graph import Graph
 
 __all__ = ["naive_log_joint"]
@@ -46,25 +52,16 @@ def _tensor(value, like: Tensor) -> Tensor:
 
 def _value(expression: Expression, values: dict, known: dict):
     """Return the value of an expression; each one is worked out once."""
-    stack = [expression]
-    while stack:
-        current = stack[-1]
+    for current in postorder([expression]):
         if id(current) in known:
-            stack.pop()
             continue
         if isinstance(current, Constant):
             known[id(current)] = current.value
         elif isinstance(current, Reference):
             known[id(current)] = values[current.name]
         else:
-            missing = [a for a in current.arguments if id(a) not in known]
-            if missing:
-                stack.extend(missing)
-                continue
-            known[id(current)] = _PRIMITIVES[current.head](
-                *(known[id(a)] for a in current.arguments)
-            )
-        stack.pop()
+            arguments = (known[id(a)] for a in current.arguments)
+            known[id(current)] = _PRIMITIVES[current.head](*arguments)
     return known[id(expression)]
 
 
