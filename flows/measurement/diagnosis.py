@@ -33,15 +33,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..flow.protocol import Flow
-from ..inference.calibration import (
-    RankHistogram,
-    all_uniform,
-    ks_statistic,
-    num_rank_bins,
-    rank_histogram,
-    sbc_ranks,
-    weighted_levels,
-)
+from ..inference import calibration
+from ..inference.calibration import RankHistogram
 from ..inference.pareto import pareto_k_hat
 from ..inference.plain import plain
 from ..inference.weights import WeightTotals, check_log_weights
@@ -149,12 +142,12 @@ class Diagnosis:
 
         None where there are too few data sets to say so.
         """
-        return all_uniform(latent.ranks for latent in self.latents)
+        return calibration.all_uniform(latent.ranks for latent in self.latents)
 
     @property
     def is_weighted_calibrated(self) -> bool | None:
         """Whether the ranks of the weighted draws do."""
-        return all_uniform(latent.weighted_ranks for latent in self.latents)
+        return calibration.all_uniform(latent.weighted_ranks for latent in self.latents)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; null stands for what is not finite."""
@@ -239,9 +232,9 @@ def _diagnose(
             ess.append(WeightTotals.from_log_weights(weights).ess_fraction)
             k_hats.append(pareto_k_hat(weights))
             draws = latents[row, :_SBC_DRAWS]
-            ranks.append(sbc_ranks(truth[row], draws, generator=generator))
+            ranks.append(calibration.sbc_ranks(truth[row], draws, generator=generator))
             levels.append(
-                weighted_levels(
+                calibration.weighted_levels(
                     truth[row],
                     truth_log_weights[row],
                     latents[row],
@@ -299,15 +292,17 @@ def _latents(
     levels: Float[Tensor, "data_set latent"],
 ) -> tuple[LatentDiagnosis, ...]:
     num_sets = ranks.shape[0]
-    statistics = ks_statistic(truths, draws).tolist()
-    bins = num_rank_bins(num_sets, _SBC_DRAWS)
+    statistics = calibration.ks_statistic(truths, draws).tolist()
+    bins = calibration.num_rank_bins(num_sets, _SBC_DRAWS)
     # How far a truth lies from the middle of its draws, as a mass between 0 and 1.
     distance = ((ranks + 0.5) / (_SBC_DRAWS + 1) * 2.0 - 1.0).abs()
     # Levels counted in bins are ranks among as many draws as there are bins, less one.
     bin_of = (levels * bins).long().clamp(max=bins - 1)
 
     def histogram(own: Int[Tensor, " data_set"], num_draws: int) -> RankHistogram:
-        return rank_histogram(own, num_draws, num_bins=bins, num_histograms=len(names))
+        return calibration.rank_histogram(
+            own, num_draws, num_bins=bins, num_histograms=len(names)
+        )
 
     return tuple(
         LatentDiagnosis(

@@ -10,6 +10,7 @@ one data set, w = p(z, x) N(y; 0, I) / q(z, y | x).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -163,7 +164,8 @@ def certify(
     return estimate_symmetric(forward, reverse)
 
 
-def certify_forward(
+def certify_mean(
+    loss: Callable[[TargetModel, Flow, Batch], Tensor],
     model: TargetModel,
     flow: Flow,
     num_draws: int,
@@ -171,31 +173,18 @@ def certify_forward(
     generator: torch.Generator,
     tolerance: float = 1e-6,
 ) -> Estimate:
-    """F over fresh joint draws, by an adaptive float64 solve; see `certify`.
-
-    Of a model without density, F without the entropy of its draws.
-    """
+    """The mean of a loss's terms, measured as in `certify`."""
     precise = certified(flow, tolerance)
     with torch.no_grad():
         batch = draw_batch(model, precise, num_draws, generator=generator)
-        terms = forward_kl(model, precise, batch)
+        terms = loss(model, precise, batch)
     return estimate(terms)
 
 
-def certify_free_energy(
-    model: TargetModel,
-    flow: Flow,
-    num_draws: int,
-    *,
-    generator: torch.Generator,
-    tolerance: float = 1e-6,
-) -> Estimate:
-    """R of one data set, that is KL(q, p) less its log evidence; see `certify`."""
-    precise = certified(flow, tolerance)
-    with torch.no_grad():
-        batch = draw_batch(model, precise, num_draws, generator=generator)
-        terms = reverse_kl(model, precise, batch)
-    return estimate(terms)
+certify_forward = partial(certify_mean, forward_kl)
+"""F; of a model without density, F without the entropy of its draws."""
+certify_free_energy = partial(certify_mean, reverse_kl)
+"""R of one data set, that is KL(q, p) less its log evidence."""
 
 
 def solver_bias(
