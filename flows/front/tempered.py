@@ -57,7 +57,7 @@ def _in_islands(question: Question, start: Start | None, why: str) -> Inference:
     proposal = PriorProposal(question.target)
     space: Space = FreeSpace(question.target, proposal, question.observed)
     move: Move = Hamiltonian(_LEAPS)
-    sites = sites_of(question.target)
+    sites = sites_of(question.target, question.observed)
     if sites:
         space, move = SiteSpace(space, sites), SiteMoves(sites, move)
     num_particles = max(_LEAST_PARTICLES, math.ceil(_SHARE * question.num_particles))

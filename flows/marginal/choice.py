@@ -3,10 +3,10 @@
 Those with too many values are; then the widest, one after the other, as long as tables
 are too large for rows by the thousand or the work of a sampler shrinks. Its work is
 
-    (nodes + entries of all tables) · (sampled latents + 1)³,
+    Σ over sampled latents of the entries that change with it · (sampled latents + 1)²,
 
-one evaluation of the density by how many are needed: a latent that is summed out costs
-entries, one that is sampled costs moves, and mixes the worse the more there are.
+since each is moved by itself, and the more there are the worse they mix. What changes
+are the tables that read it, and those that share summed-out variables with them.
 
 Scopes are judged by the values that draws of the prior take, link functions folded as
 they will be; `tables.py` then takes the choice or refuses it.
@@ -23,7 +23,7 @@ from daphne_bridge.graph.graph import Graph
 
 from ..model.model import Model
 from .folding import Folder
-from .order import elimination_order
+from .order import connected, elimination_order
 from .specialise import Specialiser
 from .tables import MOST_VALUES, NARROW
 
@@ -34,7 +34,7 @@ _LARGEST = 2**12
 """Most entries of a joined table beside sampled latents, for one row."""
 _MOST_ENTRIES = 2**15
 """Most entries of all tables, for one row."""
-_POWER = 3
+_POWER = 2
 _HOPELESS = 8.0
 """A choice so many times dearer than the best ends the search."""
 _SHARE = 0.1
@@ -52,7 +52,7 @@ def latents_to_sample(model: Model) -> tuple[str, ...]:
     taken = {name for name in values if len(values[name]) > MOST_VALUES}
     best, least = set(values), math.inf
     while True:
-        cost, widths = _cost(scopes, sizes, taken, len(model.graph.nodes))
+        cost, widths = _cost(scopes, sizes, taken)
         if cost < least:
             best, least = set(taken), cost
         left = [name for name in values if name not in taken]
@@ -113,21 +113,26 @@ def _cost(
     scopes: Sequence[frozenset[str]],
     sizes: Mapping[str, int],
     taken: Collection[str],
-    num_nodes: int,
 ) -> tuple[float, Counter[str]]:
     """Return the work if some are taken, and how much of it each of the others is."""
     number = {name: n for n, name in enumerate(n for n in sizes if n not in taken)}
+    names = list(number)
     kept = [sorted(number[name] for name in scope - set(taken)) for scope in scopes]
     cardinalities = [sizes[name] for name in number]
-    names = list(number)
     widths: Counter[str] = Counter()
-    entries = 0
-    for scope in kept:
-        size = math.prod(cardinalities[v] for v in scope)
-        entries += size
+    costs = [math.prod(cardinalities[v] for v in scope) for scope in kept]
+    for scope, size in zip(kept, costs, strict=True):
         widths.update({names[v]: size for v in scope})
     order = elimination_order(cardinalities, kept)
-    entries += order.total
-    if order.largest > _LARGEST or entries > _MOST_ENTRIES:
+    if order.largest > _LARGEST or sum(costs) + order.total > _MOST_ENTRIES:
         return math.inf, widths
-    return float((num_nodes + entries) * (len(taken) + 1) ** _POWER), widths
+    groups = connected(kept)
+    in_group = Counter[int]()
+    for group, size in zip(groups, costs, strict=True):
+        in_group[group] += size
+    changing: dict[str, dict[int, int]] = {name: {} for name in taken}
+    for names_read, group in zip(scopes, groups, strict=True):
+        for name in names_read & changing.keys():
+            changing[name][group] = in_group[group]
+    work = sum(1 + sum(own.values()) for own in changing.values())
+    return float(work * (len(taken) + 1) ** _POWER), widths

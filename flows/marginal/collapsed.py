@@ -30,7 +30,6 @@ from ..model.draws import Draws
 from ..model.in_free_coordinates import InFreeCoordinates
 from ..model.layout import Layout
 from ..model.model import Model
-from ..model.schedule import Schedule
 from ..model.shapes import (
     LatentRows,
     Latents,
@@ -39,8 +38,8 @@ from ..model.shapes import (
     ObservedRow,
 )
 from .choice import latents_to_sample
-from .elimination import Elimination
 from .kept import KeptLatents
+from .parts import Part
 from .tables import DiscreteTables, TooWideError, UnboundedError, discrete_tables
 
 __all__ = ["CollapsedModel", "collapse"]
@@ -138,8 +137,8 @@ class CollapsedModel(InFreeCoordinates):
         self, latents: LatentRows, observed: ObservedRow
     ) -> Bool[Tensor, " row"]:
         """Return where every link function that matters has a meaning."""
-        entries = self._entries(latents, observed, latents.shape[:1])
-        _, matters = self._log_sum(self.tables.elimination, entries, len(latents))
+        entries = self._whole.entries(latents, observed, latents.shape[:1])
+        _, matters = self._whole.log_sum(entries, len(latents))
         return ~(matters | torch.isnan(latents).any(-1))
 
     # -------------------------------------------------------------- what it is of
@@ -189,9 +188,25 @@ class CollapsedModel(InFreeCoordinates):
         )
         return latents, observed
 
+    def part(self, chosen: Sequence[int] | None = None) -> Part:
+        """Return some of the tables, by number; all of them if None."""
+        return Part.of(self.tables, self._sources, chosen)
+
     @cached_property
-    def _schedule(self) -> Schedule:
-        return Schedule.of(self.tables.dag, self._sources, [self.tables.slots])
+    def _whole(self) -> Part:
+        return self.part()
+
+    @cached_property
+    def _prior(self) -> Part:
+        return self.part(self.prior_tables)
+
+    @cached_property
+    def prior_tables(self) -> tuple[int, ...]:
+        """Numbers of the tables of latents, and of what these determine."""
+        names = [node.name for node in self.graph.nodes]
+        latents = set(self.graph.latents)
+        own = [number for number, name in enumerate(names) if name in latents]
+        return (*own, *range(len(names), len(self.tables.tables)))
 
     def log_joint(self, latents: Latents, observed: Observed) -> LogDensity:
         """Return log p(latents, observed) in nats, discrete latents summed out.
@@ -204,7 +219,7 @@ class CollapsedModel(InFreeCoordinates):
             ModelError: If a distribution has a parameter without meaning at a
                 configuration that is possible.
         """
-        return self._density(self.tables.elimination, latents, observed)
+        return self.log_sum(self._whole, latents, observed)
 
     def log_prior(
         self, latents: Latents, observed: Observed | None = None
@@ -217,9 +232,7 @@ class CollapsedModel(InFreeCoordinates):
         """
         if observed is None:
             observed = self.model.observation(like=latents)
-        return self._density(
-            self._prior_elimination, latents, observed, without_meaning=0.0
-        )
+        return self.log_sum(self._prior, latents, observed, without_meaning=0.0)
 
     def log_likelihood_terms(
         self, latents: Latents, observed: Observed
@@ -228,28 +241,14 @@ class CollapsedModel(InFreeCoordinates):
         found = self.log_joint(latents, observed) - self.log_prior(latents, observed)
         return found.unsqueeze(-1)
 
-    @cached_property
-    def _prior_elimination(self) -> Elimination:
-        """The tables of the latents alone."""
-        names = [node.name for node in self.graph.nodes]
-        latents = set(self.graph.latents)
-        tables = [
-            table
-            for name, table in zip(names, self.tables.tables, strict=False)
-            if name in latents
-        ]
-        tables += self.tables.tables[len(names) :]
-        cardinalities = self.tables.elimination.cardinalities
-        return Elimination(cardinalities, tables, num_blocks=2)
-
-    def _density(
+    def log_sum(
         self,
-        elimination: Elimination,
-        latents: Tensor,
-        observed: Tensor,
+        part: Part,
+        latents: Latents,
+        observed: Observed,
         *,
         without_meaning: float = -math.inf,
-    ) -> Tensor:
+    ) -> LogDensity:
         """Return the sum of tables; if forgiving a number for rows without meaning.
 
         Without continuous latents there is one row: what has no meaning in it are
@@ -258,8 +257,8 @@ class CollapsedModel(InFreeCoordinates):
         batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
             latents.shape[:-1], observed.shape[:-1]
         )
-        entries = self._entries(latents, observed, batch)
-        found, matters = self._log_sum(elimination, entries, math.prod(batch))
+        entries = part.entries(latents, observed, batch)
+        found, matters = part.log_sum(entries, math.prod(batch))
         if self.is_forgiving:
             is_nan = torch.isnan(latents).any(-1).expand(batch).reshape(-1)
             if latents.shape[-1]:
@@ -276,38 +275,6 @@ class CollapsedModel(InFreeCoordinates):
             )
         is_unknown = torch.isnan(latents).any(-1) | torch.isnan(observed).any(-1)
         return torch.where(is_unknown, math.nan, found.reshape(batch))
-
-    def _entries(
-        self, latents: Tensor, observed: Tensor, batch: Sequence[int]
-    ) -> list[Tensor]:
-        """Return the blocks of numbers of all tables, rows of `batch` flat."""
-        count = math.prod(batch)
-        rows = [
-            values.expand(*batch, -1).reshape(count, -1)
-            if math.prod(values.shape[:-1]) != 1
-            else values.reshape(1, -1)
-            for values in (latents, observed)
-        ]
-        constants = self.tables.constants.to(latents)
-        if not self.tables.slots:
-            return [constants, constants.new_zeros(0, 1)]
-        columns = [values.t().contiguous() for values in rows]
-        (found,) = self._schedule.run(columns, num_rows=count, like=latents)
-        return [constants, found]
-
-    @staticmethod
-    def _log_sum(
-        elimination: Elimination, entries: list[Tensor], count: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return the sum of every row, and where an entry without value matters."""
-        clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
-        found = elimination.log_sum(clean).expand(count)
-        if not any(bool(torch.isnan(part).any()) for part in entries):
-            return found, torch.zeros_like(found, dtype=torch.bool)
-        other = [torch.where(torch.isnan(part), 0.0, part) for part in entries]
-        with torch.no_grad():
-            matters = elimination.log_sum(other).expand(count) != found
-        return found, matters
 
     # -------------------------------------------------------------- draws and data
 
@@ -377,7 +344,7 @@ class CollapsedModel(InFreeCoordinates):
 
     def entries(self, latents: LatentRows, observed: ObservedRow) -> list[Tensor]:
         """Return the blocks of numbers of all tables; what has no value is -inf."""
-        found = self._entries(latents, observed, latents.shape[:1])
+        found = self._whole.entries(latents, observed, latents.shape[:1])
         return [torch.where(torch.isnan(part), -math.inf, part) for part in found]
 
     def marginals(

@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["EliminationOrder", "elimination_order"]
+__all__ = ["EliminationOrder", "connected", "elimination_order"]
 
 _SLACK = 4
 _SMALL = 1024
@@ -133,3 +133,25 @@ def _rounds(
                 heapq.heappush(heap, entry)
         rounds.append(tuple(sorted(taken)))
     return EliminationOrder(tuple(rounds), largest, total)
+
+
+def connected(scopes: Sequence[Sequence[int]]) -> list[int]:
+    """Return for each table a number that it shares with those connected to it.
+
+    Example:
+        >>> connected([[0, 1], [2], [1, 3], []])
+        [0, 1, 0, 3]
+    """
+    group = list(range(len(scopes)))
+
+    def root(number: int) -> int:
+        while group[number] != number:
+            group[number] = number = group[group[number]]
+        return number
+
+    first: dict[int, int] = {}
+    for number, scope in enumerate(scopes):
+        for variable in scope:
+            ends = sorted((root(number), root(first.setdefault(variable, number))))
+            group[ends[1]] = ends[0]
+    return [root(number) for number in range(len(scopes))]

@@ -8,14 +8,15 @@ proposed another value and accepted by Metropolis; both proposals are symmetric:
     few values     one of the others, each as likely as the other;
     many values    ± (1 + ⌊|ξ| s⌋),  ξ ~ N(0, 1), s as wide as the particles.
 
-Then the coordinates that are measured move given these, by a kernel of `moves`.
+Only what reads the value is computed anew. Then the coordinates that are measured move
+given these, by a kernel of `moves`.
 
 References:
     Liu (1996), Peskun's theorem and a modified discrete-state Gibbs sampler,
     Biometrika 83.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from ...model.shapes import ObservedRow
 from ..proposal import Target
-from ..shapes import Places
+from ..shapes import Latents, LogProb, Places
 from .coordinates import Space
 from .moves import Move, MoveOutcome, accept
 from .point import Evaluate, Point
@@ -38,15 +39,21 @@ _SCALE = 2.38
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A coordinate that is counted.
+    """A coordinate that is counted, of particles drawn from the prior.
 
     Attributes:
         column: Its column.
+        latent: Its column among the natural values.
         num_values: Its values are 0, 1, ... below this; 0 where they are too many.
+        change: By how much log prior and log likelihood change from some rows of
+            latents to others that differ in it alone, in nats; None where all is to
+            be computed anew.
     """
 
     column: int
+    latent: int
     num_values: int
+    change: Callable[[Latents, Latents], tuple[LogProb, LogProb]] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,14 +115,13 @@ class SiteMoves:
         """Return the particles after each coordinate has moved once."""
         accepted, num_divergent = 0.0, 0
         for site in self.sites:
-            proposed = evaluate(_proposed(point, site, stage, generator))
+            proposed = _proposed(point, evaluate, site, stage, generator)
             outcome = accept(point, proposed, 0.0, stage, generator)
             point = outcome.point
             accepted += outcome.acceptance
             num_divergent += outcome.num_divergent
-        fresh = _jittered(point.coordinates, self.sites, generator)
-        point = replace(point, coordinates=fresh)
-        if len(self.sites) == fresh.shape[1]:
+        point = evaluate(_jittered(point.coordinates, self.sites, generator))
+        if len(self.sites) == point.coordinates.shape[1]:
             return MoveOutcome(point, accepted / len(self.sites), num_divergent)
         outcome = self._rest(point, evaluate, stage, generator)
         return replace(outcome, num_divergent=outcome.num_divergent + num_divergent)
@@ -145,8 +151,12 @@ class SiteMoves:
 
 
 def _proposed(
-    point: Point, site: Site, stage: Stage, generator: torch.Generator
-) -> Places:
+    point: Point,
+    evaluate: Evaluate,
+    site: Site,
+    stage: Stage,
+    generator: torch.Generator,
+) -> Point:
     """Return the particles with another value of one coordinate."""
     values = point.coordinates[:, site.column].floor()
     share = torch.rand(values.shape, generator=generator, dtype=values.dtype)
@@ -158,9 +168,18 @@ def _proposed(
         noise = torch.randn(values.shape, generator=generator, dtype=values.dtype)
         step = 1.0 + (noise.abs() * width * share).floor()
         values = values + torch.where(noise > 0.0, step, -step)
-    proposed = point.coordinates.clone()
-    proposed[:, site.column] = values + 0.5 * JITTER
-    return proposed
+    coordinates, latents = point.coordinates.clone(), point.latents.clone()
+    coordinates[:, site.column] = values + 0.5 * JITTER
+    if site.change is None:
+        return evaluate(coordinates)
+    latents[:, site.latent] = values
+    prior, likelihood = site.change(point.latents, latents)
+    return Point(
+        coordinates,
+        latents,
+        point.log_reference + prior,
+        point.log_weight + likelihood,
+    )
 
 
 def _jittered(

@@ -16,6 +16,8 @@ from flows.cli import main
 from flows.errors import ArgumentError
 from flows.front.inference import infer
 from flows.marginal import choice, tables
+from flows.marginal.collapsed import CollapsedModel
+from flows.marginal.sites import sites_of
 from flows.model.model import Model
 from tests.flows.model.programs import graph_of
 
@@ -254,3 +256,36 @@ def test_any_choice_of_sampled_latents_has_the_evidence_of_enumeration(
     for position, name in enumerate("abk"):
         figure = found.latents[name]
         assert abs(figure.mean - float(means[position])) < 5 * figure.mc_error
+
+
+@pytest.mark.parametrize("latent", range(3))
+def test_what_a_move_computes_anew_is_the_change_of_the_whole(latent):
+    text = (
+        "(let [a (sample (flip 0.3)) b (sample (flip 0.6)) c (sample (flip 0.2))"
+        " k (sample (poisson 3)) h (sample (flip (if a 0.9 0.2)))"
+        " x (sample (normal k 1)) y (sample (normal 0 1)) z (sample (normal 1 2))]"
+        " (observe (normal (+ x (if b 1 0)) 1) 2.0) (observe (normal (if h x y) 1) 1.0)"
+        " (observe (normal z (if c 1 2)) 1.0) (observe (normal y 1) 0.0)"
+        " (observe (normal z 1) 0.0) [a b c k])"
+    )
+    model = Model.from_graph(graph_of(text))
+    sampled = tuple(model.graph.resolve(name) for name in "abc")
+    target = CollapsedModel(
+        model, tables.discrete_tables(model.graph, sampled=sampled), sampled
+    )
+    observed = model.observation()
+    site = sites_of(target, observed)[latent]
+    before = target.sample_latents(50, generator=torch.Generator().manual_seed(0))
+    after = before.clone()
+    after[:, site.latent] = 1 - after[:, site.latent]
+    assert site.change is not None
+    prior, likelihood = site.change(before, after)
+
+    def both(rows):
+        log_prior = target.log_prior(rows, observed)
+        return log_prior, target.log_joint(rows, observed) - log_prior
+
+    for found, old, new in zip(
+        (prior, likelihood), both(before), both(after), strict=True
+    ):
+        torch.testing.assert_close(found, new - old, atol=1e-10, rtol=0)
