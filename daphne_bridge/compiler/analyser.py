@@ -14,7 +14,8 @@ from .prelude import prelude
 from .reader import Source
 from .recursion import Recursive
 from .substitution import Binding, Scope
-from .terms import NodeTerm, UserFunction, is_constant, size, written
+from .terms import NodeTerm, UserFunction, is_constant, size
+from .written_constants import written
 
 __all__ = ["Analyser", "Handler", "HigherOrder", "Place"]
 
@@ -64,7 +65,7 @@ class Analyser:
         steps: How many forms were evaluated.
         total_size: How much the document will write.
         not_finite: Where a constant became infinite or no number, if one did.
-        written: What `terms.written` returned.
+        written: What `written` returned.
         place: Where the analysis is.
     """
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..language.primitives import HashMap
 from .analyser import Analyser
+from .collection_terms import sequence
 from .description import described
 from .desugar import bindings, unroll_limit
 from .distributions import is_distribution
@@ -29,7 +30,6 @@ from .terms import (
     NodeTerm,
     SequenceTerm,
     is_constant,
-    sequence,
     settled,
 )
 

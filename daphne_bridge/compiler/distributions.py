@@ -11,6 +11,7 @@ from typing import Any
 
 from ..language.families import DISTRIBUTIONS
 from ..language.primitives import HashMap, PrimitiveError, is_number
+from .collection_terms import sequence
 from .terms import (
     CallTerm,
     FunctionTerm,
@@ -18,7 +19,6 @@ from .terms import (
     NodeTerm,
     SequenceTerm,
     is_constant,
-    sequence,
     settled,
 )
 

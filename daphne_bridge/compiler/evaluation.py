@@ -17,6 +17,7 @@ from ..language.primitives import (
     truthy,
 )
 from .analyser import Analyser
+from .collection_terms import hash_map, sequence
 from .description import described, shown
 from .desugar import describe
 from .distributions import check_parameters, is_distribution
@@ -32,13 +33,11 @@ from .terms import (
     MapTerm,
     SequenceTerm,
     UserFunction,
-    hash_map,
     is_constant,
-    sequence,
     settled,
     size,
-    written,
 )
+from .written_constants import written
 
 __all__ = [
     "branches",

@@ -15,18 +15,12 @@ References:
 from itertools import count
 from typing import Any
 
+from .collection_terms import hash_map, sequence
 from .emission import Emission, free_nodes
 from .meaning import Analysis, Variable
 from .reader import Source
 from .recursion import Recursive, run
-from .terms import (
-    CallTerm,
-    MapTerm,
-    NodeTerm,
-    SequenceTerm,
-    hash_map,
-    sequence,
-)
+from .terms import CallTerm, MapTerm, NodeTerm, SequenceTerm
 
 __all__ = ["factor_graph_json"]
 

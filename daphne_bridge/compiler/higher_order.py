@@ -13,13 +13,14 @@ from ..language.primitives import (
     truthy,
 )
 from .analyser import Analyser, HigherOrder
+from .collection_terms import sequence
 from .description import described
 from .evaluation import call_function, decided
 from .forms import Compound, head_name
 from .partial_evaluation import partial_evaluation
 from .recursion import Recursive
 from .symbolic_simplify import elements
-from .terms import UNKNOWN, FunctionTerm, MapTerm, sequence
+from .terms import UNKNOWN, FunctionTerm, MapTerm
 
 __all__ = ["HIGHER_ORDER"]
 

@@ -20,6 +20,7 @@ from typing import Any
 from ..errors import CompileError
 from .analyser import Analyser, Handler
 from .binding_forms import element, turns_of
+from .collection_terms import sequence
 from .desugar import bindings
 from .evaluation import call_function, evaluate, evaluate_all, function_named
 from .forms import Compound, Form, Symbol, symbols
@@ -35,7 +36,6 @@ from .terms import (
     SequenceTerm,
     is_constant,
     known,
-    sequence,
 )
 
 __all__ = ["with_lets"]

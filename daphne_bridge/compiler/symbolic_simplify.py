@@ -17,19 +17,8 @@ There is no algebra: `(+ x 0)` stays.
 from typing import Any
 
 from ..language.primitives import PRIMITIVES, HashMap, PrimitiveError, Seq
-from .terms import (
-    UNKNOWN,
-    CallTerm,
-    MapTerm,
-    NodeTerm,
-    SequenceTerm,
-    Term,
-    extended,
-    hash_map,
-    is_constant,
-    is_key,
-    sequence,
-)
+from .collection_terms import extended, hash_map, is_key, sequence
+from .terms import UNKNOWN, CallTerm, MapTerm, NodeTerm, SequenceTerm, Term, is_constant
 
 __all__ = ["NUMERIC", "elements", "symbolic_simplify"]
 

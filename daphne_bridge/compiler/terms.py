@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..language.families import DISTRIBUTIONS
-from ..language.primitives import HashMap, ListSeq, Seq, Value
+from ..language.primitives import HashMap, Seq
+from .constant_size import constant_size
 from .forms import Compound, Span, Symbol
 
 __all__ = [
@@ -31,15 +32,10 @@ __all__ = [
     "SequenceTerm",
     "Term",
     "UserFunction",
-    "extended",
-    "hash_map",
     "is_constant",
-    "is_key",
     "known",
-    "sequence",
     "settled",
     "size",
-    "written",
 ]
 
 
@@ -277,143 +273,10 @@ def settled(value: Any) -> Any:
     return known(value)
 
 
-def written(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
-    """Return a constant as it is once it stands in the program's text.
-
-    Daphne writes the value of a name into every place of it. There a sequence looks
-    like a call, so that core functions do not compute with it any more; collection
-    functions look into one made by `rest` or `concat`, not into one made by `list`.
-
-    Args:
-        value: A constant.
-        done: What was returned before, by identity.
-    """
-    if not isinstance(value, (tuple, HashMap)) or not value:
-        return value
-    work = [value]
-    while work:
-        item = work[-1]
-        if id(item) in done:
-            work.pop()
-            continue
-        parts = (
-            [x for pair in item.pairs() for x in pair]
-            if isinstance(item, HashMap)
-            else item
-        )
-        inner = [x for x in parts if isinstance(x, (tuple, HashMap)) and x]
-        missing = [x for x in inner if id(x) not in done]
-        if missing:
-            work.extend(missing)
-            continue
-        work.pop()
-        done[id(item)] = (item, _written_one(item, inner, done))
-    return done[id(value)][1]
-
-
-def _written_one(item: Any, inner: list[Any], done: dict[int, tuple[Any, Any]]) -> Any:
-    is_seq = isinstance(item, Seq)
-    if not is_seq and not any(isinstance(done[id(x)][1], Term) for x in inner):
-        return item
-
-    def part(value: Any) -> Any:
-        return done[id(value)][1] if id(value) in done else value
-
-    if isinstance(item, HashMap):
-        return MapTerm(HashMap((k, part(v)) for k, v in item.pairs()))
-    return SequenceTerm(
-        tuple(map(part, item)),
-        is_vector=not is_seq,
-        is_opaque=True,
-        size=_constant_size(item),
-        is_list=isinstance(item, ListSeq),
-        settled=item,
-    )
-
-
-def _is_opaque(value: Any) -> bool:
-    match value:
-        case CallTerm():
-            return value.known is UNKNOWN
-        case SequenceTerm():
-            return value.is_opaque
-    return isinstance(value, Term) and known(value) is UNKNOWN
-
-
-def sequence(items: tuple[Any, ...], *, is_vector: bool = True) -> Any:
-    """Return the vector or sequence of `items`, a constant if all of them are."""
-    if not any(isinstance(x, Term) for x in items):
-        return tuple(items) if is_vector else Seq(items)
-    return SequenceTerm(
-        items,
-        is_vector=is_vector,
-        is_opaque=any(map(_is_opaque, items)),
-        size=1 + sum(map(size, items)),
-    )
-
-
-def extended(collection: SequenceTerm, added: tuple[Any, ...]) -> SequenceTerm:
-    """Return `collection` with `added` conjoined, in time that ignores its parts."""
-    items = (
-        (*collection.items, *added)
-        if collection.is_vector
-        else (*reversed(added), *collection.items)
-    )
-    return SequenceTerm(
-        items,
-        is_vector=collection.is_vector,
-        is_opaque=collection.is_opaque or any(map(_is_opaque, added)),
-        size=collection.size + sum(map(size, added)),
-    )
-
-
-def hash_map(pairs: list[tuple[Any, Any]]) -> Any:
-    """Return the map of `pairs`; a call to `hash-map` if a key is computed."""
-    if not all(is_key(k) for k, _ in pairs):
-        return CallTerm("hash-map", tuple(x for pair in pairs for x in pair))
-    entries = HashMap(pairs)
-    is_random = any(isinstance(x, Term) for pair in pairs for x in pair)
-    return MapTerm(entries) if is_random else entries
-
-
-def is_key(value: Any) -> bool:
-    """Return whether a map finds `value`: a constant, or a random variable as such."""
-    return is_constant(value) or isinstance(value, NodeTerm)
-
-
 def size(value: Any) -> int:
     """Return how many parts the document would write for `value`, at most."""
     if isinstance(value, Term):
         return value.size
     if isinstance(value, tuple):
-        return _constant_size(value)
-    return 1 if not isinstance(value, HashMap) else _constant_size(value)
-
-
-_MAX_COUNTED = 100_000_000
-
-
-def _constant_size(value: Value) -> int:
-    """Return the written size of a constant collection; shared parts count again."""
-    sizes: dict[int, int] = {}
-    work: list[tuple[Value, bool]] = [(value, False)]
-    while work:
-        item, is_done = work.pop()
-        if id(item) in sizes:
-            continue
-        parts = (
-            [x for pair in item.pairs() for x in pair]
-            if isinstance(item, HashMap)
-            else item
-        )
-        if not is_done:
-            inner = [x for x in parts if isinstance(x, (tuple, HashMap))]
-            if inner:
-                work.append((item, True))
-                work.extend((x, False) for x in inner)
-                continue
-        total = 1 + sum(
-            sizes[id(x)] if isinstance(x, (tuple, HashMap)) else 1 for x in parts
-        )
-        sizes[id(item)] = min(total, _MAX_COUNTED)
-    return sizes[id(value)]
+        return constant_size(value)
+    return 1 if not isinstance(value, HashMap) else constant_size(value)

@@ -44,7 +44,7 @@ def cuts_of(
 
     Example:
         >>> cuts_of("poisson", [3.0])
-        (0, 47)
+        (0, 39)
     """
     distribution = _DISTRIBUTIONS[family](*parameters)
     high = 1
