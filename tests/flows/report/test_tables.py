@@ -26,6 +26,7 @@ def test_a_table_passes_no_label_on_to_the_terminal():
     keys = ("mean", "mean_standard_error", "sd", "quantile_05", "quantile_95")
     figures = dict.fromkeys(keys, 1.0)
     summary = {
+        "ok": True,
         "model_name": EVIL,
         "latents": [{"label": EVIL, "name": EVIL, **figures}],
         "observed": {EVIL: 1.0},
