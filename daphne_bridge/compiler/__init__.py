@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..building import building
 from ..errors import CompileError, Problem, ReadError
 from ..graph.deep_json import JsonError, loads
 from .analysis import analyse
@@ -49,6 +50,7 @@ class Compilation:
     positions: Mapping[str, str]
 
 
+@building()
 def compile_program(
     text: str,
     filename: str,

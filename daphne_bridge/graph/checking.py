@@ -10,6 +10,7 @@ that never happen.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..building import building
 from ..errors import GraphError, Problem
 from ..language.families import FAMILIES
 from .document import GraphDocument, NodeNames
@@ -54,6 +55,7 @@ class CheckReport:
     warnings: tuple[Problem, ...]
 
 
+@building()
 def check_document(
     document: GraphDocument, names: NodeNames | None = None
 ) -> CheckReport:

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+from daphne_bridge.building import building
 from daphne_bridge.graph.expression import Value
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.language.primitives import equal
@@ -50,6 +51,7 @@ _CUT_FACTOR = 2
 _CUT_MARGIN = 30
 
 
+@building()
 def collapse(
     model: Model, *, widen: int = 1, may_sample: bool = False
 ) -> "CollapsedModel":

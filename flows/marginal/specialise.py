@@ -3,7 +3,9 @@
 An expression is made anew with references to discrete latents replaced by constants;
 the expression table simplifies what becomes known, so that `if`, `get` and comparisons
 on them vanish. A part of an expression is made once for each configuration of the
-latents that it reads itself, however many nodes and configurations share it.
+latents that it reads itself, however many nodes and configurations share it. First the
+latents become numbered places, so that expressions that differ in latents alone, the
+steps of a chain say, are one expression with places.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,6 +20,9 @@ from daphne_bridge.graph.expression import (
 )
 
 __all__ = ["Specialiser"]
+
+_PLACE = "?"
+"""Begins the name of a place; no node is called so."""
 
 
 class Specialiser:
@@ -34,6 +39,7 @@ class Specialiser:
         self._discrete = set(discrete)
         self._read: dict[int, tuple[str, ...]] = {}
         self._made: dict[tuple[int, tuple[Expression, ...]], Expression] = {}
+        self._placed: dict[int, Expression] = {}
         self._kept: list[Expression] = []
 
     def add(self, name: str) -> None:
@@ -57,7 +63,9 @@ class Specialiser:
                     continue
                 names = names.union(*(found[id(a)] for a in expression.arguments))
             elif isinstance(expression, Reference):
-                names = frozenset(self._discrete & {expression.name})
+                name = expression.name
+                is_place = name.startswith(_PLACE)
+                names = frozenset((name,) if is_place or name in self._discrete else ())
             found[id(expression)] = tuple(sorted(names))
             self._kept.append(expression)  # an id stands for an object that lives
             stack.pop()
@@ -70,8 +78,25 @@ class Specialiser:
             root: The expression.
             values: Value of every discrete latent that it reads.
         """
+        names = self.reads(root)
+        placed = self._placed.get(id(root))
+        if placed is None:
+            places = {
+                name: self.table.reference(f"{_PLACE}{number:06}")
+                for number, name in enumerate(names)
+            }
+            placed = self._placed[id(root)] = self._replaced(root, places)
+        constants = {
+            f"{_PLACE}{number:06}": self.table.constant(values[name])
+            for number, name in enumerate(names)
+        }
+        return self._replaced(placed, constants)
+
+    def _replaced(
+        self, root: Expression, constants: Mapping[str, Expression]
+    ) -> Expression:
+        """Return an expression with others for discrete latents or places."""
         self.reads(root)
-        constants = {name: self.table.constant(value) for name, value in values.items()}
 
         def key(expression: Expression) -> tuple[int, tuple[Expression, ...]]:
             read = self._read[id(expression)]

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
+from daphne_bridge.building import building
 from daphne_bridge.compiler import compile_program, parse_data
 from daphne_bridge.graph.document import (
     GraphDocument,
@@ -160,6 +161,7 @@ class Model(InFreeCoordinates):
         return cls.from_graph(graph, dtype=dtype, device=device)
 
     @classmethod
+    @building()
     def from_graph(
         cls,
         graph: Graph,

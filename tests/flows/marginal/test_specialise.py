@@ -1,0 +1,38 @@
+"""Tests of flows.marginal.specialise."""
+
+import itertools
+
+from daphne_bridge.graph.expression import evaluate
+from flows.marginal.specialise import Specialiser
+
+NAMES = ("a", "b", "c")
+
+
+def expression(table, first, second):
+    """(+ (get {0 x 1 [first]} first) (* second second)), x a continuous latent."""
+    read, other, free = map(table.reference, (first, second, "x"))
+    choices = table.call(
+        "hash-map", [table.constant(0), free, table.constant(1), table.constant(3)]
+    )
+    return table.call(
+        "+", [table.call("get", [choices, read]), table.call("*", [other, other])]
+    )
+
+
+def test_a_specialised_expression_has_the_value_of_the_original():
+    specialiser = Specialiser(NAMES)
+    root = expression(specialiser.table, "a", "b")
+    assert specialiser.reads(root) == ("a", "b")
+    for a, b in itertools.product((0, 1), repeat=2):
+        found = specialiser.at(root, {"a": a, "b": b})
+        whole = {"a": a, "b": b, "x": 0.5}
+        assert evaluate(found, {"x": 0.5}) == evaluate(root, whole)
+
+
+def test_expressions_that_differ_in_latents_alone_become_the_same_object():
+    specialiser = Specialiser(NAMES)
+    one, two = (expression(specialiser.table, *names) for names in ("ab", "bc"))
+    assert one is not two
+    first = specialiser.at(one, {"a": 0, "b": 1})
+    assert specialiser.at(two, {"b": 0, "c": 1}) is first
+    assert specialiser.at(two, {"b": 1, "c": 0}) is not first
