@@ -17,6 +17,7 @@ from .inputs import (
     PATH,
     SEED,
     UNTRUSTED,
+    Real,
     Whole,
     json_option,
     load_posterior,
@@ -51,6 +52,13 @@ __all__ = ["infer_command"]
     show_default=True,
     help="Draws of importance sampling and of exact answers.",
 )
+@click.option(
+    "--target-ess",
+    type=Real(0, min_open=True),
+    default=1_000.0,
+    show_default=True,
+    help="Effective sample size of the slowest latent that is enough.",
+)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @json_option
 @guarded
@@ -63,6 +71,7 @@ def infer_command(
     artifact: Path | None,
     budget: str,
     num_particles: int,
+    target_ess: float,
     seed: int,
     *,
     as_json: bool,
@@ -91,6 +100,7 @@ def infer_command(
             flow=flow,
             budget=budget,
             num_particles=num_particles,
+            target_ess=target_ess,
             seed=seed,
             on_progress=lambda share, note: progress.update(
                 task, completed=share, note=note

@@ -144,9 +144,10 @@ def smc_command(
 
     It answers where importance sampling cannot: data far from all that the flow was
     trained on (annealed), or so many latents that small errors of each add up
-    (sequential). From the flow, annealed particles move in its base space; from another
-    proposal, on the real line. OUTPUT holds what `sample` writes. Exit code 3 if its
-    figures cannot be trusted; the cautions say what to do.
+    (sequential). From the flow, annealed particles move in its base space where its
+    draws carry weight, else on the real line, as from another proposal. OUTPUT holds
+    what `sample` writes. Exit code 3 if its figures cannot be trusted; the cautions say
+    what to do.
     """
     if num_runs * num_particles > MOST_HELD:
         raise FlowsError(
@@ -180,7 +181,7 @@ def smc_command(
             share, note = _progress(report)
             progress.update(task, completed=run + share, note=note)
 
-        result, cautions = smc(
+        result, doubts, notes = smc(
             source,
             observed,
             num_particles,
@@ -201,8 +202,8 @@ def smc_command(
             artifact=artifact,
             proposal=words,
             seed=seed,
-            doubts=cautions,
-            notes=predictive_cautions(model, observed, seed),
+            doubts=doubts,
+            notes=(*predictive_cautions(model, observed, seed), *notes),
         )
         save_posterior(folder, result.particles, summary, model=model)
         save_summary(folder / SUMMARY, summary)

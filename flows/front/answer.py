@@ -18,6 +18,7 @@ from ..report.inference_table import inference_table
 from ..storage.export import save_summary
 from ..storage.folders import check_folder_place, new_folder
 from .figures import Figures
+from .islands import Islands
 
 __all__ = ["ANSWER", "OWN_FILES", "Inference"]
 
@@ -49,6 +50,7 @@ class Inference:
         cautions: What to know beside the figures.
         is_trusted: Whether the figures can be trusted.
         seconds: How long it took.
+        islands: The independent runs of a tempered answer; None of another.
     """
 
     method: str
@@ -65,6 +67,7 @@ class Inference:
     cautions: tuple[Caution, ...]
     is_trusted: bool
     seconds: float
+    islands: Islands | None = None
 
     def summary(self) -> str:
         """Return the table of latents and return value, with how far to trust it."""
@@ -121,6 +124,7 @@ class Inference:
             "latents": {name: f.to_json() for name, f in self.latents.items()},
             "return": _plain(self.returned),
             "seconds": self.seconds,
+            "tempering": None if self.islands is None else self.islands.to_json(),
         }
 
 

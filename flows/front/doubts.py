@@ -1,31 +1,41 @@
 """This file says in words why an answer may be wrong, or what to know beside it."""
 
 import math
-from collections.abc import Sequence
 
 from ..inference.cautions import K_HAT_LIMIT, LOG_EVIDENCE_ERROR_LIMIT, Caution
 from ..inference.particles import Particles
-from ..inference.smc.result import SmcResult
 from ..inference.weights import WeightTotals
 from ..marginal.collapsed import CollapsedModel
+from .islands import Islands
 from .question import Question
 
-__all__ = ["apart", "left_out", "unsure", "weak", "without_meaning"]
+__all__ = ["apart", "few", "left_out", "unsure", "weak", "without_meaning"]
 
 _LEAST_ESS = 100.0
 _LEAST_LEFT_OUT = 1e-8
 _MOST_APART = 4.0
+_MOST_APART_MEANS = 5.0
+_MOST_DEVIATIONS = 0.25
 
 
-def weak(totals: WeightTotals, k_hat: float) -> list[Caution]:
-    """Return why weights cannot be trusted."""
+def weak(
+    totals: WeightTotals, k_hat: float, *, is_tempered: bool = False
+) -> list[Caution]:
+    """Return why weights cannot be trusted.
+
+    Args:
+        totals: What they add up to.
+        k_hat: Of their tail.
+        is_tempered: Whether tempering was tried already.
+    """
     found = []
     if totals.num_zero == totals.num_particles:
         found.append(
             Caution(
                 f"none of {totals.num_particles} draws has a positive weight",
                 "the estimated evidence is 0 and there is no posterior",
-                "Check that the program can produce the data; or use --method smc",
+                "Check that the program can produce the data"
+                + ("" if is_tempered else "; or use --method smc"),
             )
         )
     elif k_hat > K_HAT_LIMIT or totals.ess < min(
@@ -36,7 +46,7 @@ def weak(totals: WeightTotals, k_hat: float) -> list[Caution]:
                 f"the effective sample size is {totals.ess:.3g} of "
                 f"{totals.num_particles} and Pareto k-hat {k_hat:.2f}",
                 "rare particles rule every average",
-                "Use --method smc",
+                "Allow more time" if is_tempered else "Use --method smc",
             )
         )
     return found
@@ -57,24 +67,48 @@ def unsure(error: float) -> Caution:
     return Caution(
         f"the standard error of the log evidence is {known}",
         "few of the first particles have descendants",
-        "Draw more particles",
+        "Draw more by --num-particles",
     )
 
 
-def apart(results: Sequence[SmcResult]) -> list[Caution]:
-    """Return a caution if the islands' evidences disagree."""
-    values = [result.log_evidence for result in results]
-    errors = [result.log_evidence_standard_error for result in results]
+def apart(islands: Islands) -> list[Caution]:
+    """Return cautions if islands disagree in their evidences or means."""
+    found = []
+    errors = [each.result.log_evidence_standard_error for each in islands.islands]
     known = [e for e in errors if math.isfinite(e)]
-    spread = max(values) - min(values)
     error = math.sqrt(sum(e * e for e in known)) if known else LOG_EVIDENCE_ERROR_LIMIT
-    if spread <= max(_MOST_APART * error, LOG_EVIDENCE_ERROR_LIMIT):
+    gap = islands.evidence_gap
+    in_errors, in_deviations = islands.mean_gap
+    if not gap <= max(_MOST_APART * error, LOG_EVIDENCE_ERROR_LIMIT):
+        found.append(
+            Caution(
+                f"independent islands differ by {gap:.2f} nats in the log evidence",
+                "some of them have missed a part of the posterior",
+                "Draw more by --num-particles, and compare other seeds",
+            )
+        )
+    if in_errors > _MOST_APART_MEANS and in_deviations > _MOST_DEVIATIONS:
+        found.append(
+            Caution(
+                f"independent islands differ by {in_deviations:.2f} posterior standard "
+                f"deviations in a mean, {in_errors:.0f} of its standard errors",
+                "some of them have missed a part of the posterior",
+                "Draw more by --num-particles, and compare other seeds",
+            )
+        )
+    return found
+
+
+def few(ess: float, question: Question) -> list[Caution]:
+    """Return a caution if the effective sample size that was asked for is not there."""
+    if ess >= question.target_ess:
         return []
     return [
         Caution(
-            f"independent islands differ by {spread:.2f} nats in the log evidence",
-            "some of them have missed a part of the posterior",
-            "Draw more particles, and compare other seeds",
+            f"the effective sample size of the slowest latent is {ess:.0f}, not "
+            f"{question.target_ess:.0f}",
+            "its mean is known less well, as its Monte Carlo error says",
+            "Allow more time by --budget, or draw more by --num-particles",
         )
     ]
 

@@ -55,6 +55,7 @@ def infer(
     flow: Source | Proposal | None = None,
     budget: str | float | None = None,
     num_particles: int = 10_000,
+    target_ess: float = 1_000.0,
     seed: int = 0,
     on_progress: Callable[[float, str], None] | None = None,
 ) -> Inference:
@@ -66,8 +67,10 @@ def infer(
         method: One of `METHODS`.
         flow: A trained flow, which `auto` uses if it is good.
         budget: Most time, in seconds or as `10m`; what is not done by then is said.
-        num_particles: Draws of importance sampling, and of an exact answer; a fifth of
-            them in each island of tempering.
+        num_particles: Draws of importance sampling, and of an exact answer; a tenth of
+            them are the lines of each island of tempering.
+        target_ess: Effective sample size of the slowest latent that is enough: so far
+            draws are added, and tempered particles moved on at the end.
         seed: Decides every draw.
         on_progress: Called with the share that is done, and a note.
 
@@ -92,6 +95,10 @@ def infer(
     if method not in METHODS:
         raise ArgumentError(
             Problem("method", "not known", f"one of {', '.join(METHODS)}", method)
+        )
+    if not target_ess > 0.0:
+        raise ArgumentError(
+            Problem("target_ess", "out of range", "above 0", f"{target_ess:g}")
         )
     if not isinstance(model, Model):
         raise ArgumentError(
@@ -118,6 +125,7 @@ def infer(
             on_progress,
             started,
             seconds,
+            target_ess,
         )
         found = _answered(question, method, proposal)
         if widen >= _MOST_WIDE or not _is_cut_short(found, target):

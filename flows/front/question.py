@@ -21,9 +21,14 @@ from ..model.model import Model
 from ..model.returns import Leaf, return_value
 from .answer import Inference
 from .figures import Figures, figures_of
+from .islands import Islands
 from .sampling import completed
 
-__all__ = ["Question", "kind_of", "mapped"]
+__all__ = ["OutOfTime", "Question", "kind_of", "mapped"]
+
+
+class OutOfTime(Exception):
+    """The budget of a question is used up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,7 @@ class Question:
         on_progress: Called with the share that is done, and a note.
         started: When, on the clock that counts seconds.
         budget_seconds: Most time.
+        target_ess: Effective sample size of the slowest latent that is enough.
     """
 
     model: Model
@@ -50,11 +56,21 @@ class Question:
     on_progress: Callable[[float, str], None] | None
     started: float
     budget_seconds: float
+    target_ess: float = 1_000.0
 
     @property
     def seconds_left(self) -> float:
         """What is left of the budget; inf without one."""
         return self.budget_seconds - (time.perf_counter() - self.started)
+
+    def check_time(self) -> None:
+        """Raise if the budget is used up.
+
+        Raises:
+            OutOfTime: If it is.
+        """
+        if self.seconds_left < 0.0:
+            raise OutOfTime
 
     def say(self, share: float, note: str) -> None:
         """Tell how far the work is."""
@@ -135,6 +151,7 @@ class Question:
         is_trusted: bool,
         ess: float | None = None,
         k_hat: float = math.nan,
+        islands: Islands | None = None,
     ) -> Inference:
         """Return the answer, with the time that it took."""
         return Inference(
@@ -152,6 +169,7 @@ class Question:
             cautions,
             is_trusted,
             time.perf_counter() - self.started,
+            islands,
         )
 
 

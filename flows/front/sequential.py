@@ -12,7 +12,6 @@ from ..inference.cautions import Caution
 from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.annealing import AnnealingReport, annealed_smc
 from ..inference.smc.config import AnnealingConfig
-from ..inference.smc.coordinates import BaseSpace, FreeSpace, Space
 from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.observes import SmcReport, sequential_smc
@@ -23,6 +22,7 @@ from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
+from .flow_space import space_of
 from .sampling import Drawing, completed
 from .source import Data, Source, row_of
 
@@ -44,8 +44,8 @@ def smc(
     mixture_weight: float = 0.1,
     config: AnnealingConfig | None = None,
     on_report: Callable[[int, SmcReport | AnnealingReport], None] | None = None,
-) -> tuple[SmcResult, tuple[Caution, ...]]:
-    """Return the merged result of independent runs, and what to know beside it.
+) -> tuple[SmcResult, tuple[Caution, ...], tuple[Caution, ...]]:
+    """Return the merged result of independent runs, doubts, and what to know beside it.
 
     Args:
         source: The model and what particles start from.
@@ -83,6 +83,7 @@ def smc(
     how = Drawing(proposal=proposal, mixture_weight=mixture_weight)
     first = how.of(source.trained, model)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
+    notes: tuple[Caution, ...] = ()
     if method == "sequential":
         # The seed after those of the runs: draws that no particle has a part in.
         pilot = torch.Generator().manual_seed(run_seed(seed, num_runs))
@@ -93,7 +94,8 @@ def smc(
             scheme=config.scheme,
         )
     else:
-        start = partial(annealed_smc, _space(first, model, data), config=config)
+        space, notes = space_of(first, model, data, seed=run_seed(seed, num_runs))
+        start = partial(annealed_smc, space, config=config)
     results: list[SmcResult] = []
     annealed: list[AnnealingReport] = []
     for run in range(num_runs):
@@ -106,7 +108,11 @@ def smc(
                 results.append(report.result)
     merged = merge_runs(results)
     particles = completed(model, merged.particles, data, seed)
-    return replace(merged, particles=particles), tuple(move_cautions(annealed))
+    # What moves at the end has forgotten where it was stuck on the way.
+    doubts = move_cautions([each for each in annealed if each.temperature == 1.0])
+    if not doubts:
+        notes = (*notes, *move_cautions(annealed))
+    return replace(merged, particles=particles), doubts, notes
 
 
 def _sequence(
@@ -132,10 +138,3 @@ def _sequence(
             return PriorSequence.from_model(model, data)
         case _:
             return ObserveSequence(model, proposal, data)
-
-
-def _space(proposal: Proposal, model: Model | CollapsedModel, data: Tensor) -> Space:
-    """Return the coordinates in which a proposal's particles are moved."""
-    if isinstance(proposal, FlowProposal):
-        return BaseSpace(model, proposal.differentiable(data), data)
-    return FreeSpace(model, proposal, data)

@@ -1,32 +1,78 @@
 """This file answers by sequential Monte Carlo, in islands that are compared."""
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
 
 from ..errors import InferenceError
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
-from ..inference.proposal import PriorProposal
-from ..inference.smc.annealing import AnnealingReport, annealed_smc
+from ..inference.proposal import PriorProposal, Target
+from ..inference.shapes import Places
+from ..inference.smc.annealing import AnnealingReport, init, linger, step
 from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.coordinates import FreeSpace, Space
 from ..inference.smc.forgetting import move_cautions
-from ..inference.smc.moves import Hamiltonian, Move
-from ..inference.smc.result import SmcResult, merge_runs, run_seed
+from ..inference.smc.moves import Hamiltonian
+from ..inference.smc.point import Point
+from ..inference.smc.result import run_seed
 from ..inference.smc.sites import SiteMoves, SiteSpace
+from ..marginal.collapsed import CollapsedModel
 from ..marginal.sites import sites_of
+from ..model.model import Model
+from ..model.shapes import ObservedRow
 from .answer import Inference
-from .doubts import apart, left_out, unsure
+from .doubts import apart, few, left_out, unsure
+from .islands import Island, Islands
 from .lost_digits import lost_digits
-from .question import Question
+from .question import OutOfTime, Question
 from .weighed import Start, weighted
 
 __all__ = ["tempered"]
 
 _ISLANDS = 2
-_SHARE = 0.2
+_SHARE = 0.1
 _MOVED = 0.6
 _LEAST_PARTICLES = 200
-_LEAPS = 16
+_CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
+_MOST_ROUNDS = 200
+"""So often particles are moved further at the end, to know means better."""
+
+_TRIED = 200
+_TRIAL = replace(_CONFIG, cess_fraction=0.5, most_moves=6)
+
+
+@dataclass(frozen=True, eq=False)
+class _Timed:
+    """A space that ends in `OutOfTime` when the budget is used up.
+
+    Attributes:
+        space: The space.
+        question: Whose budget.
+    """
+
+    space: Space
+    question: Question
+
+    @property
+    def target(self) -> Target:
+        """The target."""
+        return self.space.target
+
+    @property
+    def observed(self) -> ObservedRow:
+        """The observed values."""
+        return self.space.observed
+
+    def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
+        """Return draws of the proposal."""
+        return self.space.draw(num_particles, generator=generator)
+
+    def at(self, coordinates: Places) -> Point:
+        """Return the densities at given coordinates."""
+        self.question.check_time()
+        return self.space.at(coordinates)
 
 
 def tempered(question: Question, start: Start | None, why: str) -> Inference:
@@ -37,8 +83,28 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         start: Weighted draws to show where the budget is used up; of the prior if None.
         why: Why this method.
     """
+    reached = 0.0
     try:
-        return _in_islands(question, start, why)
+        coordinates, space, config = _space(question)
+        islands = []
+        for number in range(_ISLANDS):
+            reports: list[AnnealingReport] = []
+            for report in _island(question, space, config, number):
+                reports.append(report)
+                reached = report.temperature
+                share = (number + report.temperature) / _ISLANDS
+                question.say(share, f"temperature {report.temperature:.3g}")
+            result = reports[-1].result
+            assert result is not None  # noqa: S101 - the last report carries it
+            islands.append(Island(result, tuple(reports)))
+    except OutOfTime:
+        caution = Caution(
+            f"the budget of {question.budget_seconds:g} s was used up at temperature "
+            f"{reached:.2g} of 1",
+            "these are the weighted draws that tempering began with",
+            "Allow more time by --budget",
+        )
+        return _given_up(question, start, "the budget was used up", caution)
     except InferenceError as error:
         caution = Caution(
             f"tempering found no way from the prior to the posterior ({error})",
@@ -46,61 +112,89 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             "A likelihood that is less sharp, or data that the prior draws, helps",
         )
         return _given_up(question, start, "tempering ended early", caution)
+    return _answer(question, Islands(coordinates, tuple(islands)), why)
 
 
-def _in_islands(question: Question, start: Start | None, why: str) -> Inference:
-    """Particles that have come to the posterior, or what is known without them.
+def _space(question: Question) -> tuple[str, Space, AnnealingConfig]:
+    """Return the coordinates in which a few particles forget with less work."""
+    target = question.target
 
-    Raises:
-        InferenceError: If no temperature step is short enough.
-    """
-    proposal = PriorProposal(question.target)
-    space: Space = FreeSpace(question.target, proposal, question.observed)
-    move: Move = Hamiltonian(_LEAPS)
-    sites = sites_of(question.target, question.observed)
+    def of(model: Model | CollapsedModel) -> Space:
+        free = FreeSpace(model, PriorProposal(model), question.observed)
+        return _Timed(free, question)
+
+    sites = sites_of(target, question.observed)
     if sites:
-        space, move = SiteSpace(space, sites), SiteMoves(sites, move)
-    num_particles = max(_LEAST_PARTICLES, math.ceil(_SHARE * question.num_particles))
-    results: list[SmcResult] = []
-    reports: list[AnnealingReport] = []
-    for island in range(_ISLANDS):
-        for report in annealed_smc(
-            space,
-            num_particles,
-            seed=run_seed(question.seed, island),
-            config=AnnealingConfig(move=move),
-        ):
-            reports.append(report)
-            if question.seconds_left < 0.0:
-                caution = Caution(
-                    f"the budget of {question.budget_seconds:g} s was used up at "
-                    f"temperature {report.temperature:.2g} of 1",
-                    "these are the weighted draws that tempering began with",
-                    "Allow more time",
-                )
-                return _given_up(question, start, "the budget was used up", caution)
-            question.say(
-                (island + report.temperature) / _ISLANDS,
-                f"temperature {report.temperature:.3g}",
-            )
-            if report.result is not None:
-                results.append(report.result)
-    merged = merge_runs(results)
-    if merged.particles.totals.log_sum == -math.inf:
-        return weighted(question, merged.particles, why, method="smc")
-    error = merged.log_evidence_standard_error
-    cautions = [*move_cautions(reports), *apart(results)]
+        config = replace(_CONFIG, move=SiteMoves(sites, _CONFIG.move))
+        return "free", SiteSpace(of(target), sites), config
+    if not isinstance(target, Model) or not target.coordinates.has_located:
+        return "free", of(target), _CONFIG
+    question.say(0.0, "comparing coordinates")
+    spaces = {"free": of(target), "standardised": of(target.standardised())}
+    work = {name: _work(question, space) for name, space in spaces.items()}
+    best = min(work, key=work.__getitem__)
+    return best, spaces[best], _CONFIG
+
+
+def _work(question: Question, space: Space) -> float:
+    """Return how many leaps a few particles need to forget on their way."""
+    generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_006))
+    state = init(space, _TRIED, _TRIAL, generator)
+    work = 0.0
+    while state.temperature < 1.0:
+        state, report = step(state, space, _TRIAL, generator)
+        kept = min(max(report.correlation, _TRIAL.correlation), 0.999)
+        factor = math.log(_TRIAL.correlation) / math.log(kept)
+        leaps = math.pi / report.stage.step_size
+        work += report.stage.num_moves * factor * min(max(leaps, 1.0), 16.0)
+    return work
+
+
+def _island(
+    question: Question, space: Space, config: AnnealingConfig, number: int
+) -> Iterator[AnnealingReport]:
+    """Yield reports up to the posterior, and there until means are known."""
+    seed = run_seed(question.seed, number)
+    generator = torch.Generator().manual_seed(seed)
+    num = max(_LEAST_PARTICLES, math.ceil(_SHARE * question.num_particles))
+    state = init(space, num, config, generator)
+    while state.temperature < 1.0:
+        state, report = step(state, space, config, generator)
+        yield report
+    for _ in range(_MOST_ROUNDS):
+        result = report.result
+        assert result is not None  # noqa: S101 - the last report carries it
+        is_known = result.least_ess >= question.target_ess / _ISLANDS
+        # Where lines are too few to know errors, more places do not make them known.
+        if is_known or not result.has_known_errors:
+            return
+        try:
+            state, report = linger(state, space, config, generator)
+        except OutOfTime:
+            return
+        yield report
+
+
+def _answer(question: Question, islands: Islands, why: str) -> Inference:
+    merged = islands.merged
     particles = merged.particles
-    ess = merged.ess
+    if particles.totals.log_sum == -math.inf:
+        return weighted(question, particles, why, method="smc")
+    error = islands.log_evidence_standard_error
+    reports = [report for island in islands.islands for report in island.reports]
+    bad = apart(islands)
+    if not error <= LOG_EVIDENCE_ERROR_LIMIT:
+        bad.append(unsure(error))
+    bad += lost_digits(question, particles, from_prior=True)
     ended = [report for report in reports if report.temperature == 1.0]
     # What moves at the end has forgotten where it was stuck on the way.
     has_moved = all(report.correlation <= _MOVED for report in ended)
-    is_trusted = has_moved and not apart(results)
-    if not error <= LOG_EVIDENCE_ERROR_LIMIT:
-        cautions.append(unsure(error))
-        is_trusted = False
-    lost = lost_digits(question, particles, from_prior=True)
-    cautions += [*lost, *left_out(question, particles)]
+    cautions = [
+        *bad,
+        *move_cautions(reports),
+        *few(merged.least_ess, question),
+        *left_out(question, particles),
+    ]
     full = question.completed(particles)
     return question.answered(
         "smc",
@@ -111,8 +205,9 @@ def _in_islands(question: Question, start: Start | None, why: str) -> Inference:
         question.latents(full, merged),
         question.returned(full, merged),
         tuple(cautions),
-        is_trusted=is_trusted and not lost,
-        ess=ess,
+        is_trusted=has_moved and not bad,
+        ess=merged.least_ess,
+        islands=islands,
     )
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ..errors import ArgumentError, Problem
 from ..inference.cautions import K_HAT_LIMIT
-from ..inference.importance import importance_particles
+from ..inference.importance import importance_particles, importance_sample
 from ..inference.laplace import MixtureProposal, laplace_mixture
 from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
@@ -42,8 +42,8 @@ def pilot(question: Question) -> Inference | None:
     before = question.seconds_left
     particles = question.drawn(max(_PILOT, question.num_particles))
     ess, num = particles.totals.ess, particles.num_particles
-    if _HOPEFUL_ESS <= ess < _ENOUGH_ESS:
-        wanted = math.ceil(1.5 * num * _ENOUGH_ESS / ess)
+    if _HOPEFUL_ESS <= ess < question.target_ess:
+        wanted = math.ceil(1.5 * num * question.target_ess / ess)
         # Counted, not timed: equal seeds give equal answers on every machine.
         work = wanted * len(question.model.graph.nodes)
         is_small = work <= _MOST_WORK and wanted <= _MOST_PILOT
@@ -51,7 +51,7 @@ def pilot(question: Question) -> Inference | None:
         fits = math.isinf(left) or (before - left) * wanted / num <= left
         if is_small and fits:
             particles = question.drawn(wanted)
-    is_fine = particles.totals.ess >= _ENOUGH_ESS
+    is_fine = particles.totals.ess >= question.target_ess
     if not is_fine or pareto_k_hat(particles.log_weights) > K_HAT_LIMIT:
         return None
     why = "draws of the prior carry enough weight: importance sampling from it"
@@ -71,6 +71,8 @@ def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | 
     if not must and not (ess >= _ENOUGH_ESS and k_hat <= K_HAT_LIMIT):
         figures = f"ESS {ess:,.0f} of {particles.num_particles:,}, k-hat {k_hat:.2f}"
         return f"draws of the trained flow carry too little weight ({figures})"
+    if ess >= _ENOUGH_ESS:
+        particles = _enough(question, flow, particles)
     why = "as asked" if must else "draws of the trained flow carry enough weight"
     return weighted(question, particles, why, method="flow")
 
@@ -94,7 +96,12 @@ def start(question: Question) -> Start:
     """A proposal around the modes, refitted while that helps."""
     question.say(0.0, "looking for modes")
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
-    mixture = laplace_mixture(question.target, question.observed, generator=generator)
+    mixture = laplace_mixture(
+        question.target,
+        question.observed,
+        generator=generator,
+        is_over=lambda: question.seconds_left < 0.0,
+    )
     if mixture is None:
         return Start(None, None, is_good=False)
     best: Start | None = None
@@ -132,7 +139,36 @@ def around_modes(question: Question, start: Start, why: str) -> Inference:
         raise ArgumentError(
             Problem("method laplace", "no mode of the posterior was found", "smc")
         )
-    return weighted(question, start.particles, why, method="laplace")
+    assert start.proposal is not None  # noqa: S101 - particles are draws of it
+    particles = _enough(question, start.proposal, start.particles)
+    return weighted(question, particles, why, method="laplace")
+
+
+def _enough(question: Question, proposal: Proposal, particles: Particles) -> Particles:
+    """Return particles with as many more draws as the target asks for and time allows.
+
+    Args:
+        question: What was asked.
+        proposal: What the particles are draws of.
+        particles: A first batch.
+    """
+    ess, num = particles.totals.ess, particles.num_particles
+    if not 0.0 < ess < question.target_ess or question.target_ess <= _ENOUGH_ESS:
+        return particles
+    wanted = math.ceil(1.1 * num * question.target_ess / ess)
+    batches = [particles]
+    for report in importance_sample(
+        question.target,
+        proposal,
+        question.observed,
+        min(wanted, _MOST_PILOT) - num,
+        seed=run_seed(question.seed, 1_000_007),
+        batch_size=_BATCH,
+    ):
+        batches.append(report.particles)
+        if question.seconds_left < 0.0:
+            break
+    return Particles.merge(batches)
 
 
 def weighted(
@@ -154,7 +190,7 @@ def weighted(
     num_bad = int((~meaning).sum())
     if num_bad:
         cautions.append(without_meaning(num_bad, particles.num_particles))
-    bad = [] if is_prior else weak(totals, k_hat)
+    bad = [] if is_prior else weak(totals, k_hat, is_tempered=method == "smc")
     bad += lost_digits(question, particles, from_prior=method == "prior")
     cautions += left_out(question, particles)
     full = question.completed(particles)

@@ -19,6 +19,7 @@ References:
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,6 +77,13 @@ class Mixture:
     log_shares: Float[Tensor, " component"]
     locations: Float[Tensor, "component free"]
     factors: Float[Tensor, "component free free"]
+
+    @classmethod
+    def around(cls, free: Float[Tensor, "row free"]) -> "Mixture":
+        """Return one Student's t of the rows' mean and covariance."""
+        gap = free - free.mean(0)
+        factor = _factor(gap.T @ gap / len(free))
+        return cls(free.new_zeros(1), free.mean(0)[None], factor[None])
 
     def sample(
         self, num: int, *, generator: torch.Generator
@@ -199,6 +207,7 @@ def laplace_mixture(
     observed: Float[Tensor, " observed"],
     *,
     generator: torch.Generator,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Mixture | None:
     """Return a mixture around the modes that are found; None if there is none.
 
@@ -206,6 +215,7 @@ def laplace_mixture(
         target: The model.
         observed: The data.
         generator: Source of the starting points.
+        is_over: Whether the search is to end with what is found; asked at each step.
     """
     drawn = target.sample_latents(_CANDIDATES, generator=generator, observed=observed)
     drawn = drawn[torch.isfinite(drawn).all(1)]
@@ -223,7 +233,9 @@ def laplace_mixture(
     starts = torch.cat([ranked[:half], ranked[places]]) if half else ranked
     modes: list[tuple[float, Tensor, Tensor]] = []
     for start in starts:
-        top = _climbed(target, observed, start)
+        if is_over():
+            break
+        top = _climbed(target, observed, start, is_over)
         if top is None or any(_is_same(top, place, f) for _, place, f in modes):
             continue
         factor = _curvature_factor(target, observed, top)
@@ -248,8 +260,14 @@ def laplace_mixture(
     )
 
 
-def _climbed(target: FreeTarget, observed: Tensor, start: Tensor) -> Tensor | None:
-    """Return the mode that a point climbs to; None if it gets nowhere."""
+def _climbed(
+    target: FreeTarget, observed: Tensor, start: Tensor, is_over: Callable[[], bool]
+) -> Tensor | None:
+    """Return the mode that a point climbs to; None if it gets nowhere in time."""
+
+    def ended(_: Any) -> None:
+        if is_over():
+            raise StopIteration
 
     def objective(place: Any) -> tuple[float, Any]:
         leaf = torch.from_numpy(place).unsqueeze(0).requires_grad_()
@@ -265,10 +283,11 @@ def _climbed(target: FreeTarget, observed: Tensor, start: Tensor) -> Tensor | No
         start.numpy(),
         jac=True,
         method="L-BFGS-B",
+        callback=ended,
         options={"maxiter": _MOST_STEPS, "maxcor": 20},
     )
     place = torch.from_numpy(found.x)
-    usable = bool(torch.isfinite(place).all()) and found.fun < 1e99
+    usable = bool(torch.isfinite(place).all()) and found.fun < 1e99 and not is_over()
     return place if usable else None
 
 

@@ -602,3 +602,83 @@ def test_a_proposal_whose_density_misses_the_edge_is_not_trusted():
     found = answer(text, method="laplace")
     assert not found.is_trusted
     assert any("are where doubles end" in str(each) for each in found.cautions)
+
+
+# ------------------------------------------------------------------ islands
+
+
+SCHOOLS = """
+(let [ys [28.0 8 -3 7 -1 1 18 12] ss [15.0 10 16 11 9 11 10 18]
+      mu (sample (normal 0 5)) tau (sample (half-cauchy 5))]
+  (foreach 8 [y ys s ss]
+    (let [th (sample (normal mu tau))] (observe (normal th s) y)))
+  [mu tau])
+"""
+
+
+def schools():
+    """The posterior mean of tau and the log evidence, th and mu integrated exactly."""
+    ys = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])
+    ss = np.array([15.0, 10, 16, 11, 9, 11, 10, 18])
+
+    def density(log_tau):
+        tau = math.exp(log_tau)
+        covariance = np.diag(ss**2 + tau**2) + 25.0
+        law = stats.multivariate_normal(np.zeros(8), covariance)
+        return stats.halfcauchy(scale=5).pdf(tau) * tau * law.pdf(ys)
+
+    evidence = integrate.quad(density, -20, 12, limit=300, epsabs=1e-22)[0]
+    total = integrate.quad(
+        lambda t: math.exp(t) * density(t), -20, 12, limit=300, epsabs=1e-22
+    )[0]
+    return total / evidence, math.log(evidence)
+
+
+def test_eight_schools_are_tempered_in_standardised_coordinates():
+    """Seen: in plain ones particles hardly moved, and the answer was not trusted."""
+    found = answer(SCHOOLS, method="smc", num_particles=4000)
+    tau, evidence = schools()
+    assert found.is_trusted
+    assert found.ess >= 1000
+    assert found.log_evidence == pytest.approx(
+        evidence, abs=4 * found.log_evidence_standard_error
+    )
+    assert found.log_evidence_standard_error < 0.1
+    assert found.latents["tau"].mean == pytest.approx(
+        tau, abs=4 * found.latents["tau"].mc_error
+    )
+    tempering = found.to_json()["tempering"]
+    assert tempering["coordinates"] == "standardised"
+    first, second = tempering["islands"]
+    gap = abs(first["log_evidence"] - second["log_evidence"])
+    assert tempering["disagreement"]["log_evidence"] == pytest.approx(gap)
+    assert found.log_evidence_standard_error >= gap / 2 - 1e-12
+    for island in (first, second):
+        temperatures = [each["temperature"] for each in island["path"]]
+        assert temperatures == sorted(temperatures)
+        assert temperatures[-1] == 1.0
+    schema = json.loads(
+        files("flows.front").joinpath("inference.schema.json").read_text()
+    )
+    Draft202012Validator(schema).validate(found.to_json())
+
+
+@pytest.mark.parametrize("method", ["prior", "laplace", "smc"])
+def test_a_larger_effective_sample_size_is_drawn_where_it_is_asked_for(method):
+    text = "(let [x (sample (normal 0 1))] (observe (normal x 0.5) 0.7) x)"
+    how = "auto" if method == "prior" else method
+    found = answer(text, method=how, target_ess=20_000, num_particles=2000)
+    assert found.method == method
+    assert found.ess >= 20_000
+    assert found.latents["x"].mc_error < 1.2 * math.sqrt(0.2 / 20_000)
+    assert found.latents["x"].mean == pytest.approx(0.56, abs=0.02)
+
+
+def test_a_search_for_modes_ends_with_the_budget():
+    text, *_ = regression(50)
+    found = answer(text, method="auto", budget=1e-6, num_particles=1000)
+    assert not found.is_trusted
+    (first, *others) = found.cautions
+    assert "was used up" in first.what
+    # what ran out of time is not named as the remedy
+    assert not any("--method smc" in str(each) for each in (first, *others))

@@ -1,6 +1,7 @@
 """Tests of flows.front.sequential, against the closed form."""
 
 import pytest
+import torch
 
 from flows.errors import ArgumentError
 from flows.front.sequential import METHODS, smc
@@ -13,7 +14,7 @@ from ..commands.pair import exact
 def test_every_start_arrives_at_the_posterior(posterior, method, proposal):
     seen = []
     data = {"observe3": 4.0, "observe4": 3.0}
-    result, _ = smc(
+    result, _, _ = smc(
         posterior, data, 500, num_runs=20, method=method, proposal=proposal,
         on_report=lambda run, _: seen.append(run),
     )  # fmt: skip
@@ -28,3 +29,34 @@ def test_an_unknown_method_is_refused(posterior):
         ArgumentError, match="method: unknown method; expected annealed"
     ):
         smc(posterior, method="magic")
+
+
+def check_exact(result, *data):
+    expected, evidence = exact(*data)
+    error = result.log_evidence_standard_error
+    assert error < 0.3
+    assert abs(result.log_evidence - evidence) < 5 * error
+    means, errors = result.particles.mean(), result.mean_standard_error()
+    assert ((means - torch.as_tensor(expected)).abs() < 5 * errors + 1e-6).all()
+
+
+def test_data_that_the_flow_says_nothing_of_are_tempered_from_where_its_draws_lie(
+    posterior,
+):
+    data = {"observe3": 400.0, "observe4": -100.0}
+    result, doubts, (note, *_) = smc(posterior, data, 1000)
+    assert doubts == ()
+    assert "its draws carry too little weight (ESS " in note.what
+    check_exact(result, 400.0, -100.0)
+
+
+def test_a_flow_that_no_number_of_steps_solves_is_no_reason_to_refuse(
+    posterior, monkeypatch
+):
+    """Seen: 64 steps do not solve it exactly enough for gradients."""
+    monkeypatch.setattr("flows.proposals.flow._NUM_STEPS", (1,))
+    monkeypatch.setattr("flows.proposals.flow._MOST_BIAS", 0.0)
+    data = {"observe3": 4.0, "observe4": 3.0}
+    result, _, (note,) = smc(posterior, data, 1000)
+    assert "no affordable number of steps" in note.what
+    check_exact(result, 4.0, 3.0)
