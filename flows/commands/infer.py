@@ -50,7 +50,8 @@ __all__ = ["infer_command"]
     type=Whole(100, 10_000_000),
     default=10_000,
     show_default=True,
-    help="Draws of importance sampling and of exact answers.",
+    help="Draws of importance sampling and of exact answers; a tenth are the lines of"
+    " each tempered island.",
 )
 @click.option(
     "--target-ess",

@@ -54,7 +54,11 @@ __all__ = ["smc_command"]
     help="Temper the weights, or draw and weigh latent by latent.",
 )
 @click.option(
-    "--num-particles", type=Whole(2, MOST_HELD), default=1000, show_default=True
+    "--num-particles",
+    type=Whole(2, MOST_HELD),
+    default=1000,
+    show_default=True,
+    help="Of each run; annealed, each becomes as many as it is moved.",
 )
 @click.option(
     "--runs",
