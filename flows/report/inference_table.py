@@ -66,9 +66,25 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
         f"ESS           {number(answer['ess'], 4)} of {answer['num_particles']} "
         "particles"
         + (f", Pareto k-hat {answer['khat']:.2f}" if answer["khat"] else ""),
+        *_islands(answer.get("tempering")),
         *(f"caution: {caution}" for caution in answer["cautions"]),
     )
     return Group(*lines)
+
+
+def _islands(tempering: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return what tempered islands disagree in; nothing of another answer."""
+    if tempering is None:
+        return ()
+    apart, islands = tempering["disagreement"], tempering["islands"]
+    nums = " and ".join(str(len(island["path"])) for island in islands)
+    evidence = number(apart["log_evidence"], 2)
+    mean = number(apart["mean_in_standard_errors"], 2)
+    return (
+        f"islands       {len(islands)}, apart {evidence} nats in the log evidence and at "
+        f"most {mean} standard errors in a mean",
+        f"              {nums} temperatures, {tempering['coordinates']} coordinates",
+    )
 
 
 def _figures(figures: Any) -> tuple[str, ...]:

@@ -651,6 +651,7 @@ def test_eight_schools_are_tempered_in_standardised_coordinates():
     assert tempering["coordinates"] == "standardised"
     first, second = tempering["islands"]
     gap = abs(first["log_evidence"] - second["log_evidence"])
+    assert "islands       2, apart " in found.summary()
     assert tempering["disagreement"]["log_evidence"] == pytest.approx(gap)
     assert found.log_evidence_standard_error >= gap / 2 - 1e-12
     for island in (first, second):
