@@ -81,8 +81,8 @@ def _islands(tempering: Mapping[str, Any] | None) -> tuple[str, ...]:
     evidence = number(apart["log_evidence"], 2)
     mean = number(apart["mean_in_standard_errors"], 2)
     return (
-        f"islands       {len(islands)}, apart {evidence} nats in the log evidence and at "
-        f"most {mean} standard errors in a mean",
+        f"islands       {len(islands)}, apart {evidence} nats in the log evidence and "
+        f"at most {mean} standard errors in a mean",
         f"              {nums} temperatures, {tempering['coordinates']} coordinates",
     )
 
