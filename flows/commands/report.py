@@ -8,11 +8,12 @@ from daphne_bridge.command_line import guarded
 from daphne_bridge.files import check_no_input
 
 from ..errors import FlowsError, Problem
+from ..model.model import Model
 from ..report.finished_run import FinishedRun, run_files
 from ..report.page import report_page
 from ..report.plots import check_plots
 from ..storage.folders import check_file_place, read_file, write_file
-from .inputs import FILE_LIMIT, PATH, check_run, load_graph, load_model
+from .inputs import FILE_LIMIT, PATH, check_run, load_graph
 
 __all__ = ["report_command"]
 
@@ -49,6 +50,6 @@ def report_command(run: Path, output: Path | None, program: Path | None) -> None
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise FlowsError(Problem(str(program), "not a text file")) from None
-    page = report_page(FinishedRun(run, graph, load_model(graph), text))
+    page = report_page(FinishedRun(run, graph, Model.from_graph(graph), text))
     write_file(path, page.encode())
     click.echo(str(path))

@@ -1,7 +1,7 @@
 """This file lays an answer of `infer` out as a table that a person can read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,7 +13,7 @@ from daphne_bridge.errors import printable
 from .tables import cells
 from .words import number
 
-__all__ = ["inference_table"]
+__all__ = ["inference_table", "leaves"]
 
 _MOST_ROWS = 60
 _MOST_SHOWN = 6
@@ -33,7 +33,7 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
     table = Table(
         title=escape(printable(f"posterior of {title}")), title_justify="left"
     )
-    latents, returned = answer["latents"], list(_leaves(answer["return"], "return"))
+    latents, returned = answer["latents"], list(leaves(answer["return"], "return"))
     # A return value that only repeats latents is not shown twice.
     known = list(latents.values())
     returned = [leaf for leaf in returned if leaf[1] not in known]
@@ -105,13 +105,13 @@ def _figures(figures: Any) -> tuple[str, ...]:
     )
 
 
-def _leaves(value: Any, name: str) -> Any:
+def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Yield every leaf of a return value with its path."""
     if isinstance(value, Mapping) and "mc_error" not in value:
         for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}")
+            yield from leaves(item, f"{name}.{key}")
     elif isinstance(value, list):
         for place, item in enumerate(value):
-            yield from _leaves(item, f"{name}[{place}]")
+            yield from leaves(item, f"{name}[{place}]")
     elif value is not None:
         yield name, value

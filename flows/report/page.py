@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from daphne_bridge.errors import printable
 
+from .answer_section import answer_section
 from .finished_run import FinishedRun, damaged
 from .posterior_section import posterior_section
 from .sections import (
@@ -27,6 +28,7 @@ __all__ = ["report_page"]
 
 _SECTIONS: dict[str, tuple[Callable[[FinishedRun], Any], str]] = {
     "training": (training_section, "artifact.training/log.jsonl"),
+    "answer": (answer_section, "inference.json"),
     "posterior": (posterior_section, "particles/summary.json"),
     "quality": (quality_section, "evaluation.json"),
     "diagnosis": (diagnosis_section, "diagnosis/diagnosis.json"),

@@ -1,6 +1,7 @@
 """Tests of daphne-flows report: the page is whole and needs no network."""
 
 import base64
+import math
 import re
 import shutil
 import subprocess
@@ -136,6 +137,24 @@ def test_what_is_missing_is_named_with_its_command(run, tmp_path):
             said = f"{path}: damaged; expected what the command wrote\n"
             assert bad("report", folder).endswith(said)
         path.unlink()
+
+
+def test_an_answer_is_shown_with_bars_of_its_discrete_values(tmp_path):
+    program = """
+    (let [k (sample (uniform-discrete 0 50)) z (sample (flip 0.25))]
+      (observe (normal 0 1) 0)
+      {:k k :word (if z "<yes>" "no")})"""
+    good("infer", "-", "-o", tmp_path / "r", input=program)
+    good("report", tmp_path / "r")
+    text = (tmp_path / "r" / "report.html").read_text()
+    shares = [float(a["value"]) for tag, a in Page(text).tags if tag == "meter"]
+    # of k 20 values and the others, twice; z; the word
+    assert len(shares) == 2 * 21 + 2 + 2
+    assert math.isclose(sum(shares), 4.0)
+    assert sum(math.isclose(share, 0.6) for share in shares) == 2
+    assert "&#34;&lt;yes&gt;&#34;" in text
+    assert "return.word" in text
+    assert "-0.9189385" in text
 
 
 def test_a_run_that_does_not_exist_is_said(tmp_path):
