@@ -55,8 +55,10 @@ MOST_ENTRIES = 2**20
 """Most entries of a joined table, for one row."""
 _MOST_OWN = 2**16
 """Most entries of the table of one link function, each lowered by itself."""
-_MOST_FORMS = 2**17
-"""Most different link functions at all configurations."""
+_MOST_WIDE = 2**14
+"""The same of a link function that reads three discrete latents or more."""
+_MOST_FORMS = 2**16
+"""Most of them over all such link functions."""
 MOST_VALUES = 2**15
 """Most values of one latent."""
 _UNFOLDED_OWN = 2**10
@@ -168,6 +170,7 @@ class _Builder:
         self.values: dict[str, tuple[Value, ...]] = {}
         self.folder = Folder(self.specialiser, self.values) if folds else None
         self.truncated: list[str] = []
+        self.num_wide = 0
         self.lowered: dict[str, tuple[Lowered, ...]] = {}
         self._forms: dict[tuple[int, int], Lowered] = {}
         self._depends: dict[int, bool] = {}
@@ -220,8 +223,10 @@ class _Builder:
         if self.folder is not None and size > NARROW:
             node = self._folded(self.folder, node)
             names, size = self._scope(node)
-        is_wide = self.folder is None and len(names) > 2 and size > _UNFOLDED_OWN
-        if is_wide or size > _MOST_OWN:
+        most = _MOST_OWN
+        if len(names) > 2:
+            most = _UNFOLDED_OWN if self.folder is None else _MOST_WIDE
+        if size > most:
             raise self._too_wide(size)
         forms = [self._form(node, values) for values in self._configurations(names)]
         scope = tuple(self.number[name] for name in names)
@@ -282,8 +287,9 @@ class _Builder:
                 for position in range(len(known.slots))
             )
             return replace(known, node=special, slots=slots)
-        if len(self._forms) >= _MOST_FORMS:
-            raise self._too_wide(len(self._forms) + 1)
+        self.num_wide += len(values) > 2
+        if self.num_wide > _MOST_FORMS:
+            raise self._too_wide(self.num_wide)
         form = self.lowering.node(special, self.graph)
         self._forms[key] = form
         return form
