@@ -175,8 +175,8 @@ def load_posterior(
         raise ArtifactError(
             Problem(
                 str(artifact),
-                "this flow was refined for one data set, so it says nothing of others",
-                "an artifact that `daphne-flows train` wrote",
+                "this flow is of one data set, so it says nothing of others",
+                "an artifact of `daphne-flows train` without `--one-data-set`",
             )
         )
     prepare_kernel(say_compiling)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError, Problem
-from ..flow.building import build_structure, prepare_structure
+from ..flow.building import build_structure, prepare_structure, structure_at
 from ..flow.kinds import build_flow, solved_with
 from ..flow.protocol import Flow, Stepped
 from ..flow.structure import Structure
@@ -19,7 +19,7 @@ from ..storage.artifact import Artifact
 from ..storage.checkpoint import RunKey
 from ..training.config import TrainingConfig, nuisance_counts
 from ..training.loop import Fit, fit
-from ..training.one_data_set import OneDataSet, without_data
+from ..training.one_data_set import OneDataSet
 from ..training.processes import ALONE, Ranks, local_rank, local_size
 from ..training.state import Report
 from .material import Material, Target, check_trainable
@@ -109,9 +109,10 @@ def train(
     material = Material.of(model, latents_from, settings)
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
+    alone = _alone(material.training, settings)
     inverse = ranks.shared(lambda: continuous_inverse(model.graph))
     structure = ranks.shared(
-        lambda: _structure(model, inverse, material, settings, seed)
+        lambda: _structure(model, inverse, material, settings, seed, alone)
     )
     flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed).to(place)
     flow = solved_with(flow, engine, on_compile=on_compile, processes=local_size())
@@ -120,12 +121,12 @@ def train(
             held.enter_context(folder.owned())
         state = ranks.shared(lambda: folder.state(key) if folder and resume else None)
         run = fit(
-            _trained_on(material.training, settings),
+            alone or material.training,
             flow,
             settings,
             seed=seed,
             state=state,
-            held_out=_trained_on(material.held_out, settings),
+            held_out=alone or material.held_out,
             ranks=ranks,
         )
         last: Report | None = None
@@ -152,6 +153,7 @@ def train(
                 config=resolved,
                 metrics=_metrics(run, last, material, settings, flow),
                 without_density=material.without_density,
+                data=None if alone is None else alone.observed,
             )
         )
     return Posterior.of(model, artifact, weighted=not material.without_density)
@@ -187,12 +189,16 @@ def _structure(
     material: Material,
     settings: TrainingConfig,
     seed: int,
+    alone: OneDataSet | None,
 ) -> Structure:
     graph, layout = model.graph, material.training.layout
     nuisances = nuisance_counts(settings.augment, layout)
+    if alone is not None:
+        generator = torch.Generator().manual_seed(seed)
+        draws = alone.sample(settings.normalisation_draws, generator=generator)
+        free, _ = alone.unconstrain(draws.latents)
+        return structure_at(inverse, layout, free, alone.observed, nuisances)
     structure = build_structure(inverse, layout, nuisances)
-    if not settings.amortised:
-        return without_data(structure)
     return prepare_structure(
         material.training,
         structure,
@@ -203,10 +209,10 @@ def _structure(
     )
 
 
-def _trained_on(target: Target, settings: TrainingConfig) -> Target | OneDataSet:
-    """Return a target, with its own data if those are the only ones."""
+def _alone(target: Target, settings: TrainingConfig) -> OneDataSet | None:
+    """Return a target with its own data, if those are to be the only ones."""
     if settings.amortised or isinstance(target, DataBackedModel):
-        return target
+        return None
     return OneDataSet(target, target.observation())
 
 

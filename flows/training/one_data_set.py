@@ -5,17 +5,16 @@ where latents lie and how they are scaled, but are none of the posterior, so tha
 objectives only those are left that need draws of the flow alone.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..flow.structure import Structure
 from ..model.draws import Draws
 from .losses import TargetModel
 
-__all__ = ["OneDataSet", "without_data"]
+__all__ = ["OneDataSet"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,9 +50,3 @@ class OneDataSet:
     def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Free coordinates, with log|det|."""
         return self.model.unconstrain(latents)
-
-
-def without_data(structure: Structure) -> Structure:
-    """The structure of a flow that reads no data, as there is one data set only."""
-    blocks = tuple(replace(block, observed_columns=()) for block in structure.blocks)
-    return Structure(blocks, structure.observed_dim)

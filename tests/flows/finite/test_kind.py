@@ -62,6 +62,7 @@ def test_free_energy_of_one_data_set_comes_down_to_minus_the_log_evidence(model)
     best = posterior.metrics["best_free_energy"]
     assert -LOG_EVIDENCE - 0.02 < best < -LOG_EVIDENCE + 0.1
     assert all(not b.observed_columns for b in posterior.flow.structure.blocks)
+    assert posterior.refined_for.tolist() == [0.5, 1.5]
 
 
 def test_posterior_of_one_data_set_has_no_forward_divergence(model):
