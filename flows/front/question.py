@@ -105,12 +105,13 @@ class Question:
         if particles.totals.log_sum == -math.inf:
             return found
         errors = None if smc is None else smc.standard_error(particles.latents)
+        columns = particles.latents.T.contiguous()  # strided ones cost far more
         for variable in self.model.layout.latents:
             kind, categories = kind_of(self.model, variable.name)
             for place, label in enumerate(variable.column_names):
                 column = variable.start + place
                 found[label] = figures_of(
-                    particles.latents[:, column],
+                    columns[column],
                     particles.log_weights,
                     mc_error=None if errors is None else float(errors[column]),
                     kind=kind,
