@@ -6,7 +6,8 @@ block, all shifted and scaled. Its own network,
 
     h_1 = silu(A_1 reads + b_1),   h_l = h_{l-1} + silu(A_l h_{l-1} + b_l),
 
-ends in the logits, centres and scales of a mixture. Columns stand in the order of how
+ends in the logits, centres and scales of a mixture, at first nearly standard normal, as
+residuals of a linear-Gaussian model are. Columns stand in the order of how
 many they read, so that those that read equally many lie side by side: they are one
 product of matrices, and so are all columns in the layers after the first. First weights
 are stored packed, one row of hidden units for each read.
@@ -27,9 +28,8 @@ from .mixture import Mixture
 
 __all__ = ["Conditioner", "NetworkConfig", "Part", "reads_of"]
 
-_SPREAD = 1.5
-"""Centres at first, in scales of the residual to either side."""
-_FIRST_SCALE = 0.7
+_SPREAD = 0.25
+"""Share of the centres in the variance at first, which is 1: nearly a normal."""
 _LEAST_SCALE = 1e-3
 _BIAS = 0.5
 
@@ -104,17 +104,14 @@ class Conditioner(nn.Module):
             torch.tensor(self._widths)
         ).unsqueeze(-1)
         root, inner = hidden**0.5, config.layers - 1
-        last_bias = torch.zeros(count, 3, config.components)
-        if config.components > 1:
-            last_bias[:, 1] = torch.linspace(-_SPREAD, _SPREAD, config.components)
-        last_bias[:, 2] = _FIRST_SCALE
+        last_bias = _first_numbers(config.components).expand(count, 3, -1)
         self.first = nn.Parameter(first)
         self.first_bias = nn.Parameter(_BIAS * drawn(count, hidden))
         self.hidden = nn.Parameter(drawn(inner, count, hidden, hidden) / root)
         self.hidden_bias = nn.Parameter(torch.zeros(inner, count, hidden))
         last = config.last_layer_scale * drawn(count, hidden, outputs) / root
         self.last = nn.Parameter(last)
-        self.last_bias = nn.Parameter(last_bias.view(count, outputs))
+        self.last_bias = nn.Parameter(last_bias.reshape(count, outputs).clone())
         self.whole = self.part(range(count))
         self.rounds = tuple(self.part(columns) for columns in _rounds(reads))
 
@@ -182,6 +179,16 @@ def reads_of(structure: Structure) -> tuple[tuple[int, ...], ...]:
         for own in range(size):
             reads.append((*parents, *range(start, start + own), *observed))
     return tuple(reads)
+
+
+def _first_numbers(components: int) -> Tensor:
+    """Logits, centres and raw scales of a mixture of mean 0 and variance 1."""
+    centres = torch.linspace(-1.0, 1.0, components) * (components > 1)
+    if components > 1:
+        centres *= (_SPREAD / centres.square().mean()).sqrt()
+    scale = (1.0 - centres.square().mean()).sqrt() - _LEAST_SCALE
+    raw = scale.expm1().log()
+    return torch.stack([torch.zeros_like(centres), centres, raw.expand(components)])
 
 
 def _rounds(reads: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -93,7 +93,7 @@ __all__ = [
     "symmetric_path",
 ]
 
-_MOST_NATS = 20.0
+_MOST_NATS = 100.0
 """Largest error, against the posterior's mean of it, in the contrasts' dR/dw."""
 _FAR = 1e30
 

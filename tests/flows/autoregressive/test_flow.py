@@ -144,16 +144,13 @@ def test_remaining_latents_given_a_joint_draw_are_that_draw(circuit):
         flow.rsample_remaining(drawn.free, drawn.nuisances, observed, ["z1"])
 
 
-def test_linear_gaussian_model_is_exact_from_the_start():
+def test_linear_gaussian_model_is_nearly_answered_before_training():
     model, structure = state_space(4)
-    config = NetworkConfig(components=1, last_layer_scale=0.0)
-    flow, draws = _fitted(model, structure, config)
+    flow, draws = _fitted(model, structure, NetworkConfig(last_layer_scale=0.01))
     with torch.no_grad():
-        flow.conditioner.last_bias[:, 2] = torch.tensor(0.999).expm1().log()
         log_prob = flow.log_prob(draws.latents, draws.latents[:, :0], draws.observed)
-    posterior = model.log_joint(draws.latents, draws.observed) - log_prob
     # what is left is log p(x), a function of the data alone
-    evidence = MultivariateNormal(model.mean[4:], model.covariance[4:, 4:]).log_prob(
-        draws.observed
-    )
-    assert float((posterior - evidence).square().mean()) < 0.01
+    found = model.log_joint(draws.latents, draws.observed) - log_prob
+    evidence = MultivariateNormal(model.mean[4:], model.covariance[4:, 4:])
+    error = found - evidence.log_prob(draws.observed)
+    assert float(error.square().mean()) < 0.02

@@ -53,6 +53,15 @@ def test_every_engine_trains_to_an_artifact(folder, engine):
         assert min(sizes) > 0.8
 
 
+def test_kind_of_flow_is_chosen_on_the_command_line(folder):
+    said = json.loads(train(folder, "--kind", "auto", "--json"))
+    assert abs(said["metrics"]["best_j"]) < 0.1
+    assert "solver_steps" not in said["metrics"]
+    artifact = Artifact.load(folder / "artifact")
+    assert artifact.manifest.flow.kind == "autoregressive"
+    assert "one of" in train(folder, "--kind", "steam", caller=bad)
+
+
 def test_a_flow_without_a_finite_estimate_ends_with_its_own_code(folder):
     """Rows that the flow draws outside of [x - 1, x] have no density."""
     text = """(let [z (sample (uniform-continuous 0 3))]

@@ -1,4 +1,4 @@
-"""Tests of flows.storage.artifact on artifacts that earlier versions wrote.
+"""Tests of flows.storage.artifact on artifacts that were written long ago.
 
 The oracle is what the code that wrote them drew, kept in `tests/golden/artifacts`.
 """
@@ -43,7 +43,7 @@ def test_artifacts_of_earlier_formats_give_the_particles_they_gave(folder, tmp_p
         assert found == pytest.approx(values, abs=1e-6)
 
 
-def test_the_earlier_formats_are_all_here():
+def test_all_formats_are_here():
     versions = [
         Artifact.load(folder / "artifact").manifest.version for folder in EARLIER
     ]
