@@ -74,16 +74,14 @@ def test_flow_of_the_same_model_in_other_columns_is_the_same():
     )
 
 
-def test_contrasts_bring_the_circuit_closer_in_both_directions():
-    config = training_config_from({**SHORT, "max_iterations": 250}, "x")
-    model = Circuit()
-    kind = kind_of("autoregressive")
-    flow = kind.build(Circuit.structure(), NetworkConfig(hidden=16, layers=2), 0)
-    reports = list(fit(model, flow, config, seed=0, clock=lambda: 0.0))
-    assert reports[-1].ess > 5 * reports[0].ess
+def test_training_brings_the_circuit_closer_in_both_directions():
+    more = {"max_iterations": 150, "warm_start_batch_size": 256, "flow": {}}
+    config = training_config_from({**SHORT, **more}, "x")
+    flow = kind_of("autoregressive").build(Circuit.structure(), NetworkConfig(), 0)
+    reports = list(fit(Circuit(), flow, config, seed=0, clock=lambda: 0.0))
     first, last = reports[0].certified, reports[-1].certified
     assert last.forward.mean < first.forward.mean - 1.0
-    assert last.reverse.trimmed_mean < first.reverse.trimmed_mean - 10.0
+    assert last.reverse.trimmed_mean < 0.5 * first.reverse.trimmed_mean
     assert {r.phase for r in reports} == {"warm start", "training", "done"}
 
 

@@ -9,6 +9,7 @@ from daphne_bridge.compiler import compile_program
 from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
+from flows.autoregressive.conditioner import NetworkConfig
 from flows.cnf.engine import TorchEngine
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.building import build_structure
@@ -16,6 +17,7 @@ from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
 from flows.model.model import Model
 from flows.training.losses import (
+    contrast,
     draw_batch,
     estimate,
     estimate_symmetric,
@@ -211,3 +213,71 @@ def test_batch_of_a_bounded_latent_holds_the_density_of_its_free_coordinates():
     batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(0))
     wanted = model.log_joint_free(batch.free, batch.observed)
     torch.testing.assert_close(batch.log_joint, wanted)
+
+
+def _mixture_pair(offset: float, slope: float, scale: float):
+    """The pair of `_pair`, the proposal a mixture of one component."""
+    model, other = _pair(offset, slope, scale)
+    config = NetworkConfig(components=1, layers=1, hidden=1, last_layer_scale=0.0)
+    flow = build_flow(other.structure, config, kind="autoregressive").double()
+    flow.normalisation.load_state_dict(other.normalisation.state_dict())
+    return model, flow
+
+
+def _slopes_by_contrasts(model, flow, objective, num_blocks=20):
+    """Terms and slopes by centre and raw scale of blocks of rows."""
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(num_blocks):
+        batch = draw_batch(model, flow, NUM // num_blocks, generator=generator)
+        base = flow.sample_base(4 * len(batch.free), generator=generator)
+        terms = objective(batch, base.view(4, -1, 1)).mean()
+        (slope,) = torch.autograd.grad(terms, flow.conditioner.last_bias)
+        found.append(torch.cat([terms.detach()[None], slope[0, 1:]]))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("case", [(0.0, 0.5, math.sqrt(0.5)), (0.3, 0.2, 0.9)])
+def test_contrasts_have_values_and_slopes_of_the_closed_form(case):
+    offset, slope, scale = case
+    model, flow = _mixture_pair(*case)
+    raw = float(flow.conditioner.last_bias.detach()[0, 2])
+
+    def objective(centre, bent):
+        residual_scale = math.log1p(math.exp(raw + bent)) + 1e-3
+        return sum(_exact(offset + scale * centre, slope, scale * residual_scale)) / 2
+
+    step = 1e-5
+    wanted = torch.tensor(
+        [
+            objective(0.0, 0.0),
+            (objective(step, 0.0) - objective(-step, 0.0)) / (2 * step),
+            (objective(0.0, step) - objective(0.0, -step)) / (2 * step),
+        ],
+        dtype=torch.float64,
+    )
+    rows = _slopes_by_contrasts(model, flow, lambda *row: contrast(model, flow, *row))
+    error = rows.std(0) / len(rows) ** 0.5
+    assert bool(((rows.mean(0) - wanted).abs() < 5 * error + 1e-12).all())
+
+
+def test_noise_of_contrasts_is_a_fraction_where_the_proposal_is_exact():
+    model, flow = _mixture_pair(0.0, 0.5, math.sqrt(0.5))
+    quiet = _slopes_by_contrasts(model, flow, lambda *row: contrast(model, flow, *row))
+    plain = _slopes_by_contrasts(
+        model, flow, lambda batch, _: forward_kl(model, flow, batch)
+    )
+    assert bool((quiet[:, 1:].std(0) < 0.25 * plain[:, 1:].std(0)).all())
+
+
+def test_draws_without_density_leave_contrasts_finite():
+    model, flow = _mixture_pair(0.0, 0.5, 1.0)
+
+    class Bounded(type(model)):
+        def log_joint(self, z, x):
+            inside = super().log_joint(z, x)
+            return torch.where(z[..., 0] > 0, inside, -torch.inf)
+
+    model.__class__ = Bounded
+    rows = _slopes_by_contrasts(model, flow, lambda *row: contrast(model, flow, *row))
+    assert bool(rows[:, 1:].isfinite().all())
