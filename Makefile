@@ -33,7 +33,7 @@ FLOWS := $(BIN)/daphne-flows
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: demo run trained answered install test test-fast test-slow clojure-test check format bench figures clean always
+.PHONY: demo run trained answered install test test-fast test-slow test-long clojure-test check format bench figures clean always
 
 demo:
 	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s \
@@ -142,13 +142,16 @@ $(RUN)/report.html: $(RUN)/particles/summary.json $(RUN)/evaluation.json \
 # --- the project's own checks --------------------------------------------------------
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m 'not slow and not cuda' $(T)
+	@$(BIN)/python -m pytest -q -m 'not slow and not long and not cuda' $(T)
 
 test-fast: $(INSTALLED)
-	@FAST=1 $(BIN)/python -m pytest -q -m 'not slow and not cuda' -x $(T)
+	@FAST=1 $(BIN)/python -m pytest -q -m 'not slow and not long and not cuda' -x $(T)
 
 test-slow: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m 'slow and not cuda' $(T)
+
+test-long: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m 'long and not cuda' $(T)
 
 check: $(INSTALLED)
 	@$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ ORACLE = json.loads((ROOT / "tests" / "oracles" / "posteriors.json").read_text()
 _NAMES = sorted(path.stem for path in PROGRAMS.glob("*.daphne"))
 _QUICK = {"linear_regression", "student_regression", "gaussian_process"}
 _CASES = [
-    pytest.param(name, marks=[] if name in _QUICK else pytest.mark.slow)
+    pytest.param(name, marks=[] if name in _QUICK else pytest.mark.long)
     for name in _NAMES
 ]
 
@@ -58,7 +58,7 @@ def test_the_posterior_is_that_of_nuts(name):
         assert abs(found.sd - right["sd"]) < 0.05 * right["sd"] + error
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_ways_to_write_a_hierarchy_have_one_evidence():
     centred, other = map(answer_of, ("hierarchical", "hierarchical_non_centred"))
     error = math.hypot(
@@ -67,7 +67,7 @@ def test_two_ways_to_write_a_hierarchy_have_one_evidence():
     assert abs(centred.log_evidence - other.log_evidence) < 4.0 * error
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name",
     [

@@ -10,7 +10,7 @@ from scipy import stats
 import flows
 from tests.flows.model.programs import graph_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def model_from(text):
