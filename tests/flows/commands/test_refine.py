@@ -77,7 +77,7 @@ def test_what_looks_at_every_data_set_refuses_a_flow_of_one(run, tmp_path, comma
     refine(tmp_path, run / "graph.json")
     options = ("-o", tmp_path / "out") if command == "diagnose" else ()
     said = bad(command, tmp_path / "bent", run / "graph.json", *options)
-    assert "refined for one data set" in said
+    assert "of one data set, so it says nothing of others" in said
 
 
 def test_a_flow_not_to_be_trusted_ends_with_its_own_code(tmp_path):

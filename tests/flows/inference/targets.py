@@ -135,8 +135,10 @@ def seeded(seed=0):
 def check_moments(result, mean, covariance):
     """Check means and covariances of an SmcResult within 4 standard errors.
 
-    The standard error of a covariance is that of normal draws, as many as would know
-    the means of both latents so well as their own standard errors say. Of more than 20
+    The standard error of a covariance is twice that of normal draws, as many as would
+    know the means of both latents so well as their own standard errors say: leaps of
+    half a turn carry a point to the other side of the mean, so that means are known
+    better than squares. Of more than 20
     latents only neighbours: among thousands of numbers some lie further out.
     """
     errors = result.mean_standard_error().numpy()
@@ -148,7 +150,7 @@ def check_moments(result, mean, covariance):
     weights = result.particles.normalized_weights.numpy()
     centred = result.particles.latents.numpy() - found
     gap = (weights[:, None] * centred).T @ centred - covariance
-    relative = np.maximum(errors, 1e-9) / deviation
+    relative = np.sqrt(2.0) * np.maximum(errors, 1e-9) / deviation
     spread = np.sqrt(np.outer(deviation, deviation) ** 2 + covariance**2)
     is_far = np.abs(gap) > 4 * spread * np.maximum.outer(relative, relative)
     if len(mean) > 20:
