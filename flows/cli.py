@@ -18,7 +18,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "infer": "Answer MODEL, a program, a graph document, or - for standard input.",
         "train": "Train a flow for the model of the document GRAPH.",
-        "refine": "Bend a flow, of ARTIFACT or a new one, to the data of MODEL.",
+        "refine": "Bend a flow to the data of MODEL, a program or a graph document.",
         "sample": "Draw weighted particles of the posterior given the data of MODEL.",
         "smc": "Carry particles to the posterior given the data of MODEL, step by"
         " step.",

@@ -11,7 +11,7 @@ import flows
 
 NAMES = {
     "Engine", "Flow", "FlowsError", "Graph", "Model", "Particles", "Posterior",
-    "Proposal", "infer", "load", "train",
+    "Proposal", "infer", "load", "refine", "train",
 }  # fmt: skip
 
 
