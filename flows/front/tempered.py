@@ -36,8 +36,11 @@ _SHARE = 0.1
 _MOVED = 0.6
 _LEAST_PARTICLES = 200
 _CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
-_MOST_ROUNDS = 200
+_MOST_ROUNDS = 40
 """So often particles are moved further at the end, to know means better."""
+
+_LEAST_GAIN = 1.01
+"""A round after which means are known hardly better is the last."""
 
 _TRIED = 200
 _TRIAL = replace(_CONFIG, cess_fraction=0.5, most_moves=6)
@@ -161,13 +164,16 @@ def _island(
     while state.temperature < 1.0:
         state, report = step(state, space, config, generator)
         yield report
+    before = 0.0
     for _ in range(_MOST_ROUNDS):
         result = report.result
         assert result is not None  # noqa: S101 - the last report carries it
         is_known = result.least_ess >= question.target_ess / _ISLANDS
         # Where lines are too few to know errors, more places do not make them known.
-        if is_known or not result.has_known_errors:
+        is_idle = result.least_ess < _LEAST_GAIN * before
+        if is_known or is_idle or not result.has_known_errors:
             return
+        before = result.least_ess
         try:
             state, report = linger(state, space, config, generator)
         except OutOfTime:
