@@ -41,7 +41,7 @@ def test_every_continuous_support_has_a_map():
     assert set(BIJECTIONS) == wanted | {"located"}
 
 
-@pytest.mark.parametrize("support", BIJECTIONS)
+@pytest.mark.parametrize("support", sorted({*BIJECTIONS} - {"located"}))
 def test_there_and_back_is_the_identity(support):
     free, bounds = _free(support), _bounds(support)
     value, log_det = BIJECTIONS[support].to_value(free, *bounds)
@@ -50,7 +50,7 @@ def test_there_and_back_is_the_identity(support):
     assert torch.allclose(log_det, log_det_again, atol=1e-9)
 
 
-@pytest.mark.parametrize("support", BIJECTIONS)
+@pytest.mark.parametrize("support", sorted({*BIJECTIONS} - {"located"}))
 def test_log_det_is_that_of_autodiff(support):
     free, bounds = _free(support), _bounds(support)
     _, log_det = BIJECTIONS[support].to_value(free, *bounds)
