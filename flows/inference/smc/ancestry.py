@@ -61,9 +61,17 @@ class Lineages:
     def resample(
         self, scheme: str, generator: torch.Generator
     ) -> tuple["Lineages", Int[Tensor, " line"]]:
-        """Return a particle of equal weight for each line, and their ancestors."""
+        """Return a particle of equal weight for each line, and their ancestors.
+
+        Particles are rounds of all lines, one after the other (`repeated`). Those of a
+        line are put side by side, so that a scheme that goes along them evenly takes
+        about one of each line where weights are alike.
+        """
         num = self.num_lines
-        ancestors = resample(self.log_weights, num, scheme=scheme, generator=generator)
+        places = torch.arange(len(self.log_weights), device=self.log_weights.device)
+        places = places.reshape(-1, num).t().flatten()
+        ordered = self.log_weights[places]
+        ancestors = places[resample(ordered, num, scheme=scheme, generator=generator)]
         equal = self.log_weights.new_full((num,), self.totals.log_evidence)
         return Lineages(equal, self.eves[ancestors], num), ancestors
 

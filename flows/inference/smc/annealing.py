@@ -9,8 +9,8 @@ with w the importance weight and coordinates of a space (`coordinates`). From ea
 the next (`schedule`) the particles are weighed by w^(β' - β), resampled where the ess
 is low, and moved by a Markov kernel that keeps π_β' until they have forgotten where
 they were (`forgetting`). Where they were on the way counts as well: each of N lines
-becomes as many particles as it was moved, and N are resampled of all. The mean of the
-final weights estimates the evidence.
+becomes as many particles as it was moved, and N are resampled of all, evenly where the
+ess is not low. The mean of the final weights estimates the evidence.
 
 A run is `init`, and `step` until the temperature is 1: state in, state and report out;
 `linger` then adds more places, until means are known as well as they should be.
@@ -84,7 +84,7 @@ class AnnealingReport:
         stage: How the particles went through it; those of all reports are a schedule.
         log_evidence: Of π at this temperature, relative to the proposal, in nats.
         ess: Effective sample size of the weights, before resampling.
-        has_resampled: Whether ancestors were drawn at this temperature.
+        has_resampled: Whether ancestors were drawn for want of weight.
         acceptance: Share of moves accepted; nan if particles were not moved.
         num_divergent: Moves refused because a value was no finite number.
         correlation: Largest correlation, over coordinates, between where particles were
@@ -210,10 +210,11 @@ def step(
     )
     # A particle of weight 0 has nowhere to move from.
     is_low = totals.ess < config.ess_threshold * totals.num_particles
-    is_many = totals.num_particles > lineages.num_lines
-    has_resampled = is_low or is_many or totals.num_zero > 0
-    if has_resampled:
-        lineages, ancestors = lineages.resample(config.scheme, generator)
+    has_resampled = is_low or totals.num_zero > 0
+    if has_resampled or totals.num_particles > lineages.num_lines:
+        # From many places of each line to one, evenly: lines lose as little as can be.
+        scheme = config.scheme if has_resampled else "systematic"
+        lineages, ancestors = lineages.resample(scheme, generator)
         point = point.rows(ancestors)
     moved = forget(
         point,

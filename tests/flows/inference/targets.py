@@ -135,11 +135,10 @@ def seeded(seed=0):
 def check_moments(result, mean, covariance):
     """Check means and covariances of an SmcResult within 4 standard errors.
 
-    The standard error of a covariance is twice that of normal draws, as many as would
-    know the means of both latents so well as their own standard errors say: leaps of
-    half a turn carry a point to the other side of the mean, so that means are known
-    better than squares. Of more than 20
-    latents only neighbours: among thousands of numbers some lie further out.
+    A covariance is the mean of a product, and has that mean's standard error, which is
+    found on so many lines of descent as are left: the limit is that of Student's t, at
+    the level of 4 standard errors of one number for all of them together. Of more than
+    20 latents only neighbours.
     """
     errors = result.mean_standard_error().numpy()
     deviation = np.sqrt(np.diag(covariance))
@@ -147,15 +146,19 @@ def check_moments(result, mean, covariance):
     assert (errors < 0.5 * deviation).all()
     found = result.particles.mean().numpy()
     assert (np.abs(found - mean) < 4 * errors + 1e-6).all()
-    weights = result.particles.normalized_weights.numpy()
-    centred = result.particles.latents.numpy() - found
-    gap = (weights[:, None] * centred).T @ centred - covariance
-    relative = np.sqrt(2.0) * np.maximum(errors, 1e-9) / deviation
-    spread = np.sqrt(np.outer(deviation, deviation) ** 2 + covariance**2)
-    is_far = np.abs(gap) > 4 * spread * np.maximum.outer(relative, relative)
+    rows, columns = np.triu_indices(len(mean))
     if len(mean) > 20:
-        is_far = np.triu(np.tril(is_far, 1), -1)
-    assert not is_far.any()
+        is_near = columns - rows <= 1
+        rows, columns = rows[is_near], columns[is_near]
+    centred = result.particles.latents - torch.tensor(found)
+    products = centred[:, rows] * centred[:, columns]
+    errors = result.standard_error(products).numpy()
+    size = deviation[rows] * deviation[columns]
+    assert (errors < size).all()
+    gap = result.particles.normalized_weights.numpy() @ products.numpy()
+    gap -= covariance[rows, columns]
+    limit = stats.t(result.ess - 1).isf(stats.norm.sf(4) / len(gap))
+    assert (np.abs(gap) < limit * errors + 1e-6 * size).all()
 
 
 def weighed_chain(num_particles, *, widen):

@@ -131,7 +131,7 @@ def test_over_100_steps_the_answer_is_exact_where_weights_alone_say_nothing(
     reports = list(run(space, 1000, seed=1, move=Hamiltonian(8), scheme=scheme))
     result = result_of(reports)
     error = result.log_evidence_standard_error
-    assert error < 0.3
+    assert error < 0.2
     assert abs(result.log_evidence - log_evidence) < 4 * error
     check_moments(result, mean, covariance)
 
