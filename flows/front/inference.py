@@ -139,13 +139,18 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
     is_discrete = not latents
     is_continuous = not any(variable.is_discrete for variable in latents)
     if method == "exact" and not is_discrete:
-        names = listed([variable.label for variable in latents])
+        left = (
+            ("continuous latents", [v.label for v in latents if not v.is_discrete]),
+            (
+                "discrete latents that cannot be summed out",
+                [v.label for v in latents if v.is_discrete],
+            ),
+        )
+        found = " and ".join(
+            f"{what} ({listed(names)})" for what, names in left if names
+        )
         raise ArgumentError(
-            Problem(
-                "method exact",
-                f"the model has latents that cannot be summed out ({names})",
-                "auto, smc or prior",
-            )
+            Problem("method exact", f"the model has {found}", "another method")
         )
     if method in ("laplace", "smc") and is_discrete:
         raise ArgumentError(

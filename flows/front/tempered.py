@@ -16,7 +16,7 @@ from ..inference.smc.coordinates import FreeSpace, Space
 from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.point import Point
-from ..inference.smc.result import run_seed
+from ..inference.smc.result import SmcResult, run_seed
 from ..inference.smc.sites import SiteMoves, SiteSpace
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.sites import sites_of
@@ -36,11 +36,11 @@ _SHARE = 0.1
 _MOVED = 0.6
 _LEAST_PARTICLES = 200
 _CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
-_MOST_ROUNDS = 40
+_MOST_ROUNDS = 200
 """So often particles are moved further at the end, to know means better."""
 
-_LEAST_GAIN = 1.01
-"""A round after which means are known hardly better is the last."""
+_IDLE = (3.0, 0.1)
+"""So many times the places that did not add this share to what is known: no more."""
 
 _TRIED = 200
 _TRIAL = replace(_CONFIG, cess_fraction=0.5, most_moves=6)
@@ -164,21 +164,28 @@ def _island(
     while state.temperature < 1.0:
         state, report = step(state, space, config, generator)
         yield report
-    before = 0.0
+    first: SmcResult | None = None
     for _ in range(_MOST_ROUNDS):
         result = report.result
         assert result is not None  # noqa: S101 - the last report carries it
         is_known = result.least_ess >= question.target_ess / _ISLANDS
         # Where lines are too few to know errors, more places do not make them known.
-        is_idle = result.least_ess < _LEAST_GAIN * before
-        if is_known or is_idle or not result.has_known_errors:
+        first = first or result
+        if is_known or _is_idle(first, result) or not result.has_known_errors:
             return
-        before = result.least_ess
         try:
             state, report = linger(state, space, config, generator)
         except OutOfTime:
             return
         yield report
+
+
+def _is_idle(first: SmcResult, now: SmcResult) -> bool:
+    """Return whether many more places did not make means better known."""
+    more, share = _IDLE
+    places = now.particles.num_particles / first.particles.num_particles
+    gain = now.least_ess / first.least_ess - 1.0
+    return places >= more and gain < share * (places - 1.0)
 
 
 def _answer(question: Question, islands: Islands, why: str) -> Inference:
