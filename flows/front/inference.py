@@ -150,7 +150,7 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
             f"{what} ({listed(names)})" for what, names in left if names
         )
         raise ArgumentError(
-            Problem("method exact", f"the model has {found}", "another method")
+            Problem("method exact", f"the model has {said}", "another method")
         )
     if method in ("laplace", "smc") and is_discrete:
         raise ArgumentError(
