@@ -146,7 +146,7 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
                 [v.label for v in latents if v.is_discrete],
             ),
         )
-        found = " and ".join(
+        said = " and ".join(
             f"{what} ({listed(names)})" for what, names in left if names
         )
         raise ArgumentError(

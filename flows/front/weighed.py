@@ -140,7 +140,16 @@ def around_modes(question: Question, start: Start, why: str) -> Inference:
             Problem("method laplace", "no mode of the posterior was found", "smc")
         )
     assert start.proposal is not None  # noqa: S101 - particles are draws of it
-    particles = _enough(question, start.proposal, start.particles)
+    # Fresh: those that it was fitted to and chosen by would be too sure of it.
+    particles = importance_particles(
+        question.target,
+        start.proposal,
+        question.observed,
+        question.num_particles,
+        seed=run_seed(question.seed, 1_000_009),
+        batch_size=_BATCH,
+    )
+    particles = _enough(question, start.proposal, particles)
     return weighted(question, particles, why, method="laplace")
 
 
@@ -162,7 +171,7 @@ def _enough(question: Question, proposal: Proposal, particles: Particles) -> Par
         proposal,
         question.observed,
         min(wanted, _MOST_PILOT) - num,
-        seed=run_seed(question.seed, 1_000_007),
+        seed=run_seed(question.seed, 1_000_010),
         batch_size=_BATCH,
     ):
         batches.append(report.particles)

@@ -38,7 +38,9 @@ THREE = {
 }
 
 
-@pytest.mark.parametrize(("method", "number"), [("auto", 1000), ("smc", 50)])
+@pytest.mark.parametrize(
+    ("method", "number"), [("auto", 1000), ("laplace", 300), ("smc", 50)]
+)
 def test_evidence_of_a_conjugate_model_is_unbiased(method, number):
     """The mean of the estimate, not of its log, is the evidence."""
     model = model_from(CONJUGATE)
