@@ -90,18 +90,7 @@ class AutoregressiveFlow(NormalisedFlow):
         *,
         generator: torch.Generator | None = None,
     ) -> FlowDraw:
-        """Draws of all other latents given some, with per-node log densities.
-
-        Args:
-            free: values of the given latents; other columns are not looked at.
-            nuisances: their nuisance columns; other columns are not looked at.
-            observed: observed values.
-            given: names of latents; with each its ancestors in the inverse.
-            generator: source of the draws.
-
-        Raises:
-            ArgumentError: if the given latents lack an ancestor.
-        """
+        """Draws of all other latents given some; see `protocol.Flow`."""
         is_given = self.columns.of_nodes(given)
         base = self.sample_base(len(observed), generator=generator)
         state = torch.where(is_given, self._state(free, nuisances), 0.0)

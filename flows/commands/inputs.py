@@ -28,7 +28,7 @@ from daphne_bridge.graph.deep_json import JsonError, loads
 from daphne_bridge.graph.document import load_document, load_names
 from daphne_bridge.graph.graph import Graph
 
-from ..cnf.engines import prepare_kernel
+from ..cnf.engines import ENGINES, prepare_kernel
 from ..errors import ArtifactError, FlowsError, Problem
 from ..front.material import check_trainable
 from ..front.posterior import Posterior, load
@@ -47,6 +47,7 @@ __all__ = [
     "Real",
     "Whole",
     "check_run",
+    "engine_option",
     "json_option",
     "load_graph",
     "load_model",
@@ -108,6 +109,15 @@ OPEN_SHARE = Real(0, 1, min_open=True, max_open=True)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print machine-readable results."
+)
+
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    show_default=True,
+    help="What solves the flow in training.",
 )
 
 

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from daphne_bridge.command_line import guarded, print_json
 
-from ..cnf.engines import ENGINES, prepare_kernel
+from ..cnf.engines import prepare_kernel
 from ..front.posterior import refine
 from ..model.model import Model
 from ..storage.artifact import MANIFEST
@@ -20,6 +20,7 @@ from .inputs import (
     PATH,
     SEED,
     UNTRUSTED,
+    engine_option,
     json_option,
     load_posterior,
     observations,
@@ -42,13 +43,7 @@ __all__ = ["refine_command"]
 @click.option("--config", type=PATH, help="TOML file of training settings.")
 @click.option("--budget", default="1m", show_default=True, help="Most time: 90s, 10m.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option(
-    "--engine",
-    type=click.Choice(ENGINES),
-    default="auto",
-    show_default=True,
-    help="What solves the flow in training.",
-)
+@engine_option
 @json_option
 @guarded
 def refine_command(

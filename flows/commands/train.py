@@ -12,7 +12,6 @@ from rich.progress import Progress
 
 from daphne_bridge.command_line import guarded, print_json
 
-from ..cnf.engines import ENGINES
 from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
 from ..front.settings import AUTO, training_settings
@@ -30,6 +29,7 @@ from .inputs import (
     PATH,
     SEED,
     UNTRUSTED,
+    engine_option,
     json_option,
     load_graph,
     load_model,
@@ -74,13 +74,7 @@ __all__ = ["train_command"]
     help="Of flow, instead of the configuration's; auto for what does best by "
     "measurement.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(ENGINES),
-    default="auto",
-    show_default=True,
-    help="What solves the flow in training.",
-)
+@engine_option
 @click.option(
     "--device",
     default="cpu",

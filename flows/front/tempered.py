@@ -8,11 +8,11 @@ import torch
 
 from ..errors import InferenceError
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
-from ..inference.proposal import PriorProposal, Target
+from ..inference.proposal import PriorProposal
 from ..inference.shapes import Places
 from ..inference.smc.annealing import AnnealingReport, init, linger, step
 from ..inference.smc.config import AnnealingConfig
-from ..inference.smc.coordinates import FreeSpace, Space
+from ..inference.smc.coordinates import FreeSpace, Space, SpaceAround
 from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.point import Point
@@ -21,7 +21,6 @@ from ..inference.smc.sites import SiteMoves, SiteSpace
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.sites import sites_of
 from ..model.model import Model
-from ..model.shapes import ObservedRow
 from .answer import Inference
 from .doubts import apart, few, left_out, unsure
 from .islands import Island, Islands
@@ -47,30 +46,14 @@ _TRIAL = replace(_CONFIG, cess_fraction=0.5, most_moves=6)
 
 
 @dataclass(frozen=True, eq=False)
-class _Timed:
+class _Timed(SpaceAround):
     """A space that ends in `OutOfTime` when the budget is used up.
 
     Attributes:
-        space: The space.
         question: Whose budget.
     """
 
-    space: Space
     question: Question
-
-    @property
-    def target(self) -> Target:
-        """The target."""
-        return self.space.target
-
-    @property
-    def observed(self) -> ObservedRow:
-        """The observed values."""
-        return self.space.observed
-
-    def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
-        """Return draws of the proposal."""
-        return self.space.draw(num_particles, generator=generator)
 
     def at(self, coordinates: Places) -> Point:
         """Return the densities at given coordinates."""

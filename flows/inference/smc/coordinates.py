@@ -23,7 +23,14 @@ from ..proposal import Proposal, ProposalDraw, Target
 from ..shapes import Places
 from .point import Point
 
-__all__ = ["AnnealedTarget", "BaseMap", "BaseSpace", "FreeSpace", "Space"]
+__all__ = [
+    "AnnealedTarget",
+    "BaseMap",
+    "BaseSpace",
+    "FreeSpace",
+    "Space",
+    "SpaceAround",
+]
 
 
 class AnnealedTarget(Target, Protocol):
@@ -68,6 +75,35 @@ class Space(Protocol):
 
     def at(self, coordinates: Places) -> Point:
         """Return the densities at given coordinates."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpaceAround:
+    """A space that is another one but for what a subclass changes.
+
+    Attributes:
+        space: The other one.
+    """
+
+    space: Space
+
+    @property
+    def target(self) -> Target:
+        """Return the target."""
+        return self.space.target
+
+    @property
+    def observed(self) -> ObservedRow:
+        """Return the observed values, on the device of the coordinates."""
+        return self.space.observed
+
+    def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
+        """Return draws of the proposal."""
+        return self.space.draw(num_particles, generator=generator)
+
+    def at(self, coordinates: Places) -> Point:
+        """Return the densities at given coordinates."""
+        return self.space.at(coordinates)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

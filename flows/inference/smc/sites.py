@@ -22,10 +22,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ...model.shapes import ObservedRow
-from ..proposal import Target
 from ..shapes import Latents, LogProb, Places
-from .coordinates import Space
+from .coordinates import SpaceAround
 from .moves import Move, MoveOutcome, accept
 from .point import Evaluate, Point
 from .schedule import Stage
@@ -57,35 +55,19 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SiteSpace:
+class SiteSpace(SpaceAround):
     """A space whose counted coordinates are drawn with their own share of a unit.
 
     Attributes:
-        space: Gives draws and densities.
         sites: The counted coordinates.
     """
 
-    space: Space
     sites: Sequence[Site]
-
-    @property
-    def target(self) -> Target:
-        """Return the target."""
-        return self.space.target
-
-    @property
-    def observed(self) -> ObservedRow:
-        """Return the observed values."""
-        return self.space.observed
 
     def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
         """Return draws of the proposal."""
         drawn = self.space.draw(num_particles, generator=generator)
         return _jittered(drawn, self.sites, generator)
-
-    def at(self, coordinates: Places) -> Point:
-        """Return the densities at given coordinates."""
-        return self.space.at(coordinates)
 
 
 @dataclass(frozen=True, slots=True)
