@@ -21,6 +21,8 @@ from .question import Question
 __all__ = ["Start", "around_modes", "pilot", "prior", "start", "weighted", "with_flow"]
 
 _PILOT = 10_000
+_FIRST = 500
+_HOPE = 0.25
 _ENOUGH_ESS = 1_000.0
 _HOPEFUL_ESS = 5.0
 _MOST_WORK = 50_000_000
@@ -39,14 +41,20 @@ def prior(question: Question, why: str) -> Inference:
 
 def pilot(question: Question) -> Inference | None:
     """The answer of draws of the prior, if they carry enough weight."""
+    # Counted, not timed: equal seeds give equal answers on every machine.
+    most = min(_MOST_PILOT, _MOST_WORK // len(question.model.graph.nodes))
+    num = max(_PILOT, question.num_particles)
+    # A few draws of a large model show that all that can be made would be too few.
+    least = _HOPE * question.target_ess / max(most, num)
+    is_large = _FIRST * least > 1.0
+    if is_large and question.drawn(_FIRST).totals.ess_fraction < least:
+        return None
     before = question.seconds_left
-    particles = question.drawn(max(_PILOT, question.num_particles))
-    ess, num = particles.totals.ess, particles.num_particles
+    particles = question.drawn(num)
+    ess = particles.totals.ess
     if _HOPEFUL_ESS <= ess < question.target_ess:
         wanted = math.ceil(1.5 * num * question.target_ess / ess)
-        # Counted, not timed: equal seeds give equal answers on every machine.
-        work = wanted * len(question.model.graph.nodes)
-        is_small = work <= _MOST_WORK and wanted <= _MOST_PILOT
+        is_small = wanted <= most
         left = question.seconds_left
         fits = math.isinf(left) or (before - left) * wanted / num <= left
         if is_small and fits:
