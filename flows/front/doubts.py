@@ -52,10 +52,23 @@ def weak(
     return found
 
 
-def without_meaning(num: int, of: int) -> Caution:
-    """Return that draws have no meaning."""
+def without_meaning(num: int, of: int, *, is_partial: bool = False) -> Caution:
+    """Return that draws have no meaning.
+
+    Args:
+        num: How many.
+        of: Of how many.
+        is_partial: Whether some have one at other values of the discrete latents.
+    """
+    what = f"{num} of {of} draws give a distribution a parameter without meaning"
+    if is_partial:
+        return Caution(
+            f"{what} at some value of the discrete latents",
+            "these values weigh 0, as if the program excluded them",
+            "Check that this is meant, an index outside a vector say",
+        )
     return Caution(
-        f"{num} of {of} draws give a distribution a parameter without meaning",
+        what,
         "they weigh 0, as if the program excluded them",
         "Check that this is meant, a negative scale say",
     )

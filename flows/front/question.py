@@ -84,7 +84,7 @@ class Question:
             rows = self.target.sample_latents(
                 num, generator=generator, observed=self.observed
             )
-            bad = ~self.target.has_meaning(rows, self.observed)
+            bad = torch.isnan(rows).any(1)
             weights = torch.where(bad, -math.inf, rows.new_zeros(num))
             columns = latent_columns(self.target.layout)
             return Particles.from_draws(rows, weights, columns)

@@ -13,6 +13,7 @@ from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.result import run_seed
+from ..marginal.collapsed import CollapsedModel
 from .answer import Inference
 from .doubts import left_out, weak, without_meaning
 from .lost_digits import lost_digits
@@ -206,7 +207,10 @@ def weighted(
     meaning = question.target.has_meaning(particles.latents, question.observed)
     num_bad = int((~meaning).sum())
     if num_bad:
-        cautions.append(without_meaning(num_bad, particles.num_particles))
+        is_partial = isinstance(question.target, CollapsedModel)
+        cautions.append(
+            without_meaning(num_bad, particles.num_particles, is_partial=is_partial)
+        )
     bad = [] if is_prior else weak(totals, k_hat, is_tempered=method == "smc")
     bad += lost_digits(question, particles, from_prior=method == "prior")
     cautions += left_out(question, particles)

@@ -138,7 +138,10 @@ class CollapsedModel(InFreeCoordinates):
     def has_meaning(
         self, latents: LatentRows, observed: ObservedRow
     ) -> Bool[Tensor, " row"]:
-        """Return where every link function that matters has a meaning."""
+        """Return where every link function that matters has a meaning.
+
+        It matters at each possible value of the discrete latents.
+        """
         entries = self._whole.entries(latents, observed, latents.shape[:1])
         _, matters = self._whole.log_sum(entries, len(latents))
         return ~(matters | torch.isnan(latents).any(-1))
@@ -253,8 +256,8 @@ class CollapsedModel(InFreeCoordinates):
     ) -> LogDensity:
         """Return the sum of tables; if forgiving a number for rows without meaning.
 
-        Without continuous latents there is one row: what has no meaning in it are
-        values of discrete latents, and these alone weigh nothing.
+        Values of discrete latents without meaning alone weigh nothing; a row has no
+        meaning where all of them have none.
         """
         batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
             latents.shape[:-1], observed.shape[:-1]
@@ -263,9 +266,8 @@ class CollapsedModel(InFreeCoordinates):
         found, matters = part.log_sum(entries, math.prod(batch))
         if self.is_forgiving:
             is_nan = torch.isnan(latents).any(-1).expand(batch).reshape(-1)
-            if latents.shape[-1]:
-                found = torch.where(matters | is_nan, without_meaning, found)
-            return found.reshape(batch)
+            is_none = matters & (found == -math.inf)
+            return torch.where(is_none | is_nan, without_meaning, found).reshape(batch)
         if bool(matters.any()):
             row = int(torch.nonzero(matters)[0])
             raise ModelError(
@@ -295,11 +297,16 @@ class CollapsedModel(InFreeCoordinates):
         observed: ObservedRow | None = None,
         dtype: torch.dtype | None = None,
     ) -> Float[Tensor, "num latent"]:
-        """Return draws of the prior of the continuous latents."""
+        """Return draws of the prior of the continuous latents.
+
+        A row is nan where a discrete latent drawn with it has no meaning: `log_prior`,
+        the density of the others, leaves it out too.
+        """
         drawn = self.model.sample_latents(
             num, generator=generator, observed=observed, dtype=dtype
         )
-        return drawn[:, self._kept]
+        has_meaning = ~torch.isnan(drawn).any(1, keepdim=True)
+        return torch.where(has_meaning, drawn[:, self._kept], math.nan)
 
     def observation(
         self, values: Mapping[str, Any] | None = None, **options: Any

@@ -9,8 +9,10 @@ depend on nothing are numbers from the start and stay one number for all rows.
 Where a link function reads so many discrete latents that its table would be wide, parts
 of it that take few values become variables of their own (`folding.py`).
 
-An entry that has no value (a parameter without meaning at this configuration) counts
-as impossible where the configuration has mass 0 anyway, and is an error elsewhere.
+An entry that has no value (a parameter without meaning at this configuration, an index
+outside its vector) is nan: it counts as impossible where the configuration has mass 0
+anyway, and is an error elsewhere. A link function without meaning at every
+configuration has none at all.
 """
 
 import itertools
@@ -68,6 +70,10 @@ NARROW = 2**6
 """Tables up to this size are not worth folding."""
 _MANY_TRIALS = 1000
 """From so many trials on a binomial is cut off like a poisson."""
+
+
+_Form = Lowered | ModelError | None
+"""A node at a configuration; or why it has no meaning there; None: it counts not."""
 
 
 class TooWideError(ModelError):
@@ -228,18 +234,20 @@ class _Builder:
             most = _UNFOLDED_OWN if self.folder is None else _MOST_WIDE
         if size > most:
             raise self._too_wide(size)
-        forms = [self._form(node, values) for values in self._configurations(names)]
+        forms = self._everywhere(node, names)
         scope = tuple(self.number[name] for name in names)
+        kept = [form for form in forms if isinstance(form, Lowered)]
         if node.name not in self.number:
-            self.lowered[node.name] = tuple(
-                {id(form): form for form in forms if form is not None}.values()
-            )
+            self.lowered[node.name] = tuple({id(form): form for form in kept}.values())
             return scope, [self._term(form) for form in forms]
-        kept = [form for form in forms if form is not None]
         self.values[node.name] = self._support(node, kept)
         slots = [
-            self._term(replace(form, slots=(self._encoded(form, value),)))
-            for form in kept
+            self._term(
+                replace(form, slots=(self._encoded(form, value),))
+                if isinstance(form, Lowered)
+                else form
+            )
+            for form in forms
             for value in self.values[node.name]
         ]
         return (*scope, self.number[node.name]), slots
@@ -265,6 +273,26 @@ class _Builder:
     def _configurations(self, names: Sequence[str]) -> Iterator[Mapping[str, Value]]:
         for values in itertools.product(*(self.values[name] for name in names)):
             yield dict(zip(names, values, strict=True))
+
+    def _everywhere(self, node: Node, names: Sequence[str]) -> list[_Form]:
+        """Return a node at every configuration of discrete variables."""
+        found: list[_Form] = []
+        value = self.lowering.values.get(node.name)
+        for values in self._configurations(names):
+            try:
+                found.append(self._form(node, values))
+            except TooWideError:
+                raise
+            except ModelError as error:
+                found.append(error)
+                continue
+            value = self.lowering.values.get(node.name)
+        # What reads the node reads it where it has a meaning.
+        self.lowering.values[node.name] = value
+        errors = [form for form in found if isinstance(form, ModelError)]
+        if len(errors) == len(found):
+            raise errors[0]
+        return found
 
     def _form(self, node: Node, values: Mapping[str, Value]) -> Lowered | None:
         """Return a node at a configuration; None where its observe does not count."""
@@ -294,8 +322,10 @@ class _Builder:
         self._forms[key] = form
         return form
 
-    def _term(self, form: Lowered | None) -> int:
-        return self.dag.constant(0.0) if form is None else form.term(self.dag)
+    def _term(self, form: _Form) -> int:
+        if isinstance(form, Lowered):
+            return form.term(self.dag)
+        return self.dag.constant(0.0 if form is None else math.nan)
 
     # -------------------------------------------------------------- supports
 

@@ -405,6 +405,74 @@ def test_values_of_discrete_latents_without_meaning_weigh_nothing():
     assert "parameter without meaning" in str(found.cautions[0])
 
 
+PARTLY_WITHOUT_MEANING = {
+    "an index outside its vector": (
+        "(let [k (sample (uniform-discrete 0 4))"
+        " x (sample (normal (get [-1.0 0.0 2.0] k) 1))]"
+        " (observe (normal x (if (= k 1) x 1)) 0.7) [k x])",
+        lambda x: sum(
+            0.25 * np.nan_to_num(part)
+            for part in (
+                stats.norm.pdf(x, -1, 1) * stats.norm.pdf(0.7, x, 1),
+                stats.norm.pdf(x) * stats.norm.pdf(0.7, x, np.where(x > 0, x, np.nan)),
+                stats.norm.pdf(x, 2, 1) * stats.norm.pdf(0.7, x, 1),
+            )
+        ),
+    ),
+    "a discrete latent that reads a continuous one": (
+        "(let [x (sample (normal 0 1)) k (sample (flip 0.5))"
+        " j (sample (bernoulli (if k x 0.5)))]"
+        " (observe (normal (+ x j) 1) 0.3) [k x])",
+        lambda x: sum(
+            stats.norm.pdf(x)
+            * stats.norm.pdf(0.3, x + j, 1)
+            * (0.25 + 0.5 * np.where((x >= 0) & (x <= 1), x if j else 1 - x, 0.0))
+            for j in (0, 1)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ["prior", "smc"])
+@pytest.mark.parametrize("name", PARTLY_WITHOUT_MEANING)
+def test_only_the_discrete_values_without_meaning_are_left_out(name, method):
+    text, density = PARTLY_WITHOUT_MEANING[name]
+    grid = np.linspace(-12, 12, 240_001)
+    values = density(grid)
+    evidence = values.sum() * (grid[1] - grid[0])
+    found = answer(text, method=method, num_particles=20_000)
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(math.log(evidence), abs=5 * error)
+    x = found.returned[1]
+    mean = (grid * values).sum() / values.sum()
+    assert x.mean == pytest.approx(mean, abs=5 * x.mc_error)
+    if method == "prior":
+        assert "value of the discrete latents" in str(found.cautions[0])
+
+
+def test_without_data_the_prior_is_of_the_values_with_a_meaning():
+    found = answer(
+        "(let [k (sample (uniform-discrete 0 4)) c (sample (normal 0 1))"
+        " x (sample (normal (get [-1.0 0.0 2.0] k) (if (= k 2) c 1)))] [k x])"
+    )
+    # half of the draws at k = 2 have no scale, all at k = 3 no mean
+    assert found.log_evidence == pytest.approx(math.log(2.5 / 4), abs=0.04)
+    assert found.returned[0].probabilities == pytest.approx(
+        {"0": 0.4, "1": 0.4, "2": 0.2}, abs=0.03
+    )
+
+
+def test_an_index_outside_a_vector_weighs_nothing():
+    found = answer(
+        "(let [k (sample (uniform-discrete 0 5))]"
+        " (observe (normal (nth [1.0 2.0 3.0] k) 1) 2.0) k)"
+    )
+    terms = stats.norm.pdf(2.0, [1.0, 2.0, 3.0], 1)
+    assert found.log_evidence == pytest.approx(math.log(terms.sum() / 5), abs=1e-12)
+    assert list(found.returned.probabilities) == ["0", "1", "2"]
+    assert "an index outside a vector" in str(found.cautions[0])
+
+
 def test_a_return_value_of_random_shape_is_summed_up_by_its_outlines():
     found = answer(
         "(let [z (sample (flip 0.3)) w (sample (flip 0.2)) x (sample (normal 0 1))]"
