@@ -11,10 +11,10 @@ from ..errors import FlowsError, Problem
 from ..inference.importance import batch_generator, importance_particles
 from ..measurement.diagnosis import Diagnosis, DiagnosisConfig, diagnose
 from ..measurement.predictive import posterior_predictive
+from ..report.particle_plots import predictive_plot
 from ..report.plots import (
     coverage_plot,
     ks_plot,
-    predictive_plot,
     ranks_plot,
     values_plot,
     weakness_plot,

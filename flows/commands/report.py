@@ -9,9 +9,9 @@ from daphne_bridge.files import check_no_input
 
 from ..errors import FlowsError, Problem
 from ..model.model import Model
+from ..report.canvas import check_plots
 from ..report.finished_run import FinishedRun, run_files
 from ..report.page import report_page
-from ..report.plots import check_plots
 from ..storage.folders import check_file_place, read_file, write_file
 from .inputs import FILE_LIMIT, PATH, check_run, load_graph
 

@@ -120,12 +120,19 @@ class Inference:
             },
             "ess": _finite(self.ess),
             "num_particles": self.particles.num_particles,
+            "observed": dict(
+                zip(self._observed_names, self.observed.tolist(), strict=True)
+            ),
             "khat": _finite(self.k_hat),
             "latents": {name: f.to_json() for name, f in self.latents.items()},
             "return": _plain(self.returned),
             "seconds": self.seconds,
             "tempering": None if self.islands is None else self.islands.to_json(),
         }
+
+    @property
+    def _observed_names(self) -> list[str]:
+        return [n for v in self.model.layout.observed for n in v.column_names]
 
 
 def _plain(value: Any) -> Any:

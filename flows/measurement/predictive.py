@@ -41,7 +41,8 @@ class PredictedNumber:
         sd: Of new numbers.
         quantile_05: The 5 % quantile of new numbers.
         quantile_95: The 95 % quantile.
-        level: Share of new numbers below the observed one.
+        level: Share of new numbers below the observed one. New numbers without
+            meaning, which a forgiving model draws, count in none of these figures.
         edges: Ends of the bins that the new numbers are counted in.
         counts: How many fall into each bin.
     """
@@ -98,7 +99,10 @@ def posterior_predictive(
     draws = particles.resampled(num_draws, generator=generator).particles
     latents = draws.latents
     given = {v.name: latents[:, v.start : v.stop] for v in model.layout.latents}
-    new = model.sample_given(given, generator=generator).observed
+    if given:
+        new = model.sample_given(given, generator=generator).observed
+    else:
+        new = model.sample(num_draws, generator=generator).observed
     names = [n for variable in model.layout.observed for n in variable.column_names]
     columns = zip(names, observed.tolist(), new.T.contiguous(), strict=True)
     return PosteriorPredictive(
@@ -110,6 +114,10 @@ def posterior_predictive(
 def _predicted(
     name: str, value: float, column: Float[Tensor, " draw"]
 ) -> PredictedNumber:
+    column = column[column.isfinite()]
+    if not len(column):
+        none = math.nan
+        return PredictedNumber(name, value, none, none, none, none, none, (0, 1), (0,))
     levels = torch.tensor([0.05, 0.95], dtype=column.dtype)
     low, high = torch.quantile(column, levels).tolist()
     below = (column < value).double() + 0.5 * (column == value).double()

@@ -1,22 +1,34 @@
-"""This file prepares what a page says of an answer of `infer`."""
+"""This file prepares what a page says of an answer of `infer`.
 
+Answers of earlier versions lack `observed`, what new data are compared with, and may
+lack `tempering`; particles may have been taken away. What is there is shown.
+"""
+
+import math
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from ..inference.particles import Particles
 from .finished_run import FinishedRun
 from .inference_table import leaves
+from .particle_pictures import particle_pictures, predicted
+from .particle_plots import path_plot
+from .picture import Picture
 from .words import number
 
 __all__ = ["answer_section"]
 
 _MOST_NUMBERS = 200
 _MOST_VALUES = 20
-_PLACES = ("inference.json", "answer/inference.json")
+_PLACES = ("", "answer/")
 
 
 def answer_section(run: FinishedRun) -> dict[str, Any] | None:
-    """Return figures of latents and return value, with bars where they are discrete."""
-    answer = next((a for a in map(run.json, _PLACES) if a is not None), None)
+    """Return figures of latents and return value, and pictures of the particles."""
+    found = ((run.json(f"{place}inference.json"), place) for place in _PLACES)
+    answer, place = next((each for each in found if each[0] is not None), (None, ""))
     if answer is None:
         return None
     figures = [
@@ -54,7 +66,55 @@ def answer_section(run: FinishedRun) -> dict[str, Any] | None:
             ("ESS", f"{number(answer['ess'], 4)} of {answer['num_particles']}"),
             ("Pareto k-hat", number(answer["khat"], 3)),
         ],
+        "tempering": _tempering(answer.get("tempering")),
+        "particles": _particles(run, answer, run.path / place / "particles.npz"),
     }
+
+
+def _tempering(tempering: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the path of temperatures, and how far the islands agree."""
+    if tempering is None:
+        return None
+    apart, islands = tempering["disagreement"], tempering["islands"]
+    return {
+        "path": Picture.of_plot(
+            "temperature, ESS and acceptance of each island",
+            partial(path_plot, islands),
+            columns=1,
+        ),
+        "coordinates": tempering["coordinates"],
+        "islands": [
+            (
+                count,
+                f"{number(each['log_evidence'], 7)} ± "
+                f"{number(each['standard_error'], 2)}",
+                number(each["ess"]),
+                len(each["path"]),
+            )
+            for count, each in enumerate(islands, 1)
+        ],
+        "apart": [
+            ("log evidence, nats", number(apart["log_evidence"], 2)),
+            ("a mean, in its errors", number(apart["mean_in_standard_errors"], 2)),
+            ("that mean, in sd", number(apart["mean_in_deviations"], 2)),
+        ],
+    }
+
+
+def _particles(
+    run: FinishedRun, answer: Mapping[str, Any], path: Path
+) -> dict[str, Any] | None:
+    """Return pictures of the particles; None without any, or if all weigh 0."""
+    if not path.is_file():
+        return None
+    particles = Particles.load(path)
+    if particles.totals.log_sum == -math.inf:
+        return None
+    pictures = particle_pictures(run.model, particles) if particles.columns else {}
+    observed = answer.get("observed")
+    if observed:
+        pictures |= predicted(run.model, particles, observed)
+    return pictures
 
 
 def _most_probable(chances: Mapping[str, float]) -> list[tuple[str, float, str]]:

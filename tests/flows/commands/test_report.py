@@ -1,6 +1,7 @@
 """Tests of daphne-flows report: the page is whole and needs no network."""
 
 import base64
+import json
 import math
 import re
 import shutil
@@ -9,10 +10,12 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 
 from daphne_bridge.graph.document import NodeNames, dump_names, load_document
 from daphne_bridge.inversion.document import dump_inverse
 from daphne_bridge.inversion.nami import invert
+from flows.cli import main
 from flows.commands.inputs import load_graph
 
 from .pair import bad, good
@@ -155,6 +158,89 @@ def test_an_answer_is_shown_with_bars_of_its_discrete_values(tmp_path):
     assert "&#34;&lt;yes&gt;&#34;" in text
     assert "return.word" in text
     assert "-0.9189385" in text
+
+
+MIXED = """
+(let [a (sample (normal 0 1)) k (sample (flip 0.3)) s (sample (half-normal 1))]
+  (observe (normal (if k a 0) s) 1.3)
+  (observe (poisson (exp a)) 3)
+  a)"""
+PICTURES = {
+    "path": "temperature, ESS and acceptance of each island",
+    "marginals": "posterior marginals; the prior in grey",
+    "pairs": "pairs of latents",
+    "weights": "histogram of log weights",
+    "predicted": "new data; a line marks the data at hand",
+}
+
+
+def answered(folder, program, *options):
+    """Infer, whether the answer is trusted or not."""
+    arguments = ["infer", "-", "-o", str(folder), *map(str, options)]
+    result = CliRunner().invoke(main, arguments, input=program)
+    assert result.exit_code in (0, 3), result.output
+
+
+def alts(folder):
+    """Return what the pictures of a page show, in short."""
+    good("report", folder)
+    page = Page((folder / "report.html").read_text())
+    assert page.open == []
+    found = [a["alt"] for tag, a in page.tags if tag == "img"]
+    return [key for key, alt in PICTURES.items() if alt in found]
+
+
+@pytest.mark.parametrize("method", ["prior", "laplace", "smc"])
+def test_an_answer_by_every_method_has_its_pictures(method, tmp_path):
+    options = ("--method", method, "--num-particles", 300, "--target-ess", 20)
+    answered(tmp_path, MIXED, *options)
+    expected = [key for key in PICTURES if key != "path" or method == "smc"]
+    assert alts(tmp_path) == expected
+    text = (tmp_path / "report.html").read_text()
+    assert ("islands differ" in text) == (method == "smc")
+    # An answer needs no flow, so the page asks for none.
+    assert "daphne-flows train" not in text
+
+
+def test_an_answer_of_an_earlier_version_shows_what_it_holds(tmp_path):
+    options = ("--num-particles", 300, "--target-ess", 20, "--observe", "observe4=9")
+    answered(tmp_path, MIXED, *options)
+    path = tmp_path / "inference.json"
+    answer = json.loads(path.read_text())
+    assert answer.pop("observed") == {"observe3": 1.3, "observe4": 9.0}
+    del answer["tempering"]
+    path.write_text(json.dumps(answer))
+    assert alts(tmp_path) == ["marginals", "pairs", "weights"]
+    (tmp_path / "particles.npz").unlink()
+    assert alts(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        ("(observe (normal 0 1) 0.5)", ["predicted"]),
+        ("(sample (normal 0 1))", ["marginals", "pairs", "weights"]),
+        ("(let [k (sample (flip 0.5))] (observe (flip 0.0) true) k)", []),
+        # Half of the prior's draws, and of the new data's, have no meaning.
+        (
+            "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)",
+            ["marginals", "pairs", "weights", "predicted"],
+        ),
+        ("(+ 1 2)", []),
+    ],
+)
+def test_odd_answers_have_a_page(program, shown, tmp_path):
+    answered(tmp_path, program)
+    assert alts(tmp_path) == shown
+
+
+def test_an_answer_that_cannot_be_trusted_says_so_first(tmp_path):
+    program = "(let [k (sample (flip 0.5))] (observe (flip 0.0) true) k)"
+    answered(tmp_path, program)
+    good("report", tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert text.index("cannot be trusted") < text.index("<h2>Model")
+    assert text.index("have probability 0") < text.index("<h2>Model")
 
 
 def test_a_run_that_does_not_exist_is_said(tmp_path):

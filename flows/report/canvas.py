@@ -1,0 +1,66 @@
+"""This file makes the figures that plots are drawn into, and their SVG text.
+
+It needs matplotlib, an extra.
+"""
+
+import io
+from importlib import import_module
+from typing import Any
+
+from daphne_bridge.errors import printable
+
+from ..optional import require
+
+__all__ = ["ACCENT", "COLOUR", "check_plots", "figure", "grid", "shown", "svg"]
+
+COLOUR = "#2f6f9f"
+ACCENT = "#c2571a"
+
+_MOST_PANELS = 24
+
+
+def check_plots() -> None:
+    """Raise unless matplotlib is installed.
+
+    Raises:
+        FlowsError: If it is not.
+    """
+    require("matplotlib", extra="plots", where="plots")
+
+
+def figure(width: float, height: float) -> Any:
+    """Return an empty figure, its size in inches."""
+    made = import_module("matplotlib.figure").Figure((width, height))
+    made.set_layout_engine("constrained")
+    return made
+
+
+def grid(count: int, columns: int) -> tuple[Any, list[Any]]:
+    """Return a figure with panels, so many side by side, and the panels.
+
+    There are `count` of them, 24 at most.
+    """
+    count = min(count, _MOST_PANELS)
+    columns = min(columns, max(count, 1))
+    rows = max(1, -(-count // columns))
+    made = figure(2.6 * columns, 1.9 * rows)
+    axes = made.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return made, axes[:count]
+
+
+def shown(name: str) -> str:
+    """Return a name as it stands: no formula between dollars, nothing unprintable."""
+    return printable(name).replace("$", r"\$")
+
+
+def svg(made: Any) -> str:
+    """Return a figure as text; equal figures give equal text."""
+    matplotlib = import_module("matplotlib")
+    stream = io.StringIO()
+    # No date, and a fixed salt for the ids.
+    with matplotlib.rc_context({"svg.hashsalt": "figure", "svg.fonttype": "none"}):
+        made.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
