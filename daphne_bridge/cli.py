@@ -7,7 +7,15 @@ import click
 
 from . import __version__
 from .clojure import run_daphne
-from .command_line import Commands, guarded, print_json, warn
+from .command_line import (
+    PATH,
+    Commands,
+    guarded,
+    json_option,
+    print_json,
+    setting,
+    warn,
+)
 from .compiler import (
     compile_program,
     desugar_program,
@@ -41,18 +49,8 @@ from .inversion.nami import invert
 
 __all__ = ["main"]
 
-_Path = click.Path(path_type=Path)
 
-_json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print machine-readable results."
-)
-
-
-@click.group(
-    "daphne-bridge",
-    cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group("daphne-bridge", cls=Commands)
 @click.version_option(__version__, prog_name="daphne-bridge")
 def main() -> None:
     """Compile Daphne programs to graph documents, check them and invert them.
@@ -68,14 +66,13 @@ def main() -> None:
 
 
 @main.command("compile")
-@click.argument("program", type=_Path)
-@click.option("-o", "--output", type=_Path, required=True, help="File to write.")
-@click.option(
+@click.argument("program", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
+@setting(
     "--action",
-    type=click.Choice(["graph", "desugar", "factor-graph"]),
-    default="graph",
-    show_default=True,
-    help="What to write, as in Daphne.",
+    click.Choice(["graph", "desugar", "factor-graph"]),
+    "graph",
+    "What to write, as in Daphne.",
 )
 @click.option(
     "--format",
@@ -87,15 +84,15 @@ def main() -> None:
 )
 @click.option(
     "--data",
-    type=_Path,
+    type=PATH,
     help="JSON object or CSV table whose entries are bound as top-level names.",
 )
 @click.option(
     "--daphne",
-    type=_Path,
+    type=PATH,
     help="Checkout of the original Daphne that compiles instead.",
 )
-@_json_option
+@json_option
 @guarded
 def compile_command(
     program: Path,
@@ -212,8 +209,8 @@ def _usable_graph(path: Path, text: str | None = None) -> Graph:
 
 
 @main.command()
-@click.argument("graph", type=_Path)
-@_json_option
+@click.argument("graph", type=PATH)
+@json_option
 @guarded
 def check(graph: Path, *, as_json: bool) -> None:
     """Say everything that is wrong or odd in the document GRAPH.
@@ -249,9 +246,9 @@ def check(graph: Path, *, as_json: bool) -> None:
 
 
 @main.command("invert")
-@click.argument("graph", type=_Path)
-@click.option("-o", "--output", type=_Path, required=True, help="File to write.")
-@_json_option
+@click.argument("graph", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="File to write.")
+@json_option
 @guarded
 def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
     """Write the minimal faithful inverse of the document GRAPH.
@@ -286,7 +283,7 @@ def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("file", type=_Path)
+@click.argument("file", type=PATH)
 @click.option("--dot", is_flag=True, help="Write the DOT language of Graphviz.")
 @click.option("--svg", is_flag=True, help="Write an inverse's adjacency picture.")
 @guarded

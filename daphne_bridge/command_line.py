@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
@@ -21,10 +22,13 @@ from .start import INTERRUPTED
 __all__ = [
     "BAD_INPUT",
     "FAILURE",
+    "PATH",
     "Command",
     "Commands",
     "guarded",
+    "json_option",
     "print_json",
+    "setting",
     "warn",
 ]
 
@@ -35,6 +39,21 @@ _OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+"""Type of an argument that names a file or folder."""
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print machine-readable results."
+)
+
+
+def setting(
+    name: str, kind: Any, default: Any, words: str | None = None
+) -> Callable[[_Command], _Command]:
+    """Return an option with a default, which help shows beside its words."""
+    return click.option(name, type=kind, default=default, show_default=True, help=words)
 
 
 def print_json(value: Any) -> None:
@@ -68,6 +87,10 @@ class Command(click.Command):
 
 class Commands(click.Group):
     """A group of commands that says in one sentence what is wrong with its options."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        names = {"help_option_names": ["-h", "--help"]}
+        super().__init__(*arguments, context_settings=names, **settings)
 
     def main(self, *arguments: Any, **extra: Any) -> Any:
         """Run the command line, and exit with its code."""

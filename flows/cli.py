@@ -62,11 +62,7 @@ class _LazyCommands(Commands):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(
-    "daphne-flows",
-    cls=_LazyCommands,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+@click.group("daphne-flows", cls=_LazyCommands)
 @click.version_option(__version__, prog_name="daphne-flows")
 def main() -> None:
     """Train a flow for a graph document, and use it as a proposal.

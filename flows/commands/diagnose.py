@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.command_line import PATH, guarded, json_option, setting
 
 from ..errors import FlowsError, Problem
 from ..inference.importance import batch_generator, importance_particles
@@ -22,20 +22,9 @@ from ..report.plots import (
 from ..report.tables import diagnosis_table
 from ..storage.folders import check_folder_place, write_folder
 from ..storage.json_values import json_bytes
-from .inputs import (
-    MOST_HELD,
-    PATH,
-    SEED,
-    Whole,
-    json_option,
-    load_graph,
-    load_model,
-    load_posterior,
-    observations,
-    observe_option,
-    print_table,
-    progress_bar,
-)
+from .inputs import load_model, load_posterior, observed_row
+from .options import MOST_HELD, SEED, Whole, observe_option
+from .output import print_figures, progress_bar
 
 __all__ = ["diagnose_command"]
 
@@ -46,14 +35,10 @@ _PREDICTIVE_DRAWS = 10_000
 @click.argument("artifact", type=PATH)
 @click.argument("graph", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="Folder to write.")
-@click.option(
-    "--num-data-sets", type=Whole(2, MOST_HELD), default=1000, show_default=True
-)
-@click.option(
-    "--num-particles", type=Whole(100, MOST_HELD), default=100, show_default=True
-)
+@setting("--num-data-sets", Whole(2, MOST_HELD), 1000)
+@setting("--num-particles", Whole(100, MOST_HELD), 100)
 @observe_option
-@click.option("--seed", type=SEED, default=1, show_default=True)
+@setting("--seed", SEED, 1)
 @json_option
 @guarded
 def diagnose_command(
@@ -74,7 +59,7 @@ def diagnose_command(
     node's conditional costs, and the posterior predictive given the data of GRAPH;
     beside it stand pictures, if matplotlib is installed.
     """
-    model = load_model(load_graph(graph))
+    model = load_model(graph)
     if any(variable.is_discrete for variable in model.layout.latents):
         raise FlowsError(
             Problem(
@@ -85,8 +70,7 @@ def diagnose_command(
             )
         )
     check_folder_place(output, marker="diagnosis.json")
-    given = observations(observe)
-    data = model.observation(given.values, places=given.places)
+    data = observed_row(model, observe)
     posterior = load_posterior(artifact, model, amortised=True)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None
@@ -132,7 +116,4 @@ def diagnose_command(
         if predictive is not None:
             files["predictive.svg"] = predictive_plot(predictive).encode()
     write_folder(output, files, marker="diagnosis.json")
-    if as_json:
-        print_json(plain)
-    else:
-        print_table(diagnosis_table(plain))
+    print_figures(plain, diagnosis_table, as_json=as_json)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.command_line import PATH, guarded, json_option, setting
 from daphne_bridge.files import check_no_input
 from daphne_bridge.graph.document import names_path
 
@@ -13,18 +13,9 @@ from ..measurement.evaluation import Evaluation, EvaluationConfig, evaluate
 from ..report.tables import evaluation_table
 from ..storage.folders import check_file_place, write_file
 from ..storage.json_values import json_bytes
-from .inputs import (
-    MOST_HELD,
-    PATH,
-    SEED,
-    Whole,
-    json_option,
-    load_graph,
-    load_model,
-    load_posterior,
-    print_table,
-    progress_bar,
-)
+from .inputs import load_model, load_posterior
+from .options import MOST_HELD, SEED, Whole
+from .output import print_figures, progress_bar
 
 __all__ = ["evaluate_command"]
 
@@ -33,16 +24,10 @@ __all__ = ["evaluate_command"]
 @click.argument("artifact", type=PATH)
 @click.argument("graph", type=PATH)
 @click.option("-o", "--output", type=PATH, help="JSON file to write.")
-@click.option(
-    "--num-draws", type=Whole(2, MOST_HELD), default=10_000, show_default=True
-)
-@click.option(
-    "--num-data-sets", type=Whole(1, MOST_HELD), default=100, show_default=True
-)
-@click.option(
-    "--num-particles", type=Whole(1, MOST_HELD), default=1000, show_default=True
-)
-@click.option("--seed", type=SEED, default=1, show_default=True)
+@setting("--num-draws", Whole(2, MOST_HELD), 10_000)
+@setting("--num-data-sets", Whole(1, MOST_HELD), 100)
+@setting("--num-particles", Whole(1, MOST_HELD), 1000)
+@setting("--seed", SEED, 1)
 @json_option
 @guarded
 def evaluate_command(
@@ -60,7 +45,7 @@ def evaluate_command(
     if output is not None:
         inputs = (graph, names_path(graph), *artifact.glob("*"))
         check_no_input(output, inputs, FlowsError)
-    model = load_model(load_graph(graph))
+    model = load_model(graph)
     if output is not None:
         check_file_place(output)
     posterior = load_posterior(artifact, model, amortised=True)
@@ -81,7 +66,4 @@ def evaluate_command(
     plain = {"ok": True, "model": model.graph.digest, **result.to_json()}
     if output is not None:
         write_file(output, json_bytes(plain, str(output)))
-    if as_json:
-        print_json(plain)
-    else:
-        print_table(evaluation_table(plain))
+    print_figures(plain, evaluation_table, as_json=as_json)

@@ -1,11 +1,12 @@
 """This file is `daphne-flows infer`: a program and its data become an answer."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.command_line import PATH, guarded, json_option, setting
 from daphne_bridge.graph.document import dump_document, dump_names
 
 from ..front.answer import ANSWER, OWN_FILES
@@ -13,20 +14,10 @@ from ..front.inference import METHODS, infer
 from ..model.model import Model
 from ..report.inference_table import inference_table
 from ..storage.folders import check_folder_place, new_folder
-from .inputs import (
-    PATH,
-    SEED,
-    UNTRUSTED,
-    Real,
-    Whole,
-    json_option,
-    load_posterior,
-    observations,
-    observe_option,
-    print_table,
-    progress_bar,
-)
-from .model_argument import data_option, load_any
+from .inputs import load_posterior, observed_row
+from .model_argument import load_any
+from .options import SEED, Real, Whole, data_option, observe_option
+from .output import UNTRUSTED, print_figures, progress_bar
 
 __all__ = ["infer_command"]
 
@@ -36,31 +27,23 @@ __all__ = ["infer_command"]
 @click.option("-o", "--output", type=PATH, help="Folder to write.")
 @observe_option
 @data_option
-@click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    default="auto",
-    show_default=True,
-    help="How; auto chooses and says why.",
-)
+@setting("--method", click.Choice(METHODS), "auto", "How; auto chooses and says why.")
 @click.option("--artifact", type=PATH, help="Trained flow to draw from, if it is good.")
-@click.option("--budget", default="10m", show_default=True, help="Most time: 90s, 10m.")
-@click.option(
+@setting("--budget", str, "10m", "Most time: 90s, 10m.")
+@setting(
     "--num-particles",
-    type=Whole(100, 10_000_000),
-    default=10_000,
-    show_default=True,
-    help="Draws of importance sampling and of exact answers; a tenth are the lines of"
+    Whole(100, 10_000_000),
+    10_000,
+    "Draws of importance sampling and of exact answers; a tenth are the lines of"
     " each tempered island.",
 )
-@click.option(
+@setting(
     "--target-ess",
-    type=Real(0, min_open=True),
-    default=1_000.0,
-    show_default=True,
-    help="Effective sample size of the slowest latent that is enough.",
+    Real(0, min_open=True),
+    1_000.0,
+    "Effective sample size of the slowest latent that is enough.",
 )
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@setting("--seed", SEED, 0)
 @json_option
 @guarded
 def infer_command(
@@ -87,8 +70,7 @@ def infer_command(
         check_folder_place(output, marker=ANSWER, own=OWN_FILES)
     named = load_any(model, data)
     made = Model.from_graph(named.graph)
-    given = observations(observe)
-    observed = made.observation(given.values, places=given.places)
+    observed = observed_row(made, observe)
     flow = None
     if artifact is not None:
         flow = load_posterior(artifact, made).proposal()
@@ -114,10 +96,8 @@ def infer_command(
             dump_document(named.document, folder / "graph.json")
             dump_names(named.names, named.document, folder / "graph.json")
             answer.fill(folder)
-    if as_json:
-        print_json(plain)
-    else:
-        print_table(inference_table(plain, named.title))
+    table = partial(inference_table, title=named.title)
+    print_figures(plain, table, as_json=as_json)
     if not answer.is_trusted:
         for caution in answer.cautions:
             click.echo(f"caution: {caution}", err=True)

@@ -10,11 +10,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.command_line import PATH, guarded, json_option
 
 from ..report.tables import cells
 from ..storage.artifact import Artifact
-from .inputs import PATH, json_option, print_table
+from .output import print_figures
 
 __all__ = ["inspect_command"]
 
@@ -36,10 +36,7 @@ def inspect_command(artifact: Path, *, as_json: bool) -> None:
     Everything is checked first, as every other command does it.
     """
     found = _description(Artifact.load(artifact), artifact)
-    if as_json:
-        print_json(found)
-    else:
-        print_table(_tables(found))
+    print_figures(found, _tables, as_json=as_json)
 
 
 def _description(artifact: Artifact, path: Path) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from daphne_bridge.command_line import warn
 from daphne_bridge.compiler import compile_program, parse_data
 from daphne_bridge.errors import DocumentError, GraphError
@@ -19,13 +17,8 @@ from daphne_bridge.graph.document import (
 from daphne_bridge.graph.graph import Graph
 
 from ..errors import FlowsError, Problem
-from .inputs import PATH
 
-__all__ = ["NamedModel", "data_option", "load_any"]
-
-data_option = click.option(
-    "--data", type=PATH, help="JSON object or CSV table that the program uses."
-)
+__all__ = ["NamedModel", "load_any"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

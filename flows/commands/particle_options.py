@@ -1,33 +1,43 @@
 """This file holds the arguments and options that `sample` and `smc` share."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.progress import Progress
+
+from daphne_bridge.command_line import PATH, json_option, print_json, setting
 
 from ..errors import FlowsError, Problem
 from ..front.material import check_trainable
 from ..front.source import Source, Untrained
 from ..model.model import Model
 from ..proposals.flow import KINDS
-from .inputs import (
-    OPEN_SHARE,
-    PATH,
-    SEED,
-    json_option,
-    load_posterior,
-    observe_option,
-)
-from .model_argument import data_option, load_any
+from ..report.tables import posterior_table
+from ..storage.folders import check_folder_place, new_folder
+from .inputs import load_posterior
+from .model_argument import load_any
+from .options import OPEN_SHARE, SEED, data_option, observe_option
+from .output import UNTRUSTED, print_table, progress_bar
 
-__all__ = ["OWN_FILES", "SUMMARY", "load_model", "load_source", "particle_options"]
+__all__ = [
+    "SUMMARY",
+    "check_output",
+    "load_model",
+    "load_source",
+    "new_output",
+    "particle_options",
+    "print_summaries",
+]
 
 SUMMARY = "summary.json"
 """Name of the file that says what the particles say."""
 
-OWN_FILES = (SUMMARY, "particles*")
+_OWN_FILES = (SUMMARY, "particles*")
 """Patterns of the files in a folder of particles; another file is never replaced."""
 
 _OPTIONS = (
@@ -37,7 +47,7 @@ _OPTIONS = (
     click.option("-o", "--output", type=PATH, required=True, help="Folder to write."),
     observe_option,
     data_option,
-    click.option("--seed", type=SEED, default=0, show_default=True),
+    setting("--seed", SEED, 0),
     click.option(
         "--proposal",
         "kind",
@@ -46,13 +56,7 @@ _OPTIONS = (
         show_default=True,
         help="What particles are drawn from, or start from; without ARTIFACT: prior.",
     ),
-    click.option(
-        "--mixture-weight",
-        type=OPEN_SHARE,
-        default=0.1,
-        show_default=True,
-        help="Share of the prior in the mixture.",
-    ),
+    setting("--mixture-weight", OPEN_SHARE, 0.1, "Share of the prior in the mixture."),
     json_option,
 )
 
@@ -73,6 +77,21 @@ def particle_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         run = option(run)
     return run
+
+
+def check_output(output: Path) -> None:
+    """Raise an error if particles cannot be written to a place."""
+    check_folder_place(output, marker=SUMMARY, own=_OWN_FILES)
+
+
+@contextmanager
+def new_output(output: Path, *, quiet: bool) -> Iterator[tuple[Path, Progress]]:
+    """Yield a folder that takes its place at the end, and a bar for the way there."""
+    with (
+        new_folder(output, marker=SUMMARY, own=_OWN_FILES) as folder,
+        progress_bar(quiet=quiet) as progress,
+    ):
+        yield folder, progress
 
 
 def load_model(
@@ -109,3 +128,16 @@ def load_source(
     if artifact is None:
         return Untrained.of(model)
     return load_posterior(artifact, model, weighted=weighted)
+
+
+def print_summaries(
+    whole: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]], *, as_json: bool
+) -> None:
+    """Print what particles say; leave by exit code 3 where that cannot be trusted."""
+    if as_json:
+        print_json(whole)
+    else:
+        for summary in summaries:
+            print_table(posterior_table(summary))
+    if not whole["ok"]:
+        sys.exit(UNTRUSTED)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.command_line import PATH, guarded, json_option, print_json, setting
 
 from ..cnf.engines import prepare_kernel
 from ..front.posterior import refine
@@ -16,19 +16,10 @@ from ..model.model import Model
 from ..storage.artifact import MANIFEST
 from ..storage.folders import check_folder_place
 from ..training.state import Report
-from .inputs import (
-    PATH,
-    SEED,
-    UNTRUSTED,
-    engine_option,
-    json_option,
-    load_posterior,
-    observations,
-    observe_option,
-    progress_bar,
-    say_compiling,
-)
-from .model_argument import data_option, load_any
+from .inputs import load_posterior, observed_row
+from .model_argument import load_any
+from .options import SEED, data_option, engine_option, observe_option
+from .output import UNTRUSTED, progress_bar, say_compiling
 
 __all__ = ["refine_command"]
 
@@ -41,8 +32,8 @@ __all__ = ["refine_command"]
 @observe_option
 @data_option
 @click.option("--config", type=PATH, help="TOML file of training settings.")
-@click.option("--budget", default="1m", show_default=True, help="Most time: 90s, 10m.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@setting("--budget", str, "1m", "Most time: 90s, 10m.")
+@setting("--seed", SEED, 0)
 @engine_option
 @json_option
 @guarded
@@ -68,8 +59,7 @@ def refine_command(
         raise click.UsageError("takes one artifact and one model")
     check_folder_place(output, marker=MANIFEST)
     model = Model.from_graph(load_any(places[-1], data).graph)
-    given = observations(observe)
-    observed = model.observation(given.values, places=given.places)
+    observed = observed_row(model, observe)
     trained = load_posterior(places[0], model) if len(places) == 2 else None
     prepare_kernel(say_compiling)
     with progress_bar(quiet=as_json) as progress:

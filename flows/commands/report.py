@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import guarded
+from daphne_bridge.command_line import PATH, guarded
 from daphne_bridge.files import check_no_input
 
 from ..errors import FlowsError, Problem
@@ -13,7 +13,7 @@ from ..report.canvas import check_plots
 from ..report.finished_run import FinishedRun, run_files
 from ..report.page import report_page
 from ..storage.folders import check_file_place, read_file, write_file
-from .inputs import FILE_LIMIT, PATH, check_run, load_graph
+from .inputs import FILE_LIMIT, check_run, load_graph
 
 __all__ = ["report_command"]
 

@@ -1,6 +1,5 @@
 """This file is `daphne-flows sample`: data become weighted particles."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import click
 import torch
 from torch import Tensor
 
-from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.command_line import PATH, guarded, setting
 
 from ..errors import FlowsError, Problem
 from ..front.doubts import without_meaning
@@ -20,7 +19,6 @@ from ..inference.importance import (
 )
 from ..inference.particle_store import check_room
 from ..inference.particles import Particles
-from ..report.tables import posterior_table
 from ..storage.export import (
     FORMATS,
     check_formats,
@@ -29,25 +27,10 @@ from ..storage.export import (
     save_posterior,
     save_summary,
 )
-from ..storage.folders import check_folder_place, new_folder
 from ..storage.observations import load_observations
-from .inputs import (
-    COUNT,
-    PATH,
-    UNTRUSTED,
-    Real,
-    Whole,
-    observations,
-    print_table,
-    progress_bar,
-)
-from .particle_options import (
-    OWN_FILES,
-    SUMMARY,
-    load_model,
-    load_source,
-    particle_options,
-)
+from . import particle_options as given
+from .inputs import observations
+from .options import COUNT, Real, Whole
 
 __all__ = ["sample_command"]
 
@@ -67,19 +50,15 @@ _FIGURES_OF_WEIGHTS = (
 
 
 @click.command("sample")
-@particle_options
+@given.particle_options
 @click.option(
     "--observations",
     "data_sets",
     type=PATH,
     help="CSV or JSON file with one data set in each row.",
 )
-@click.option(
-    "--num-particles",
-    type=COUNT,
-    default=10_000,
-    show_default=True,
-    help="For each data set; with --target-ess the most.",
+@setting(
+    "--num-particles", COUNT, 10_000, "For each data set; with --target-ess the most."
 )
 @click.option(
     "--target-ess",
@@ -99,14 +78,7 @@ _FIGURES_OF_WEIGHTS = (
     multiple=True,
     help="Also write the particles in this format; may be repeated.",
 )
-@click.option(
-    "--workers",
-    "num_workers",
-    type=Whole(1, 1024),
-    default=1,
-    show_default=True,
-    help="Processes that draw.",
-)
+@setting("--workers", Whole(1, 1024), 1, "Processes that draw.")
 @click.option(
     "--cluster",
     metavar="ADDRESS",
@@ -132,7 +104,7 @@ def sample_command(
     mixture_weight: float,
     num_draws: int | None,
     formats: tuple[str, ...],
-    num_workers: int,
+    workers: int,
     cluster: str | None,
     *,
     unweighted: bool,
@@ -150,11 +122,11 @@ def sample_command(
     check_formats(formats)
     if unweighted:
         _refuse_beside_unweighted(
-            kind, target_ess, num_draws, formats, num_workers, cluster
+            kind, target_ess, num_draws, formats, workers, cluster
         )
     if cluster is not None:
         check_cluster()
-        if num_workers > 1:
+        if workers > 1:
             raise FlowsError(
                 Problem("--cluster", "stands beside --workers", "one of both")
             )
@@ -162,12 +134,12 @@ def sample_command(
         raise FlowsError(
             Problem("--observe", "stands beside --observations", "one of both")
         )
-    model = load_model(artifact, graph, data, kind)
+    model = given.load_model(artifact, graph, data, kind)
     rows = (
         [observations(observe)] if data_sets is None else load_observations(data_sets)
     )
     observed_rows = [model.observation(row.values, places=row.places) for row in rows]
-    check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
+    given.check_output(output)
     for option, num in (
         ("--num-particles", num_particles),
         ("--draws", num_draws or 0),
@@ -179,13 +151,10 @@ def sample_command(
             option=option,
             in_memory=option == "--draws",
         )
-    source = load_source(artifact, model, weighted=not unweighted)
+    source = given.load_source(artifact, model, weighted=not unweighted)
     summaries: list[dict[str, Any]] = []
     bad = [0] * len(observed_rows)
-    with (
-        new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
-        progress_bar(quiet=as_json) as progress,
-    ):
+    with given.new_output(output, quiet=as_json) as (folder, progress):
         task = progress.add_task(
             "sampling", total=num_particles * len(observed_rows), note=""
         )
@@ -210,7 +179,7 @@ def sample_command(
                 proposal=kind,
                 mixture_weight=mixture_weight,
                 target_ess=target_ess,
-                num_workers=num_workers,
+                num_workers=workers,
                 cluster=cluster,
                 weighted=not unweighted,
                 scratch=folder,
@@ -245,18 +214,12 @@ def sample_command(
                 summary["num_draws"] = num_draws
                 summary["num_distinct_draws"] = draws.num_distinct
             summaries.append(summary)
-        ok = all(summary["ok"] for summary in summaries)
-        whole = (
-            summaries[0] if data_sets is None else {"ok": ok, "data_sets": summaries}
-        )
-        save_summary(folder / SUMMARY, whole)
-    if as_json:
-        print_json(whole)
-    else:
-        for summary in summaries:
-            print_table(posterior_table(summary))
-    if not ok:
-        sys.exit(UNTRUSTED)
+        whole = summaries[0]
+        if data_sets is not None:
+            ok = all(summary["ok"] for summary in summaries)
+            whole = {"ok": ok, "data_sets": summaries}
+        save_summary(folder / given.SUMMARY, whole)
+    given.print_summaries(whole, summaries, as_json=as_json)
 
 
 def _num_without_meaning(source: Source, particles: Particles, data: Tensor) -> int:
@@ -270,7 +233,7 @@ def _refuse_beside_unweighted(
     target_ess: float | None,
     num_draws: int | None,
     formats: tuple[str, ...],
-    num_workers: int,
+    workers: int,
     cluster: str | None,
 ) -> None:
     """Raise if an option stands beside --unweighted that needs weights or a prior."""
@@ -279,7 +242,7 @@ def _refuse_beside_unweighted(
         ("--target-ess", target_ess is not None),
         ("--draws", num_draws is not None),
         ("--format netcdf", "netcdf" in formats),
-        ("--workers", num_workers > 1),
+        ("--workers", workers > 1),
         ("--cluster", cluster is not None),
     ):
         if is_there:

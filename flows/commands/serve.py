@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import guarded
+from daphne_bridge.command_line import PATH, guarded, setting
 
 from ..errors import FlowsError, Problem
 from ..proposals.flow import FlowProposal
-from .inputs import COUNT, PATH, load_graph, load_model, load_posterior
+from .inputs import load_model, load_posterior
 from .json_lines import Server, request_lines
+from .options import COUNT
 
 __all__ = ["serve_command"]
 
@@ -19,13 +20,7 @@ __all__ = ["serve_command"]
 @click.argument("artifact", type=PATH)
 @click.argument("graph", type=PATH)
 @click.option("--stdio", is_flag=True, help="Read requests from standard input.")
-@click.option(
-    "--max-particles",
-    type=COUNT,
-    default=100_000,
-    show_default=True,
-    help="Most draws of one request.",
-)
+@setting("--max-particles", COUNT, 100_000, "Most draws of one request.")
 @guarded
 def serve_command(
     artifact: Path, graph: Path, max_particles: int, *, stdio: bool
@@ -43,7 +38,7 @@ def serve_command(
     """  # noqa: D301 - the command line library reads \\b as a character
     if not stdio:
         raise FlowsError(Problem("serve", "no way to listen", "--stdio"))
-    posterior = load_posterior(artifact, load_model(load_graph(graph)))
+    posterior = load_posterior(artifact, load_model(graph))
     server = Server(FlowProposal(posterior.flow, posterior.target), max_particles)
     output = sys.stdout.buffer
     for line in request_lines(sys.stdin.buffer):

@@ -1,11 +1,10 @@
 """This file is `daphne-flows smc`: data become particles in many small steps."""
 
-import sys
 from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.command_line import guarded, setting
 
 from ..errors import FlowsError, Problem
 from ..front.sequential import METHODS, smc
@@ -15,109 +14,65 @@ from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.moves import Hamiltonian, RandomWalk
 from ..inference.smc.observes import SmcReport
 from ..inference.smc.result import summarize_smc
-from ..report.tables import posterior_table
 from ..storage.export import (
     posterior_json,
     predictive_cautions,
     save_posterior,
     save_summary,
 )
-from ..storage.folders import check_folder_place, new_folder
-from .inputs import (
-    MOST_HELD,
-    OPEN_SHARE,
-    UNTRUSTED,
-    Real,
-    Whole,
-    observations,
-    print_table,
-    progress_bar,
-)
-from .particle_options import (
-    OWN_FILES,
-    SUMMARY,
-    load_model,
-    load_source,
-    particle_options,
-)
+from . import particle_options as given
+from .inputs import observed_row
+from .options import MOST_HELD, OPEN_SHARE, Real, Whole
 
 __all__ = ["smc_command"]
 
 
 @click.command("smc")
-@particle_options
-@click.option(
+@given.particle_options
+@setting(
     "--method",
-    type=click.Choice(METHODS),
-    default="annealed",
-    show_default=True,
-    help="Temper the weights, or draw and weigh latent by latent.",
+    click.Choice(METHODS),
+    "annealed",
+    "Temper the weights, or draw and weigh latent by latent.",
 )
-@click.option(
+@setting(
     "--num-particles",
-    type=Whole(2, MOST_HELD),
-    default=1000,
-    show_default=True,
-    help="Of each run; annealed, each becomes as many as it is moved.",
+    Whole(2, MOST_HELD),
+    1000,
+    "Of each run; annealed, each becomes as many as it is moved.",
 )
-@click.option(
+@setting(
     "--runs",
-    "num_runs",
-    type=Whole(1, 10_000),
-    default=1,
-    show_default=True,
-    help="Independent runs of that many particles. From 20 on, standard errors are"
+    Whole(1, 10_000),
+    1,
+    "Independent runs of that many particles. From 20 on, standard errors are"
     " those of their spread.",
 )
-@click.option(
-    "--scheme",
-    type=click.Choice(sorted(SCHEMES)),
-    default="systematic",
-    show_default=True,
-    help="How ancestors are drawn.",
+@setting(
+    "--scheme", click.Choice(sorted(SCHEMES)), "systematic", "How ancestors are drawn."
 )
-@click.option(
-    "--ess-threshold",
-    type=Real(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Resample when ESS / N falls below.",
-)
-@click.option(
+@setting("--ess-threshold", Real(0, 1), 0.5, "Resample when ESS / N falls below.")
+@setting(
     "--move",
-    type=click.Choice(["hmc", "random-walk"]),
-    default="hmc",
-    show_default=True,
-    help="How annealed particles move.",
+    click.Choice(["hmc", "random-walk"]),
+    "hmc",
+    "How annealed particles move.",
 )
-@click.option(
-    "--most-moves",
-    type=Whole(0, 10_000),
-    default=25,
-    show_default=True,
-    help="Largest number of moves at each temperature.",
+@setting(
+    "--most-moves", Whole(0, 10_000), 25, "Largest number of moves at each temperature."
 )
-@click.option(
+@setting(
     "--correlation",
-    type=Real(0, 1, max_open=True),
-    default=0.2,
-    show_default=True,
-    help="Moves end when particles are correlated no more than this with where they"
-    " were.",
+    Real(0, 1, max_open=True),
+    0.2,
+    "Moves end when particles are correlated no more than this with where they were.",
 )
-@click.option(
-    "--leaps",
-    type=Whole(1, 10_000),
-    default=16,
-    show_default=True,
-    help="Leapfrog steps of one Hamiltonian move.",
-)
-@click.option(
+@setting("--leaps", Whole(1, 10_000), 16, "Leapfrog steps of one Hamiltonian move.")
+@setting(
     "--step",
-    type=OPEN_SHARE,
-    default=0.9,
-    show_default=True,
-    help="Share of the conditional ESS that each temperature keeps.",
+    OPEN_SHARE,
+    0.9,
+    "Share of the conditional ESS that each temperature keeps.",
 )
 @guarded
 def smc_command(
@@ -130,7 +85,7 @@ def smc_command(
     kind: str,
     mixture_weight: float,
     num_particles: int,
-    num_runs: int,
+    runs: int,
     seed: int,
     scheme: str,
     ess_threshold: float,
@@ -153,20 +108,19 @@ def smc_command(
     what `sample` writes. Exit code 3 if its figures cannot be trusted; the cautions say
     what to do.
     """
-    if num_runs * num_particles > MOST_HELD:
+    if runs * num_particles > MOST_HELD:
         raise FlowsError(
             Problem(
                 "--runs",
                 "more particles in all than are held in memory",
                 f"at most {MOST_HELD}",
-                f"{num_runs} runs of {num_particles}",
+                f"{runs} runs of {num_particles}",
             )
         )
-    model = load_model(artifact, graph, data, kind)
-    given = observations(observe)
-    observed = model.observation(given.values, places=given.places)
-    check_folder_place(output, marker=SUMMARY, own=OWN_FILES)
-    source = load_source(artifact, model)
+    model = given.load_model(artifact, graph, data, kind)
+    observed = observed_row(model, observe)
+    given.check_output(output)
+    source = given.load_source(artifact, model)
     config = AnnealingConfig(
         move=Hamiltonian(leaps) if move == "hmc" else RandomWalk(),
         most_moves=most_moves,
@@ -175,11 +129,8 @@ def smc_command(
         ess_threshold=ess_threshold,
         scheme=scheme,
     )
-    with (
-        new_folder(output, marker=SUMMARY, own=OWN_FILES) as folder,
-        progress_bar(quiet=as_json) as progress,
-    ):
-        task = progress.add_task("smc", total=float(num_runs), note="")
+    with given.new_output(output, quiet=as_json) as (folder, progress):
+        task = progress.add_task("smc", total=float(runs), note="")
 
         def show(run: int, report: SmcReport | AnnealingReport) -> None:
             share, note = _progress(report)
@@ -189,7 +140,7 @@ def smc_command(
             source,
             observed,
             num_particles,
-            num_runs=num_runs,
+            num_runs=runs,
             seed=seed,
             method=method,
             proposal=kind,
@@ -197,7 +148,7 @@ def smc_command(
             config=config,
             on_report=show,
         )
-        words = f"{kind}, {method} SMC" + (f" in {num_runs} runs" * (num_runs > 1))
+        words = f"{kind}, {method} SMC" + (f" in {runs} runs" * (runs > 1))
         summary = posterior_json(
             summarize_smc(result),
             model,
@@ -210,13 +161,8 @@ def smc_command(
             notes=(*predictive_cautions(model, observed, seed), *notes),
         )
         save_posterior(folder, result.particles, summary, model=model)
-        save_summary(folder / SUMMARY, summary)
-    if as_json:
-        print_json(summary)
-    else:
-        print_table(posterior_table(summary))
-    if not summary["ok"]:
-        sys.exit(UNTRUSTED)
+        save_summary(folder / given.SUMMARY, summary)
+    given.print_summaries(summary, [summary], as_json=as_json)
 
 
 def _progress(report: SmcReport | AnnealingReport) -> tuple[float, str]:

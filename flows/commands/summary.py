@@ -12,20 +12,15 @@ import click
 from rich.console import Console
 from rich.errors import ConsoleError
 
-from daphne_bridge.command_line import guarded
+from daphne_bridge.command_line import PATH, guarded
 
 from ..errors import FlowsError, Problem
 from ..front.answer import ANSWER
 from ..report.inference_table import inference_table
 from ..report.tables import evaluation_table, posterior_table
 from ..storage.folders import read_file
-from .inputs import (
-    FILE_LIMIT,
-    PATH,
-    UNTRUSTED,
-    check_run,
-    print_table,
-)
+from .inputs import FILE_LIMIT, check_run
+from .output import UNTRUSTED, print_table
 
 __all__ = ["summary_command"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import guarded, print_json
+from daphne_bridge.command_line import PATH, guarded, json_option, print_json, setting
 
 from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
@@ -25,17 +25,9 @@ from ..training.config import MOST_NUISANCES, OBJECTIVES
 from ..training.processes import joined_ranks
 from ..training.state import Report
 from ..training.tensorboard_log import board_for, check_board
-from .inputs import (
-    PATH,
-    SEED,
-    UNTRUSTED,
-    engine_option,
-    json_option,
-    load_graph,
-    load_model,
-    progress_bar,
-    say_compiling,
-)
+from .inputs import load_model
+from .options import SEED, engine_option
+from .output import UNTRUSTED, progress_bar, say_compiling
 
 __all__ = ["train_command"]
 
@@ -50,7 +42,7 @@ __all__ = ["train_command"]
     type=click.IntRange(0, MOST_NUISANCES),
     help="Nuisance columns per latent instead of the configuration's.",
 )
-@click.option("--seed", type=SEED, default=0, show_default=True)
+@setting("--seed", SEED, 0)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
 @click.option(
     "--objective",
@@ -75,12 +67,7 @@ __all__ = ["train_command"]
     "measurement.",
 )
 @engine_option
-@click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    help="Where the flow is trained: cpu, cuda or cuda:N.",
-)
+@setting("--device", str, "cpu", "Where the flow is trained: cpu, cuda or cuda:N.")
 @click.option(
     "--tensorboard",
     type=PATH,
@@ -120,7 +107,7 @@ def train_command(
             kind=kind,
             amortised=False if one_data_set else None,
         )
-        model = load_model(load_graph(graph))
+        model = load_model(graph)
         check_folder_place(output, marker=MANIFEST)
         folder = training_folder(output)
         if resume and not RunFolder(folder).has_checkpoint:

@@ -18,7 +18,7 @@ import click
 import torch
 from matplotlib.figure import Figure
 
-from daphne_bridge.command_line import Command, guarded
+from daphne_bridge.command_line import PATH, Command, guarded, setting
 from daphne_bridge.compiler import compile_program
 from daphne_bridge.graph.document import NodeNames, document_from_json
 from daphne_bridge.graph.graph import Graph
@@ -212,30 +212,23 @@ _NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d", "fig_finite")
 
 
 @click.command("python -m flows.experiments", cls=Command)
-@click.option(
+@setting(
     "--length",
-    type=click.Choice(tuple(LENGTHS)),
-    default="usual",
-    show_default=True,
-    help="Of training: minutes, two hours, or the paper's, a day.",
+    click.Choice(tuple(LENGTHS)),
+    "usual",
+    "Of training: minutes, two hours, or the paper's, a day.",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("runs/figures"),
     show_default=True,
 )
-@click.option(
-    "--programs",
-    type=click.Path(path_type=Path),
-    default=Path("clj-programs"),
-    show_default=True,
-    help="Folder of the programs.",
-)
+@setting("--programs", PATH, Path("clj-programs"), "Folder of the programs.")
 @click.option(
     "--latents-from",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Patches of figure 9: an npz file, or MNIST's IDX file of images.",
 )
 @click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Figures.")

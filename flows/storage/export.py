@@ -138,7 +138,7 @@ def save_posterior(
     formats: tuple[str, ...] = (),
     name: str = "particles",
 ) -> None:
-    """Write particles in all formats, then their summary.
+    """Write particles in all formats asked for.
 
     Args:
         folder: Where; it is made if it is not there.

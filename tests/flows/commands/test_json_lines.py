@@ -11,8 +11,8 @@ import torch
 
 from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
-from flows.commands.inputs import SEED
 from flows.commands.json_lines import LINE_LIMIT, Server, request_lines
+from flows.commands.options import SEED
 from flows.inference.importance import MOST_SEED
 from flows.model.model import Model
 from flows.proposals.flow import FlowProposal

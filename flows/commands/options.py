@@ -1,0 +1,78 @@
+"""This file holds what options of several commands are and take."""
+
+import math
+import re
+from typing import Any
+
+import click
+
+from daphne_bridge.command_line import PATH, setting
+
+from ..cnf.engines import ENGINES
+from ..inference.importance import MOST_SEED
+
+__all__ = [
+    "COUNT",
+    "MOST_HELD",
+    "OPEN_SHARE",
+    "SEED",
+    "Real",
+    "Whole",
+    "data_option",
+    "engine_option",
+    "observe_option",
+]
+
+
+class Whole(click.IntRange):
+    """A whole number in a range, in digits only."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number; Python's `1_000` is refused."""
+        if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value) is None:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Real(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number; nan, infinity and Python's `1_000` are refused."""
+        number = super().convert(value, param, ctx)
+        if "_" in str(value) or not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+SEED = Whole(0, MOST_SEED)
+"""Type of a seed, as the random generators take it."""
+
+COUNT = Whole(1, 1_000_000_000)
+"""Type of a number of draws."""
+
+MOST_HELD = 1_000_000
+"""Most draws of a kind whose results are all held in memory."""
+
+OPEN_SHARE = Real(0, 1, min_open=True, max_open=True)
+"""Type of a share that is neither nothing nor all."""
+
+
+engine_option = setting(
+    "--engine", click.Choice(ENGINES), "auto", "What solves the flow in training."
+)
+
+observe_option = click.option(
+    "--observe",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Other data than the document's; may be repeated.",
+)
+
+data_option = click.option(
+    "--data", type=PATH, help="JSON object or CSV table that the program uses."
+)

@@ -1,0 +1,67 @@
+"""This file shows what a command does and finds: progress, figures and tables."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from daphne_bridge.command_line import print_json
+
+__all__ = [
+    "UNTRUSTED",
+    "print_figures",
+    "print_table",
+    "progress_bar",
+    "say_compiling",
+]
+
+UNTRUSTED = 3
+"""Exit code of a command whose answer cannot be trusted."""
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Progress]:
+    """Yield a progress bar on standard error; its tasks have a field `note`."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, console=console) as progress:
+        yield progress
+
+
+def print_figures(
+    figures: Mapping[str, Any],
+    table: Callable[[Mapping[str, Any]], Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Print figures on standard output, as JSON or as the table made of them."""
+    if as_json:
+        print_json(figures)
+    else:
+        print_table(table(figures))
+
+
+def print_table(renderable: Any) -> None:
+    """Print a table on standard output."""
+    Console(soft_wrap=False).print(renderable, highlight=False)
+
+
+def say_compiling() -> None:
+    """Tell that the kernel is being compiled."""
+    click.echo("compiling the kernel, once on this machine", err=True)
