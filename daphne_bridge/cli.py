@@ -23,7 +23,8 @@ from .compiler import (
     parse_data,
     show_edn,
 )
-from .errors import DocumentError, GraphError
+from .consumers import treatment
+from .errors import DocumentError, GraphError, shortened
 from .files import check_file_place, check_no_input
 from .graph.checking import CheckReport, check_document
 from .graph.deep_json import dumps
@@ -215,13 +216,16 @@ def _usable_graph(path: Path, text: str | None = None) -> Graph:
 def check(graph: Path, *, as_json: bool) -> None:
     """Say everything that is wrong or odd in the document GRAPH.
 
-    Exit code 0 if it can be used (warnings do not count), 2 if not.
+    Exit code 0 if it can be used (warnings do not count), 2 if not. What the installed
+    packages make of it is asked too: `daphne-flows infer` takes what is good here, and
+    sums out, cuts off and samples the latents that are named.
     """
     report, document = _checked(graph)
     if report.problems or report.graph is None:
         warn(report.warnings if not as_json else ())
         raise GraphError(*report.problems)
     found = report.graph
+    made = treatment(found)
     if as_json:
         print_json(
             {
@@ -234,6 +238,7 @@ def check(graph: Path, *, as_json: bool) -> None:
                 "arcs": sum(len(node.parents) for node in found.nodes),
                 "digest": found.digest,
                 "document": document.digest(),
+                **made,
                 "warnings": [str(warning) for warning in report.warnings],
             }
         )
@@ -243,6 +248,9 @@ def check(graph: Path, *, as_json: bool) -> None:
         f"{graph}: good; {len(found.latents)} latent and {len(found.observed)} "
         f"observed nodes, {len(report.warnings)} warnings"
     )
+    for what, labels in made.items():
+        if labels:
+            click.echo(f"{what.replace('_', ' ')}: {shortened(', '.join(labels), 200)}")
 
 
 @main.command("invert")

@@ -36,6 +36,7 @@ from .question import Question
 from .settings import seconds_of
 from .source import Source
 from .tempered import tempered
+from .treatment import Treatment
 from .weighed import around_modes, pilot, prior, start, with_flow
 
 __all__ = ["METHODS", "infer"]
@@ -129,7 +130,7 @@ def infer(
         )
         found = _answered(question, method, proposal)
         if widen >= _MOST_WIDE or not _is_cut_short(found, target):
-            return replace(found, why=found.why + _sampled(target))
+            return replace(found, why=found.why + Treatment.of(target).clause)
         widen *= 4
 
 
@@ -204,18 +205,6 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
     # From the prior, which covers tails that what stands around the modes misses.
     why = "no proposal carries enough weight: tempered from the prior"
     return tempered(question, begun, why)
-
-
-def _sampled(target: Model | CollapsedModel) -> str:
-    """Return a clause on the discrete latents that are not summed out, if any."""
-    if not isinstance(target, CollapsedModel) or not target.sampled:
-        return ""
-    names = listed([target.layout.variable(name).label for name in target.sampled])
-    rest = len(target.tables.discrete)
-    return (
-        f"; too wide to be summed out, and sampled: {names}; {rest or 'no'} other "
-        f"discrete latent{'' if rest == 1 else 's'} summed out"
-    )
 
 
 def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:

@@ -121,9 +121,10 @@ def completed(
     alive = particles.log_weights > -math.inf
     layout = target.model.layout
     full = particles.latents.new_zeros(particles.num_particles, layout.latent_dim)
-    full[alive] = target.complete(
-        particles.latents[alive], observed, generator=generator
-    )
+    if bool(alive.any()):
+        full[alive] = target.complete(
+            particles.latents[alive], observed, generator=generator
+        )
     return Particles.from_draws(full, particles.log_weights, latent_columns(layout))
 
 
