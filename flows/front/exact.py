@@ -12,11 +12,12 @@ from ..inference.columns import latent_columns
 from ..inference.particles import Particles
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.exact import ExactPosterior
+from ..model.discrete_values import kind_of
 from ..model.model import Model
 from ..model.returns import Leaf, ReturnValue, return_value
 from .answer import Inference
 from .figures import Figures, figures_of
-from .question import Question, kind_of, mapped
+from .question import Question, mapped
 
 __all__ = ["exact"]
 

@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from daphne_bridge.graph.expression import show_value
-
 from ..inference.averages import Averages
+from ..model.discrete_values import text_of
 
 __all__ = ["Figures", "figures_of"]
 
@@ -119,14 +118,6 @@ def _probabilities(
     masses = torch.zeros(len(found), dtype=weights.dtype).index_add(0, places, weights)
     chances: dict[str, float] = {}
     for value, mass in zip(found.tolist(), masses.tolist(), strict=True):
-        text = _text(value, kind, categories)
+        text = text_of(value, kind, categories)
         chances[text] = chances.get(text, 0.0) + mass
     return {**chances, "undefined": undefined} if undefined else chances
-
-
-def _text(value: float, kind: str, categories: Sequence[Any]) -> str:
-    if categories:
-        return show_value(categories[int(value)])
-    if kind == "boolean":
-        return "true" if value else "false"
-    return str(int(value)) if value == int(value) else f"{value:g}"

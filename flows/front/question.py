@@ -17,6 +17,7 @@ from ..inference.particles import Particles
 from ..inference.proposal import PriorProposal
 from ..inference.smc.result import SmcResult
 from ..marginal.collapsed import CollapsedModel
+from ..model.discrete_values import kind_of
 from ..model.model import Model
 from ..model.returns import Leaf, return_value
 from .answer import Inference
@@ -24,7 +25,7 @@ from .figures import Figures, figures_of
 from .islands import Islands
 from .sampling import completed
 
-__all__ = ["OutOfTime", "Question", "kind_of", "mapped"]
+__all__ = ["OutOfTime", "Question", "mapped"]
 
 
 class OutOfTime(Exception):
@@ -172,18 +173,6 @@ class Question:
             time.perf_counter() - self.started,
             islands,
         )
-
-
-def kind_of(model: Model, name: str) -> tuple[str, tuple[Any, ...]]:
-    """Return the kind of a latent's values, and what its positions stand for."""
-    categories = model.categories(name)
-    if categories:
-        return "category", categories
-    node = model.graph.node(name)
-    if not node.is_discrete:
-        return "real", ()
-    families = {family.name for family in node.families}
-    return ("boolean" if families == {"flip"} else "integer"), ()
 
 
 def mapped(value: Any, figures: Callable[[Leaf], Figures]) -> Any:

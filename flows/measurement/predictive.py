@@ -15,7 +15,8 @@ References:
 """
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -23,11 +24,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..inference.particles import Particles
+from ..model.discrete_values import kind_of, text_of
 from ..model.model import Model
 
 __all__ = ["PosteriorPredictive", "PredictedNumber", "posterior_predictive"]
 
 _NUM_BINS = 40
+_MOST_VALUES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,9 @@ class PredictedNumber:
             meaning, which a forgiving model draws, count in none of these figures.
         edges: Ends of the bins that the new numbers are counted in.
         counts: How many fall into each bin.
+        value: The observed number as a program writes it, of discrete data.
+        probabilities: Share of each new value, by its text, of discrete data; None of
+            others, and of too many values.
     """
 
     name: str
@@ -56,6 +62,8 @@ class PredictedNumber:
     level: float
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+    value: str | None = None
+    probabilities: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +111,51 @@ def posterior_predictive(
         new = model.sample_given(given, generator=generator).observed
     else:
         new = model.sample(num_draws, generator=generator).observed
-    names = [n for variable in model.layout.observed for n in variable.column_names]
-    columns = zip(names, observed.tolist(), new.T.contiguous(), strict=True)
-    return PosteriorPredictive(
-        tuple(_predicted(name, value, column) for name, value, column in columns),
-        num_draws,
-    )
+    values, columns = observed.tolist(), new.T.contiguous()
+    found = []
+    for variable in model.layout.observed:
+        kind, categories = kind_of(model, variable.name)
+        for place, label in enumerate(variable.column_names, variable.start):
+            number = _predicted(label, values[place], columns[place], kind)
+            if kind != "real":
+                number = _discrete(number, columns[place], kind, categories)
+            found.append(number)
+    return PosteriorPredictive(tuple(found), num_draws)
+
+
+def _discrete(
+    number: PredictedNumber,
+    column: Float[Tensor, " draw"],
+    kind: str,
+    categories: Sequence[Any],
+) -> PredictedNumber:
+    """Return a number with the share of each value; categories have no moments.
+
+    The observed value and whole numbers in between stand there too, with share 0.
+    """
+    observed, drawn = number.observed, column[column.isfinite()]
+    number = replace(number, value=text_of(observed, kind, categories))
+    if categories:
+        none = math.nan
+        number = replace(
+            number, mean=none, sd=none, quantile_05=none, quantile_95=none, level=none
+        )
+    values, counts = torch.unique(drawn, return_counts=True)
+    every = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    least, most = min([*every, observed]), max([*every, observed])
+    if not every or most - least >= _MOST_VALUES:
+        return number
+    for whole in range(math.ceil(least), math.floor(most) + 1):
+        every.setdefault(float(whole), 0)
+    shares = {
+        text_of(value, kind, categories): every[value] / len(drawn)
+        for value in sorted(every)
+    }
+    return replace(number, probabilities=shares)
 
 
 def _predicted(
-    name: str, value: float, column: Float[Tensor, " draw"]
+    name: str, value: float, column: Float[Tensor, " draw"], kind: str
 ) -> PredictedNumber:
     column = column[column.isfinite()]
     if not len(column):
@@ -121,11 +164,12 @@ def _predicted(
     levels = torch.tensor([0.05, 0.95], dtype=column.dtype)
     low, high = torch.quantile(column, levels).tolist()
     below = (column < value).double() + 0.5 * (column == value).double()
-    edges = torch.linspace(
-        float(column.min()), float(column.max()), _NUM_BINS + 1, dtype=column.dtype
-    )
+    least, most, bins = float(column.min()), float(column.max()), _NUM_BINS
+    if kind != "real" and most - least < _NUM_BINS:
+        least, most, bins = least - 0.5, most + 0.5, int(most - least) + 1
+    edges = torch.linspace(least, most, bins + 1, dtype=column.dtype)
     counts = torch.bincount(
-        torch.bucketize(column, edges[1:-1], right=True), minlength=_NUM_BINS
+        torch.bucketize(column, edges[1:-1], right=True), minlength=bins
     )
     return PredictedNumber(
         name,

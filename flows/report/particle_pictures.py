@@ -1,5 +1,6 @@
 """This file prepares the pictures of weighted particles of one data set."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -75,13 +76,14 @@ def predicted(
         _num_draws(model),
         generator=torch.Generator().manual_seed(1),
     )
-    keys = ("observed", "mean", "sd", "quantile_05", "quantile_95")
+    keys = ("mean", "sd", "quantile_05", "quantile_95")
     return {
         "predicted": [
             (
                 each.name,
+                number(each.observed if each.value is None else each.value),
                 *(number(getattr(each, key)) for key in keys),
-                f"{each.level:.1%}",
+                "-" if math.isnan(each.level) else f"{each.level:.1%}",
             )
             for each in found.numbers[:_MOST_NUMBERS]
         ],

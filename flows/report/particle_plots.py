@@ -18,6 +18,7 @@ __all__ = [
 
 _TAIL = 1e-3
 _MOST_WHOLE = 60
+_MOST_TICKS = 10
 _PATH = (("temperature", "temperature"), ("ess", "ESS"), ("acceptance", "acceptance"))
 
 
@@ -174,16 +175,34 @@ def path_plot(islands: Sequence[Mapping[str, Any]], *, columns: int = 3) -> str:
 
 
 def predictive_plot(predictive: Mapping[str, Any], *, columns: int = 3) -> str:
-    """Return histograms of new data, with the observed numbers."""
+    """Return histograms of new data, with the observed numbers.
+
+    Discrete values have bars, and the observed one another colour.
+    """
     numbers = predictive["numbers"]
     made, axes = grid(len(numbers), columns)
     for axis, number in zip(axes, numbers, strict=False):
-        axis.stairs(number["counts"], number["edges"], fill=True, color=COLOUR)
-        axis.axvline(number["observed"], color=ACCENT)
+        if number.get("probabilities"):
+            _bars(axis, number["probabilities"], number["value"])
+        else:
+            axis.stairs(number["counts"], number["edges"], fill=True, color=COLOUR)
+            axis.axvline(number["observed"], color=ACCENT)
         axis.set_title(shown(number["name"]), fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_yticks([])
     return svg(made)
+
+
+def _bars(axis: Any, probabilities: Mapping[str, float], value: str) -> None:
+    """Draw the share of each value, the observed one in another colour."""
+    texts = list(probabilities)
+    colours = [ACCENT if text == value else COLOUR for text in texts]
+    axis.bar(range(len(texts)), list(probabilities.values()), color=colours)
+    step = -(-len(texts) // _MOST_TICKS)
+    places = range(0, len(texts), step)
+    axis.set_xticks(places, [shown(texts[place]) for place in places])
+    if value in texts[::step]:
+        axis.get_xticklabels()[texts[::step].index(value)].set_color(ACCENT)
 
 
 def weights_plot(log_weights: Sequence[float]) -> str:

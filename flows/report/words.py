@@ -1,5 +1,6 @@
 """This file says figures in words, the same in tables, on pages and on last lines."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,10 +19,10 @@ def number(value: Any, digits: int = 4) -> str:
     """Return a number with so many digits, and a dash for what is not known.
 
     Example:
-        >>> number(3.14159, 3), number(None), number("red")
+        >>> number(3.14159, 3), number(math.nan), number("red")
         ('3.14', '-', 'red')
     """
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
 

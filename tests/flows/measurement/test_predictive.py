@@ -88,3 +88,50 @@ def test_particles_without_weight_predict_nothing():
         posterior_predictive(
             model, particles, model.observation(), 10, generator=generator
         )
+
+
+def of_a_fixed_latent(text, value):
+    model = Model.from_graph(graph_of(text))
+    latents = torch.full((4, 1), value, dtype=torch.float64)
+    particles = Particles(latents, torch.zeros(4, dtype=torch.float64), ())
+    generator = torch.Generator().manual_seed(0)
+    found = posterior_predictive(
+        model, particles, model.observation(), NUM, generator=generator
+    )
+    (number,) = found.numbers
+    return number
+
+
+def test_new_counts_have_shares_beside_that_of_the_data():
+    number = of_a_fixed_latent("(observe (poisson (sample (gamma 2 1))) 14)", 2.5)
+    assert number.value == "14"
+    assert list(number.probabilities) == [str(k) for k in range(15)]
+    assert number.probabilities["14"] < 1e-3
+    for text, share in number.probabilities.items():
+        mass = stats.poisson.pmf(int(text), 2.5)
+        assert share == pytest.approx(mass, abs=5 * math.sqrt(mass / NUM) + 1e-4)
+    assert np.allclose(np.diff(number.edges), 1.0)
+
+
+def test_new_categories_have_shares_by_their_names_and_no_mean():
+    number = of_a_fixed_latent(
+        "(let [p (sample (beta 1 1))]"
+        " (observe (categorical [[:red p] [:blue (- 1 p)]]) :blue))",
+        0.3,
+    )
+    assert number.value == ":blue"
+    assert list(number.probabilities) == [":red", ":blue"]
+    assert number.probabilities[":red"] == pytest.approx(0.3, abs=0.02)
+    assert math.isnan(number.mean)
+
+
+def test_measured_data_and_wide_counts_have_a_histogram_alone():
+    assert (
+        of_a_fixed_latent(
+            "(observe (normal (sample (normal 0 1)) 1) 1.0)", 0.0
+        ).probabilities
+        is None
+    )
+    wide = of_a_fixed_latent("(observe (poisson (sample (gamma 2 1))) 900)", 900.0)
+    assert wide.probabilities is None
+    assert sum(wide.counts) == NUM

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from flows.report.particle_plots import pairs_plot, path_plot, widest_pairs
+from flows.report.particle_plots import (
+    pairs_plot,
+    path_plot,
+    predictive_plot,
+    widest_pairs,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -46,3 +51,18 @@ def test_correlations_are_weighted():
 def test_a_path_shows_steps_without_moves_as_gaps():
     step = {"temperature": 0.5, "ess": 10.0, "acceptance": None}
     assert "acceptance" in path_plot([{"path": [step]}, {"path": [step, step]}])
+
+
+def test_new_discrete_values_are_bars_by_name_and_others_a_histogram():
+    numbers = [
+        {
+            "name": "colour",
+            "observed": 1.0,
+            "value": ":blue",
+            "probabilities": {":red": 0.25, ":blue": 0.75},
+        },
+        {"name": "x", "observed": 0.5, "edges": [0.0, 1.0], "counts": [3]},
+    ]
+    shown = predictive_plot({"numbers": numbers})
+    assert ":red<" in shown
+    assert ":blue<" in shown
