@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..inference.particles import Particles
+from ..inference.plain import plain
 from ..model.discrete_values import kind_of, text_of
 from ..model.model import Model
 
@@ -79,8 +80,9 @@ class PosteriorPredictive:
     num_draws: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
+        """Return plain values; null stands for what is not known."""
+        found: dict[str, Any] = plain(asdict(self))
+        return found
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Tests of flows.measurement.predictive against closed forms."""
 
+import json
 import math
 
 import numpy as np
@@ -11,7 +12,10 @@ from flows.errors import InferenceError
 from flows.inference.importance import importance_particles
 from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
-from flows.measurement.predictive import posterior_predictive
+from flows.measurement.predictive import (
+    PosteriorPredictive,
+    posterior_predictive,
+)
 from flows.model.model import Model
 
 from ...exact import joint_gaussian
@@ -119,6 +123,8 @@ def test_new_categories_have_shares_by_their_names_and_no_mean():
         " (observe (categorical [[:red p] [:blue (- 1 p)]]) :blue))",
         0.3,
     )
+    plain = PosteriorPredictive((number,), NUM).to_json()
+    assert json.loads(json.dumps(plain, allow_nan=False))
     assert number.value == ":blue"
     assert list(number.probabilities) == [":red", ":blue"]
     assert number.probabilities[":red"] == pytest.approx(0.3, abs=0.02)
