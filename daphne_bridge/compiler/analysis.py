@@ -27,6 +27,7 @@ from .analyser import Analyser, Handler
 from .binding_forms import foreach, let, loop
 from .definitions import anonymous, define, nested_definition
 from .derived_forms import (
+    case,
     cond,
     conditional,
     do,
@@ -144,13 +145,13 @@ _SPECIAL: Mapping[str, Handler] = {
     "when-not": when,
     "if-not": if_not,
     "cond": cond,
+    "case": case,
     "->": thread,
     "->>": thread,
     "quote": quote,
     "fn": anonymous,
     "def": unsupported,
     "recur": unsupported,
-    "case": unsupported,
     "for": unsupported,
     "doseq": unsupported,
     "letfn": unsupported,

@@ -15,6 +15,7 @@ from .forms import Compound, Form, Literal, Span, Symbol, head_name, symbols
 from .recursion import Recursive
 
 __all__ = [
+    "case",
     "cond",
     "conditional",
     "do",
@@ -82,8 +83,35 @@ def cond(analyser: Analyser, form: Compound) -> Recursive[Any]:
         )
     rest: Form = Literal(None, form.span)
     for test, value in zip(clauses[-2::-2], clauses[::-2], strict=True):
-        rest = _written_list(test.span, Symbol("if", test.span), test, value, rest)
+        rest = _call("if", test, value, rest)
     return (yield evaluate(analyser, rest))
+
+
+def case(analyser: Analyser, form: Compound) -> Recursive[Any]:
+    """Return the value of `(case value constant result ... default)`.
+
+    A list of constants stands for each of them. Without a match and a default there is
+    no value.
+    """
+    if len(form.items) < 3:
+        raise analyser.error(
+            form, "case has too few parts", "(case value constant result ... default)"
+        )
+    value, *clauses = form.items[1:]
+    name = Symbol("case value", value.span)
+    rest: Form = clauses.pop() if len(clauses) % 2 else Literal(None, form.span)
+    for constant, result in zip(clauses[-2::-2], clauses[::-2], strict=True):
+        is_list = isinstance(constant, Compound) and constant.kind == "list"
+        tests = [
+            _call("=", name, _call("quote", each))
+            for each in (constant.items if is_list else (constant,))
+        ]
+        if not tests:
+            raise analyser.error(constant, "case has a list without constants")
+        test = tests[0] if len(tests) == 1 else _call("or", *tests)
+        rest = _call("if", test, result, rest)
+    bound = Compound("vector", (name, value), form.span)
+    return (yield evaluate(analyser, _call("let", bound, rest)))
 
 
 def thread(analyser: Analyser, form: Compound) -> Recursive[Any]:
@@ -131,10 +159,14 @@ def unsupported(analyser: Analyser, form: Compound) -> Recursive[Any]:
     raise analyser.error(
         form,
         f"{head_name(form)} is not part of the language",
-        "let, if, cond, when, foreach, loop, defn or a function",
+        "let, if, cond, case, when, foreach, loop, defn or a function",
         head_name(form) or "",
     )
     yield  # a handler is a generator
+
+
+def _call(head: str, first: Form, *rest: Form) -> Compound:
+    return _written_list(first.span, Symbol(head, first.span), first, *rest)
 
 
 def _written_list(span: Span, *items: Form) -> Compound:

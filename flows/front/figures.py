@@ -81,12 +81,17 @@ def figures_of(
     probabilities = None
     if kind != "real":
         probabilities = _probabilities(values, log_weights, kind, categories)
-    numbers = [c for c in categories if isinstance(c, int | float)]
-    if categories and len(numbers) < len(categories):
-        blank = math.nan
-        return Figures(blank, blank, blank, blank, blank, blank, probabilities)
     if categories:
-        values = values.new_tensor([float(c) for c in numbers])[values.long()]
+        # One that never happens, of a branch that is not taken, may be no number.
+        happens = log_weights > -math.inf
+        numbers = [
+            float(c) if isinstance(c, int | float) else math.nan for c in categories
+        ]
+        values = values.new_tensor(numbers)[values.nan_to_num().long()]
+        values = torch.where(happens, values, 0.0)
+        if bool(torch.isnan(values).any()):
+            blank = math.nan
+            return Figures(blank, blank, blank, blank, blank, blank, probabilities)
     part = Averages(values.unsqueeze(1), log_weights)
     if not bool((log_weights > -math.inf).any()):
         blank = math.nan

@@ -751,3 +751,27 @@ def test_a_search_for_modes_ends_with_the_budget():
     assert "was used up" in first.what
     # what ran out of time is not named as the remedy
     assert not any("--method smc" in str(each) for each in (first, *others))
+
+
+def test_a_case_is_a_branch_by_equality_and_has_a_mean_where_it_is_a_number():
+    found = answer(
+        "(let [k (sample (uniform-discrete 0 4))"
+        " m (case k 0 1.0 1 2.0 2 4.0 8.0)"
+        " c (case k (0 1) :low (2 3) :high)"
+        " n (case (< k 2) true 1 false 2)]"
+        " (observe (normal m n) 4.0) [k c n])"
+    )
+    terms = stats.norm.pdf(4.0, [1.0, 2.0, 4.0, 8.0], [1, 1, 2, 2])
+    assert found.log_evidence == pytest.approx(math.log(terms.mean()), abs=1e-12)
+    high = terms[2:].sum() / terms.sum()
+    assert found.returned[1].probabilities[":high"] == pytest.approx(high, abs=1e-12)
+    assert found.returned[2].mean == pytest.approx(1 + high, abs=1e-12)
+
+
+def test_a_case_without_a_match_has_no_value():
+    found = answer(
+        "(let [k (sample (uniform-discrete 0 3))]"
+        " (observe (normal (case k 0 1.0 1 2.0) 1) 2.0) k)"
+    )
+    terms = stats.norm.pdf(2.0, [1.0, 2.0], 1)
+    assert found.log_evidence == pytest.approx(math.log(terms.sum() / 3), abs=1e-12)
