@@ -55,6 +55,7 @@ KIND = Kind(
     lengths=_lengths,
     training={
         "augment": 0,
+        "integrate": "auto",
         "learning_rate": 2e-3,
         "final_learning_rate": 1e-5,
         "warm_start_fraction": 0.5,

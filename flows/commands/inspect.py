@@ -65,8 +65,8 @@ def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
                     "observed": node.observed,
                     "link": node.link,
                     "parents": list(node.parents),
-                    "support": variables[node.name].support,
-                    "shape": list(variables[node.name].shape),
+                    "support": getattr(variables.get(node.name), "support", None),
+                    "shape": list(getattr(variables.get(node.name), "shape", ())),
                 }
                 for node in artifact.manifest.model.nodes
             ],
@@ -100,6 +100,7 @@ def _tables(found: Mapping[str, Any]) -> Group:
             f"{columns['nuisances']} nuisances; {columns['observed']} observed",
         ),
         ("kind", found["flow"]["kind"]),
+        *_integrated(found, labels),
         *((f"shape: {n}", text) for n, text in _flat(found["flow"]["config"])),
         (
             "parameters",
@@ -184,6 +185,15 @@ def _edges_table(
         last = [] if more is None else [str(more[number])]
         table.add_row(*cells(labels.get(name, name), parents, *last))
     return table
+
+
+def _integrated(
+    found: Mapping[str, Any], labels: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield which latents are drawn given the others, if any are."""
+    names = found.get("integrated", ())
+    if names:
+        yield "drawn given the others", ", ".join(labels[name] for name in names)
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from ..storage.artifact import MANIFEST
 from ..storage.checkpoint import training_folder
 from ..storage.folders import check_folder_place
 from ..storage.latent_rows import DIGITS
-from ..training.config import MOST_NUISANCES, OBJECTIVES
+from ..training.config import INTEGRATE, MOST_NUISANCES, OBJECTIVES
 from ..training.processes import joined_ranks
 from ..training.state import Report
 from ..training.tensorboard_log import board_for, check_board
@@ -66,6 +66,13 @@ __all__ = ["train_command"]
     help="Of flow, instead of the configuration's; auto for what does best by "
     "measurement.",
 )
+@click.option(
+    "--integrate",
+    type=click.Choice(INTEGRATE),
+    help="Latents that need no network, as their conditional given the others is made "
+    "of known factors: auto integrates them out where that pays, the default of the "
+    "kind autoregressive.",
+)
 @engine_option
 @setting("--device", str, "cpu", "Where the flow is trained: cpu, cuda or cuda:N.")
 @click.option(
@@ -85,6 +92,7 @@ def train_command(
     objective: str | None,
     latents_from: str | None,
     kind: str | None,
+    integrate: str | None,
     engine: str,
     device: str,
     tensorboard: Path | None,
@@ -104,6 +112,7 @@ def train_command(
             budget=budget,
             augment=augment,
             objective=objective,
+            integrate=integrate,
             kind=kind,
             amortised=False if one_data_set else None,
         )

@@ -7,11 +7,11 @@ a value `KIND` (see `Kind`), and is imported when a flow of the kind is first wa
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from ..errors import ArgumentError, Problem
 from .building import LaidOutModel, structure_of
-from .protocol import Flow
+from .protocol import Completed, Flow
 from .structure import Structure
 
 __all__ = [
@@ -130,6 +130,9 @@ def for_weights(flow: Flow, tolerance: float = 1e-6) -> Flow:
         flow: of any kind, in any precision.
         tolerance: of the solver, if it has one.
     """
+    if isinstance(flow, Completed):
+        inner = for_weights(flow.inner, tolerance)
+        return cast("Flow", flow) if inner is flow.inner else flow.around(inner)
     return kind_of(flow.kind).for_weights(flow, tolerance)
 
 
@@ -140,6 +143,8 @@ def certified(flow: Flow, tolerance: float = 1e-6) -> Flow:
         flow: of any kind, in any precision; left as it is.
         tolerance: of the solver, if it has one.
     """
+    if isinstance(flow, Completed):
+        return flow.around(certified(flow.inner, tolerance))
     kind = kind_of(flow.kind)
     return (kind.certified or kind.for_weights)(flow, tolerance)
 

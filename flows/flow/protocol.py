@@ -25,6 +25,7 @@ from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
 from .structure import Structure
 
 __all__ = [
+    "Completed",
     "Counted",
     "Drawn",
     "Ends",
@@ -264,6 +265,20 @@ class Stepped(Protocol):
 
     def finer(self, factor: int) -> Self:
         """A view of the flow, of the same parameters, solved in more steps."""
+        ...
+
+
+@runtime_checkable
+class Completed(Protocol):
+    """A flow around one of fewer latents, which adds what needs no parameters."""
+
+    @property
+    def inner(self) -> Flow:
+        """The flow of fewer latents."""
+        ...
+
+    def around(self, inner: Flow) -> Flow:
+        """The same around another version of the inner flow."""
         ...
 
 

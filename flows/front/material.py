@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import FlowsError, Problem
+from ..integrated.choice import integrated_where_it_pays
+from ..integrated.target import IntegratedModel
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
 from ..model.capabilities import capabilities
@@ -19,7 +21,7 @@ from ..training.config import TrainingConfig
 
 __all__ = ["Material", "Target", "check_trainable"]
 
-Target = Model | CollapsedModel | DataBackedModel
+Target = Model | CollapsedModel | DataBackedModel | IntegratedModel
 """What a flow can be trained on."""
 
 
@@ -61,17 +63,29 @@ class Material:
     without_density: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def integrated(self) -> tuple[str, ...]:
+        """Latents that are integrated out."""
+        if isinstance(self.training, IntegratedModel):
+            return self.training.integrated
+        return ()
+
     @classmethod
     def of(
         cls, model: Model, rows: Path | str | None, settings: TrainingConfig
     ) -> "Material":
         """Return the model, or with rows of a file in place of a prior.
 
+        Latents are summed or integrated out as the settings say.
+
         Raises:
             FlowsError: If the file fits no latent, or the objective needs a density.
         """
         if rows is None:
-            target = target_of(model)
+            target: Target = target_of(model)
+            may_integrate = settings.integrate == "auto" and settings.amortised
+            if may_integrate and isinstance(target, Model):
+                target = integrated_where_it_pays(target)
             return cls(target, target)
         source = str(rows)
         if settings.objective != "forward":

@@ -23,12 +23,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InferenceError, Problem
-from ..flow.building import structure_at
+from ..flow.building import InverseLike, structure_at
 from ..flow.kinds import build_flow, solved_with
 from ..flow.protocol import Flow
 from ..inference.cautions import cautions
 from ..inference.importance import importance_particles
 from ..inference.pareto import pareto_k_hat
+from ..integrated.flow import CompletedFlow
+from ..integrated.target import IntegratedModel
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import continuous_inverse, target_of
 from ..model.model import Model
@@ -104,8 +106,12 @@ def refinement(
         config = replace(config, kind=flow.kind, flow=flow.config)
     left = seconds - (time.perf_counter() - begun)
     config = replace(config, budget_seconds=max(left, _LEAST_SECONDS))
-    bent = _Bending(target_of(model).forgiving(), observed, answer, config, seed)
     is_good = answer.method == "flow"
+    target: Model | CollapsedModel | IntegratedModel = target_of(model)
+    if is_good and isinstance(flow, CompletedFlow):
+        target = flow.target
+        flow = flow.inner
+    bent = _Bending(target.forgiving(), observed, answer, config, seed)
     found = bent.copied(flow) if flow is not None and is_good else bent.new()
     metrics = bent.train(found, engine, is_trained=is_good, on_report=on_report)
     return Artifact.from_flow(
@@ -116,6 +122,8 @@ def refinement(
         config=config.as_mapping(),
         metrics=metrics,
         data=observed,
+        inverse=bent.inverse,
+        integrated=target.integrated if isinstance(target, IntegratedModel) else (),
     )
 
 
@@ -123,11 +131,18 @@ def refinement(
 class _Bending:
     """A posterior's particles, and the settings of a flow that is bent to it."""
 
-    target: Model | CollapsedModel
+    target: Model | CollapsedModel | IntegratedModel
     observed: Float[Tensor, " observed"]
     answer: Inference
     config: TrainingConfig
     seed: int
+
+    @property
+    def inverse(self) -> InverseLike:
+        """The faithful inverse over the latents that the flow is of."""
+        if isinstance(self.target, IntegratedModel):
+            return self.target.inverse
+        return continuous_inverse(self.target.graph)
 
     def new(self) -> Flow:
         """Return a flow of these data alone, not yet trained."""
@@ -135,7 +150,7 @@ class _Bending:
         generator = torch.Generator().manual_seed(self.seed)
         draws = particles.sample(self.config.normalisation_draws, generator=generator)
         structure = structure_at(
-            continuous_inverse(self.target.graph),
+            self.inverse,
             self.target.layout,
             self.target.unconstrain(draws.latents)[0],
             self.observed,
@@ -203,9 +218,12 @@ class _Bending:
 
     def _worth(self, flow: Flow) -> dict[str, Any]:
         """Return what fresh draws of a flow weigh at these data."""
-        proposal = FlowProposal(flow, self.target)
+        target = self.target
+        if isinstance(target, IntegratedModel):
+            flow, target = CompletedFlow(flow, target), target.model
+        proposal = FlowProposal(flow, target)
         drawn = importance_particles(
-            self.target, proposal, self.observed, _CHECK_DRAWS, seed=self.seed
+            target, proposal, self.observed, _CHECK_DRAWS, seed=self.seed
         )
         totals, k_hat = drawn.totals, pareto_k_hat(drawn.log_weights)
         weak = cautions(totals, k_hat)

@@ -29,6 +29,7 @@ def training_settings(
     budget: str | float | None = None,
     augment: int | None = None,
     objective: str | None = None,
+    integrate: str | None = None,
     kind: str | None = None,
     amortised: bool | None = None,
 ) -> TrainingConfig:
@@ -39,6 +40,7 @@ def training_settings(
         budget: Seconds of work in its place, or a duration such as `10m`.
         augment: Nuisance columns per latent in its place.
         objective: What is minimised in its place.
+        integrate: Which latents are integrated out, in its place.
         kind: Of flow, in its place; a table of the flow's shape is then of this kind.
             `AUTO` for the best.
         amortised: Whether it is of all data sets, in its place.
@@ -62,6 +64,7 @@ def training_settings(
         "budget_seconds": None if budget is None else seconds_of(budget),
         "augment": augment,
         "objective": objective,
+        "integrate": integrate,
         "kind": kind,
         "amortised": amortised,
     }

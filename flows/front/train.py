@@ -8,11 +8,17 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError, Problem
-from ..flow.building import build_structure, prepare_structure, structure_at
+from ..flow.building import (
+    InverseLike,
+    build_structure,
+    prepare_structure,
+    structure_at,
+)
 from ..flow.kinds import build_flow, solved_with
 from ..flow.protocol import Flow, Stepped
 from ..flow.structure import Structure
-from ..marginal.target import ContinuousInverse, continuous_inverse
+from ..integrated.target import IntegratedModel
+from ..marginal.target import continuous_inverse
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.artifact import Artifact
@@ -39,6 +45,7 @@ def train(
     augment: int | None = None,
     objective: str | None = None,
     latents_from: Path | str | None = None,
+    integrate: str | None = None,
     kind: str | None = None,
     amortised: bool | None = None,
     engine: str = "auto",
@@ -65,6 +72,8 @@ def train(
             forward, reverse or free-energy.
         latents_from: A file with rows in place of the prior of some latents, which
             then have no density; forward objective only.
+        integrate: Which latents the flow is not of, as they are integrated out, instead
+            of what the configuration says: auto or none.
         kind: Of flow (`flow.kinds.KINDS`), instead of the configuration's; auto for
             what does best by measurement.
         amortised: Whether the flow is of all data sets, or of the document's alone,
@@ -98,6 +107,7 @@ def train(
         budget=budget,
         augment=augment,
         objective=objective,
+        integrate=integrate,
         kind=kind,
         amortised=amortised,
     )
@@ -110,7 +120,7 @@ def train(
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
     alone = _alone(material.training, settings)
-    inverse = ranks.shared(lambda: continuous_inverse(model.graph))
+    inverse = ranks.shared(lambda: _inverse(model, material))
     structure = ranks.shared(
         lambda: _structure(model, inverse, material, settings, seed, alone)
     )
@@ -154,6 +164,7 @@ def train(
                 metrics=_metrics(run, last, material, settings, flow),
                 without_density=material.without_density,
                 data=None if alone is None else alone.observed,
+                integrated=material.integrated,
             )
         )
     return Posterior.of(model, artifact, weighted=not material.without_density)
@@ -183,16 +194,23 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _inverse(model: Model, material: Material) -> InverseLike:
+    """Return a faithful inverse over the latents that the flow is of."""
+    if isinstance(material.training, IntegratedModel):
+        return material.training.inverse
+    return continuous_inverse(model.graph)
+
+
 def _structure(
     model: Model,
-    inverse: ContinuousInverse,
+    inverse: InverseLike,
     material: Material,
     settings: TrainingConfig,
     seed: int,
     alone: OneDataSet | None,
 ) -> Structure:
     graph, layout = model.graph, material.training.layout
-    nuisances = nuisance_counts(settings.augment, layout)
+    nuisances = nuisance_counts(settings.augment, model.layout)
     if alone is not None:
         generator = torch.Generator().manual_seed(seed)
         draws = alone.sample(settings.normalisation_draws, generator=generator)

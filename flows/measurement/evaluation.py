@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.kinds import certified, for_weights
-from ..flow.protocol import Counted, Flow
+from ..flow.protocol import Completed, Counted, Evaluations, Flow
 from ..inference.calibration import (
     RankHistogram,
     ks_statistic,
@@ -200,9 +200,7 @@ def evaluate(
         clock: Gives the processor time in seconds.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    exact, counts = certified(flow, tolerance), None
-    if isinstance(exact, Counted):
-        exact, counts = exact.counted()
+    exact, counts = _counted(certified(flow, tolerance))
     weighing = for_weights(flow, tolerance)
     total = 2 * config.num_draws + config.num_data_sets * config.num_particles
     done = 0
@@ -268,6 +266,14 @@ def evaluate(
         config=config,
     )
     yield EvaluationProgress(total, total, result)
+
+
+def _counted(flow: Flow) -> tuple[Flow, Evaluations | None]:
+    """Return a flow whose evaluations are counted, if its solver can."""
+    if isinstance(flow, Completed):
+        inner, counts = _counted(flow.inner)
+        return flow.around(inner), counts
+    return flow.counted() if isinstance(flow, Counted) else (flow, None)
 
 
 def _reverse(

@@ -85,5 +85,6 @@ def common_rows(
 def _widened(columns: Tensor, own: Shape, common: Shape) -> Tensor:
     if math.prod(own) == 1:
         return columns
-    shaped = columns.reshape(columns.shape[0], *own)
+    ones = (1,) * (len(common) - len(own))
+    shaped = columns.reshape(columns.shape[0], *ones, *own)
     return shaped.expand(columns.shape[0], *common).reshape(columns.shape[0], -1)

@@ -63,6 +63,13 @@ class Densities:
         """One number for each observed node."""
         return self._schedule(self.lowered.observed)
 
+    def terms_of(self, names: Sequence[str]) -> Schedule:
+        """One number for each of some nodes, in the order of their names."""
+        key = tuple(names)
+        if key not in self._of:
+            self._of[key] = self._schedule(self.lowered.nodes[name] for name in names)
+        return self._of[key]
+
     def _schedule(
         self, entries: Iterable[Lowered], *, is_sum: bool = False
     ) -> Schedule:
@@ -161,13 +168,10 @@ class Densities:
         Raises:
             ModelError: If a distribution has a parameter without meaning.
         """
-        key = tuple(names)
-        if key not in self._of:
-            self._of[key] = self._schedule(self.lowered.nodes[name] for name in names)
         layout, count = self.lowered.layout, len(latents)
         z, _ = as_columns(latents, layout.latent_dim, "latents")
         x, _ = as_columns(observed, layout.observed_dim, "observed")
-        (found,) = self._of[key].run([z, x], num_rows=count, like=latents)
+        (found,) = self.terms_of(names).run([z, x], num_rows=count, like=latents)
         terms = found.expand(len(names), count)
         if bool(torch.isnan(terms).any()):
             row = int(torch.nonzero(torch.isnan(terms).any(0))[0])

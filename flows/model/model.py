@@ -283,6 +283,12 @@ class Model(InFreeCoordinates):
         """Return the log density of every latent given its parents."""
         return self._evaluated(self.densities.prior_terms, latents, observed)
 
+    def log_terms_of(
+        self, names: Sequence[str], latents: Latents, observed: Observed
+    ) -> LogTerms:
+        """Return the log densities of some nodes given their parents, as named."""
+        return self._evaluated(self.densities.terms_of(names), latents, observed)
+
     def log_likelihood_of(
         self, names: Sequence[str], latents: LatentRows, observed: ObservedRow
     ) -> Float[Tensor, "row node"]:

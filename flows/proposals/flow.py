@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, InferenceError, Problem
 from ..flow.kinds import for_weights, solved_with
-from ..flow.protocol import Flow, FlowDraw, Stepped
+from ..flow.protocol import Completed, Flow, FlowDraw, Stepped
 from ..inference.proposal import (
     DefensiveMixture,
     PriorProposal,
@@ -232,17 +232,21 @@ class FlowProposal:
         Raises:
             InferenceError: If no number of steps that is tried suffices.
         """
-        if not isinstance(self.flow, Stepped):
+        inner = self.flow.inner if isinstance(self.flow, Completed) else self.flow
+        if not isinstance(inner, Stepped):
             return FlowMap(self.flow, self.model)
         generator = torch.Generator().manual_seed(0)
         base = self.flow.sample_base(_PILOT_DRAWS, generator=generator)
         # The one engine of steps in double precision.
-        flow = cast("Stepped", solved_with(self.flow, "torch"))
+        stepped = cast("Stepped", solved_with(inner, "torch"))
         error = math.inf
         with torch.no_grad():
             exact = self.from_base(base, observed).log_prob
             for num_steps in _NUM_STEPS:
-                tried = FlowMap(cast("Flow", flow.in_steps(num_steps)), self.model)
+                flow = cast("Flow", stepped.in_steps(num_steps))
+                if isinstance(self.flow, Completed):
+                    flow = self.flow.around(flow)
+                tried = FlowMap(flow, self.model)
                 found = tried.from_base(base, observed).log_prob
                 error = float((found - exact).abs().median())
                 if error < _MOST_BIAS:

@@ -34,8 +34,11 @@ from ..flow.building import InverseLike
 from ..flow.kinds import certified, for_weights, kind_of
 from ..flow.protocol import Flow
 from ..flow.structure import Structure
+from ..integrated.flow import CompletedFlow
+from ..integrated.target import IntegratedModel, kept_layout
 from ..marginal.target import continuous_inverse
 from ..model.layout import Layout
+from ..model.model import Model
 from .artifact_checks import check_claims
 from .artifact_files import GOLDEN, WEIGHTS, load_golden, load_tensors
 from .folders import write_folder
@@ -96,6 +99,7 @@ class Artifact:
         metrics: Mapping[str, Any],
         without_density: Sequence[str] = (),
         data: Tensor | None = None,
+        integrated: Sequence[str] = (),
         tolerance: float = _TOLERANCE,
     ) -> "Artifact":
         """Return the artifact of a trained flow.
@@ -112,6 +116,8 @@ class Artifact:
                 names.
             data: The one data set that it was refined for, a row of `layout`; None for
                 a flow of every data set.
+            integrated: Latents that the flow is not of, by the document's names, in
+                sampling order; `layout` and `inverse` lack them.
             tolerance: Of the solver that weights use, relative and absolute.
 
         Raises:
@@ -139,6 +145,7 @@ class Artifact:
                 **{name: version(name) for name in _LIBRARIES},
             },
             data=() if data is None else tuple(data.tolist()),
+            integrated=tuple(integrated),
         )
         tensors = {
             name: tensor.detach().cpu().contiguous().clone()
@@ -208,6 +215,8 @@ class Artifact:
     def flow(self) -> Any:
         """Return the flow in the columns it was trained in, for weights.
 
+        Where latents are integrated out, it is of the others.
+
         Of any kind, a `flow.protocol.Flow`; what more it can do is its kind's.
 
         Raises:
@@ -244,7 +253,11 @@ class Artifact:
         columns = self._columns(graph, layout)
         structure = structure_in(columns, self._structure())
         tensors = observed_rows_in(columns, self.tensors)
-        return self._flow(structure, tensors)
+        flow = self._flow(structure, tensors)
+        if not self.manifest.integrated:
+            return flow
+        names = tuple(columns.names[name] for name in self.manifest.integrated)
+        return CompletedFlow(flow, IntegratedModel(Model.from_graph(graph), names))
 
     def data_for(self, graph: Graph, layout: Layout) -> Tensor | None:
         """Return the data that the flow was refined for in the columns of a graph.
@@ -263,8 +276,14 @@ class Artifact:
         return row
 
     def _columns(self, graph: Graph, layout: Layout) -> OtherColumns:
-        order = zip(self.manifest.model.order, graph.canonical.order, strict=True)
-        return columns_of(self.layout, layout, dict(order))
+        names = self._names(graph)
+        kept = kept_layout(layout, [names[name] for name in self.manifest.integrated])
+        return columns_of(self.layout, kept, names)
+
+    def _names(self, graph: Graph) -> Mapping[str, str]:
+        """The names that nodes have in a graph of the same model."""
+        order = self.manifest.model.order
+        return dict(zip(order, graph.canonical.order, strict=True))
 
     def _flow(self, structure: Structure, tensors: Mapping[str, Tensor]) -> Flow:
         flow = _stored(self.manifest, structure, tensors, self.source)

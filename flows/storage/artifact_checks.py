@@ -62,6 +62,12 @@ def check_claims(
         raise ArtifactError(
             Problem(place, "no latent of this name", "", min(strange)[:60])
         )
+    known = {node.name for node in manifest.model.nodes if not node.observed}
+    if bad := {*manifest.integrated} - (known - latents):
+        place = f"{manifest_place}: $.integrated"
+        raise ArtifactError(
+            Problem(place, "no latent beside those of the layout", "", min(bad)[:60])
+        )
     where = f"{manifest_place}: $.layout"
     for part, variables in (("latents", layout.latents), ("observed", layout.observed)):
         _check_columns(variables, f"{where}.{part}", "start", "stop")

@@ -204,6 +204,8 @@ class Manifest:
         checksum: Of the manifest; empty until the artifact is saved.
         data: The one data set that the flow was refined for, in the observed columns;
             empty for a flow of every data set.
+        integrated: Latents that the flow is not of, as they are drawn given the
+            others (`integrated/`), in sampling order.
         base: Where the flow starts.
         nuisance_reference: Target of the nuisances.
         version: Of the format.
@@ -222,6 +224,7 @@ class Manifest:
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     checksum: str = ""
     data: tuple[float, ...] = ()
+    integrated: tuple[str, ...] = ()
     base: str = _STANDARD_NORMAL
     nuisance_reference: str = _STANDARD_NORMAL
     version: int = VERSION

@@ -15,12 +15,16 @@ from ..flow.settings import bounded, choice, problem_of, read_settings
 from ..model.layout import Layout
 
 __all__ = [
+    "INTEGRATE",
     "MOST_NUISANCES",
     "OBJECTIVES",
     "TrainingConfig",
     "nuisance_counts",
     "training_config_from",
 ]
+
+INTEGRATE = ("none", "auto")
+"""Which latents need no network."""
 
 OBJECTIVES = ("symmetric", "forward", "reverse", "free-energy")
 """What can be minimised."""
@@ -41,6 +45,8 @@ class TrainingConfig:
         flow: shape of the flow, a value of the kind's config; its defaults if None.
         augment: nuisance columns per latent: a number, or a table of numbers by name of
             a latent, with `default` for the others; see `nuisance_counts`.
+        integrate: none: all latents are the flow's; auto: those whose conditional given
+            the others is made of known factors are integrated out where that pays.
         objective: symmetric, forward, reverse, or free-energy, the annealed reverse.
         amortised: whether the flow is of all data sets; else of the document's alone,
             and only reverse or free-energy, the default then, can be minimised.
@@ -80,6 +86,7 @@ class TrainingConfig:
     kind: str = "cnf"
     flow: Any = None
     augment: int | Mapping[str, int] = bounded(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
+    integrate: str = choice(*INTEGRATE)
     objective: str = choice(*OBJECTIVES)
     amortised: bool = True
     annealing_iterations: int = bounded(10_000, 1, 1_000_000_000)

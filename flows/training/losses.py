@@ -205,8 +205,17 @@ def draw_batch(
     num: int,
     *,
     generator: torch.Generator,
+    scored: bool = True,
 ) -> Batch:
-    """A fresh batch of ``num`` rows for each direction."""
+    """A fresh batch of ``num`` rows for each direction.
+
+    Args:
+        model: the target.
+        flow: whose precision and nuisances it has.
+        num: rows.
+        generator: source of all draws.
+        scored: whether `Batch.log_joint` has the model's part.
+    """
     draws = model.sample(num, generator=generator)
     free, log_det = model.unconstrain(draws.latents)
     nuisances = torch.randn(
@@ -217,7 +226,7 @@ def draw_batch(
         device=generator.device,
     ).to(flow.device)
     log_joint = standard_normal_log_prob(nuisances)
-    if model.has_density:
+    if model.has_density and scored:
         with torch.no_grad():
             joint = model.log_joint(draws.latents, draws.observed) + log_det
         log_joint = log_joint + joint.to(flow.device)

@@ -15,7 +15,7 @@ function of the fraction of the budget that is used. Rates fall by half a cosine
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -93,6 +93,11 @@ class LossInput:
 class Phase(Protocol):
     """What is minimised until the next phase."""
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether the loss needs the model's density of the joint draws."""
+        ...
+
     def share(
         self, config: TrainingConfig, progress: Progress, seconds: float
     ) -> float:
@@ -115,6 +120,8 @@ class Phase(Protocol):
 @dataclass(frozen=True, slots=True)
 class WarmStart:
     """The flow's matching loss, on the same parameters."""
+
+    is_scored: ClassVar[bool] = False
 
     def share(
         self, config: TrainingConfig, progress: Progress, seconds: float
@@ -143,6 +150,8 @@ class WarmStart:
 @dataclass(frozen=True, slots=True)
 class Training:
     """The objective."""
+
+    is_scored: ClassVar[bool] = True
 
     def share(
         self, config: TrainingConfig, progress: Progress, seconds: float

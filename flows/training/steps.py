@@ -18,7 +18,9 @@ def batches_of(run: Run, phase: Phase, progress: Progress) -> list[Batch]:
     share = phase.share(run.config, progress, progress.seconds)
     size = phase.batch_size(run.config, share)
     num = size * run.config.report_every
-    whole = draw_batch(run.model, run.flow, num, generator=run.generator)
+    whole = draw_batch(
+        run.model, run.flow, num, generator=run.generator, scored=phase.is_scored
+    )
     return [whole.rows(start, start + size) for start in range(0, num, size)]
 
 

@@ -182,7 +182,7 @@ def write_damaged(good, bad):
     rewrite(copy("golden"), same, [("golden.json", json.dumps(golden).encode())])
     # The reader does not look at the data that a flow was refined for.
     claims = [each for each in CLAIMS if each is not claims_data_of_another_width]
-    for claim in (*claims, without_density, of_another_kind):
+    for claim in (*claims, without_density, of_another_kind, of_fewer_latents):
         rewrite(copy(claim.__name__), claim)
 
 
@@ -194,6 +194,11 @@ def without_density(manifest):
 def of_another_kind(manifest):
     """An artifact that is whole, of a kind of flow that this reader does not know."""
     manifest["flow"] = {"kind": "spline", "config": {"knots": 8}}
+
+
+def of_fewer_latents(manifest):
+    """An artifact that is whole, of a flow beside which others are drawn."""
+    manifest["integrated"] = ["sample99"]
 
 
 def test_the_clojure_reader_agrees_with_torch(tmp_path):

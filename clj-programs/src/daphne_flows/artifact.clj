@@ -63,7 +63,7 @@
 
 (defn- check-known
   "Throws if the manifest says something that this reader does not know."
-  [{:strs [base nuisance_reference normalisation structure flow model]} where]
+  [{:strs [base nuisance_reference normalisation structure flow model integrated]} where]
   (when-not (flow-kinds (flow "kind"))
     (fail where "another kind of flow than this reader knows"
           (apply str (interpose " or " flow-kinds)) (shown (flow "kind"))))
@@ -72,6 +72,10 @@
                                     structure/factors-kind
                                     structure/affine-kind)))
     (fail where "another base density or normalisation than this reader knows"))
+  (when (seq integrated)
+    (fail where (str "latents that this flow is not of are drawn from the model's own "
+                     "densities, which this reader does not do")
+          "an artifact of train --integrate none" (shown (first integrated))))
   (when (seq (model "without_density"))
     (fail where (str "latents of this flow have no density, as their values came from "
                      "a file; so its draws have no weights"))))

@@ -89,6 +89,11 @@
                         #"another kind of flow than this reader knows; expected cnf; got"
                         (proposal/load-proposal (io/file cases "bad" "of_another_kind")))))
 
+(deftest a-flow-of-fewer-latents-is-refused-in-words
+  (is (thrown-with-msg? clojure.lang.ExceptionInfo
+                        #"not of are drawn from the model's own densities"
+                        (proposal/load-proposal (io/file cases "bad" "of_fewer_latents")))))
+
 (defn- log-normal [x mean sd]
   (let [z (/ (- x mean) sd)]
     (- (* -0.5 z z) (Math/log sd) (* 0.5 (Math/log (* 2.0 Math/PI))))))

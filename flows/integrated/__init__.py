@@ -1,0 +1,1 @@
+"""Latents that need no network: integrated on a grid, and drawn given the others."""

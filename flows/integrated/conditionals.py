@@ -1,0 +1,129 @@
+r"""This file says which latents need no network, and what their conditionals are.
+
+- A latent without observed descendants is integrated out by leaving out its own factor,
+  once its children are: p(z_i | all others) = p(z_i | parents of z_i).
+- A latent on the line whose Markov blanket is kept has the conditional
+
+      p(z_i | all others, x) ∝ p(z_i | parents) Π over children j of p(z_j | parents),
+
+  of known factors: one number is integrated over, and drawn, on a grid (`grid.py`).
+
+Latents of the first sort come last in sampling order, those of the second before them,
+the kept ones first. Of the second sort a set is taken none of which is in another's
+blanket: that of the smallest blanket first, as long as there are any.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from daphne_bridge.graph.graph import Graph
+
+from ..errors import ArgumentError, Problem
+from ..model.layout import Layout
+
+__all__ = ["Conditional", "conditionals_of", "latents_to_integrate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """The density of one latent on the line given others, up to a constant.
+
+    Attributes:
+        name: Of the latent.
+        factors: Names of the nodes whose densities it is the product of.
+        latents: Names of the other latents in these, in the order of the graph.
+        observed: Names of the observed nodes in these.
+    """
+
+    name: str
+    factors: tuple[str, ...]
+    latents: tuple[str, ...]
+    observed: tuple[str, ...]
+
+    @property
+    def is_prior(self) -> bool:
+        """Whether it is the latent's density given its parents, and integrates to 1."""
+        return self.factors == (self.name,)
+
+
+def latents_to_integrate(graph: Graph, layout: Layout) -> tuple[str, ...]:
+    """Return names of latents that need no network, in sampling order.
+
+    At least one latent is kept.
+
+    Args:
+        graph: Of a model whose latents are all continuous.
+        layout: Its columns.
+    """
+    lines = _on_the_line(layout)
+    unseen = _unseen(graph, lines)
+    kept = [name for name in graph.latents if name not in unseen]
+    free = [n for n in lines if n in kept and _bounds_nothing(graph, n, unseen)]
+    blankets = {n: {*_conditional(graph, n, unseen).latents} for n in free}
+    chosen: list[str] = []
+    while free and len(chosen) + 1 < len(kept):
+        name = min(free, key=lambda n: len(blankets[n]))
+        chosen.append(name)
+        free = [n for n in free if n != name and n not in blankets[name]]
+    return (*(n for n in lines if n in chosen), *(unseen if kept else unseen[1:]))
+
+
+def conditionals_of(
+    graph: Graph, layout: Layout, names: Collection[str]
+) -> tuple[Conditional, ...]:
+    """Return the conditionals of latents that are integrated out, in sampling order.
+
+    Args:
+        graph: Of the model.
+        layout: Its columns.
+        names: Of these latents.
+
+    Raises:
+        ArgumentError: If one of them is not on the line, or its conditional is not made
+            of known factors.
+    """
+    lines = [name for name in _on_the_line(layout) if name in names]
+    unseen = _unseen(graph, lines)
+    chosen = [name for name in lines if name not in unseen]
+    found = tuple(_conditional(graph, n, unseen) for n in (*chosen, *unseen))
+    read = {name for each in found[: len(chosen)] for name in each.latents}
+    is_apart = read.isdisjoint(chosen)
+    is_apart &= all(_bounds_nothing(graph, name, unseen) for name in chosen)
+    if len(found) < len(names) or not is_apart:
+        what = "not all of these have a conditional of known factors on the line"
+        expected = "numbers none of which is in the Markov blanket of another"
+        raise ArgumentError(
+            Problem("integrated latents", what, expected, ", ".join(names)[:80])
+        )
+    return found
+
+
+def _on_the_line(layout: Layout) -> list[str]:
+    return [v.name for v in layout.latents if not v.shape and v.free_size == 1]
+
+
+def _unseen(graph: Graph, names: Sequence[str]) -> list[str]:
+    """Return those of some latents, in the order of the graph, that no other reads."""
+    found: list[str] = []
+    for name in reversed(names):
+        if set(graph.children(name)) <= {*found}:
+            found.insert(0, name)
+    return found
+
+
+def _conditional(graph: Graph, name: str, unseen: Collection[str]) -> Conditional:
+    """Return the conditional of a latent, those that no other reads left out."""
+    factors = (name, *(c for c in graph.children(name) if c not in unseen))
+    scope = {node for f in factors for node in (f, *graph.parents(f))} - {name}
+    return Conditional(
+        name,
+        factors,
+        tuple(n for n in graph.latents if n in scope),
+        tuple(n for n in graph.observed if n in scope),
+    )
+
+
+def _bounds_nothing(graph: Graph, name: str, unseen: Collection[str]) -> bool:
+    """Return whether no kept latent's support may depend on a latent."""
+    kept = [c for c in graph.children(name) if c in graph.latents and c not in unseen]
+    return all(f.support != "interval" for c in kept for f in graph.node(c).families)

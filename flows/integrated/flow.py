@@ -1,0 +1,241 @@
+r"""This file makes a flow of all latents out of one of those that are kept.
+
+    log q(z | x) = log q(c | x) + Σ_i log g_i(z_i | the others that it reads, x),
+
+c being the kept latents, g_i the density of a grid that is fitted to the conditional of
+z_i (`lines.py`). Both are exact densities of what is drawn, so that weights are exact
+however well the grids fit. In sampling order the kept latents come first, each with its
+nuisances, then the others, each with one base point of its own.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..flow.blocks import StateBlock
+from ..flow.protocol import Flow, FlowDraw
+from ..flow.shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed
+from ..flow.structure import Structure
+from .grid import Grid
+from .target import IntegratedModel
+
+__all__ = ["CompletedFlow"]
+
+
+@dataclass(frozen=True, eq=False)
+class CompletedFlow:
+    """A flow of all latents of a model; see `flow.protocol.Flow`.
+
+    Attributes:
+        inner: The flow of the kept latents, in the target's columns.
+        target: The model with the others integrated out.
+    """
+
+    inner: Flow
+    target: IntegratedModel
+
+    def around(self, inner: Flow) -> "CompletedFlow":
+        """Return the same around another version of the inner flow."""
+        return replace(self, inner=inner)
+
+    # -------------------------------------------------------------- of the inner flow
+
+    @property
+    def kind(self) -> str:
+        """That of the inner flow."""
+        return self.inner.kind
+
+    @property
+    def config(self) -> Any:
+        """That of the inner flow."""
+        return self.inner.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of its densities."""
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lives."""
+        return self.inner.device
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether densities are free of noise."""
+        return self.inner.is_exact
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the inner flow."""
+        return self.inner.parameters()
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those of the inner flow, by name."""
+        return self.inner.named_parameters()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All tensors of the inner flow by name."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Takes tensors of the inner flow over."""
+        return self.inner.load_state_dict(state_dict)
+
+    def to(self, place: Any) -> "CompletedFlow":
+        """The flow itself, its inner one moved."""
+        self.inner.to(place)
+        return self
+
+    def fit_normalisation(self, free: Free, observed: Observed) -> None:
+        """Fits the inner flow's normalisation to joint draws."""
+        self.inner.fit_normalisation(free[:, self._kept], observed)
+
+    # -------------------------------------------------------------- structure
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Blocks of the kept latents, then of the others."""
+        inner, layout = self.inner.structure, self.target.model.layout
+        blocks: list[StateBlock] = []
+        for block in inner.blocks:
+            variable = layout.variable(block.name)
+            own = range(variable.free_start, variable.free_stop)
+            blocks.append(replace(block, free_columns=tuple(own)))
+        place = {block.name: i for i, block in enumerate(inner.blocks)}
+        place |= {name: len(place) + i for i, name in enumerate(self.target.integrated)}
+        for each in self.target.conditionals:
+            read = [layout.variable(name) for name in each.observed]
+            blocks.append(
+                StateBlock(
+                    each.name,
+                    (layout.variable(each.name).free_start,),
+                    0,
+                    tuple(sorted(place[name] for name in each.latents)),
+                    tuple(c for v in read for c in range(v.start, v.stop)),
+                )
+            )
+        return Structure(tuple(blocks), inner.observed_dim)
+
+    @property
+    def _kept(self) -> Tensor:
+        return self.target.kept[1]
+
+    # -------------------------------------------------------------- densities
+
+    def log_prob_per_node(
+        self, free: Free, nuisances: Nuisance, observed: Observed
+    ) -> LogProbPerNode:
+        """Conditional log densities, one per node in sampling order, in nats."""
+        inner = self.inner.log_prob_per_node(free[:, self._kept], nuisances, observed)
+        _, terms = self._completed(
+            free.double(), observed.double(), lambda _, at: at, free.double()
+        )
+        return torch.cat([inner.to(terms), terms], -1)
+
+    def log_prob(self, free: Free, nuisances: Nuisance, observed: Observed) -> LogProb:
+        """Log densities log q(free, nuisances | observed), in nats."""
+        return self.log_prob_per_node(free, nuisances, observed).sum(-1)
+
+    # -------------------------------------------------------------- draws
+
+    def sample_base(
+        self, num: int, *, generator: torch.Generator | None = None
+    ) -> Base:
+        """Standard normal base points, in the flow's precision and on its device."""
+        inner = self.inner.sample_base(num, generator=generator)
+        shape = (num, len(self.target.integrated))
+        noise = torch.randn(shape, generator=generator, dtype=inner.dtype)
+        return torch.cat([inner, noise.to(inner)], -1)
+
+    def from_base(self, base: Base, observed: Observed) -> FlowDraw:
+        """Where base points go, with the density there; carries gradients."""
+        width = self.inner.structure.state_dim
+        drawn = self.inner.from_base(base[:, :width], observed)
+        return self._around(drawn, base[:, width:], observed)
+
+    def rsample_and_log_prob(
+        self, observed: Observed, *, generator: torch.Generator | None = None
+    ) -> FlowDraw:
+        """One draw per row with its density; carries gradients."""
+        base = self.sample_base(len(observed), generator=generator)
+        return self.from_base(base, observed)
+
+    def rsample_remaining(
+        self,
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        given: Collection[str],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> FlowDraw:
+        """Draws of all other latents given some; see `protocol.Flow`."""
+        self.structure.ancestral(given)
+        kept = [name for name in given if name not in self.target.integrated]
+        drawn = self.inner.rsample_remaining(
+            free[:, self._kept], nuisances, observed, kept, generator=generator
+        )
+        shape = (len(free), len(self.target.integrated))
+        base = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return self._around(drawn, base, observed, (given, free.double()))
+
+    def _around(
+        self,
+        drawn: FlowDraw,
+        base: Float[Tensor, "batch line"],
+        observed: Observed,
+        known: tuple[Collection[str], Tensor] | None = None,
+    ) -> FlowDraw:
+        """Draws of the inner flow with the other latents drawn from base points."""
+        whole = self.target.whole(drawn.free.double())
+        share = torch.special.ndtr(base.double())
+        at = self.target.whole(torch.zeros_like(drawn.free).double())
+        columns = [
+            self.target.model.layout.variable(name).free_start
+            for name in self.target.integrated
+        ]
+        at = at.index_copy(-1, torch.tensor(columns, device=at.device), share)
+
+        def carried(grid: Grid, at: Tensor) -> Tensor:
+            return grid.quantile(at[..., None])[..., 0]
+
+        free, terms = self._completed(whole, observed.double(), carried, at, known)
+        per_node = torch.cat([drawn.log_prob_per_node.to(terms), terms], -1)
+        return FlowDraw(free, drawn.nuisances.to(free), per_node)
+
+    def _completed(
+        self,
+        free: Tensor,
+        observed: Tensor,
+        values: Callable[[Grid, Tensor], Tensor],
+        at: Tensor,
+        known: tuple[Collection[str], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Latents with those that are not kept put in, and the log densities of these.
+
+        Args:
+            free: kept latents in the columns of all.
+            observed: observed values.
+            values: of latents, by their grids and `at`.
+            at: a number for each column.
+            known: names of latents that keep values, and these.
+        """
+        terms = []
+        for lines in self.target.levels:
+            columns = torch.tensor(lines.columns, device=free.device)
+            grid = lines.grids(free, observed)
+            found = values(grid, at[:, columns])
+            if known is not None:
+                is_given = [each.name in known[0] for each in lines.conditionals]
+                is_known = torch.tensor(is_given, device=free.device)
+                found = torch.where(is_known, known[1][:, columns], found)
+            free = free.index_copy(-1, columns, found)
+            terms.append(grid.log_prob(found[..., None])[..., 0])
+        order = [c.name for lines in self.target.levels for c in lines.conditionals]
+        place = [order.index(name) for name in self.target.integrated]
+        return free, torch.cat(terms, -1)[:, place]

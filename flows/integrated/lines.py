@@ -1,0 +1,110 @@
+r"""This file evaluates conditionals of latents on the line, and fits grids to them.
+
+Conditionals that do not read each other's latents are evaluated together: all of these
+latents change at once, point by point, and each adds up the factors that are its own.
+Where a link function has no meaning the density is nothing.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..model.model import Model
+from .conditionals import Conditional
+from .grid import Grid, fitted
+
+__all__ = ["Lines"]
+
+_START_DRAWS = 10_000
+_LEVELS = 25
+_LEAST_LEVEL = 1e-3
+_BEYOND = (0.25, 1.0, 4.0)
+"""Widths between the outermost levels that the first points go beyond them."""
+_MOST_NUMBERS = 2**23
+"""Held at once while no gradients are kept; more rows are taken in parts."""
+
+
+class Lines:
+    """Some conditionals of a model, none of which reads a latent of the others.
+
+    Args:
+        model: The model.
+        conditionals: Of these latents.
+    """
+
+    def __init__(self, model: Model, conditionals: Sequence[Conditional]) -> None:
+        self._model = model.forgiving()
+        self.conditionals = tuple(conditionals)
+        self._names = tuple(dict.fromkeys(f for c in conditionals for f in c.factors))
+        number = {name: place for place, name in enumerate(self._names)}
+        self._own = [[number[f] for f in c.factors] for c in conditionals]
+        position = {v.name: place for place, v in enumerate(model.layout.latents)}
+        self._positions = [position[c.name] for c in conditionals]
+        self.columns = [
+            model.layout.variable(c.name).free_start for c in self.conditionals
+        ]
+
+    @cached_property
+    def start(self) -> Float[Tensor, "line point"]:
+        """Points in free coordinates that cover the prior."""
+        generator = torch.Generator().manual_seed(0)
+        model = self._model
+        drawn = model.sample_latents(_START_DRAWS, generator=generator)
+        drawn = drawn[~torch.isnan(drawn).any(-1)]
+        free = model.unconstrain(drawn.double())[0][:, self.columns]
+        levels = torch.linspace(
+            _LEAST_LEVEL, 1.0 - _LEAST_LEVEL, _LEVELS, dtype=free.dtype
+        )
+        inner = torch.quantile(free, levels, dim=0).T
+        low, high = inner[:, :1], inner[:, -1:]
+        beyond = free.new_tensor(_BEYOND) * (high - low)
+        return torch.cat([low - beyond.flip(1), inner, high + beyond], 1)
+
+    def grids(
+        self,
+        free: Float[Tensor, "row free"],
+        observed: Float[Tensor, "row observed"],
+    ) -> Grid:
+        """Return the densities of the latents in free coordinates, [row, line].
+
+        Args:
+            free: Of all latents of the model; columns of these are not looked at.
+            observed: Observed values.
+        """
+        start = self.start.to(free).expand(len(free), -1, -1).contiguous()
+        width = start.shape[-1] * (free.shape[-1] + len(self._names)) * 4
+        most = max(1, _MOST_NUMBERS // width)
+        if torch.is_grad_enabled() or len(free) <= most:
+            return self._grids(start, free, observed)
+        parts = zip(
+            *(torch.split(t, most) for t in (start, free, observed)), strict=True
+        )
+        grids = [self._grids(*part) for part in parts]
+        lengths = [torch.cat([g.lengths[end] for g in grids]) for end in (0, 1)]
+        return Grid(
+            torch.cat([g.points for g in grids]),
+            torch.cat([g.values for g in grids]),
+            (lengths[0], lengths[1]),
+        )
+
+    def _grids(self, start: Tensor, free: Tensor, observed: Tensor) -> Grid:
+        def log_density(points: Tensor) -> Tensor:
+            count = points.shape[-1]
+            rows = free.to(points).expand(count, -1, -1).clone()
+            rows[..., self.columns] = points.permute(2, 0, 1)
+            found = self._log_densities(rows, observed.to(points))
+            return found.permute(1, 2, 0).contiguous()
+
+        return fitted(log_density, start)
+
+    def _log_densities(
+        self, free: Float[Tensor, "point row free"], observed: Tensor
+    ) -> Float[Tensor, "point row line"]:
+        model = self._model
+        natural, _ = model.constrain(free)
+        terms = model.log_terms_of(self._names, natural, observed)
+        own = [terms[..., places].sum(-1) for places in self._own]
+        return torch.stack(own, -1) + model.constrain_terms(free)[..., self._positions]

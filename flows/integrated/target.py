@@ -1,0 +1,199 @@
+r"""This file is a model with the latents that need no network integrated out.
+
+    log p(c, x) = Σ over factors that are left + Σ_i log ∫ factors of z_i dz_i,
+
+with c the kept latents and each integral taken on a grid (`grid.py`), which is wrong by
+some thousandths of a nat. A flow is trained on it, and its weights are those of the
+full model (`flow.py`). What no other latent reads integrates to one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.inversion.nami import invert
+
+from ..model.draws import Draws
+from ..model.layout import Layout, Variable
+from ..model.model import Model
+from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed, ObservedRow
+from .conditionals import Conditional, conditionals_of
+from .lines import Lines
+
+__all__ = ["IntegratedModel", "KeptInverse", "kept_inverse", "kept_layout"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptInverse:
+    """A faithful inverse over the kept latents.
+
+    Attributes:
+        latents: Their names in sampling order.
+        parents: By latent, earlier latents as sampled, then observed nodes.
+    """
+
+    latents: tuple[str, ...]
+    parents: Mapping[str, tuple[str, ...]]
+
+
+def kept_inverse(graph: Graph, integrated: Sequence[str]) -> KeptInverse:
+    """Return a faithful inverse where some latents are integrated out."""
+    found = invert(graph, summed_out=integrated)
+    kept = found.latents[: len(found.latents) - len(integrated)]
+    return KeptInverse(kept, {name: tuple(found.parents[name]) for name in kept})
+
+
+def kept_layout(layout: Layout, integrated: Sequence[str]) -> Layout:
+    """Return the columns of the latents that are not integrated out."""
+    latents: list[Variable] = []
+    stop = free_stop = 0
+    for variable in layout.latents:
+        if variable.name in integrated:
+            continue
+        own = replace(
+            variable,
+            start=stop,
+            stop=stop + variable.size,
+            free_start=free_stop,
+            free_stop=free_stop + variable.free_size,
+        )
+        stop, free_stop = own.stop, own.free_stop
+        latents.append(own)
+    return Layout(tuple(latents), layout.observed)
+
+
+@dataclass(frozen=True, eq=False)
+class IntegratedModel:
+    """The density p(kept latents, observed), as training needs it.
+
+    Attributes:
+        model: The model, of continuous latents.
+        integrated: Names of the latents that are integrated out, in sampling order.
+    """
+
+    model: Model
+    integrated: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names = tuple(each.name for each in self.conditionals)
+        object.__setattr__(self, "integrated", names)
+
+    @cached_property
+    def inverse(self) -> KeptInverse:
+        """A faithful inverse over the kept latents."""
+        return kept_inverse(self.graph, self.integrated)
+
+    def forgiving(self) -> "IntegratedModel":
+        """Return it of the forgiving model; see `Model.forgiving`."""
+        return replace(self, model=self.model.forgiving())
+
+    @property
+    def graph(self) -> Graph:
+        """The graph of the model, all latents included."""
+        return self.model.graph
+
+    @property
+    def has_density(self) -> bool:
+        """True: it is known up to the integrals' error."""
+        return True
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Columns of the kept latents, and of the observed nodes."""
+        return kept_layout(self.model.layout, self.integrated)
+
+    @cached_property
+    def conditionals(self) -> tuple[Conditional, ...]:
+        """Of the latents that are integrated out."""
+        return conditionals_of(self.graph, self.model.layout, self.integrated)
+
+    @cached_property
+    def levels(self) -> tuple[Lines, ...]:
+        """Conditionals in groups: integrals, then what reads earlier groups alone."""
+        groups: list[list[Conditional]] = [[]]
+        number: dict[str, int] = {}
+        for each in self.conditionals:
+            before = [number[name] for name in each.latents if name in number]
+            level = 1 + max(before, default=0) if each.is_prior else 0
+            number[each.name] = level
+            groups += [[] for _ in range(level + 1 - len(groups))]
+            groups[level].append(each)
+        return tuple(Lines(self.model, group) for group in groups if group)
+
+    @property
+    def _lines(self) -> Lines | None:
+        """The integrals, if there are any."""
+        first = self.levels[0]
+        return None if first.conditionals[0].is_prior else first
+
+    def observation(
+        self, values: Mapping[str, Any] | None = None, **options: Any
+    ) -> ObservedRow:
+        """Return the data as a row: the document's, replaced by `values`."""
+        return self.model.observation(values, **options)
+
+    def sample(self, num: int, *, generator: Generator) -> Draws:
+        """Return joint draws of the kept latents and the observed nodes."""
+        draws = self.model.sample(num, generator=generator)
+        return Draws(draws.latents[:, self.kept[0]], draws.observed)
+
+    def unconstrain(self, latents: Latents) -> tuple[Free, LogDet]:
+        """Return the free coordinates of natural values, and log|det dz/df|."""
+        natural, free_columns = self.kept
+        whole = latents.new_full(
+            (*latents.shape[:-1], self.model.layout.latent_dim), torch.nan
+        )
+        whole[..., natural] = latents
+        free = self.model.unconstrain(whole)[0][..., free_columns]
+        return free, self._log_det(self.whole(free))
+
+    def log_joint(self, latents: Latents, observed: Observed, /) -> LogDensity:
+        """Return log p(kept latents, observed), in nats."""
+        free, log_det = self.unconstrain(latents)
+        return self.log_joint_free(free, observed) - log_det
+
+    def log_joint_free(self, free: Free, observed: Observed) -> LogDensity:
+        """Return the same density of the free coordinates."""
+        rows = free.reshape(-1, free.shape[-1])
+        data = observed.expand(*free.shape[:-1], -1).reshape(len(rows), -1)
+        whole = self.whole(rows)
+        natural, _ = self.model.constrain(whole)
+        terms = self.model.log_terms_of(self._left, natural, data)
+        found = terms.sum(-1) + self._log_det(whole)
+        if self._lines is not None:
+            found = found + self._lines.grids(whole, data).log_integral().sum(-1)
+        return found.reshape(free.shape[:-1])
+
+    def whole(self, free: Free) -> Tensor:
+        """Return free coordinates of all latents, 0 where integrated out."""
+        found = free.new_zeros(*free.shape[:-1], self.model.layout.free_dim)
+        return found.index_copy(-1, self.kept[1], free)
+
+    def _log_det(self, whole: Tensor) -> LogDet:
+        terms = self.model.constrain_terms(whole)
+        return terms[..., self._kept_positions].sum(-1)
+
+    @cached_property
+    def _left(self) -> tuple[str, ...]:
+        """Names of the nodes whose factors no integral holds."""
+        gone = {f for each in self.conditionals for f in each.factors}
+        return tuple(node.name for node in self.graph.nodes if node.name not in gone)
+
+    @cached_property
+    def _kept_positions(self) -> list[int]:
+        names = enumerate(v.name for v in self.model.layout.latents)
+        return [place for place, name in names if name not in self.integrated]
+
+    @cached_property
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Columns of the kept latents among all: natural, and free."""
+        own = [v for v in self.model.layout.latents if v.name not in self.integrated]
+        return (
+            torch.tensor([c for v in own for c in range(v.start, v.stop)]),
+            torch.tensor([c for v in own for c in range(v.free_start, v.free_stop)]),
+        )

@@ -1,0 +1,68 @@
+"""Tests of flows.integrated.conditionals: which latents need no network."""
+
+import pytest
+
+from flows.errors import ArgumentError
+from flows.integrated.conditionals import conditionals_of, latents_to_integrate
+from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR, model_of
+
+
+def _found(text):
+    model = model_of(text)
+    return latents_to_integrate(model.graph, model.layout), model
+
+
+def test_circuit_keeps_the_latents_that_join_others():
+    names, model = _found(CIRCUIT)
+    assert names == ("sample0", "sample4", "sample2")
+    factors = {
+        each.name: each.factors
+        for each in conditionals_of(model.graph, model.layout, names)
+    }
+    assert factors == {
+        "sample0": ("sample0", "sample3"),  # z2 is gone: nothing reads it
+        "sample4": ("sample4", "sample5"),
+        "sample2": ("sample2",),
+    }
+
+
+def test_what_no_other_reads_comes_last_parents_first():
+    names, model = _found(GROUPS)
+    assert names[-2:] == ("sample4", "sample5")
+    last = conditionals_of(model.graph, model.layout, names)[-1]
+    assert last.is_prior
+    assert last.latents == ("sample1", "sample4")
+
+
+@pytest.mark.parametrize("text", [CIRCUIT, GROUPS, LINEAR])
+def test_no_integral_reads_another_latent_that_is_integrated_out(text):
+    names, model = _found(text)
+    found = conditionals_of(model.graph, model.layout, names)
+    integrals = [each for each in found if not each.is_prior]
+    assert integrals
+    for each in integrals:
+        assert set(names).isdisjoint(each.latents)
+
+
+def test_a_latent_that_bounds_another_is_kept():
+    names, _ = _found("""
+        (let [top (sample (uniform-continuous 1 2))
+              under (sample (uniform-continuous 0 top))
+              other (sample (normal under 1))]
+          (observe (normal other 1) 0.3)
+          top)""")
+    assert "sample0" not in names
+
+
+@pytest.mark.parametrize(
+    "names", [("sample0", "sample3"), ("sample4", "sample5"), ("sample9",)]
+)
+def test_latents_in_the_markov_blanket_of_each_other_are_refused(names):
+    model = model_of(CIRCUIT)
+    with pytest.raises(ArgumentError, match="integrated latents: not all of these"):
+        conditionals_of(model.graph, model.layout, names)
+
+
+def test_one_latent_is_kept():
+    names, _ = _found("(let [a (sample (normal 0 1))] (observe (normal a 1) 2) a)")
+    assert names == ()

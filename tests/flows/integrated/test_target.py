@@ -1,0 +1,96 @@
+"""Tests of flows.integrated.target: the density of the kept latents."""
+
+import itertools
+import math
+
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+
+from flows.integrated.conditionals import latents_to_integrate
+from flows.integrated.target import IntegratedModel
+from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR, model_of
+
+
+def _target(text):
+    model = model_of(text)
+    return IntegratedModel(model, latents_to_integrate(model.graph, model.layout))
+
+
+def _draws(target, count, seed=0):
+    draws = target.sample(count, generator=torch.Generator().manual_seed(seed))
+    return draws.latents, draws.observed
+
+
+def test_density_of_a_linear_model_is_that_of_its_marginal():
+    target = _target(LINEAR)
+    latents, observed = _draws(target, 50)
+    found = target.log_joint(latents, observed)
+    mean, wide = latents[:, 0], math.sqrt(1.0 + 0.25)
+    exact = torch.distributions.Normal(0.0, 2.0).log_prob(mean)
+    for column in (0, 1):
+        exact += torch.distributions.Normal(mean, wide).log_prob(observed[:, column])
+    torch.testing.assert_close(found, exact, atol=0.01, rtol=0)
+
+
+def test_density_of_the_circuit_is_that_of_quadrature():
+    target = _target(CIRCUIT)
+    latents, observed = _draws(target, 6)
+    found = target.log_joint(latents, observed)
+    normal, laplace = scipy.stats.norm.pdf, scipy.stats.laplace.pdf
+    for row in range(6):
+        z1, z3, z5 = latents[row].tolist()
+        x0, x1 = observed[row].tolist()
+        at = z3 / z1
+        points = sorted([5.0, at - 0.3 / abs(z1), at, at + 0.3 / abs(z1)])
+        over_z0 = _integral(
+            lambda z, z1=z1, z3=z3: laplace(z, 5, 1) * normal(z3, z * z1, 0.1), points
+        )
+        over_z4 = _integral(
+            lambda z, z3=z3, z5=z5: (
+                normal(z, 7, 2) * normal(z5, math.tanh(z3 + z), 0.1)
+            ),
+            [-z3 - 1.0, -z3, -z3 + 1.0, 7.0],
+        )
+        exact = laplace(z1, -2, 1) * over_z0 * over_z4
+        exact *= normal(x0, z3, 0.1) * normal(x1, z5, 0.1)
+        assert float(found[row]) == pytest.approx(math.log(exact), abs=0.03)
+
+
+def _integral(density, points):
+    ends = [-80.0, *sorted(points), 80.0]
+    return sum(
+        scipy.integrate.quad(density, low, high, limit=300)[0]
+        for low, high in itertools.pairwise(ends)
+    )
+
+
+def test_free_coordinates_are_those_of_the_whole_model():
+    target = _target(GROUPS)
+    latents, observed = _draws(target, 40)
+    free, log_det = target.unconstrain(latents)
+    whole = target.model.sample(40, generator=torch.Generator().manual_seed(0)).latents
+    torch.testing.assert_close(
+        free, target.model.unconstrain(whole)[0][:, target.kept[1]]
+    )
+    torch.testing.assert_close(
+        target.log_joint_free(free, observed),
+        target.log_joint(latents, observed) + log_det,
+    )
+
+
+def test_gradient_of_the_density_is_the_posterior_mean_of_the_score():
+    target = _target(LINEAR)
+    latents, observed = _draws(target, 8)
+    free = latents.clone().requires_grad_()
+    (found,) = torch.autograd.grad(target.log_joint_free(free, observed).sum(), free)
+    exact = -latents[:, 0] / 4.0 + (observed - latents).sum(-1) / 1.25
+    torch.testing.assert_close(found[:, 0], exact, atol=0.02, rtol=0.02)
+
+
+def test_inverse_is_over_the_kept_latents():
+    target = _target(CIRCUIT)
+    assert set(target.inverse.latents) == {"sample1", "sample3", "sample5"}
+    assert set(target.inverse.parents["sample1"]) <= {"sample3", "sample5"}
+    assert [v.name for v in target.layout.latents] == ["sample1", "sample3", "sample5"]
