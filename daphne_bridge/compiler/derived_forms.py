@@ -101,11 +101,10 @@ def case(analyser: Analyser, form: Compound) -> Recursive[Any]:
     name = Symbol("case value", value.span)
     rest: Form = clauses.pop() if len(clauses) % 2 else Literal(None, form.span)
     for constant, result in zip(clauses[-2::-2], clauses[::-2], strict=True):
-        is_list = isinstance(constant, Compound) and constant.kind == "list"
-        tests = [
-            _call("=", name, _call("quote", each))
-            for each in (constant.items if is_list else (constant,))
-        ]
+        constants: tuple[Form, ...] = (constant,)
+        if isinstance(constant, Compound) and constant.kind == "list":
+            constants = constant.items
+        tests = [_call("=", name, _call("quote", each)) for each in constants]
         if not tests:
             raise analyser.error(constant, "case has a list without constants")
         test = tests[0] if len(tests) == 1 else _call("or", *tests)
