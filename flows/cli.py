@@ -17,21 +17,19 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "infer": "Answer MODEL, a program, a graph document, or - for standard input.",
-        "train": "Train a flow for the model of the document GRAPH.",
+        "train": "Train a flow for MODEL, a program or a graph document.",
         "refine": "Bend a flow to the data of MODEL, a program or a graph document.",
         "sample": "Draw weighted particles of the posterior given the data of MODEL.",
         "smc": "Carry particles to the posterior given the data of MODEL, step by"
         " step.",
-        "evaluate": "Measure the flow of ARTIFACT as a proposal for the model of"
-        " GRAPH.",
-        "diagnose": "Diagnose the flow of ARTIFACT over data that the model of GRAPH"
-        " draws.",
+        "evaluate": "Measure the flow of ARTIFACT as a proposal for MODEL, a program or"
+        " document.",
+        "diagnose": "Diagnose the flow of ARTIFACT over data that MODEL draws.",
         "inspect": "Show what ARTIFACT holds: model, inverse, network, training,"
         " solver, files.",
         "report": "Write the finished run in the folder RUN as one HTML page.",
         "summary": "Print the tables of the finished run in the folder RUN.",
-        "serve": "Answer lines of JSON with draws from ARTIFACT, a flow of the model"
-        " GRAPH.",
+        "serve": "Answer lines of JSON with draws from ARTIFACT, a flow of MODEL.",
     }
 )
 """What each command is for, in short; it stands in the file of its name."""

@@ -23,7 +23,7 @@ from ..report.tables import diagnosis_table
 from ..storage.folders import check_folder_place, write_folder
 from ..storage.json_values import json_bytes
 from .inputs import load_model, load_posterior, observed_row
-from .options import MOST_HELD, SEED, Whole, observe_option
+from .options import MOST_HELD, SEED, Whole, data_option, observe_option
 from .output import print_figures, progress_bar
 
 __all__ = ["diagnose_command"]
@@ -33,7 +33,8 @@ _PREDICTIVE_DRAWS = 10_000
 
 @click.command("diagnose")
 @click.argument("artifact", type=PATH)
-@click.argument("graph", type=PATH)
+@click.argument("place", metavar="MODEL", type=PATH)
+@data_option
 @click.option("-o", "--output", type=PATH, required=True, help="Folder to write.")
 @setting("--num-data-sets", Whole(2, MOST_HELD), 1000)
 @setting("--num-particles", Whole(100, MOST_HELD), 100)
@@ -43,7 +44,8 @@ _PREDICTIVE_DRAWS = 10_000
 @guarded
 def diagnose_command(
     artifact: Path,
-    graph: Path,
+    place: Path,
+    data: Path | None,
     output: Path,
     num_data_sets: int,
     num_particles: int,
@@ -52,14 +54,14 @@ def diagnose_command(
     *,
     as_json: bool,
 ) -> None:
-    """Diagnose the flow of ARTIFACT over data that the model of GRAPH draws.
+    """Diagnose the flow of ARTIFACT over data that MODEL draws.
 
     OUTPUT/diagnosis.json holds ESS and k-hat of every data set, calibration ranks of
     the flow's draws and of the weighted ones, coverage, KS per marginal, what each
-    node's conditional costs, and the posterior predictive given the data of GRAPH;
+    node's conditional costs, and the posterior predictive given the data of MODEL;
     beside it stand pictures, if matplotlib is installed.
     """
-    model = load_model(graph)
+    model = load_model(place, data)
     if any(variable.is_discrete for variable in model.layout.latents):
         raise FlowsError(
             Problem(
@@ -70,7 +72,7 @@ def diagnose_command(
             )
         )
     check_folder_place(output, marker="diagnosis.json")
-    data = observed_row(model, observe)
+    observed = observed_row(model, observe)
     posterior = load_posterior(artifact, model, amortised=True)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None
@@ -82,14 +84,14 @@ def diagnose_command(
     if result is None:
         raise AssertionError("a diagnosis ends with its result")
     particles = importance_particles(
-        model, posterior.proposal(), data, _PREDICTIVE_DRAWS, seed=seed
+        model, posterior.proposal(), observed, _PREDICTIVE_DRAWS, seed=seed
     )
     has_weight = particles.totals.ess > 0.0
     predictive = (
         posterior_predictive(
             model,
             particles,
-            data,
+            observed,
             _PREDICTIVE_DRAWS,
             generator=batch_generator(seed, _PREDICTIVE_DRAWS),
         ).to_json()

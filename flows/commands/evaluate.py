@@ -14,7 +14,7 @@ from ..report.tables import evaluation_table
 from ..storage.folders import check_file_place, write_file
 from ..storage.json_values import json_bytes
 from .inputs import load_model, load_posterior
-from .options import MOST_HELD, SEED, Whole
+from .options import MOST_HELD, SEED, Whole, data_option
 from .output import print_figures, progress_bar
 
 __all__ = ["evaluate_command"]
@@ -22,7 +22,8 @@ __all__ = ["evaluate_command"]
 
 @click.command("evaluate")
 @click.argument("artifact", type=PATH)
-@click.argument("graph", type=PATH)
+@click.argument("place", metavar="MODEL", type=PATH)
+@data_option
 @click.option("-o", "--output", type=PATH, help="JSON file to write.")
 @setting("--num-draws", Whole(2, MOST_HELD), 10_000)
 @setting("--num-data-sets", Whole(1, MOST_HELD), 100)
@@ -32,7 +33,8 @@ __all__ = ["evaluate_command"]
 @guarded
 def evaluate_command(
     artifact: Path,
-    graph: Path,
+    place: Path,
+    data: Path | None,
     output: Path | None,
     num_draws: int,
     num_data_sets: int,
@@ -41,11 +43,11 @@ def evaluate_command(
     *,
     as_json: bool,
 ) -> None:
-    """Measure the flow of ARTIFACT as a proposal for the model of GRAPH."""
+    """Measure the flow of ARTIFACT as a proposal for MODEL, a program or document."""
     if output is not None:
-        inputs = (graph, names_path(graph), *artifact.glob("*"))
+        inputs = (place, names_path(place), *artifact.glob("*"))
         check_no_input(output, inputs, FlowsError)
-    model = load_model(graph)
+    model = load_model(place, data)
     if output is not None:
         check_file_place(output)
     posterior = load_posterior(artifact, model, amortised=True)

@@ -7,12 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from daphne_bridge.command_line import warn
-from daphne_bridge.errors import GraphError
-from daphne_bridge.graph.checking import check_document
 from daphne_bridge.graph.deep_json import JsonError, loads
-from daphne_bridge.graph.document import load_document, load_names
-from daphne_bridge.graph.graph import Graph
 
 from ..cnf.engines import prepare_kernel
 from ..errors import ArtifactError, FlowsError, Problem
@@ -21,12 +16,12 @@ from ..front.posterior import Posterior, load
 from ..model.model import Model
 from ..model.observation import Given
 from ..model.shapes import ObservedRow
+from .model_argument import load_any
 from .output import say_compiling
 
 __all__ = [
     "FILE_LIMIT",
     "check_run",
-    "load_graph",
     "load_model",
     "load_posterior",
     "observations",
@@ -47,28 +42,20 @@ def check_run(folder: Path) -> None:
         )
 
 
-def load_graph(path: Path) -> Graph:
-    """Return the checked graph of a document; print warnings.
+def load_model(path: Path, data: Path | None = None) -> Model:
+    """Return the model of a program or document that a flow can be used for.
 
-    Raises:
-        GraphError: With every problem.
-    """
-    document = load_document(path)
-    names, warnings = load_names(document, path)
-    report = check_document(document, names)
-    if report.problems or report.graph is None:
-        raise GraphError(*report.problems)
-    warn((*warnings, *report.warnings))
-    return report.graph
+    Warnings are printed.
 
-
-def load_model(graph: Path) -> Model:
-    """Return the model of a document that a flow can be used for; print warnings.
+    Args:
+        path: The file; `-` is standard input.
+        data: A table or JSON object that a program uses.
 
     Raises:
         FlowsError: If nothing is observed, or a latent is not continuous.
+        GraphError: With every problem of the document.
     """
-    model = Model.from_graph(load_graph(graph))
+    model = Model.from_graph(load_any(path, data).graph)
     check_trainable(model)
     return model
 

@@ -13,7 +13,8 @@ from ..report.canvas import check_plots
 from ..report.finished_run import FinishedRun, run_files
 from ..report.page import report_page
 from ..storage.folders import check_file_place, read_file, write_file
-from .inputs import FILE_LIMIT, check_run, load_graph
+from .inputs import FILE_LIMIT, check_run
+from .model_argument import load_any
 
 __all__ = ["report_command"]
 
@@ -39,7 +40,7 @@ def report_command(run: Path, output: Path | None, program: Path | None) -> None
     path = output if output is not None else run / "report.html"
     check_no_input(path, (program, *run_files(run)), FlowsError)
     check_file_place(path)
-    graph = load_graph(run / "graph.json")
+    graph = load_any(run / "graph.json").graph
     kept = run / "program.daphne"
     if program is None and kept.exists():
         program = kept

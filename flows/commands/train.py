@@ -26,14 +26,15 @@ from ..training.processes import joined_ranks
 from ..training.state import Report
 from ..training.tensorboard_log import board_for, check_board
 from .inputs import load_model
-from .options import SEED, engine_option
+from .options import SEED, data_option, engine_option
 from .output import UNTRUSTED, progress_bar, say_compiling
 
 __all__ = ["train_command"]
 
 
 @click.command("train")
-@click.argument("graph", type=PATH)
+@click.argument("place", metavar="MODEL", type=PATH)
+@data_option
 @click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
 @click.option("--config", type=PATH, help="TOML file of training settings.")
 @click.option("--budget", help="Seconds of work instead of the configuration's: 10m.")
@@ -52,7 +53,7 @@ __all__ = ["train_command"]
 @click.option(
     "--one-data-set",
     is_flag=True,
-    help="Train for the data of GRAPH alone, by the free energy.",
+    help="Train for the data of MODEL alone, by the free energy.",
 )
 @click.option(
     "--latents-from",
@@ -83,7 +84,8 @@ __all__ = ["train_command"]
 @json_option
 @guarded
 def train_command(
-    graph: Path,
+    place: Path,
+    data: Path | None,
     output: Path,
     config: Path | None,
     budget: str | None,
@@ -101,7 +103,7 @@ def train_command(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Train a flow for the model of the document GRAPH.
+    """Train a flow for MODEL, a program or a graph document.
 
     Beside OUTPUT the folder OUTPUT.training keeps a checkpoint, a log and the resolved
     configuration. An interrupted run is continued by --resume.
@@ -116,7 +118,7 @@ def train_command(
             kind=kind,
             amortised=False if one_data_set else None,
         )
-        model = load_model(graph)
+        model = load_model(place, data)
         check_folder_place(output, marker=MANIFEST)
         folder = training_folder(output)
         if resume and not RunFolder(folder).has_checkpoint:

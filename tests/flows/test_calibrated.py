@@ -17,7 +17,8 @@ from flows.cli import main as flows
 from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.fused.engine import FusedEngine
 from flows.cnf.solve import Solution
-from flows.commands.inputs import load_graph, load_model
+from flows.commands.inputs import load_model
+from flows.commands.model_argument import load_any
 from flows.measurement.diagnosis import DiagnosisConfig, diagnose
 from flows.storage.artifact import Artifact
 
@@ -67,8 +68,8 @@ def trained(tmp_path_factory):
             call(bridge, "compile", PROGRAMS / f"{name}.daphne", "-o", graph)
             budget = f"{SECONDS[name]}s"
             call(flows, "train", graph, "-o", artifact, "--budget", budget)
-            checked = load_graph(graph)
-            model = load_model(checked)
+            checked = load_any(graph).graph
+            model = load_model(graph)
             flow = Artifact.load(artifact).flow_for(checked, model.layout)
             flow.engine = SinglePrecision(flow)
             made[name] = model, flow
@@ -112,7 +113,7 @@ def test_weighted_draws_are_calibrated_over_1000_data_sets(trained, name):
 def test_a_flow_with_one_weight_shifted_fails(tmp_path, name):
     graph = tmp_path / "graph.json"
     call(bridge, "compile", PROGRAMS / f"{name}.daphne", "-o", graph)
-    model, flow = exact_flow(load_graph(graph), 0.0)
+    model, flow = exact_flow(load_any(graph).graph, 0.0)
     # Of the last layer's first unit, which moves the first latent by a deviation.
     with torch.no_grad():
         flow.field.bias[-flow.structure.state_dim] += 2.0

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from daphne_bridge.cli import main as bridge
 from flows.cli import COMMANDS
 from flows.cli import main as flows
-from flows.commands.inputs import load_graph
 from flows.commands.json_lines import Server
+from flows.commands.model_argument import load_any
 from flows.inference.particles import Particles
 from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
@@ -129,7 +129,7 @@ def test_one_node_under_two_names_is_observed_once(run, tmp_path):
     (tmp_path / "d.csv").write_text("x,observe2\n0,2\n")
     said = bad(flows, *sample, "--observations", tmp_path / "d.csv")
     assert "d.csv line 2 observe2: x and observe2 are one node" in said
-    graph = load_graph(run / "graph.json")
+    graph = load_any(run / "graph.json").graph
     model = Model.from_graph(graph)
     flow = Artifact.load(run / "artifact").flow_for(graph, model.layout)
     server = Server(FlowProposal(flow, model), 10)

@@ -12,7 +12,7 @@ import pytest
 from daphne_bridge.inversion.document import dump_inverse
 from daphne_bridge.inversion.nami import invert
 from flows.cli import main
-from flows.commands.inputs import load_graph
+from flows.commands.model_argument import load_any
 
 pytest.importorskip("matplotlib")
 
@@ -62,7 +62,7 @@ def test_a_killed_command_leaves_the_old_result_or_the_new_one(
 ):
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
-    dump_inverse(invert(load_graph(folder / "graph.json")), folder / "inverse.json")
+    dump_inverse(invert(load_any(folder / "graph.json").graph), folder / "inverse.json")
     for number in "01":
         (tmp_path / number).write_text(f"program {number}")
     out = tmp_path / {"evaluate": "out.json", "report": "out.html"}.get(command, "out")

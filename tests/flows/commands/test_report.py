@@ -16,7 +16,7 @@ from daphne_bridge.graph.document import NodeNames, dump_names, load_document
 from daphne_bridge.inversion.document import dump_inverse
 from daphne_bridge.inversion.nami import invert
 from flows.cli import main
-from flows.commands.inputs import load_graph
+from flows.commands.model_argument import load_any
 
 from .pair import bad, good
 
@@ -49,7 +49,7 @@ def whole(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "pair"
     shutil.copytree(run, folder)
     graph, artifact = folder / "graph.json", folder / "artifact"
-    dump_inverse(invert(load_graph(graph)), folder / "inverse.json")
+    dump_inverse(invert(load_any(graph).graph), folder / "inverse.json")
     good("sample", artifact, graph, "-o", folder / "particles")
     good(
         "evaluate", artifact, graph, "-o", folder / "evaluation.json",

@@ -258,3 +258,27 @@ def test_a_latent_without_a_free_column_is_refused(folder):
     (folder / "graph.json").write_text(json.dumps(compiled.document))
     said = train(folder, caller=bad)
     assert "sample0: no free column; expected a continuous latent" in said
+
+
+def test_a_program_and_its_table_stand_in_place_of_a_document(tmp_path):
+    program, table = tmp_path / "level.daphne", tmp_path / "table.csv"
+    program.write_text(
+        "(let [level (sample (normal 0 1))]"
+        " (map (fn [y] (observe (normal level 1) y)) ys) level)"
+    )
+    table.write_text("ys\n0.5\n1.5\n")
+    (tmp_path / "train.toml").write_text(CONFIG)
+    artifact, model = tmp_path / "artifact", (program, "--data", table)
+    good("train", *model, "-o", artifact, "--config", tmp_path / "train.toml")
+    figures = json.loads(
+        good("evaluate", artifact, *model, "--num-draws", 1000, "--json")
+    )
+    assert (
+        abs(figures["j"]["symmetric"]["mean"]) < 0.01
+    )  # conjugate: its inverse is affine
+    good("diagnose", artifact, *model, "-o", tmp_path / "diagnosis")
+    request = b'{"num_particles": 1000, "seed": 1}\n'
+    said = json.loads(good("serve", artifact, *model, "--stdio", input=request))
+    # Precision 1 + 2 of a normal posterior, and mean (0.5 + 1.5) / 3.
+    [levels] = said["latents"].values()
+    assert np.mean(levels) == pytest.approx(2 / 3, abs=0.1)
