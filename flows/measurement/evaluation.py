@@ -19,7 +19,7 @@ References:
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -42,12 +42,7 @@ from ..inference.weights import WeightTotals
 from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
-from ..training.losses import (
-    Batch,
-    SymmetricEstimate,
-    draw_batch,
-    estimate_symmetric,
-)
+from ..training.losses import SymmetricEstimate, draw_batch, estimate_symmetric
 
 __all__ = [
     "PROPOSAL_FIGURES",
@@ -67,7 +62,9 @@ PROPOSAL_FIGURES = (
 """What a file of `evaluate` says of a proposal, and in words."""
 
 _ROWS = 4096
-"""Solved together at most."""
+"""Drawn together at most."""
+_COLUMNS = 2**17
+"""State columns of the rows that are solved together, which bounds memory."""
 _SBC_DRAWS = 99
 """Draws for each data set, at most, that ranks are taken among."""
 
@@ -209,12 +206,14 @@ def evaluate(
         count = min(_ROWS, config.num_draws - start)
         with torch.no_grad():
             batch = draw_batch(model, flow, count, generator=generator)
-            log_prob = exact.log_prob(batch.free, batch.nuisances, batch.observed)
-            forward.append(batch.log_joint - log_prob)
-            free, terms = _reverse(model, exact, batch)
-            reverse.append(terms)
+            for part in _solvable(flow, range(count)):
+                rows = batch.rows(part.start, part.stop)
+                log_prob = exact.log_prob(rows.free, rows.nuisances, rows.observed)
+                forward.append(rows.log_joint - log_prob)
+                free, terms = _reverse(model, exact, rows.base, rows.observed)
+                reverse.append(terms)
+                drawn.append(model.constrain(free)[0])
             truth.append(model.constrain(batch.free)[0])
-            drawn.append(model.constrain(free)[0])
         done += 2 * count
         yield EvaluationProgress(done, total)
     # The prior has draws of its own, so that the flow's are the same without it.
@@ -229,14 +228,17 @@ def evaluate(
         with torch.no_grad():
             batch = draw_batch(model, flow, count, generator=generator)
             begin = clock()
-            many = replace(
-                batch,
-                observed=batch.observed.repeat_interleave(config.num_particles, 0),
-                base=flow.sample_base(
-                    count * config.num_particles, generator=generator
-                ),
-            )
-            free, terms = _reverse(model, weighing, many)
+            base = flow.sample_base(count * config.num_particles, generator=generator)
+            found = [
+                _reverse(
+                    model,
+                    weighing,
+                    base[part.start : part.stop],
+                    batch.observed[torch.tensor(part) // config.num_particles],
+                )
+                for part in _solvable(flow, range(len(base)))
+            ]
+            free, terms = (torch.cat(each) for each in zip(*found, strict=True))
             latents = model.constrain(free)[0]
             seconds += clock() - begin
             latents = latents.reshape(count, config.num_particles, -1)
@@ -276,13 +278,19 @@ def _counted(flow: Flow) -> tuple[Flow, Evaluations | None]:
     return flow.counted() if isinstance(flow, Counted) else (flow, None)
 
 
+def _solvable(flow: Flow, rows: range) -> list[range]:
+    """Return rows in parts that are solved together."""
+    most = max(1, min(_ROWS, _COLUMNS // flow.structure.state_dim))
+    return [rows[start : start + most] for start in range(0, len(rows), most)]
+
+
 def _reverse(
-    model: Model | CollapsedModel, flow: Flow, batch: Batch
+    model: Model | CollapsedModel, flow: Flow, base: Tensor, observed: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return draws in free coordinates and the terms of the reverse KL."""
-    draw = flow.from_base(batch.base, batch.observed)
+    draw = flow.from_base(base, observed)
     nuisance = standard_normal_log_prob(draw.nuisances)
-    target = model.log_joint_free(draw.free, batch.observed) + nuisance
+    target = model.log_joint_free(draw.free, observed) + nuisance
     return draw.free, draw.log_prob - target
 
 

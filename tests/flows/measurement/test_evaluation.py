@@ -13,6 +13,7 @@ from daphne_bridge.inversion.nami import invert
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow
+from flows.measurement import evaluation
 from flows.measurement.evaluation import EvaluationConfig, evaluate
 from flows.model.model import Model
 
@@ -109,3 +110,26 @@ def test_progress_reaches_the_end_and_the_figures_are_plain_json(measured):
     assert done[-1] == reports[-1].rows_total == 2 * 4000 + 200 * 400
     plain = reports[-1].result.to_json()
     assert plain["evaluations_base_to_latent"] > 0
+
+
+def test_rows_are_solved_in_parts_and_the_figures_are_the_same(monkeypatch):
+    graph = Graph.from_document(document_from_json(pair_document()))
+    model, flow = exact_flow(graph, 0.5, num_draws=20_000)
+    config = EvaluationConfig(num_draws=500, num_data_sets=6, num_particles=50)
+    *_, whole = evaluate(model, flow, config)
+    sizes = []
+    solved = evaluation._reverse
+
+    def seen(model, flow, base, observed):
+        sizes.append(len(base))
+        return solved(model, flow, base, observed)
+
+    monkeypatch.setattr(evaluation, "_COLUMNS", 140)
+    monkeypatch.setattr(evaluation, "_reverse", seen)
+    *_, parts = evaluate(model, flow, config)
+    assert max(sizes) == 140 // flow.structure.state_dim
+    assert sum(sizes) == 500 + 6 * 50
+    assert parts.result.j.symmetric.mean == pytest.approx(
+        whole.result.j.symmetric.mean, abs=1e-6
+    )
+    assert parts.result.flow.ess_median == pytest.approx(whole.result.flow.ess_median)
