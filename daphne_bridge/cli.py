@@ -17,9 +17,11 @@ from .command_line import (
     warn,
 )
 from .compiler import (
+    HOPPL_ACTIONS,
     compile_program,
     desugar_program,
     factor_graph,
+    hoppl_program,
     parse_data,
     show_edn,
 )
@@ -71,7 +73,7 @@ def main() -> None:
 @click.option("-o", "--output", type=PATH, required=True, help="File to write.")
 @setting(
     "--action",
-    click.Choice(["graph", "desugar", "factor-graph"]),
+    click.Choice(["graph", "desugar", "factor-graph", *HOPPL_ACTIONS]),
     "graph",
     "What to write, as in Daphne.",
 )
@@ -132,11 +134,12 @@ def compile_command(
     if data is not None:
         bound = parse_data(read_text(data, "data"), str(data))
     if action != "graph":
-        value: Any = (
-            desugar_program(text, str(program))
-            if action == "desugar"
-            else factor_graph(text, str(program), bound)
-        )
+        if action == "factor-graph":
+            value: Any = factor_graph(text, str(program), bound)
+        elif action == "desugar":
+            value = desugar_program(text, str(program))
+        else:
+            value = hoppl_program(text, str(program), action)
         if to_stdout:
             click.echo(_written(value, layout), nl=False)
             return

@@ -4,7 +4,8 @@
 
 `analysis` walks the forms with the rules of `substitution`, `partial_evaluation` and
 `symbolic_simplify`; `desugar` writes forms in the core language for the document's
-functions and for `--action desugar`. Nothing of the host language is ever run.
+functions and for `--action desugar`; `hoppl`, `addresses` and `continuations` write it
+for evaluators of the higher-order language. Nothing of the host language is ever run.
 """
 
 from collections.abc import Mapping
@@ -14,25 +15,34 @@ from typing import Any
 from ..building import building
 from ..errors import CompileError, Problem, ReadError
 from ..graph.deep_json import JsonError, loads
+from .addresses import with_addresses
 from .analysis import analyse
+from .continuations import with_continuations
 from .data import constants, parse_data
 from .desugar import desugar
 from .edn import show_edn
 from .emission import document, form_json
 from .factor_graph import factor_graph_json
-from .forms import Form
+from .forms import Form, Span
+from .hoppl import Fresh, function, hoppl
 from .meaning import Analysis, Limits
 from .reader import Source, read
 
 __all__ = [
+    "HOPPL_ACTIONS",
     "Compilation",
     "Limits",
     "compile_program",
     "desugar_program",
     "factor_graph",
+    "hoppl_program",
     "parse_data",
     "show_edn",
 ]
+
+
+HOPPL_ACTIONS = ("desugar-hoppl", "desugar-hoppl-noaddress", "desugar-hoppl-cps")
+"""What `hoppl_program` writes, as Daphne calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,38 @@ def desugar_program(text: str, filename: str) -> list[Any]:
         form_json(_guarded(source, lambda form=form: desugar(form, source, numbers)))
         for form in _forms(text, filename)
     ]
+
+
+def hoppl_program(text: str, filename: str, action: str = "desugar-hoppl") -> Any:
+    """Return a program as one expression of functions, as JSON.
+
+    Args:
+        text: The program; it may use `fn` and recursion as it likes.
+        filename: What messages call it.
+        action: One of `HOPPL_ACTIONS`: a function of the address of each call, the bare
+            expression, or a function of addresses and of what is done with the value.
+
+    Raises:
+        ReadError: The text is not a sequence of forms.
+        CompileError: A form has the wrong parts.
+
+    Example:
+        >>> hoppl_program("(let [x 1] (+ x 2))", "p", "desugar-hoppl-noaddress")
+        [['fn', ['x'], ['+', 'x', 2]], 1]
+    """
+    source, forms = Source(text, filename), _forms(text, filename)
+    if not forms:
+        raise source.compile_error(Span(1, 1), "the program is empty", "an expression")
+    fresh = Fresh(forms)
+    address, then = fresh.unless_taken("alpha"), fresh.unless_taken("k-return")
+    form = _guarded(source, lambda: hoppl(forms, source, fresh))
+    if action == "desugar-hoppl-noaddress":
+        return form_json(form)
+    form = with_addresses(form, address, fresh)
+    if action == "desugar-hoppl":
+        return form_json(function([address], form))
+    form = with_continuations(form, then, fresh)
+    return form_json(function([address, then], form))
 
 
 def factor_graph(

@@ -255,7 +255,7 @@ def _form_json(form: Form, *, is_plain: bool) -> Recursive[Json]:
         case Literal(value=value):
             return _atom_json(value)
     head = head_name(form)
-    plain_at = {"let": 1, "defn": 2}.get(head or "", 0)
+    plain_at = {"let": 1, "fn": 1, "defn": 2}.get(head or "", 0)
     written: list[Json] = []
     if form.kind == "vector" and not is_plain:
         written.append("vector")

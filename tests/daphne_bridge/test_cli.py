@@ -62,6 +62,8 @@ def test_the_other_actions_and_edn_are_written(program, tmp_path):
     assert json.loads(path.read_text())[0][:2] == ["defn", "double"]
     call("compile", program, "-o", path, "--action", "factor-graph", "--format", "json")
     assert set(json.loads(path.read_text())) == {"X", "F", "A", "psi"}
+    call("compile", program, "-o", path, "--action", "desugar-hoppl-cps")
+    assert json.loads(path.read_text())[:2] == ["fn", ["alpha", "k-return"]]
     call("compile", program, "-o", path, "--format", "edn")
     assert '"sample*"' in path.read_text() or "sample*" in path.read_text()
 
