@@ -265,7 +265,7 @@ class _BlockTotal(torch.autograd.Function):
                 for number in wanted:
                     parts[number].requires_grad_()
                 share = kernel(*parts).sum(0)
-                if wanted:
+                if share.requires_grad:  # a flat density reads no argument
                     found = torch.autograd.grad(
                         share.sum(), [parts[n] for n in wanted], allow_unused=True
                     )
@@ -284,11 +284,15 @@ class _BlockTotal(torch.autograd.Function):
         count = len(saved) - len(context.wanted)
         arguments, slopes = saved[:count], saved[count:]
         if torch.is_grad_enabled():
-            slopes = torch.autograd.grad(
-                context.kernel(*arguments).sum(),
-                [arguments[n] for n in context.wanted],
-                create_graph=True,
-            )
+            value = context.kernel(*arguments).sum()
+            if value.requires_grad:
+                slopes = torch.autograd.grad(
+                    value,
+                    [arguments[n] for n in context.wanted],
+                    create_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
         result: list[Tensor | None] = [None] * (count + 2)
         for number, slope in zip(context.wanted, slopes, strict=True):
             result[number + 2] = slope * gradients[0]
