@@ -34,8 +34,8 @@ def weak(
             Caution(
                 f"none of {totals.num_particles} draws has a positive weight",
                 "the estimated evidence is 0 and there is no posterior",
-                "Check that the program can produce the data"
-                + ("" if is_tempered else "; or use --method smc"),
+                "Check that the program can produce the data; if rarely, draw more of "
+                "the prior by --method prior --num-particles",
             )
         )
     elif k_hat > K_HAT_LIMIT or totals.ess < min(
@@ -46,7 +46,9 @@ def weak(
                 f"the effective sample size is {totals.ess:.3g} of "
                 f"{totals.num_particles} and Pareto k-hat {k_hat:.2f}",
                 "rare particles rule every average",
-                "Allow more time" if is_tempered else "Use --method smc",
+                "Allow more time by --budget, or draw more by --num-particles"
+                if is_tempered
+                else "Use --method smc",
             )
         )
     return found

@@ -63,7 +63,8 @@ class Source(ABC):
             Caution(
                 "this flow was refined for other data",
                 "its draws are weighted rightly, but few of them may carry weight here",
-                "Refine it for these data, or use the flow that was trained",
+                "Refine it for these data (`daphne-flows refine`), or use the flow "
+                "that was trained",
             ),
         )
 

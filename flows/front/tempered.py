@@ -95,7 +95,8 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         caution = Caution(
             f"tempering found no way from the prior to the posterior ({error})",
             "these are the weighted draws that it began with",
-            "A likelihood that is less sharp, or data that the prior draws, helps",
+            "More draws of the prior (--method prior --num-particles), a likelihood "
+            "that is less sharp, or data that the prior draws, help",
         )
         return _given_up(question, start, "tempering ended early", caution)
     return _answer(question, Islands(coordinates, tuple(islands)), why)

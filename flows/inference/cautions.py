@@ -56,8 +56,8 @@ def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:
                 "the estimated evidence is 0, the effective sample size is 0 and no"
                 " posterior average exists",
                 "Check that the model can produce the observation; then draw more"
-                " particles, use a broader proposal (the prior, or a mixture with it)"
-                " or annealed SMC",
+                " particles (--num-particles), use a broader proposal (--proposal prior"
+                " or mixture) or annealed SMC (`daphne-flows smc`)",
             ),
         )
     found: list[Caution] = []
@@ -68,8 +68,9 @@ def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:
                 "the weights have so heavy a tail that their average is ruled by rare"
                 " particles; the means, the evidence and their standard errors may all"
                 " be wrong",
-                "Train the flow longer, mix the prior into the proposal (defensive"
-                " mixture), or use annealed SMC; more particles alone help slowly",
+                "Use annealed SMC (`daphne-flows smc`), mix the prior into the proposal"
+                " (--proposal mixture), or train the flow longer; more particles alone"
+                " help slowly",
             )
         )
     if totals.ess_fraction < ESS_FRACTION_LIMIT:
@@ -78,8 +79,7 @@ def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:
                 f"the effective sample size is {totals.ess:.3g} of"
                 f" {totals.num_particles} particles ({totals.ess_fraction:.2%})",
                 "almost all particles are wasted, the proposal misses the posterior",
-                "Train the flow longer, or on data like this observation; or use"
-                " annealed SMC from this proposal",
+                "Use annealed SMC (`daphne-flows smc`), or train the flow longer",
             )
         )
     return (*found, *evidence_cautions(totals.log_evidence_standard_error))
@@ -101,7 +101,8 @@ def evidence_cautions(error: float) -> tuple[Caution, ...]:
             "the evidence is not known within a factor of"
             f" {math.exp(LOG_EVIDENCE_ERROR_LIMIT):.2f}, and its log is biased"
             " downwards",
-            "Draw more particles; improve the proposal first if k-hat is high as well",
+            "Draw more particles (--num-particles); improve the proposal first if k-hat"
+            " is high as well",
         ),
     )
 
@@ -134,7 +135,7 @@ def prior_predictive_cautions(
             "a proposal trained on the model's own draws has never seen such data, and"
             " the model hardly explains them",
             "Check the observation and its unit, or widen the model; if both are"
-            " right, use annealed SMC",
+            " right, annealed SMC (`daphne-flows smc`) answers",
         )
         for i, label in enumerate(labels)
         if bool(is_beyond[i]) and float(distance[i]) > PREDICTIVE_DISTANCE_LIMIT

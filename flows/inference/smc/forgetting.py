@@ -138,7 +138,8 @@ def move_cautions(reports: Sequence[_Report]) -> tuple[Caution, ...]:
             " they were",
             "parts of the posterior that few particles have reached, a second mode say,"
             " may have a wrong share, and the standard errors do not know of it",
-            "Allow more moves or longer ones, draw more particles, and compare several"
-            " runs with different seeds",
+            "Draw more particles (--num-particles) and compare other seeds (--seed);"
+            " `daphne-flows smc` has more moves (--most-moves) and longer ones"
+            " (--leaps)",
         ),
     )

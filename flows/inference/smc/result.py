@@ -258,7 +258,7 @@ def _cautions(result: SmcResult) -> tuple[Caution, ...]:
             f"all particles descend from {lines}, and in effect from {result.ess:.1f}",
             "the means and the evidence rest on so few independent lines that their"
             " standard errors are not known",
-            f"Make {_MIN_RUNS} independent runs, whose spread is the error, or draw"
-            " more particles",
+            f"Make {_MIN_RUNS} independent runs (--runs), whose spread is the error, or"
+            " draw more particles (--num-particles)",
         ),
     )

@@ -91,6 +91,19 @@ def test_totals_can_be_differentiated_twice(family):
         assert torch.allclose(zero if a is None else a, zero if b is None else b)
 
 
+def test_a_density_that_is_flat_has_no_slope():
+    """A density may read its arguments only to decide where it is positive."""
+    arguments = _arguments(SHAPES[1], scale="any")
+
+    def flat(value, low, high):
+        return torch.where((low < value) & (value < high), 0.0, -1.0).double()
+
+    total = density_total("uniform", flat, arguments)
+    assert torch.equal(total, flat(*arguments).sum(0))
+    slopes = torch.autograd.grad(total.sum(), arguments)
+    assert all(torch.equal(each, torch.zeros_like(each)) for each in slopes)
+
+
 def test_linear_totals_can_be_differentiated_twice():
     generator = torch.Generator().manual_seed(1)
     matrix = torch.randn(700, 3, generator=generator, dtype=torch.float64)

@@ -1,0 +1,197 @@
+"""Every remedy that a caution names is run where the caution stands, and works.
+
+A case says a command that ends with a caution, words of the caution and of its remedy,
+and the command with the remedy taken, which ends with exit code 0 and without it.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import main
+
+from .commands.pair import check_answer, make_run
+
+SHARP = "(let [x (sample (normal 0 1))] (observe (normal x 1e-3) 0.5) x)"
+RARE = (
+    "(let [u (sample (uniform 0 1))] (observe (uniform (- u 1e-4) (+ u 1e-4)) 0.5) u)"
+)
+MANY = """(let [xs (foreach 5 [] (sample (normal 0 10)))]
+  (foreach 5 [x xs] (observe (normal x 0.001) 1)) (get xs 0))"""
+EDGE = "(let [p (sample (beta 0.01 0.01))] (observe (bernoulli p) 1) p)"
+
+
+def said(*arguments, **options):
+    """Return the exit code of a command and what it says as JSON."""
+    call = CliRunner().invoke(main, [*map(str, arguments), "--json"], **options)
+    assert call.exit_code in (0, 3), call.output
+    return call.exit_code, json.loads(call.stdout)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A caution and its remedy; the remedied program is the same if None."""
+
+    program: str
+    options: tuple
+    caution: str
+    remedy: str
+    taken: tuple
+    evidence: float | None = None
+    instead: str | None = None
+
+
+NORMAL = math.log(math.sqrt(2 * math.pi))
+CASES = {
+    "rare particles: temper": Case(
+        SHARP, ("--method", "prior"), "rare particles rule", "Use --method smc",
+        ("--method", "smc"), -NORMAL - 0.125,
+    ),
+    "no weight: draw more of the prior": Case(
+        RARE, ("--method", "prior", "--num-particles", 100), "none of 100 draws",
+        "--method prior --num-particles",
+        ("--method", "prior", "--num-particles", 1_000_000), 0.0,
+    ),
+    "no way: draw more of the prior": Case(
+        RARE, ("--method", "smc"), "tempering found no way",
+        "--method prior --num-particles",
+        ("--method", "prior", "--num-particles", 1_000_000), 0.0,
+    ),
+    "no way: a likelihood that is less sharp": Case(
+        RARE, ("--method", "smc"), "tempering found no way", "less sharp", (), 0.0,
+        RARE.replace("1e-4", "0.1"),
+    ),
+    "the budget: more time": Case(
+        SHARP, ("--method", "smc", "--budget", "0.01s"), "was used up",
+        "Allow more time by --budget", ("--method", "smc", "--budget", "5m"),
+        -NORMAL - 0.125,
+    ),
+    "the ends of doubles: the prior": Case(
+        EDGE, ("--method", "laplace"), "are where doubles end", "Use --method prior",
+        ("--method", "prior"), math.log(0.5),
+    ),
+    "the ends of doubles: temper": Case(
+        EDGE, ("--method", "laplace"), "are where doubles end", "or --method smc",
+        ("--method", "smc"), math.log(0.5),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_what_a_caution_of_infer_names_answers(case):
+    code, before = said("infer", "-", *case.options, input=case.program)
+    (caution,) = [each for each in before["cautions"] if case.caution in each]
+    assert case.remedy in caution
+    code, after = said("infer", "-", *case.taken, input=case.instead or case.program)
+    assert code == 0, after["cautions"]
+    assert not any(case.caution in each for each in after["cautions"])
+    if case.evidence is not None:
+        found = after["log_evidence"]
+        assert abs(found["value"] - case.evidence) < 5 * found["standard_error"] + 1e-3
+
+
+def test_islands_apart_and_unknown_errors_are_answered_by_more_particles():
+    smc = ("infer", "-", "--method", "smc", "--num-particles")
+    code, before = said(*smc, 100, input=MANY)
+    assert code == 3
+    words = ("islands differ", "evidence is not known", "of the slowest latent is")
+    for caution, found in zip(words, before["cautions"], strict=True):
+        assert caution in found
+        assert "raw more by --num-particles" in found
+    code, after = said(*smc, 20_000, input=MANY)
+    assert code == 0
+    found, exact = after["log_evidence"], -5 * (NORMAL + math.log(10) + 0.005)
+    assert abs(found["value"] - exact) < 5 * found["standard_error"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("remedies"))
+
+
+FAR = ("--observe", "observe3=8", "--observe", "observe4=16")
+PRIOR = ("--proposal", "prior")
+FIVE = (*PRIOR, "--method", "sequential", "--num-particles", 5)
+STUCK = ("--most-moves", 1, "--leaps", 1, "--num-particles", 300)
+
+OF_PARTICLES = {
+    "a heavy tail: annealed SMC": (
+        ("sample", *FAR, *PRIOR), "k-hat is", "`daphne-flows smc`",
+        ("smc", *FAR, *PRIOR, "--num-particles", 300),
+    ),
+    "a heavy tail: the flow mixed with the prior": (
+        ("sample", *FAR, *PRIOR), "k-hat is", "--proposal mixture",
+        ("sample", *FAR, "--proposal", "mixture"),
+    ),
+    "particles wasted: annealed SMC": (
+        ("sample", *FAR, *PRIOR), "effective sample size", "`daphne-flows smc`",
+        ("smc", *FAR, "--num-particles", 300),
+    ),
+    "an unknown evidence: draw more": (
+        ("sample", *PRIOR, "--num-particles", 30), "error of the log evidence",
+        "Draw more particles (--num-particles)",
+        ("sample", *PRIOR, "--num-particles", 50_000),
+    ),
+    "stuck: more and longer moves": (
+        ("smc", *STUCK), "hardly moved", "more moves (--most-moves)",
+        ("smc", *STUCK[4:]),
+    ),
+    "few lines of descent: runs": (
+        ("smc", *FIVE), "all particles descend", "20 independent runs (--runs)",
+        ("smc", *FIVE, "--runs", 20),
+    ),
+    "few lines of descent: more particles": (
+        ("smc", *FIVE), "all particles descend", "more particles (--num-particles)",
+        ("smc", *FIVE, "--num-particles", 3000),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OF_PARTICLES.values(), ids=list(OF_PARTICLES))
+def test_what_a_caution_of_particles_names_answers(case, run, tmp_path):
+    (command, *options), caution, remedy, (other, *taken) = case
+    of = (run / "artifact", run / "graph.json")
+    code, before = said(command, *of, "-o", tmp_path / "p", *options)
+    assert code == 3
+    (found,) = [each for each in before["cautions"] if caution in each["what"]]
+    assert remedy in found["remedy"]
+    code, after = said(other, *of, "-o", tmp_path / "p", *taken)
+    assert code == 0
+    assert not any(caution in each["what"] for each in after["cautions"])
+    check_answer(after, *((8.0, 16.0) if FAR[1] in taken else ()))
+
+
+def test_data_that_the_model_hardly_draws_are_answered_by_annealed_smc(run, tmp_path):
+    far = ("--observe", "observe3=40", "--observe", "observe4=80")
+    of = (run / "artifact", run / "graph.json", "-o", tmp_path / "p", *far)
+    code, before = said("sample", *of, *PRIOR)
+    assert code == 3
+    assert (
+        "annealed SMC (`daphne-flows smc`) answers" in before["cautions"][0]["remedy"]
+    )
+    code, after = said("smc", *of, *PRIOR, "--num-particles", 1000)
+    assert code == 0
+    check_answer(after, 40.0, 80.0)
+
+
+DISCRETE = "(let [k (sample (poisson 3))] (observe (normal k 1) 5) k)"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("smc", "-", *PRIOR),
+        ("smc", "-", *PRIOR, "--method", "sequential"),
+        ("refine", "-"),
+    ],
+)
+def test_infer_answers_what_other_commands_refuse_and_send_there(arguments, tmp_path):
+    out = ("-o", str(tmp_path / "out"))
+    call = CliRunner().invoke(main, [*arguments, *out], input=DISCRETE)
+    assert call.exit_code == 2
+    assert "daphne-flows infer" in call.output
+    code, answer = said("infer", "-", input=DISCRETE)
+    assert (code, answer["method"]) == (0, "exact")
