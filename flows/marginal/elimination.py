@@ -212,8 +212,9 @@ class Elimination:
         for step, joined in reversed(kept):
             most = max(1, _MOST_SCORES // (len(step.variables) * step.cardinality))
             for part in torch.split(torch.arange(count), most):
+                rest = values[step.rest[:, :, None], part]
                 values[step.variables[:, None], part] = _drawn(
-                    step, joined, values[:, part], part, generator
+                    step, joined, rest, part, generator
                 )
         return values
 
@@ -221,12 +222,12 @@ class Elimination:
 def _drawn(
     step: _Step,
     joined: Tensor,
-    values: Int[Tensor, "variable draw"],
+    rest: Int[Tensor, "member other draw"],
     rows: Int[Tensor, " draw"],
     generator: torch.Generator | None,
 ) -> Int[Tensor, "member draw"]:
     """Return values of a step's variables given those of the others."""
-    place = (values[step.rest] * step.strides[:, :, None]).sum(1)
+    place = (rest * step.strides[:, :, None]).sum(1)
     members = torch.arange(len(step.variables))[:, None]
     row = rows if joined.shape[3] > 1 else torch.zeros(1).long()
     scores = joined.movedim(1, 3)[members, place, row]
