@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from ..building import building
 from ..errors import GraphError, Problem
 from .building import build
 from .canonical import CanonicalForm, canonical_form
@@ -40,6 +41,7 @@ class Graph:
     document: GraphDocument | None = field(default=None, compare=False, repr=False)
 
     @classmethod
+    @building()
     def from_document(
         cls, document: GraphDocument, names: NodeNames | None = None
     ) -> "Graph":

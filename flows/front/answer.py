@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ class Inference:
         why: Why this method, in one clause.
         model: The model.
         observed: The data.
-        particles: Weighted rows of all latents.
+        num_particles: Number of particles.
+        draw: Returns the particles, the same ones at every call.
         log_evidence: In nats; 0 where nothing is observed.
         log_evidence_standard_error: In nats; 0 if exact, nan if not known.
         ess: Effective sample size.
@@ -57,7 +58,8 @@ class Inference:
     why: str
     model: Model
     observed: Float[Tensor, " observed"]
-    particles: Particles
+    num_particles: int
+    draw: Callable[[], Particles]
     log_evidence: float
     log_evidence_standard_error: float
     ess: float
@@ -68,6 +70,11 @@ class Inference:
     is_trusted: bool
     seconds: float
     islands: Islands | None = None
+
+    @property
+    def particles(self) -> Particles:
+        """Weighted rows of all latents; those of an exact answer are drawn here."""
+        return self.draw()
 
     def summary(self) -> str:
         """Return the table of latents and return value, with how far to trust it."""
@@ -119,7 +126,7 @@ class Inference:
                 "standard_error": _finite(self.log_evidence_standard_error),
             },
             "ess": _finite(self.ess),
-            "num_particles": self.particles.num_particles,
+            "num_particles": self.num_particles,
             "observed": dict(
                 zip(self._observed_names, self.observed.tolist(), strict=True)
             ),

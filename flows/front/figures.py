@@ -4,8 +4,10 @@ A figure is of a latent's column or of a leaf of the return value. Discrete valu
 probabilities beside the moments.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +18,10 @@ from torch import Tensor
 from ..inference.averages import Averages
 from ..model.discrete_values import text_of
 
-__all__ = ["Figures", "figures_of"]
+__all__ = ["Figures", "exact_figures", "figures_of"]
 
 _MOST_VALUES = 200
+_LEVELS = (0.05, 0.5, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,10 @@ def figures_of(
         # One that never happens, of a branch that is not taken, may be no number.
         happens = log_weights > -math.inf
         numbers = [
-            float(c) if isinstance(c, int | float) else math.nan for c in categories
+            _number(float(place), categories) for place in range(len(categories))
         ]
-        values = values.new_tensor(numbers)[values.nan_to_num().long()]
+        known = values.new_tensor([*numbers, math.nan])
+        values = known[values.nan_to_num(len(categories)).long()]
         values = torch.where(happens, values, 0.0)
         if bool(torch.isnan(values).any()):
             blank = math.nan
@@ -96,7 +100,7 @@ def figures_of(
     if not bool((log_weights > -math.inf).any()):
         blank = math.nan
         return Figures(blank, blank, blank, blank, blank, blank, probabilities)
-    low, middle, high = part.quantiles([0.05, 0.5, 0.95])[:, 0].tolist()
+    low, middle, high = part.quantiles(_LEVELS)[:, 0].tolist()
     error = float(part.mean_standard_error()[0]) if mc_error is None else mc_error
     return Figures(
         float(part.mean()[0]),
@@ -109,6 +113,61 @@ def figures_of(
     )
 
 
+def exact_figures(
+    values: Sequence[float],
+    chances: Sequence[float],
+    *,
+    kind: str,
+    categories: Sequence[Any] = (),
+) -> Figures:
+    """Return the figures of a number whose few values have known probabilities.
+
+    As `figures_of` with a Monte Carlo error of 0, without tensors: a program may have
+    thousands of such numbers.
+
+    Args:
+        values: Every value it can have; nan where it is not defined.
+        chances: Their probabilities, which add up to 1.
+        kind: boolean, integer, category or real.
+        categories: What positions stand for.
+
+    Example:
+        >>> exact_figures([0.0, 1.0], [0.25, 0.75], kind="boolean").probabilities
+        {'false': 0.25, 'true': 0.75}
+    """
+    masses: dict[float, float] = {}
+    for value, chance in zip(values, chances, strict=True):
+        if chance > 0.0 and not math.isnan(value):
+            masses[value] = masses.get(value, 0.0) + chance
+    masses = dict(sorted(masses.items()))
+    undefined = sum(c for v, c in zip(values, chances, strict=True) if math.isnan(v))
+    probabilities = (
+        None if kind == "real" else _shown(masses, undefined, kind, categories)
+    )
+    pairs = list(masses.items())
+    if undefined > 0.0:
+        pairs.append((math.nan, undefined))
+    if categories:
+        pairs = sorted((_number(v, categories), chance) for v, chance in pairs)
+        if any(math.isnan(value) for value, _ in pairs):
+            return Figures(*(math.nan,) * 6, probabilities)
+    mean = sum(value * chance for value, chance in pairs)
+    variance = sum((value - mean) ** 2 * chance for value, chance in pairs)
+    reached = list(itertools.accumulate(chance for _, chance in pairs))
+    low, middle, high = (
+        pairs[min(bisect_left(reached, level), len(pairs) - 1)][0] for level in _LEVELS
+    )
+    return Figures(mean, 0.0, math.sqrt(variance), low, middle, high, probabilities)
+
+
+def _number(position: float, categories: Sequence[Any]) -> float:
+    """Return the number that a position stands for; nan if that is none."""
+    if math.isnan(position):
+        return position
+    value = categories[int(position)]
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
 def _probabilities(
     values: Tensor, log_weights: Tensor, kind: str, categories: Sequence[Any]
 ) -> dict[str, float] | None:
@@ -118,11 +177,22 @@ def _probabilities(
     undefined = float(weights[~is_there].sum())
     values, weights = values[is_there], weights[is_there]
     found, places = torch.unique(values, return_inverse=True)
-    if len(found) > _MOST_VALUES:
-        return None
     masses = torch.zeros(len(found), dtype=weights.dtype).index_add(0, places, weights)
+    known = dict(zip(found.tolist(), masses.tolist(), strict=True))
+    return _shown(known, undefined, kind, categories)
+
+
+def _shown(
+    masses: Mapping[float, float],
+    undefined: float,
+    kind: str,
+    categories: Sequence[Any],
+) -> dict[str, float] | None:
+    """Return the probability of each value by its text; None of too many values."""
+    if len(masses) > _MOST_VALUES:
+        return None
     chances: dict[str, float] = {}
-    for value, mass in zip(found.tolist(), masses.tolist(), strict=True):
+    for value, mass in masses.items():
         text = text_of(value, kind, categories)
         chances[text] = chances.get(text, 0.0) + mass
     return {**chances, "undefined": undefined} if undefined else chances

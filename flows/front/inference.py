@@ -209,7 +209,7 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
 
 def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:
     """Whether the posterior of a latent with infinitely many values nears its cut."""
-    if not isinstance(target, CollapsedModel):
+    if not isinstance(target, CollapsedModel) or not target.tables.truncated:
         return False
     if found.particles.totals.log_sum == -math.inf:
         return False

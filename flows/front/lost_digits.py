@@ -106,7 +106,7 @@ def _depends(
     change = (rest(moved) - rest(stay)).abs().nan_to_num(0.0).clamp(max=1.0)
     if float(weights @ change) > _MOST_CHANGE:
         return True
-    value = return_value(question.model.graph, question.model.layout)
+    value = return_value(question.model.lowered)
     if value is None or not isinstance(target, Model):
         return False
     spread = value.columns(rows, observed).std(0)

@@ -122,7 +122,7 @@ class Question:
 
     def returned(self, particles: Particles, smc: SmcResult | None) -> Any:
         """Return the return value with figures at its leaves."""
-        value = return_value(self.model.graph, self.model.layout)
+        value = return_value(self.model.lowered)
         if value is None or particles.totals.log_sum == -math.inf:
             return None
         columns = value.columns(particles.latents, self.observed)
@@ -143,7 +143,7 @@ class Question:
         self,
         method: str,
         why: str,
-        particles: Particles,
+        draw: Callable[[], Particles],
         log_evidence: float,
         error: float,
         latents: Mapping[str, Figures],
@@ -151,7 +151,8 @@ class Question:
         cautions: tuple[Caution, ...],
         *,
         is_trusted: bool,
-        ess: float | None = None,
+        num_particles: int,
+        ess: float,
         k_hat: float = math.nan,
         islands: Islands | None = None,
     ) -> Inference:
@@ -161,10 +162,11 @@ class Question:
             why,
             self.model,
             self.observed,
-            particles,
+            num_particles,
+            draw,
             log_evidence,
             error,
-            particles.totals.ess if ess is None else ess,
+            ess,
             k_hat,
             latents,
             returned,

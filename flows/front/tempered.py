@@ -196,13 +196,14 @@ def _answer(question: Question, islands: Islands, why: str) -> Inference:
     return question.answered(
         "smc",
         why,
-        full,
+        lambda: full,
         merged.log_evidence,
         error,
         question.latents(full, merged),
         question.returned(full, merged),
         tuple(cautions),
         is_trusted=has_moved and not bad,
+        num_particles=full.num_particles,
         ess=merged.least_ess,
         islands=islands,
     )

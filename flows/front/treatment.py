@@ -29,7 +29,7 @@ def check_answerable(graph: Graph) -> dict[str, Sequence[str]]:
     """
     model = Model.from_graph(graph)
     model.observation()
-    return_value(graph, model.layout)
+    return_value(model.lowered)
     found = Treatment.of(target_of(model, may_sample=True))
     return {
         "summed_out": found.summed_out,

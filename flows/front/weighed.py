@@ -218,12 +218,14 @@ def weighted(
     return question.answered(
         method,
         why,
-        full,
+        lambda: full,
         0.0 if is_prior and not num_bad else totals.log_evidence,
         0.0 if is_prior and not num_bad else totals.log_evidence_standard_error,
         question.latents(full, None),
         question.returned(full, None),
         (*bad, *cautions),
         is_trusted=not bad and totals.log_sum > -math.inf,
+        num_particles=full.num_particles,
+        ess=totals.ess,
         k_hat=k_hat,
     )

@@ -6,7 +6,7 @@ joint marginal, the gradient by a table of zeros over them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,6 +55,23 @@ class ExactPosterior:
     def _marginals(self) -> tuple[Tensor, ...]:
         return self.collapsed.tables.elimination.marginals(self._blocks)
 
+    def marginal(self, name: str) -> Float[Tensor, " value"]:
+        """Return the probability of every value of a latent."""
+        return self._marginals[self._number[name]][:, 0]
+
+    def every_value(self) -> Float[Tensor, "place latent"]:
+        """Return rows of all latents: in row k each has its value k, or its last."""
+        tables = self.collapsed.tables
+        sizes = torch.tensor([len(tables.values[name]) for name in tables.discrete])
+        places = torch.arange(int(sizes.max()))
+        every = torch.minimum(places, sizes.unsqueeze(1) - 1)
+        return self.collapsed.coded(tables.discrete, every)
+
+    @cached_property
+    def _number(self) -> Mapping[str, int]:
+        names = self.collapsed.tables.discrete
+        return {name: number for number, name in enumerate(names)}
+
     def joint(
         self, names: Sequence[str]
     ) -> tuple[Float[Tensor, "configuration latent"], Float[Tensor, " configuration"]]:
@@ -63,10 +80,10 @@ class ExactPosterior:
         Rows hold all latents of the model; those that are not named are 0.
 
         Raises:
-            ValueError: If several latents have too many configurations.
+            ValueError: If they have too many configurations.
         """
         tables = self.collapsed.tables
-        numbers = [tables.discrete.index(name) for name in names]
+        numbers = [self._number[name] for name in names]
         sizes = [tables.elimination.cardinalities[number] for number in numbers]
         count = math.prod(sizes)
         if not self.is_small(names):
@@ -74,21 +91,15 @@ class ExactPosterior:
                 f"joint: expected at most {_MOST_CONFIGURATIONS} configurations; "
                 f"got {count}"
             )
-        if not numbers:
-            probabilities = self.observed.new_ones(1)
-        elif len(numbers) == 1:
-            probabilities = self._marginals[numbers[0]][:, 0]
-        else:
-            probabilities = self._joint(numbers, sizes)
         places = np.indices(sizes).reshape(len(sizes), -1)
         rows = self.collapsed.coded(names, torch.from_numpy(places))
-        return rows, probabilities
+        return rows, self._joint(numbers, sizes)
 
     def is_small(self, names: Sequence[str]) -> bool:
         """Return whether `joint` takes these latents."""
         tables = self.collapsed.tables
         sizes = [len(tables.values[name]) for name in names]
-        return len(sizes) < 2 or math.prod(sizes) <= _MOST_CONFIGURATIONS
+        return math.prod(sizes) <= _MOST_CONFIGURATIONS
 
     def _joint(self, numbers: Sequence[int], sizes: Sequence[int]) -> Tensor:
         tables = self.collapsed.tables

@@ -37,7 +37,7 @@ class KeptLatents:
 
     Attributes:
         model: With all its latents.
-        lowered: The specialised forms of every node that is not summed out.
+        lowered: The specialised forms of every latent that is not summed out.
         sampled: Names of the discrete latents among them.
     """
 
@@ -72,7 +72,7 @@ class KeptLatents:
     @cached_property
     def _continuous(self) -> Model:
         """The continuous latents with supports that cover every configuration."""
-        names = {*self.model.graph.latents} & self.lowered.keys() - {*self.sampled}
+        names = self.lowered.keys() - {*self.sampled}
         nodes = [n for n in self.model.graph.nodes if n.name in names]
         graph = Graph(
             tuple(self._covering(node) for node in nodes),

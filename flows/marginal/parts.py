@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from daphne_bridge.building import building
+
 from ..model.schedule import Schedule
 from .elimination import Elimination, Table
 from .tables import DiscreteTables
@@ -31,6 +33,7 @@ class Part:
     schedule: Schedule | None
 
     @classmethod
+    @building()
     def of(
         cls,
         tables: DiscreteTables,

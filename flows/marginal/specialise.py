@@ -71,6 +71,17 @@ class Specialiser:
             stack.pop()
         return found[id(root)]
 
+    def placed(self, root: Expression) -> Expression:
+        """Return an expression with numbered places for what `reads` lists."""
+        placed = self._placed.get(id(root))
+        if placed is None:
+            places = {
+                name: self.table.reference(f"{_PLACE}{number:06}")
+                for number, name in enumerate(self.reads(root))
+            }
+            placed = self._placed[id(root)] = self._replaced(root, places)
+        return placed
+
     def at(self, root: Expression, values: Mapping[str, Value]) -> Expression:
         """Return an expression with constants for discrete latents.
 
@@ -78,19 +89,11 @@ class Specialiser:
             root: The expression.
             values: Value of every discrete latent that it reads.
         """
-        names = self.reads(root)
-        placed = self._placed.get(id(root))
-        if placed is None:
-            places = {
-                name: self.table.reference(f"{_PLACE}{number:06}")
-                for number, name in enumerate(names)
-            }
-            placed = self._placed[id(root)] = self._replaced(root, places)
         constants = {
             f"{_PLACE}{number:06}": self.table.constant(values[name])
-            for number, name in enumerate(names)
+            for number, name in enumerate(self.reads(root))
         }
-        return self._replaced(placed, constants)
+        return self._replaced(self.placed(root), constants)
 
     def _replaced(
         self, root: Expression, constants: Mapping[str, Expression]

@@ -107,7 +107,7 @@ class DiscreteTables:
         dag: All entries as operations.
         slots: Slots of the entries that depend on latents or data.
         constants: The other entries, [entry, 1].
-        lowered: The specialised forms of every node that is not summed out.
+        lowered: The specialised forms of every latent that is not summed out.
     """
 
     discrete: tuple[str, ...]
@@ -179,6 +179,9 @@ class _Builder:
         self.num_wide = 0
         self.lowered: dict[str, tuple[Lowered, ...]] = {}
         self._forms: dict[tuple[int, int], Lowered] = {}
+        self._alike: dict[object, tuple[tuple[Value, ...], list[int]]] = {}
+        self._alike_forms: dict[object, list[_Form]] = {}
+        self._one_of_equal: dict[tuple[int, ...], tuple[Value, ...]] = {}
         self._depends: dict[int, bool] = {}
 
     def build(self) -> DiscreteTables:
@@ -234,23 +237,45 @@ class _Builder:
             most = _UNFOLDED_OWN if self.folder is None else _MOST_WIDE
         if size > most:
             raise self._too_wide(size)
-        forms = self._everywhere(node, names)
         scope = tuple(self.number[name] for name in names)
-        kept = [form for form in forms if isinstance(form, Lowered)]
-        if node.name not in self.number:
-            self.lowered[node.name] = tuple({id(form): form for form in kept}.values())
-            return scope, [self._term(form) for form in forms]
-        self.values[node.name] = self._support(node, kept)
+        if node.name in self.number:
+            self.values[node.name], slots = self._summed_out(node, names)
+            return (*scope, self.number[node.name]), slots
+        forms = self._everywhere(node, names)
+        if not node.is_observed:
+            kept = {id(form): form for form in forms if isinstance(form, Lowered)}
+            self.lowered[node.name] = tuple(kept.values())
+        return scope, [self._term(form, self._own(node, form)) for form in forms]
+
+    def _summed_out(
+        self, node: Node, names: Sequence[str]
+    ) -> tuple[tuple[Value, ...], list[int]]:
+        """Return the values of a latent, and the slot of every entry of its table."""
+        key = self._key(node, names)
+        if key in self._alike:
+            return self._alike[key]
+        forms = self._everywhere(node, names)
+        found = self._support(node, [f for f in forms if isinstance(f, Lowered)])
+        same = tuple(id(self.specialiser.table.constant(value)) for value in found)
+        values = self._one_of_equal.setdefault(same, found)
         slots = [
-            self._term(
-                replace(form, slots=(self._encoded(form, value),))
-                if isinstance(form, Lowered)
-                else form
-            )
+            self._term(form, self._encoded(form, value))
             for form in forms
-            for value in self.values[node.name]
+            for value in values
         ]
-        return (*scope, self.number[node.name]), slots
+        if node.name not in self.truncated:  # which is noted of each by its name
+            self._alike[key] = values, slots
+        return values, slots
+
+    def _key(self, node: Node, names: Sequence[str]) -> tuple[object, ...]:
+        """Return what nodes share that are the same at every configuration."""
+        place = {name: number for number, name in enumerate(names)}
+        parts = [node.distribution, *([node.condition] if node.condition else [])]
+        return (
+            *(id(self.values[name]) for name in names),
+            *(id(self.specialiser.placed(part)) for part in parts),
+            *(place[name] for part in parts for name in self.specialiser.reads(part)),
+        )
 
     def _scope(self, node: Node) -> tuple[list[str], int]:
         """Return the discrete variables that a node reads, and their configurations."""
@@ -276,6 +301,10 @@ class _Builder:
 
     def _everywhere(self, node: Node, names: Sequence[str]) -> list[_Form]:
         """Return a node at every configuration of discrete variables."""
+        is_alike = node.is_observed and not self.graph.children(node.name)
+        key = self._key(node, names)
+        if is_alike and key in self._alike_forms:
+            return self._alike_forms[key]
         found: list[_Form] = []
         value = self.lowering.values.get(node.name)
         for values in self._configurations(names):
@@ -292,6 +321,8 @@ class _Builder:
         errors = [form for form in found if isinstance(form, ModelError)]
         if len(errors) == len(found):
             raise errors[0]
+        if is_alike:
+            self._alike_forms[key] = found
         return found
 
     def _form(self, node: Node, values: Mapping[str, Value]) -> Lowered | None:
@@ -322,9 +353,15 @@ class _Builder:
         self._forms[key] = form
         return form
 
-    def _term(self, form: _Form) -> int:
+    def _own(self, node: Node, form: _Form) -> tuple[int, ...]:
+        """Return the slots of a node's own value."""
+        number = len(form.slots) if isinstance(form, Lowered) else 0
+        return tuple(self.dag.variable((node.name, place)) for place in range(number))
+
+    def _term(self, form: _Form, value: tuple[int, ...]) -> int:
+        """Return the slot of the log density that a form gives to a value."""
         if isinstance(form, Lowered):
-            return form.term(self.dag)
+            return form.term(self.dag, value)
         return self.dag.constant(0.0 if form is None else math.nan)
 
     # -------------------------------------------------------------- supports
@@ -398,14 +435,16 @@ class _Builder:
         if node.name not in self.truncated:
             self.truncated.append(node.name)
 
-    def _encoded(self, form: Lowered, value: Value) -> int:
+    def _encoded(self, form: _Form, value: Value) -> tuple[int, ...]:
         """Return the slot of a discrete value as the density takes it."""
+        if not isinstance(form, Lowered):
+            return ()
         if not form.categories:
-            return self.dag.constant(float(value))
+            return (self.dag.constant(float(value)),)
         for position, known in enumerate(form.categories):
             if equal(known, value):
-                return self.dag.constant(float(position))
-        return self.dag.constant(-1.0)
+                return (self.dag.constant(float(position)),)
+        return (self.dag.constant(-1.0),)
 
     # -------------------------------------------------------------- numbers
 

@@ -58,12 +58,18 @@ class Lowered:
         """Whether values are counted rather than measured."""
         return any(FAMILIES[branch.family].is_discrete for branch in self.branches)
 
-    def term(self, dag: Dag) -> int:
-        """Return the slot of the node's log density; 0 where its condition fails."""
+    def term(self, dag: Dag, value: tuple[int, ...] | None = None) -> int:
+        """Return the slot of the node's log density; 0 where its condition fails.
+
+        Args:
+            dag: The operations.
+            value: Slots of the value, if not those of the node.
+        """
+        value = self.slots if value is None else value
         parts = []
         for branch in self.branches:
             shapes = (self.shape, *branch.shapes)
-            inputs = [*self.slots, *(s for part in branch.parameters for s in part)]
+            inputs = [*value, *(s for part in branch.parameters for s in part)]
             parts.append(dag.emit("density", inputs, (branch.family, shapes)))
         term = parts[0] if self.index is None else self.select(dag, parts)
         if self.condition is None:

@@ -10,7 +10,7 @@ from daphne_bridge.language.families import FAMILIES
 from .dag import Dag
 from .layout import Layout, Variable
 from .lowered import Lowered
-from .lowering import lower_graph
+from .lowering import Lowering
 from .support import BIJECTIONS
 
 __all__ = ["LoweredGraph", "supports_of"]
@@ -24,13 +24,14 @@ class LoweredGraph:
 
     Attributes:
         graph: The graph.
-        dag: Its operations; equal ones are made once, so using it adds names only.
+        lowering: Has the value of every node, and its operations; equal ones are made
+            once, so using it adds names only.
         nodes: Every node as slots, by name.
         terms: Slot of every node's log density, by name.
     """
 
     graph: Graph
-    dag: Dag
+    lowering: Lowering
     nodes: Mapping[str, Lowered]
     terms: Mapping[str, int]
 
@@ -41,10 +42,15 @@ class LoweredGraph:
         Raises:
             ModelError: With every node whose link function has no meaning.
         """
-        dag = Dag()
-        nodes = {entry.node.name: entry for entry in lower_graph(graph, dag)}
-        terms = {name: entry.term(dag) for name, entry in nodes.items()}
-        return cls(graph, dag, nodes, terms)
+        lowering = Lowering(Dag())
+        nodes = {entry.node.name: entry for entry in lowering.graph(graph)}
+        terms = {name: entry.term(lowering.dag) for name, entry in nodes.items()}
+        return cls(graph, lowering, nodes, terms)
+
+    @property
+    def dag(self) -> Dag:
+        """The operations."""
+        return self.lowering.dag
 
     @cached_property
     def latents(self) -> tuple[Lowered, ...]:

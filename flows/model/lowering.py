@@ -39,7 +39,7 @@ from .values import (
     slot_of,
 )
 
-__all__ = ["Lowering", "lower_graph"]
+__all__ = ["Lowering"]
 
 Value = Any
 
@@ -57,25 +57,6 @@ class _Refused(Exception):
     """A node has no distribution; the arguments are what, expected, got."""
 
 
-def lower_graph(graph: Graph, dag: Dag) -> tuple[Lowered, ...]:
-    """Return every node of the graph as slots of `dag`.
-
-    Raises:
-        ModelError: With every node whose link function has no meaning here.
-    """
-    lowering = Lowering(dag)
-    lowered: list[Lowered] = []
-    problems: list[Problem] = []
-    for node in graph.nodes:
-        try:
-            lowered.append(lowering.node(node, graph))
-        except ModelError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise ModelError(*problems)
-    return tuple(lowered)
-
-
 class Lowering:
     """Keeps the value of every expression and node that was met."""
 
@@ -84,6 +65,23 @@ class Lowering:
         self.primitives = primitives_on(dag)
         self.values: dict[str, Value] = {}
         self._found: dict[int, tuple[Value, bool]] = {}
+
+    def graph(self, graph: Graph) -> tuple[Lowered, ...]:
+        """Return every node of a graph as slots.
+
+        Raises:
+            ModelError: With every node whose link function has no meaning here.
+        """
+        lowered: list[Lowered] = []
+        problems: list[Problem] = []
+        for node in graph.nodes:
+            try:
+                lowered.append(self.node(node, graph))
+            except ModelError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise ModelError(*problems)
+        return tuple(lowered)
 
     def node(self, node: Node, graph: Graph) -> Lowered:
         """Return a node as slots; the nodes that it reads were lowered before.

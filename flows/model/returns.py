@@ -14,11 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from daphne_bridge.graph.expression import show_value
-from daphne_bridge.graph.graph import Graph
 from daphne_bridge.language.primitives import HashMap, Keyword
 
 from .dag import Dag
-from .layout import Layout
+from .lowered_graph import LoweredGraph
 from .lowering import Lowering
 from .schedule import Schedule
 from .shapes import LatentRows, ObservedRow
@@ -78,33 +77,21 @@ class ReturnValue:
         return found.expand(len(self.leaves), count).t().contiguous()
 
 
-def return_value(graph: Graph, layout: Layout) -> ReturnValue | None:
+def return_value(lowered: LoweredGraph) -> ReturnValue | None:
     """Return the return value of a graph's program; None where it has no meaning.
 
     Args:
-        graph: The graph.
-        layout: Columns of its model.
+        lowered: The graph.
     """
-    if graph.result is None:
+    result = lowered.graph.result
+    if result is None:
         return None
-    dag = Dag()
-    lowering = Lowering(dag)
-    for node in graph.nodes:
-        lowering.node(node, graph)
     leaves: list[tuple[int, Leaf]] = []
-    value = _shape(lowering.value(graph.result), lowering, leaves)
-    sources = [
-        tuple(
-            dag.variable((variable.name, position))
-            for variable in variables
-            for position in range(variable.size)
-        )
-        for variables in (layout.latents, layout.observed)
-    ]
+    lowering = lowered.lowering
+    value = _shape(lowering.value(result), lowering, leaves)
     outputs = tuple(slot for slot, _ in leaves)
-    return ReturnValue(
-        value, tuple(leaf for _, leaf in leaves), Schedule.of(dag, sources, [outputs])
-    )
+    schedule = Schedule.of(lowered.dag, lowered.slots, [outputs])
+    return ReturnValue(value, tuple(leaf for _, leaf in leaves), schedule)
 
 
 def _shape(value: Value, lowering: Lowering, leaves: list[tuple[int, Leaf]]) -> Value:

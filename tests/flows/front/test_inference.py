@@ -17,6 +17,7 @@ from flows.errors import ArgumentError, ModelError
 from flows.front.inference import infer
 from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
+from flows.marginal.exact import ExactPosterior
 from flows.model.model import Model
 from tests.flows.model.programs import PROGRAMS, graph_of
 
@@ -140,6 +141,43 @@ def test_an_observed_dirac_is_a_condition(text, probability, log_evidence):
 def test_a_dirac_of_a_continuous_value_is_refused_with_a_proposal():
     with pytest.raises(ModelError, match=r"expected \(normal value 0.001\)"):
         answer("(let [x (sample (normal 0 1))] (observe (dirac x) 1) x)")
+
+
+def test_an_exact_answer_draws_particles_once_and_only_where_they_are_read(monkeypatch):
+    """Seen: 10,000 draws of a chain of 10,000 steps took most of its time."""
+    drawn = []
+    sample = ExactPosterior.sample
+
+    def counted(*arguments, **options):
+        drawn.append(arguments)
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr(ExactPosterior, "sample", counted)
+    found = gallery("alarm")
+    assert found.returned is not None
+    assert found.to_json()["num_particles"] == 10_000
+    assert not drawn
+    assert found.particles is found.particles
+    assert len(drawn) == 1
+    column = found.particles.latents[:, 0]
+    assert float(column.mean()) == pytest.approx(
+        next(iter(found.latents.values())).mean, abs=5 * float(column.std()) / 100
+    )
+
+
+def test_a_long_path_is_returned_whole():
+    text = """
+(defn step [t path rows y]
+  (let [z (sample (discrete (get rows (last path))))]
+    (observe (normal z 1) (get y t))
+    (conj path z)))
+(let [y [0.3 1.7 2.2 0.1 -0.4]]
+  (loop 5 [(sample (discrete [0.5 0.3 0.2]))] step
+        [[0.8 0.1 0.1] [0.2 0.6 0.2] [0.1 0.3 0.6]] y))"""
+    found = answer(text)
+    assert [leaf.to_json() for leaf in found.returned] == [
+        figures.to_json() for figures in found.latents.values()
+    ]
 
 
 def test_impossible_data_are_said_to_be_so():

@@ -49,6 +49,25 @@ OWN = {
       d (sample (categorical [[10 (exp m)] [20 2]]))]
   (observe (normal (+ m d) (if (= c :green) 0.5 2)) 12.0)
   [c m d])""",
+    "a chain of order two": """
+(defn step [t pair rows y]
+  (let [a (get pair 0) b (get pair 1)
+        z (sample (discrete (get (get rows a) b)))]
+    (observe (normal (- z (* 2 a)) 1) (get y t))
+    [b z]))
+(let [rows [[[0.9 0.1] [0.3 0.7]] [[0.6 0.4] [0.2 0.8]]]
+      m (sample (normal 0 1))
+      start [(sample (discrete [0.5 0.5])) (sample (discrete [0.2 0.8]))]]
+  (loop 5 start step rows [0.3 -1.0 (+ 0.7 0) 1.9 0.1])
+  (observe (normal m 1) 0.5))""",
+    "equal link functions of other values": """
+(let [a (sample (flip 0.3))
+      b (sample (bernoulli 0.3))
+      x (sample (discrete (if (= a true) [0.2 0.8] [0.5 0.5])))
+      y (sample (discrete (if (= b true) [0.2 0.8] [0.5 0.5])))]
+  (observe (normal x 1) 0.3)
+  (observe (normal y 1) 0.7)
+  [a b x y])""",
     "a latent reads data": """
 (let [k (sample (flip 0.3))
       y (observe (normal (if k 1 -1) 1) 0.4)
