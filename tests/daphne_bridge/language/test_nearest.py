@@ -15,6 +15,10 @@ from daphne_bridge.language.nearest import or_nearest
         ("(defn double-it [x] (* 2 x)) (doubel-it 3)", "double-it"),
         ("(lett [x 1] x)", "let"),
         ("(sample (half-cauchi 1))", "half-cauchy"),
+        ("(nht [1 2] 0)", "nth"),
+        ("(sample (gausian 0 1))", "normal"),
+        ("(sample (expon 1))", "exponential"),
+        ("(len [1 2])", "count"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_known_one(program, name):
