@@ -10,6 +10,7 @@ from .clojure import run_daphne
 from .command_line import (
     PATH,
     Commands,
+    data_option,
     guarded,
     json_option,
     print_json,
@@ -26,9 +27,9 @@ from .compiler import (
     show_edn,
 )
 from .consumers import treatment
-from .errors import DocumentError, GraphError, shortened
+from .errors import DocumentError, shortened
 from .files import check_file_place, check_no_input
-from .graph.checking import CheckReport, check_document
+from .graph.checking import check_file
 from .graph.deep_json import dumps
 from .graph.document import (
     GraphDocument,
@@ -37,9 +38,7 @@ from .graph.document import (
     dump_names,
     format_document,
     load_document,
-    load_names,
     names_path,
-    parse_document,
     parse_json,
     read_text,
     write_text,
@@ -85,15 +84,9 @@ def main() -> None:
     show_default=True,
     help="How to write it.",
 )
+@data_option
 @click.option(
-    "--data",
-    type=PATH,
-    help="JSON object or CSV table whose entries are bound as top-level names.",
-)
-@click.option(
-    "--daphne",
-    type=PATH,
-    help="Checkout of the original Daphne that compiles instead.",
+    "--daphne", type=PATH, help="Checkout of the original Daphne that compiles instead."
 )
 @json_option
 @guarded
@@ -190,26 +183,16 @@ def _report_compiled(document: GraphDocument, output: Path, *, as_json: bool) ->
         )
 
 
-def _checked(path: Path, text: str | None = None) -> tuple[CheckReport, GraphDocument]:
-    """Return the check of a document, name file included; `text` is its content."""
-    document = load_document(path) if text is None else parse_document(text, str(path))
-    names, warnings = load_names(document, path)
-    report = check_document(document, names)
-    all_warnings = (*warnings, *report.warnings)
-    return CheckReport(report.graph, report.problems, all_warnings), document
-
-
 def _usable_graph(path: Path, text: str | None = None) -> Graph:
     """Return the graph of a document without errors; print its warnings.
 
     Raises:
         GraphError: If the check finds errors.
     """
-    report, _ = _checked(path, text)
-    if report.problems or report.graph is None:
-        raise GraphError(*report.problems)
+    _, report = check_file(path, text)
+    graph = report.usable_graph()
     warn(report.warnings)
-    return report.graph
+    return graph
 
 
 @main.command()
@@ -223,11 +206,10 @@ def check(graph: Path, *, as_json: bool) -> None:
     packages make of it is asked too: `daphne-flows infer` takes what is good here, and
     sums out, cuts off and samples the latents that are named.
     """
-    report, document = _checked(graph)
-    if report.problems or report.graph is None:
-        warn(report.warnings if not as_json else ())
-        raise GraphError(*report.problems)
-    found = report.graph
+    document, report = check_file(graph)
+    if report.problems and not as_json:
+        warn(report.warnings)
+    found = report.usable_graph()
     made = treatment(found)
     if as_json:
         print_json(

@@ -25,6 +25,7 @@ __all__ = [
     "PATH",
     "Command",
     "Commands",
+    "data_option",
     "guarded",
     "json_option",
     "print_json",
@@ -43,6 +44,10 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 """Type of an argument that names a file or folder."""
+
+data_option = click.option(
+    "--data", type=PATH, help="JSON object or CSV table that the program uses."
+)
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print machine-readable results."

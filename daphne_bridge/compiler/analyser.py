@@ -8,7 +8,7 @@ from ..language.families import DISTRIBUTIONS
 from ..language.primitives import PRIMITIVES
 from .desugar import describe
 from .distributions import draws_scalar
-from .forms import Compound, Form, Span
+from .forms import Compound, Form, Span, head_name
 from .meaning import Limits, Variable
 from .prelude import prelude
 from .reader import Source
@@ -126,6 +126,13 @@ class Analyser:
         return self.source.compile_error(
             form.span, what, expected, got or describe(form)
         )
+
+    def check_parts(self, form: Compound, least: int, most: int, usage: str) -> None:
+        """Raise unless a form has so many parts behind its name."""
+        count = len(form.items) - 1
+        if not least <= count <= most:
+            what = f"{head_name(form)} has the wrong number of parts"
+            raise self.error(form, what, usage, f"{count} parts")
 
     def count_steps(self, form: Form, steps: int = 1) -> None:
         """Count evaluated forms, and refuse too many."""

@@ -19,7 +19,6 @@ __all__ = [
     "cond",
     "conditional",
     "do",
-    "if_not",
     "quote",
     "thread",
     "unsupported",
@@ -28,17 +27,14 @@ __all__ = [
 
 
 def conditional(analyser: Analyser, form: Compound) -> Recursive[Any]:
-    """Return the value of `(if condition then else)`."""
-    if not 3 <= len(form.items) <= 4:
-        raise analyser.error(
-            form,
-            "if has the wrong number of parts",
-            "(if condition then else)",
-            f"{len(form.items) - 1} parts",
-        )
-    otherwise = form.items[3] if len(form.items) == 4 else Literal(None, form.span)
+    """Return the value of `(if condition then else)` or `if-not`."""
+    head = head_name(form)
+    analyser.check_parts(form, 2, 3, f"({head} condition then else)")
+    then, otherwise = (*form.items[2:], Literal(None, form.span))[:2]
+    if head == "if-not":
+        then, otherwise = otherwise, then
     condition = yield evaluate(analyser, form.items[1])
-    return (yield branches(analyser, condition, form.items[2], otherwise, form))
+    return (yield branches(analyser, condition, then, otherwise, form))
 
 
 def do(analyser: Analyser, form: Compound) -> Recursive[Any]:
@@ -58,20 +54,6 @@ def when(analyser: Analyser, form: Compound) -> Recursive[Any]:
     if head_name(form) == "when":
         return (yield branches(analyser, condition, body, nothing, form))
     return (yield branches(analyser, condition, nothing, body, form))
-
-
-def if_not(analyser: Analyser, form: Compound) -> Recursive[Any]:
-    """Return the value of `(if-not condition then else)`."""
-    if not 3 <= len(form.items) <= 4:
-        raise analyser.error(
-            form,
-            "if-not has the wrong number of parts",
-            "(if-not condition then else)",
-            f"{len(form.items) - 1} parts",
-        )
-    otherwise = form.items[3] if len(form.items) == 4 else Literal(None, form.span)
-    condition = yield evaluate(analyser, form.items[1])
-    return (yield branches(analyser, condition, otherwise, form.items[2], form))
 
 
 def cond(analyser: Analyser, form: Compound) -> Recursive[Any]:

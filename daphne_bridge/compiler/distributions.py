@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..language.families import DISTRIBUTIONS
-from ..language.primitives import HashMap, PrimitiveError, is_number
+from ..language.primitives import HashMap, PrimitiveError, is_number, word_of
 from .collection_terms import sequence
 from .terms import (
     CallTerm,
@@ -117,10 +117,8 @@ def _scalar(what: str, test: Callable[[Any], bool], wanted: str) -> Rule:
 
 
 def _written(value: Any) -> str:
-    if value is None:
-        return "nil"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if word := word_of(value):
+        return word
     if isinstance(value, tuple):
         return f"a collection of {len(value)}"
     return str(value)[:40]

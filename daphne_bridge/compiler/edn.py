@@ -8,7 +8,7 @@ are keyed `:V :A :P :Y`, with V and the children in A as sets.
 import math
 from typing import Any
 
-from ..language.primitives import format_double
+from ..language.primitives import format_double, word_of
 
 __all__ = ["show_edn"]
 
@@ -86,11 +86,9 @@ def _key(key: str) -> str:
 
 
 def _atom(value: Any) -> str:
+    if word := word_of(value):
+        return word
     match value:
-        case None:
-            return "nil"
-        case bool():
-            return "true" if value else "false"
         case float():
             if not math.isfinite(value):
                 return f"##{format_double(value).replace('Infinity', 'Inf')}"

@@ -33,6 +33,7 @@ from .terms import (
     NodeTerm,
     SequenceTerm,
     UserFunction,
+    parts_of,
 )
 
 __all__ = ["Emission", "document", "form_json", "free_nodes"]
@@ -82,7 +83,8 @@ def free_nodes(value: Any) -> tuple[str, ...]:
         if isinstance(item, NodeTerm):
             names[item.name] = None
             continue
-        parts = _term_parts(item)
+        is_let = isinstance(item, LetTerm)
+        parts = (item.value, item.body) if is_let else parts_of(item)
         if parts and id(item) not in seen:
             seen.add(id(item))
             work.extend(reversed(parts))
@@ -92,19 +94,6 @@ def free_nodes(value: Any) -> tuple[str, ...]:
 def written_parts(variable: Variable) -> tuple[Any, Any]:
     """Return a variable's distribution and observation as the document writes them."""
     return variable.kept or (variable.distribution, variable.observation)
-
-
-def _term_parts(item: Any) -> tuple[Any, ...]:
-    match item:
-        case CallTerm():
-            return item.arguments
-        case SequenceTerm():
-            return item.items
-        case MapTerm():
-            return tuple(x for pair in item.entries.pairs() for x in pair)
-        case LetTerm():
-            return (item.value, item.body)
-    return ()
 
 
 class Emission:

@@ -11,10 +11,9 @@ References:
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
-from fractions import Fraction
 from typing import Literal as Choice
 
-from ..language.primitives import BigInt, Keyword, Value, format_double
+from ..language.primitives import BigInt, Keyword, Value, format_double, word_of
 
 __all__ = [
     "NOWHERE",
@@ -145,11 +144,9 @@ def show(form: Form) -> str:
 
 
 def _show_literal(value: Value) -> str:
+    if word := word_of(value):
+        return word
     match value:
-        case None:
-            return "nil"
-        case bool():
-            return "true" if value else "false"
         case Keyword():
             return f":{str.__str__(value)}"
         case str():
@@ -158,8 +155,6 @@ def _show_literal(value: Value) -> str:
             return format_double(value)
         case BigInt():
             return f"{int(value)}N"
-        case Fraction():
-            return f"{value.numerator}/{value.denominator}"
         case Decimal():
             return f"{value}M"
     return str(value)

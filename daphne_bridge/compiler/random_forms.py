@@ -12,20 +12,15 @@ from .forms import Compound, Form, Literal, Symbol, head_name
 from .kept_lets import with_lets
 from .meaning import Variable
 from .recursion import Recursive
-from .terms import CallTerm, FunctionTerm, MapTerm, NodeTerm, SequenceTerm
+from .terms import CallTerm, FunctionTerm, NodeTerm, parts_of
 
 __all__ = ["observe", "sample"]
 
 
 def sample(analyser: Analyser, form: Compound) -> Recursive[Any]:
     """Return a new latent: `(sample d)` or `(sample name d)`."""
-    if not 2 <= len(form.items) <= 3:
-        raise analyser.error(
-            form,
-            "sample has the wrong number of parts",
-            "(sample distribution) or (sample name distribution)",
-            f"{len(form.items) - 1} parts",
-        )
+    usage = "(sample distribution) or (sample name distribution)"
+    analyser.check_parts(form, 1, 2, usage)
     site = _site_name(analyser, form, 3)
     distribution = yield _simplified(analyser, form.items[-1])
     _check_distribution(analyser, distribution, form.items[-1], "sample")
@@ -37,13 +32,8 @@ def sample(analyser: Analyser, form: Compound) -> Recursive[Any]:
 
 def observe(analyser: Analyser, form: Compound) -> Recursive[Any]:
     """Return a new observed variable: `(observe d y)` or `(observe name d y)`."""
-    if not 3 <= len(form.items) <= 4:
-        raise analyser.error(
-            form,
-            "observe has the wrong number of parts",
-            "(observe distribution value) or (observe name distribution value)",
-            f"{len(form.items) - 1} parts",
-        )
+    usage = "(observe distribution value) or (observe name distribution value)"
+    analyser.check_parts(form, 2, 3, usage)
     site = _site_name(analyser, form, 4)
     distribution = yield _simplified(analyser, form.items[-2])
     _check_distribution(analyser, distribution, form.items[-2], "observe")
@@ -148,15 +138,4 @@ def _check_observation(analyser: Analyser, value: Any, form: Form) -> None:
                 "a constant",
                 described(item),
             )
-        work.extend(_parts(item))
-
-
-def _parts(value: Any) -> tuple[Any, ...]:
-    match value:
-        case CallTerm():
-            return value.arguments
-        case SequenceTerm():
-            return value.items
-        case MapTerm():
-            return tuple(x for pair in value.entries.pairs() for x in pair)
-    return ()
+        work.extend(parts_of(item))

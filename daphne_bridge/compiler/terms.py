@@ -34,6 +34,7 @@ __all__ = [
     "UserFunction",
     "is_constant",
     "known",
+    "parts_of",
     "settled",
     "size",
 ]
@@ -240,6 +241,18 @@ class LetTerm(Term):
         self.value = value
         self.body = body
         self.size = 4 + size(value) + size(body)
+
+
+def parts_of(value: Any) -> tuple[Any, ...]:
+    """Return what a call, a sequence or a map is made of, nothing for others."""
+    match value:
+        case CallTerm():
+            return value.arguments
+        case SequenceTerm():
+            return value.items
+        case MapTerm():
+            return tuple(x for pair in value.entries.pairs() for x in pair)
+    return ()
 
 
 def is_constant(value: Any) -> bool:

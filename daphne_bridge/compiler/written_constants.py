@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ..language.primitives import HashMap, ListSeq, Seq
+from ..language.primitives import HashMap, Seq
+from ..language.primitives.values import ListSeq
 from .constant_size import constant_size
 from .terms import MapTerm, SequenceTerm, Term
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ..language.primitives import PRIMITIVES, HashMap, Keyword, PrimitiveError
+from ..language.primitives import PRIMITIVES, HashMap, Keyword, PrimitiveError, word_of
 
 __all__ = [
     "Call",
@@ -315,10 +315,8 @@ def _applied(call: Call, values: Mapping[int, Value]) -> Value:
 
 def show_value(value: Value) -> str:
     """Return a value as Clojure text."""
-    if value is None:
-        return "nil"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if word := word_of(value):
+        return word
     if isinstance(value, Keyword):
         return f":{value}"
     if isinstance(value, str):

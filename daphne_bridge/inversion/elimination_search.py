@@ -23,8 +23,7 @@ from .elimination_plans import RULES, Dag, Key, Mode, Plan, plans_for
 
 __all__ = ["DEFAULT_WORK", "FREE_WORK", "Candidate", "Elected", "search"]
 
-FREE_WORK = 400_000
-DEFAULT_WORK = 12_000_000
+FREE_WORK, DEFAULT_WORK = 400_000, 12_000_000
 
 _FIRST_RULES = ("min-fill", "program order")
 """Rules whose candidates are finished or stopped before the others start."""

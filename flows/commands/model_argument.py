@@ -5,7 +5,7 @@ from pathlib import Path
 
 from daphne_bridge.command_line import warn
 from daphne_bridge.compiler import compile_program, parse_data
-from daphne_bridge.errors import DocumentError, GraphError
+from daphne_bridge.errors import DocumentError
 from daphne_bridge.graph.checking import check_document
 from daphne_bridge.graph.document import (
     GraphDocument,
@@ -59,12 +59,11 @@ def load_any(path: Path, data: Path | None = None) -> NamedModel:
         document = GraphDocument.from_triple(compiled.document, source)
         names = NodeNames(compiled.labels, compiled.positions)
     report = check_document(document, names)
-    if report.problems or report.graph is None:
-        raise GraphError(*report.problems)
+    graph = report.usable_graph()
     # What a freshly compiled document lacks beside its link functions misleads nobody.
     warn((*warnings, *(report.warnings if _is_document(text, path) else ())))
     title = "standard input" if str(path) == "-" else path.stem
-    return NamedModel(title, report.graph, document, names)
+    return NamedModel(title, graph, document, names)
 
 
 def _is_document(text: str, path: Path) -> bool:

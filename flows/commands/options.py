@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from daphne_bridge.command_line import PATH, setting
+from daphne_bridge.command_line import setting
 
 from ..cnf.engines import ENGINES
 from ..inference.importance import MOST_SEED
@@ -18,7 +18,6 @@ __all__ = [
     "SEED",
     "Real",
     "Whole",
-    "data_option",
     "engine_option",
     "observe_option",
 ]
@@ -71,8 +70,4 @@ observe_option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     help="Other data than the document's; may be repeated.",
-)
-
-data_option = click.option(
-    "--data", type=PATH, help="JSON object or CSV table that the program uses."
 )

@@ -1,14 +1,21 @@
 """This file is `daphne-flows refine`: a flow is bent to one data set."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import PATH, guarded, json_option, print_json, setting
+from daphne_bridge.command_line import (
+    PATH,
+    data_option,
+    guarded,
+    json_option,
+    print_json,
+    setting,
+)
 
 from ..cnf.engines import prepare_kernel
 from ..front.posterior import refine
@@ -18,7 +25,7 @@ from ..storage.folders import check_folder_place
 from ..training.state import Report
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
-from .options import SEED, data_option, engine_option, observe_option
+from .options import SEED, engine_option, observe_option
 from .output import UNTRUSTED, progress_bar, say_compiling
 
 __all__ = ["refine_command"]
@@ -63,7 +70,6 @@ def refine_command(
     trained = load_posterior(places[0], model) if len(places) == 2 else None
     prepare_kernel(say_compiling)
     with progress_bar(quiet=as_json) as progress:
-        on_progress, on_report = _shown(progress)
         posterior = refine(
             model,
             observed,
@@ -72,8 +78,7 @@ def refine_command(
             seed=seed,
             config=config,
             engine=engine,
-            on_progress=on_progress,
-            on_report=on_report,
+            **_shown(progress),
         )
     posterior.save(output)
     metrics = posterior.metrics
@@ -99,10 +104,8 @@ def _sentence(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _shown(
-    progress: Progress,
-) -> tuple[Callable[[float, str], None], Callable[[Report], None]]:
-    """Return what shows particles being made, and reports of training."""
+def _shown(progress: Progress) -> dict[str, Any]:
+    """Return what `refine` calls with its progress: it is shown by two bars."""
     first = progress.add_task("particles", total=1.0, note="")
     second = progress.add_task("refining", total=1.0, note="")
 
@@ -114,4 +117,4 @@ def _shown(
         note = f"{report.iteration} iterations, loss {report.loss:.3g}"
         progress.update(second, completed=report.fraction, note=note)
 
-    return particles, training
+    return {"on_progress": particles, "on_report": training}

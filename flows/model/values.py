@@ -223,11 +223,9 @@ def _selected(
 
 def describe(value: Value) -> str:
     """Return what a value is, for a message."""
+    if word := plain_values.word_of(value):
+        return word
     match value:
-        case None:
-            return "nil"
-        case bool():
-            return "true" if value else "false"
         case Undefined():
             return f"nothing ({value.reason})"
         case Scalar():

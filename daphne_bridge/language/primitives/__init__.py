@@ -34,15 +34,14 @@ from .values import (
     BigInt,
     HashMap,
     Keyword,
-    ListSeq,
     PrimitiveError,
-    Rows,
     Seq,
     Value,
     equal,
     format_double,
     is_number,
     truthy,
+    word_of,
 )
 
 __all__ = [
@@ -52,7 +51,6 @@ __all__ = [
     "BigInt",
     "HashMap",
     "Keyword",
-    "ListSeq",
     "Primitive",
     "PrimitiveError",
     "Seq",
@@ -61,6 +59,7 @@ __all__ = [
     "format_double",
     "is_number",
     "truthy",
+    "word_of",
 ]
 
 
@@ -85,7 +84,7 @@ class Primitive:
     visible: bool
 
 
-_CORE: Rows = NUMBERS | PREDICATES | LOOKUPS | SEQUENCES | TEXTS
+_CORE = NUMBERS | PREDICATES | LOOKUPS | SEQUENCES | TEXTS
 
 _HOST = (
     "floor ceil sqrt cbrt exp log log10 pow sin cos tan asin acos atan atan2 sinh cosh "

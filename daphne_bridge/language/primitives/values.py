@@ -35,6 +35,7 @@ __all__ = [
     "number_class",
     "text_of",
     "truthy",
+    "word_of",
 ]
 
 Value = Any
@@ -145,6 +146,13 @@ def truthy(value: Value) -> bool:
     return value is not None and value is not False
 
 
+def word_of(value: Value) -> str | None:
+    """Return how nil, true or false is written, None for other values."""
+    if value is None:
+        return "nil"
+    return ("true" if value else "false") if isinstance(value, bool) else None
+
+
 def format_double(value: float) -> str:
     """Return a double as Java writes it: `1.0`, `1.0E-4`, `1.0E7`, `-0.0`."""
     if math.isnan(value):
@@ -173,7 +181,7 @@ def kind_of(value: Value) -> str:
         case None:
             return "nil"
         case bool():
-            return f"the boolean {'true' if value else 'false'}"
+            return f"the boolean {word_of(value)}"
         case Keyword():
             return f"the keyword :{value}"
         case str():
@@ -339,15 +347,12 @@ def text_of(value: Value) -> str:
 
 
 def _atom_text(value: Value, *, quoted: bool) -> str:
-    match value:
-        case None:
-            return "nil" if quoted else ""
-        case bool():
-            return "true" if value else "false"
-        case Keyword():
-            return f":{str.__str__(value)}"
-        case str():
-            return f'"{value}"' if quoted else value
-        case float():
-            return format_double(value)
-    return str(value)
+    if value is None and not quoted:
+        return ""
+    if word := word_of(value):
+        return word
+    if isinstance(value, Keyword):
+        return f":{str.__str__(value)}"
+    if isinstance(value, str):
+        return f'"{value}"' if quoted else value
+    return format_double(value) if isinstance(value, float) else str(value)

@@ -25,12 +25,12 @@ from daphne_bridge.language.primitives import (
     PRIMITIVES,
     HashMap,
     Keyword,
-    ListSeq,
     PrimitiveError,
     Seq,
     format_double,
     truthy,
 )
+from daphne_bridge.language.primitives.values import ListSeq
 
 __all__ = ["NotCompiledError", "rewritten"]
 

@@ -5,6 +5,8 @@ import pytest
 from daphne_bridge.compiler import compile_program, factor_graph
 from daphne_bridge.errors import CompileError
 
+from ..refusals import refusal
+
 
 def compiled(text, data=None):
     return compile_program(text, "p", data)
@@ -19,9 +21,7 @@ def labels(text):
 
 
 def refused(text):
-    with pytest.raises(CompileError) as caught:
-        compiled(text)
-    (problem,) = caught.value.problems
+    problem = refusal(CompileError, compiled, text)
     return problem.where, problem.what
 
 

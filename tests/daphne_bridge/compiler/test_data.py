@@ -5,6 +5,8 @@ import pytest
 from daphne_bridge.compiler.data import parse_data
 from daphne_bridge.errors import ReadError
 
+from ..refusals import refusal
+
 
 def test_columns_are_numbers_or_strings():
     found = parse_data("x, y,name\n1,2.5,a\n-3,1e3,b c\n", "t.csv")
@@ -32,9 +34,7 @@ def test_columns_are_numbers_or_strings():
     ],
 )
 def test_a_table_that_is_none_is_refused_where_it_is_wrong(text, sentence):
-    with pytest.raises(ReadError) as caught:
-        parse_data(text, "t.csv")
-    assert str(caught.value).startswith(sentence)
+    assert str(refusal(ReadError, parse_data, text, "t.csv")).startswith(sentence)
 
 
 def test_a_string_that_means_missing_stays_a_string_among_strings():

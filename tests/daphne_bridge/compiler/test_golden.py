@@ -10,6 +10,7 @@ from daphne_bridge.compiler import compile_program
 from daphne_bridge.errors import BridgeError
 
 from ...golden.comparison import difference
+from ..refusals import refusal
 
 PROGRAMS = Path(__file__).parents[2] / "golden" / "programs"
 INDEX = json.loads((PROGRAMS / "index.json").read_text())
@@ -49,9 +50,7 @@ LEARNED = {"b_unknown_dist"}
 
 @pytest.mark.parametrize("name", sorted({*named("bad")} - LEARNED))
 def test_a_bad_program_is_refused_with_a_place_and_a_reason(name):
-    with pytest.raises(BridgeError) as caught:
-        compiled(name)
-    (problem,) = caught.value.problems
+    problem = refusal(BridgeError, compiled, name)
     assert re.fullmatch(rf"{name}\.daphne:\d+:\d+", problem.where)
     assert problem.what
     assert problem.expected
@@ -154,6 +153,5 @@ def test_quoted_lists_are_data():
     ],
 )
 def test_a_quirk_without_a_meaning_is_refused_where_it_stands(name, place):
-    with pytest.raises(BridgeError) as caught:
-        compiled(name)
-    assert caught.value.problems[0].where == f"{name}.daphne:{place}"
+    where = refusal(BridgeError, compiled, name).where
+    assert where == f"{name}.daphne:{place}"

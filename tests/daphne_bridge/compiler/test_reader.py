@@ -10,6 +10,8 @@ from daphne_bridge.compiler.reader import read
 from daphne_bridge.errors import ReadError
 from daphne_bridge.language.primitives import BigInt, Keyword
 
+from ..refusals import refusal
+
 
 def value(text):
     (form,) = read(text, "f")
@@ -102,9 +104,7 @@ def test_one_and_one_point_zero_and_true_are_different_forms():
     ],
 )
 def test_what_cannot_be_read_is_refused_where_it_stands(text, where):
-    with pytest.raises(ReadError) as caught:
-        read(text, "f")
-    (problem,) = caught.value.problems
+    problem = refusal(ReadError, read, text, "f")
     assert problem.where == where
     assert problem.expected
     assert problem.got
