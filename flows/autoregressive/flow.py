@@ -14,7 +14,7 @@ mixture. Nuisances y are the base points themselves.
 All latents are in free coordinates, that is on the real line. Densities are in nats.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -49,9 +49,7 @@ class AutoregressiveFlow(NormalisedFlow):
     is_exact = True
     config: NetworkConfig
 
-    def __init__(
-        self, structure: Structure, config: NetworkConfig, *, seed: int = 0
-    ) -> None:
+    def __init__(self, structure: Structure, config: NetworkConfig, seed: int) -> None:
         super().__init__(structure, config, everywhere=True)
         generator = torch.Generator().manual_seed(seed)
         self.conditioner = Conditioner(structure, config, generator)
@@ -60,51 +58,31 @@ class AutoregressiveFlow(NormalisedFlow):
         self.register_buffer("free_columns", places, persistent=False)
 
     def log_prob_per_node(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
+        self, free: Free, nuisances: Nuisance, observed: Observed
     ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
         rows = (free, nuisances, observed)
         parts = [self._log_prob_per_node(*part) for part in self._in_parts(*rows)]
         return torch.cat(parts)
 
-    def from_base(
-        self,
-        base: Base,
-        observed: Observed,
-    ) -> FlowDraw:
+    def from_base(self, base: Base, observed: Observed) -> FlowDraw:
         """Where base points go, with the log density there; carries gradients."""
         return _joined(
             self._drawn(Mixture.quantile, *part)
             for part in self._in_parts(base, observed)
         )
 
-    def rsample_remaining(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        given: Collection[str],
-        *,
-        generator: torch.Generator | None = None,
+    def _completed(
+        self, state: Tensor, is_given: Tensor, fresh: Tensor, observed: Tensor
     ) -> FlowDraw:
-        """Draws of all other latents given some; see `protocol.Flow`."""
-        is_given = self.columns.of_nodes(given)
-        base = self.sample_base(len(observed), generator=generator)
-        state = torch.where(is_given, self._state(free, nuisances), 0.0)
+        state = torch.where(is_given, state, 0.0)
         return _joined(
             self._drawn(Mixture.quantile, points, data, known=(is_given, known))
-            for points, data, known in self._in_parts(base, observed, state)
+            for points, data, known in self._in_parts(fresh, observed, state)
         )
 
     @torch.no_grad()
-    def drawn(
-        self,
-        base: Base,
-        observed: Observed,
-    ) -> tuple[Free, Nuisance]:
+    def drawn(self, base: Base, observed: Observed) -> tuple[Free, Nuisance]:
         """Draws from base points, faster than `from_base` and not by the same map."""
         found = _joined(
             self._drawn(Mixture.picked, *part)
@@ -118,7 +96,7 @@ class AutoregressiveFlow(NormalisedFlow):
         nuisances: Nuisance,
         observed: Observed,
         base: Base,  # noqa: ARG002
-        times: Row,  # noqa: ARG002
+        time: Row,  # noqa: ARG002
     ) -> Row:
         """Terms of the warm start: of the forward KL, without the model's constant."""
         return -self.log_prob(free, nuisances, observed)
@@ -128,7 +106,7 @@ class AutoregressiveFlow(NormalisedFlow):
     ) -> Tensor:
         given = self.normalisation.normalise_observed(observed)
         affine = self.normalisation.affine(given)
-        state = self._state(free, nuisances)
+        state = self._join(free, nuisances)
         residual = affine.to_residual(state)
         read = torch.cat([affine.scaled(state)[:, self._free], given], -1)
         part = self.conditioner.whole
@@ -181,10 +159,6 @@ class AutoregressiveFlow(NormalisedFlow):
     @property
     def _free(self) -> Tensor:
         return cast("Tensor", self.free_columns)
-
-    def _state(self, free: Tensor, nuisances: Tensor) -> Tensor:
-        """State columns of latents and nuisances, in the flow's precision."""
-        return self.columns.join(free, nuisances).to(self.dtype)
 
     def _in_parts(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """Rows in parts that fit into memory; all at once where gradients are kept."""

@@ -187,7 +187,7 @@ def build_baseline(
         seed: of the network.
     """
     config = FieldConfig(layers=2, hidden=0)
-    flow = ConditionalFlow(structure, config).solved_by(engine)
+    flow = ConditionalFlow(structure, config, seed).solved_by(engine)
     flow.field = cast("VectorField", build_baseline_field(name, structure, seed=seed))
     return flow
 

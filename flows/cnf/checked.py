@@ -56,32 +56,16 @@ class CheckedEngine(Engine):
         check_double(field, rows.start)
         if not is_usable():
             return self.adaptive.solve_rows(field, rows)
-        parts = [
-            self._solve_direction(
-                field,
-                rows.start[d],
-                rows.observed[d],
-                rows.sign[d : d + 1],
-                with_log_det=rows.with_log_det,
-            )
-            for d in range(rows.start.shape[0])
-        ]
+        parts = [self._solve_one(field, one) for one in rows.by_direction()]
         return Solution(
             torch.stack([part.state[0] for part in parts]),
             torch.stack([part.log_det[0] for part in parts]),
             max(part.num_evaluations for part in parts),
         )
 
-    def _solve_direction(
-        self,
-        field: VectorField,
-        start: Float[Tensor, "batch state"],
-        observed: Float[Tensor, "batch observed"],
-        sign: Float[Tensor, " 1"],
-        *,
-        with_log_det: bool,
-    ) -> Solution:
-        """One direction; see `solve`."""
+    def _solve_one(self, field: VectorField, rows: Rows) -> Solution:
+        """The ends of rows of one direction."""
+        start, observed, sign = rows.start[0], rows.observed[0], rows.sign
         state = torch.full_like(start, torch.nan)
         log_det = start.new_full((len(start), len(field.structure.blocks)), torch.nan)
         waiting = (start.abs().amax(-1) < _FARTHEST).nonzero().squeeze(-1)
@@ -96,7 +80,7 @@ class CheckedEngine(Engine):
                 start[waiting].float()[None],
                 observed[waiting].float()[None],
                 sign.float(),
-                with_log_det=with_log_det,
+                with_log_det=rows.with_log_det,
             )
             evaluations += found.num_evaluations
             if before is not None:
@@ -105,9 +89,9 @@ class CheckedEngine(Engine):
                 good = differences < _MOST_DIFFERENCE
                 good |= falls & (differences < _MOST_FALLING_DIFFERENCE)
                 good &= found.state[0].abs().amax(-1) < _FARTHEST
-                rows = waiting[good]
-                state[rows] = found.state[0, good].to(state)
-                log_det[rows] = found.log_det[0, good].to(log_det)
+                done = waiting[good]
+                state[done] = found.state[0, good].to(state)
+                log_det[done] = found.log_det[0, good].to(log_det)
                 waiting, differences = waiting[~good], differences[~good]
                 found = Solution(
                     found.state[:, ~good], found.log_det[:, ~good], evaluations

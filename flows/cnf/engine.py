@@ -10,6 +10,7 @@ and on the direction convention (`solve.py`); they differ in steps, speed and gr
   every figure that is quoted.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -43,6 +44,13 @@ class Rows:
     observed: Float[Tensor, "direction batch observed"]
     sign: Float[Tensor, " direction"]
     with_log_det: bool = True
+
+    def by_direction(self) -> "Iterator[Rows]":
+        """The rows of each direction alone."""
+        parts = (self.start, self.observed, self.sign)
+        ways = zip(*(torch.split(part, 1) for part in parts), strict=True)
+        for start, observed, sign in ways:
+            yield Rows(start, observed, sign, self.with_log_det)
 
 
 class Engine(Protocol):

@@ -43,31 +43,18 @@ class ConditionalFlow(ResidualFlow):
     Args:
         structure: blocks and edges.
         config: shape of the vector field.
-        generator: source of the initial weights.
+        seed: of the initial weights.
     """
 
     kind = "cnf"
     config: FieldConfig
 
-    def __init__(
-        self,
-        structure: Structure,
-        config: FieldConfig,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, structure: Structure, config: FieldConfig, seed: int) -> None:
         super().__init__(structure, config)
         self.engine: Engine = TorchEngine(10)
         self._engines: Callable[[int], Engine] = TorchEngine
-        self.field = VectorField(structure, config, generator=generator)
-
-    @classmethod
-    def seeded(
-        cls, structure: Structure, config: FieldConfig, *, seed: int = 0
-    ) -> Self:
-        """A new flow; equal seeds give equal weights."""
         generator = torch.Generator().manual_seed(seed)
-        return cls(structure, config, generator=generator)
+        self.field = VectorField(structure, config, generator=generator)
 
     @property
     def is_exact(self) -> bool:
@@ -191,12 +178,7 @@ class ConditionalFlow(ResidualFlow):
         return solution.state[0], solution.log_det[0]
 
     def matching_terms(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        base: Base,
-        times: Row,
+        self, free: Free, nuisances: Nuisance, observed: Observed, base: Base, time: Row
     ) -> Row:
         """Terms of the conditional flow-matching loss, a warm start for the KL.
 
@@ -211,15 +193,15 @@ class ConditionalFlow(ResidualFlow):
         """
         with torch.no_grad():
             end = self.to_residual(free, nuisances, observed)
-            where = torch.lerp(base, end, times[:, None])
-        velocity = self.velocity(where, times, observed)
+            where = torch.lerp(base, end, time[:, None])
+        velocity = self.velocity(where, time, observed)
         return (velocity - (end - base)).square().sum(-1)
 
-    def velocity(self, residual: Base, times: Row, observed: Observed) -> Base:
+    def velocity(self, residual: Base, time: Row, observed: Observed) -> Base:
         """The vector field at residual coordinates, each row at its own time."""
         dense = self.field.dense()
         term = dense.observed_term(self.normalisation.normalise_observed(observed))
-        gates = dense.gates(times, torch.ones_like(times))
+        gates = dense.gates(time, torch.ones_like(time))
         return evaluate_field(dense, residual, term, gates)[0]
 
     def to_residual(self, free: Free, nuisances: Nuisance, observed: Observed) -> Base:

@@ -1,11 +1,13 @@
 """This file makes the continuous normalizing flow a kind of flow (`flow/kinds.py`)."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from ..flow.kinds import Kind
+from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
 from .engine import AdaptiveEngine, Engine
 from .engines import choose_engine, weighing_engine
@@ -13,10 +15,6 @@ from .flow import ConditionalFlow
 from .vector_field import FieldConfig, hidden_sizes
 
 __all__ = ["KIND"]
-
-
-def _build(structure: Structure, config: FieldConfig, seed: int) -> ConditionalFlow:
-    return ConditionalFlow.seeded(structure, config, seed=seed)
 
 
 def _for_weights(flow: ConditionalFlow, tolerance: float) -> ConditionalFlow:
@@ -39,21 +37,8 @@ def _precise(
     return copy.deepcopy(flow).to(device).double().solved_by(engine)
 
 
-def _solved_with(
-    flow: ConditionalFlow,
-    engine: str,
-    *,
-    on_compile: Callable[[], None] | None = None,
-    processes: int = 1,
-) -> ConditionalFlow:
-    return flow.with_engines(
-        choose_engine(
-            engine,
-            device=flow.device.type,
-            on_compile=on_compile,
-            processes=processes,
-        )
-    )
+def _solved_with(flow: ConditionalFlow, engine: str, **how: Any) -> ConditionalFlow:
+    return flow.with_engines(choose_engine(engine, device=flow.device.type, **how))
 
 
 def _lengths(structure: Structure, config: FieldConfig) -> Mapping[str, int]:
@@ -62,29 +47,20 @@ def _lengths(structure: Structure, config: FieldConfig) -> Mapping[str, int]:
     state = structure.sizes
     inputs = [state, *[hidden] * (config.layers - 1)]
     outputs = [*[hidden] * (config.layers - 1), state]
-    found = {
+    weights = {
         f"field.weights.{layer}": sum(
             rows[i] * (columns[i] + sum(columns[j] for j in block.latent_parents))
             for i, block in enumerate(structure.blocks)
         )
         for layer, (rows, columns) in enumerate(zip(outputs, inputs, strict=True))
     }
-    if structure.factors:
-        found["normalisation.factor_coefficients"] = sum(
-            (1 + len(factor.latents)) * (1 + len(factor.observed))
-            for factor in structure.factors
-        )
-    return {
-        "normalisation.shift": structure.state_dim,
-        "normalisation.observed_shift": structure.observed_dim,
-        **found,
-    }
+    return {**normalisation_lengths(structure), **weights}
 
 
 KIND = Kind(
-    name="cnf",
-    config=FieldConfig,
-    build=_build,
+    "cnf",
+    FieldConfig,
+    ConditionalFlow,
     for_weights=_for_weights,
     certified=_certified,
     solved_with=_solved_with,

@@ -233,7 +233,7 @@ def _network(
     """Return a new flow, the engine that trains it, and one for figures."""
     exact: Engine = ExactTraceEngine(_TOLERANCE)
     if name == "faithful":
-        flow = ConditionalFlow.seeded(structure, _CLIQUES, seed=seed)
+        flow = ConditionalFlow(structure, _CLIQUES, seed)
         return flow, engine(_FUSED_STEPS), AdaptiveEngine(_TOLERANCE)
     trainer = AdjointEngine(
         torch.Generator().manual_seed(seed),

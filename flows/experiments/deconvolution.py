@@ -103,7 +103,7 @@ def deconvolve(
         num_draws=config.normalisation_draws,
         seed=0,
     )
-    flow = ConditionalFlow.seeded(structure, config.flow).with_engines(engine)
+    flow = ConditionalFlow(structure, config.flow, seed=0).with_engines(engine)
     losses: dict[str, list[float]] = {}
     run = fit(training, flow, config, seed=1, held_out=held_out)
     for report in run:

@@ -46,7 +46,7 @@ def compare_marginals(
         engine: makes the training engine.
         note: told what is done.
     """
-    flow = ConditionalFlow.seeded(structure, config.flow).with_engines(engine)
+    flow = ConditionalFlow(structure, config.flow, seed=0).with_engines(engine)
     seconds = 0.0
     for report in fit(model, flow, config, seed=0):
         seconds = report.seconds

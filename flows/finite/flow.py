@@ -13,7 +13,6 @@ node reads nothing its numbers are constants. T is a chain of layers (`chain.py`
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.normalised_flow import ResidualFlow
@@ -58,9 +57,7 @@ class FiniteFlow(ResidualFlow):
     is_exact = True
     config: FiniteConfig
 
-    def __init__(
-        self, structure: Structure, config: FiniteConfig, *, seed: int = 0
-    ) -> None:
+    def __init__(self, structure: Structure, config: FiniteConfig, seed: int) -> None:
         super().__init__(structure, config)
         generator = torch.Generator().manual_seed(seed)
         self.chain = Chain(config.transform, config.length)
@@ -119,13 +116,13 @@ class FiniteFlow(ResidualFlow):
 
 
 def _put(
-    nodes: NodeBatch,
-    moved: Float[Tensor, "node batch size"],
-    change: Float[Tensor, "node batch"],
-    columns: Float[Tensor, "batch column"],
-    log_det: LogProbPerNode,
+    nodes: NodeBatch, moved: Tensor, change: Tensor, columns: Tensor, log_det: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Columns and log|det| of all nodes, with those of some put in."""
+    """Columns and log|det| of all nodes, with those of some put in.
+
+    Those of some come node by node: `moved` as [node, batch, size], `change` as
+    [node, batch].
+    """
     rows = moved.transpose(0, 1).flatten(1)
     return (
         columns.index_copy(-1, nodes.columns.flatten(), rows),

@@ -13,9 +13,7 @@ leave the bracket, and some others, are halvings. One more step carries the grad
 In one dimension (w, u, b) and (-w, -u, -b) are the same layer; w is taken positive, so
 that a network that gives w does not cross the layer's singularity at w = 0.
 
-References:
-    Rezende and Mohamed, "Variational Inference with Normalizing Flows", ICML 2015,
-    section 4.1 and appendix A.1.
+Source: section 4.1 and appendix A.1 of the paper that `chain.py` names.
 """
 
 import torch

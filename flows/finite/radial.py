@@ -14,9 +14,7 @@ g = alpha + beta = log(1 + e^.), so that both factors are ratios of positive ter
 The inverse: R = |f(z) - z0| is r (r + g) / (r + alpha), so r is the positive root of
 r^2 + (g - R) r - alpha R.
 
-References:
-    Rezende and Mohamed, "Variational Inference with Normalizing Flows", ICML 2015,
-    section 4.1 and appendix A.2.
+Source: section 4.1 and appendix A.2 of the paper that `chain.py` names.
 """
 
 import torch

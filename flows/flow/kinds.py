@@ -4,10 +4,13 @@ A kind is one folder beside `cnf/` and one line in `KINDS`. The module of the li
 a value `KIND` (see `Kind`), and is imported when a flow of the kind is first wanted.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, cast
+
+import torch
 
 from ..errors import ArgumentError, Problem
 from .building import LaidOutModel, structure_of
@@ -42,7 +45,8 @@ class Kind:
             shape of a flow.
         build: a new flow of a structure, a config and a seed; equal seeds give equal
             weights.
-        for_weights: see the function of this name.
+        for_weights: see the function of this name; the flow in float64 on the CPU if
+            None.
         certified: see the function of this name; as `for_weights` if None.
         solved_with: see the function of this name; None where there is nothing to
             solve.
@@ -55,7 +59,7 @@ class Kind:
     name: str
     config: type
     build: Callable[[Structure, Any, int], Flow]
-    for_weights: Callable[[Any, float], Flow]
+    for_weights: Callable[[Any, float], Flow] | None = None
     certified: Callable[[Any, float], Flow] | None = None
     solved_with: Callable[..., Flow] | None = None
     lengths: Callable[[Structure, Any], Mapping[str, int]] | None = None
@@ -133,7 +137,12 @@ def for_weights(flow: Flow, tolerance: float = 1e-6) -> Flow:
     if isinstance(flow, Completed):
         inner = for_weights(flow.inner, tolerance)
         return cast("Flow", flow) if inner is flow.inner else flow.around(inner)
-    return kind_of(flow.kind).for_weights(flow, tolerance)
+    kind = kind_of(flow.kind)
+    if kind.for_weights is not None:
+        return kind.for_weights(flow, tolerance)
+    if flow.dtype == torch.float64 and flow.device.type == "cpu":
+        return flow
+    return copy.deepcopy(flow).to("cpu").to(torch.float64)
 
 
 def certified(flow: Flow, tolerance: float = 1e-6) -> Flow:
@@ -146,7 +155,7 @@ def certified(flow: Flow, tolerance: float = 1e-6) -> Flow:
     if isinstance(flow, Completed):
         return flow.around(certified(flow.inner, tolerance))
     kind = kind_of(flow.kind)
-    return (kind.certified or kind.for_weights)(flow, tolerance)
+    return (kind.certified or for_weights)(flow, tolerance)
 
 
 def solved_with(

@@ -1,7 +1,7 @@
 """This file is what flows share that normalise columns and push forward a base.
 
-A kind derives from `NormalisedFlow` and adds `from_base`, `log_prob_per_node` and
-`rsample_remaining` of `protocol.Flow`; one that maps all columns at once derives from
+A kind derives from `NormalisedFlow` and adds `from_base`, `log_prob_per_node` and how
+the remaining latents are drawn; one that maps all columns at once derives from
 `ResidualFlow`, which has the last of them.
 """
 
@@ -21,7 +21,21 @@ from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed
 from .state_columns import StateColumns
 from .structure import Structure
 
-__all__ = ["NormalisedFlow", "ResidualFlow"]
+__all__ = ["NormalisedFlow", "ResidualFlow", "normalisation_lengths"]
+
+
+def normalisation_lengths(structure: Structure) -> dict[str, int]:
+    """Lengths of the normalisation's tensors in a flow's state, see `kinds.Kind`."""
+    found = {
+        "normalisation.shift": structure.state_dim,
+        "normalisation.observed_shift": structure.observed_dim,
+    }
+    if structure.factors:
+        found["normalisation.factor_coefficients"] = sum(
+            (1 + len(factor.latents)) * (1 + len(factor.observed))
+            for factor in structure.factors
+        )
+    return found
 
 
 class NormalisedFlow(nn.Module, ABC):
@@ -92,6 +106,30 @@ class NormalisedFlow(nn.Module, ABC):
     ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
 
+    def rsample_remaining(
+        self,
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        given: Collection[str],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> FlowDraw:
+        """Draws of all other latents given some; see `protocol.Flow`."""
+        is_given = self.columns.of_nodes(given)
+        fresh = self.sample_base(len(observed), generator=generator)
+        return self._completed(self._join(free, nuisances), is_given, fresh, observed)
+
+    @abstractmethod
+    def _completed(
+        self, state: Tensor, is_given: Tensor, fresh: Tensor, observed: Tensor
+    ) -> FlowDraw:
+        """States whose given columns stay, the others drawn from fresh base points."""
+
+    def _join(self, free: Tensor, nuisances: Tensor) -> Tensor:
+        """State columns of latents and nuisances, in the flow's precision."""
+        return self.columns.join(free, nuisances).to(self.dtype)
+
 
 class ResidualFlow(NormalisedFlow):
     """A flow between its base and residual coordinates (`scaling.py`)."""
@@ -113,22 +151,13 @@ class ResidualFlow(NormalisedFlow):
     ) -> tuple[Base, LogProbPerNode]:
         """Residual coordinates of base points, with log|det| per node."""
 
-    def rsample_remaining(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        given: Collection[str],
-        *,
-        generator: torch.Generator | None = None,
+    def _completed(
+        self, state: Tensor, is_given: Tensor, fresh: Tensor, observed: Tensor
     ) -> FlowDraw:
-        """Draws of all other latents given some; see `protocol.Flow`."""
-        is_given = self.columns.of_nodes(given)
         known, affine = self._affine(observed)
-        state = torch.where(is_given, self._join(free, nuisances), affine.shift)
+        state = torch.where(is_given, state, affine.shift)
         start = torch.where(is_given, affine.to_residual(state), 0.0)
         ends, _ = self.residual_to_base(start, known)
-        fresh = self.sample_base(start.shape[0], generator=generator)
         base = torch.where(is_given, ends, fresh)
         moved, log_det = self.base_to_residual(base, known)
         drawn = torch.where(is_given, state, affine.from_residual(moved))
@@ -139,7 +168,3 @@ class ResidualFlow(NormalisedFlow):
         """Normalised observed values, and the affine layer given them."""
         given = self.normalisation.normalise_observed(observed)
         return given, self.normalisation.affine(given)
-
-    def _join(self, free: Tensor, nuisances: Tensor) -> Tensor:
-        """State columns of latents and nuisances, in the flow's precision."""
-        return self.columns.join(free, nuisances).to(self.dtype)

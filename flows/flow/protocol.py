@@ -10,7 +10,7 @@ one term per node in sampling order, in nats. Laws, held by tests for every kind
 node's term depends on the node's reach alone, and a row on no other row.
 
 What only some kinds can do stands in the small protocols at the end; training asks once
-for each of them and does without those that a flow lacks.
+for each and does without those that a flow lacks.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -231,14 +231,9 @@ class Matched(Protocol):
     """A flow that a regression starts warm, without a solve."""
 
     def matching_terms(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        base: Base,
-        times: Row,
+        self, free: Free, nuisances: Nuisance, observed: Observed, base: Base, time: Row
     ) -> Row:
-        """Terms of the loss of the warm start; ``times`` are uniform on [0, 1]."""
+        """Terms of the loss of the warm start; ``time`` is uniform on [0, 1]."""
         ...
 
 
@@ -246,11 +241,7 @@ class Matched(Protocol):
 class Drawn(Protocol):
     """A flow that is drawn from faster than it carries base points."""
 
-    def drawn(
-        self,
-        base: Base,
-        observed: Observed,
-    ) -> tuple[Free, Nuisance]:
+    def drawn(self, base: Base, observed: Observed) -> tuple[Free, Nuisance]:
         """Draws from base points, without gradients; another map than `from_base`."""
         ...
 

@@ -16,6 +16,6 @@ Observed = Float[Tensor, "batch observed"]
 # One number for each row.
 Row = Float[Tensor, " batch"]
 # Log densities in nats.
-LogProb = Float[Tensor, " batch"]
+LogProb = Row
 # Conditional log densities of the nodes, in sampling order, in nats.
 LogProbPerNode = Float[Tensor, "batch node"]

@@ -4,7 +4,6 @@ The fitted affine layer carries residuals to latents; shift and scale of each re
 are learned. Nothing is solved, so it has none of the optional abilities.
 """
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -37,13 +36,8 @@ class AffineFlow(nn.Module):
         self.shift = nn.Parameter(torch.zeros(structure.state_dim))
         self.scale = nn.Parameter(torch.full_like(self.shift, config.first_scale))
 
-    @property
-    def dtype(self):
-        return self.shift.dtype
-
-    @property
-    def device(self):
-        return self.shift.device
+    dtype = property(lambda self: self.shift.dtype)
+    device = property(lambda self: self.shift.device)
 
     def fit_normalisation(self, free, observed):
         self.normalisation.fit(free, observed)
@@ -90,10 +84,7 @@ class AffineFlow(nn.Module):
 
 
 KIND = Kind(
-    name="affine",
-    config=AffineConfig,
-    build=lambda structure, config, seed: AffineFlow(structure, config),
-    for_weights=lambda flow, tolerance: (
-        flow if flow.dtype == torch.float64 else copy.deepcopy(flow).double()
-    ),
+    "affine",
+    AffineConfig,
+    lambda structure, config, seed: AffineFlow(structure, config),
 )
