@@ -8,19 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from .flows.commands.pair import CONFIG
+
 ROOT = Path(__file__).parents[1]
-CONFIG = """
-budget_seconds = 0.0
-max_iterations = 40
-report_every = 20
-num_certifications = 1
-certify_draws = 200
-normalisation_draws = 2000
-converged_nats = 0.0
-[flow]
-layers = 2
-hidden = 4
-"""
 FEW = "--num-data-sets 20"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

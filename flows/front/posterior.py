@@ -191,11 +191,8 @@ def refine(
 
     Example:
         >>> import flows
-        >>> from daphne_bridge.compiler import compile_program
-        >>> from daphne_bridge.graph.document import document_from_json
         >>> program = "(let [m (sample (normal 0 9))] (observe (normal m 1) 5) m)"
-        >>> document = document_from_json(compile_program(program, "m").document)
-        >>> model = flows.Model.from_graph(flows.Graph.from_document(document))
+        >>> model = flows.Model.from_program(program)
         >>> bent = flows.refine(model, engine="torch")
         >>> bent.metrics["ess_fraction"] > 0.99
         True

@@ -92,11 +92,8 @@ def train(
 
     Example:
         >>> import flows
-        >>> from daphne_bridge.compiler import compile_program
-        >>> from daphne_bridge.graph.document import document_from_json
         >>> program = "(let [m (sample (normal 0 1))] (observe (normal m 1) 0.5) m)"
-        >>> document = document_from_json(compile_program(program, "m").document)
-        >>> model = flows.Model.from_graph(flows.Graph.from_document(document))
+        >>> model = flows.Model.from_program(program)
         >>> quick = {"budget_seconds": 0.0, "max_iterations": 5, "certify_draws": 100}
         >>> posterior = flows.train(model, config=quick)
         >>> abs(float(posterior.sample(seed=1).mean()) - 0.25) < 0.05
@@ -119,7 +116,7 @@ def train(
     material = Material.of(model, latents_from, settings)
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
-    alone = _alone(material.training, settings)
+    alone, layout = _alone(material.training, settings), material.training.layout
     inverse = ranks.shared(lambda: _inverse(model, material))
     structure = ranks.shared(
         lambda: _structure(model, inverse, material, settings, seed, alone)
@@ -157,7 +154,7 @@ def train(
             lambda: Artifact.from_flow(
                 flow,
                 model.graph,
-                material.training.layout,
+                layout,
                 inverse=inverse,
                 seed=seed,
                 config=resolved,

@@ -98,13 +98,10 @@ class LatentDiagnosis:
 
 @dataclass(frozen=True, slots=True)
 class NodeWeakness:
-    """What one latent's conditional costs.
+    """What the conditional of the latent of this label costs.
 
-    Attributes:
-        name: Label of the latent.
-        variance: Its part of the variance of log weights, in squared nats, as a mean
-            over data sets.
-        median_variance: The median of this part.
+    That is its part of the variance of log weights, in squared nats: the mean and the
+    median over data sets.
     """
 
     name: str

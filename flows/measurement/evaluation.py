@@ -88,13 +88,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProgress:
-    """How far an evaluation is.
-
-    Attributes:
-        rows_done: Solved rows.
-        rows_total: Rows to solve in all.
-        result: The evaluation, with the last report only.
-    """
+    """How many rows of an evaluation are solved; the last report has its result."""
 
     rows_done: int
     rows_total: int

@@ -17,13 +17,7 @@ Value = Any
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One distribution that a node may have.
-
-    Attributes:
-        family: Its family.
-        parameters: Slots of every parameter, flat.
-        shapes: Shape of every parameter.
-    """
+    """One distribution that a node may have: flat slots and shape of each parameter."""
 
     family: str
     parameters: tuple[tuple[int, ...], ...]

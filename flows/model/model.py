@@ -14,14 +14,13 @@ function. A row that holds nan itself gives nan.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from torch import Tensor
 
 from daphne_bridge.building import building
 from daphne_bridge.compiler import compile_program, parse_data
@@ -38,14 +37,13 @@ from ..errors import ModelError
 from .coordinates import Coordinates
 from .densities import Densities
 from .draw_schedules import DrawSchedules
-from .draws import Draws
 from .explanations import constant_problems
 from .in_free_coordinates import InFreeCoordinates
 from .layout import Layout
 from .lowered_graph import LoweredGraph
 from .observation import Given
 from .observed_row import document_problems, observed_row
-from .sampling import Sampler
+from .sampling import Drawing
 from .schedule import Schedule
 from .shapes import (
     LatentRows,
@@ -61,12 +59,12 @@ __all__ = ["Model"]
 
 @final
 @dataclass(frozen=True, eq=False)
-class Model(InFreeCoordinates):
+class Model(InFreeCoordinates, Drawing):
     """The density p(latents, observed) of a graph, in torch.
 
-    Made by `compile`, `load` or `from_graph`. It never changes; what is computed on
-    first use is kept. Densities raise a `ModelError` if a distribution has a parameter
-    without meaning.
+    Made by `compile`, `load`, `from_program` or `from_graph`. It never changes; what is
+    computed on first use is kept. Densities raise a `ModelError` if a distribution has
+    a parameter without meaning.
 
     Attributes:
         lowered: The graph as operations on scalar slots.
@@ -79,12 +77,8 @@ class Model(InFreeCoordinates):
         is_forgiving: Whether rows without meaning are impossible, not an error.
 
     Example:
-        >>> from daphne_bridge.compiler import compile_program
         >>> text = "(let [a (sample (normal 0 1))] (observe (normal a 1) 2.0) a)"
-        >>> document = GraphDocument.from_triple(
-        ...     compile_program(text, "one").document, "one"
-        ... )
-        >>> model = Model.from_graph(Graph.from_document(document))
+        >>> model = Model.from_program(text)
         >>> draws = model.sample(5, generator=torch.Generator().manual_seed(0))
         >>> model.log_joint(draws.latents, model.observation()).shape
         torch.Size([5])
@@ -109,10 +103,10 @@ class Model(InFreeCoordinates):
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> "Model":
-        """Return the model of a program, compiled by the bridge.
+        """Return the model of a program in a file, compiled by the bridge.
 
         Args:
-            program: The file of the program.
+            program: The file.
             data: Values for names that the program uses freely: a JSON object or CSV
                 table in a file, or JSON values by name.
             dtype: Type of draws and of the observation.
@@ -120,16 +114,41 @@ class Model(InFreeCoordinates):
 
         Raises:
             DocumentError: If a file cannot be read.
-            ReadError: If the text is not a sequence of forms, or the data no data.
+            ReadError: If the data are no data, or as `from_program`.
+            CompileError: As `from_program`.
+            ModelError: As `from_graph`.
+        """
+        text = read_text(Path(program), "a program")
+        if data is not None and not isinstance(data, Mapping):
+            data = parse_data(read_text(Path(data), "data"), str(data))
+        return cls.from_program(text, str(program), data, dtype=dtype, device=device)
+
+    @classmethod
+    def from_program(
+        cls,
+        text: str,
+        name: str = "program",
+        data: Mapping[str, Any] | None = None,
+        *,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> "Model":
+        """Return the model of a program's text, compiled by the bridge.
+
+        Args:
+            text: The program.
+            name: What messages call it.
+            data: JSON values for names that the program uses freely.
+            dtype: Type of draws and of the observation.
+            device: Where draws are made.
+
+        Raises:
+            ReadError: If the text is not a sequence of forms.
             CompileError: If the forms do not describe a graphical model.
             ModelError: As `from_graph`.
         """
-        path = Path(program)
-        text = read_text(path, "a program")
-        if data is not None and not isinstance(data, Mapping):
-            data = parse_data(read_text(Path(data), "data"), str(data))
-        compiled = compile_program(text, str(path), data)
-        document = GraphDocument.from_triple(compiled.document, str(path))
+        compiled = compile_program(text, name, data)
+        document = GraphDocument.from_triple(compiled.document, name)
         names = NodeNames(compiled.labels, compiled.positions)
         graph = Graph.from_document(document, names)
         return cls.from_graph(graph, dtype=dtype, device=device)
@@ -308,103 +327,7 @@ class Model(InFreeCoordinates):
             schedule, latents, observed, is_forgiving=self.is_forgiving
         )
 
-    # -------------------------------------------------------------- draws and data
-
-    def sample(
-        self,
-        num: int,
-        *,
-        generator: Generator,
-        dtype: torch.dtype | None = None,
-    ) -> Draws:
-        """Return joint draws of latents and observed nodes.
-
-        An observe under `if` is drawn whether its condition holds or not.
-
-        Args:
-            num: Number of draws.
-            generator: Source of randomness, on the model's device.
-            dtype: Type of the draws; the model's by default.
-
-        Raises:
-            ModelError: If a distribution has a parameter without meaning at some draw.
-        """
-        return self._sampler.sample(num, self._like(dtype), generator)
-
-    def sample_latents(
-        self,
-        num: int,
-        *,
-        generator: Generator,
-        observed: ObservedRow | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Float[Tensor, "num latent"]:
-        """Return draws of the latents alone, each given its parents.
-
-        Args:
-            num: Number of draws.
-            generator: Source of randomness, on the model's device.
-            observed: What latents read where they depend on observed nodes; drawn if
-                None. Data has no other influence: these are draws of the prior.
-            dtype: Type of the draws; the model's by default.
-
-        Raises:
-            ModelError: If a distribution has a parameter without meaning at some draw.
-        """
-        like = self._like(dtype)
-        return self._sampler.sample_latents(num, observed, like, generator)
-
-    def sample_more(
-        self,
-        names: Sequence[str],
-        latents: LatentRows,
-        observed: ObservedRow,
-        *,
-        generator: Generator,
-    ) -> LatentRows:
-        """Return the rows of latents with some of them drawn, each given its parents.
-
-        Args:
-            names: Latents to draw, by the document's name.
-            latents: Rows of all latents; only parents of those to draw are read.
-            observed: What latents read where they depend on observed nodes.
-            generator: Source of randomness, on the model's device.
-
-        Raises:
-            ModelError: If a distribution has a parameter without meaning at some draw.
-        """
-        return self._sampler.sample_more(names, latents, observed, generator)
-
-    def sample_given(
-        self,
-        values: Mapping[str, Float[Tensor, "num column"]],
-        *,
-        generator: Generator,
-    ) -> Draws:
-        """Return joint draws in which some nodes have given values, one draw per row.
-
-        Every other node is drawn given its parents. If the ancestors of the given nodes
-        are given as well, these are draws of p(others | given); otherwise the given
-        values act as constants, since nothing flows back to their ancestors.
-
-        Args:
-            values: Rows of values by document's or program's own name of a node.
-            generator: Source of randomness, on the model's device.
-
-        Raises:
-            ArgumentError: If no node is given, or the shapes do not fit.
-            GraphError: If a name is not known.
-            ModelError: If a distribution has a parameter without meaning at some draw.
-        """
-        return self._sampler.sample_given(values, self.device, generator)
-
-    @cached_property
-    def _sampler(self) -> Sampler:
-        return Sampler(self.draw_schedules, self.is_forgiving)
-
-    def _like(self, dtype: torch.dtype | None) -> Tensor:
-        """Return a tensor of the type and device of draws."""
-        return torch.empty(0, dtype=dtype or self.dtype, device=self.device)
+    # -------------------------------------------------------------- data
 
     def observation(
         self,

@@ -40,7 +40,6 @@ from ..flow.kinds import for_weights
 from ..flow.protocol import Flow, FlowDraw
 from ..inference.shapes import Latents, State
 from ..inference.smc.sequence import Step
-from ..model.layout import Layout
 from ..model.model import Model
 from ..model.shapes import ObservedRow
 from .lookahead import Message
@@ -118,11 +117,6 @@ class FlowSequence:
     def num_steps(self) -> int:
         """Return the number of latents."""
         return len(self.flow.structure.blocks)
-
-    @property
-    def layout(self) -> Layout:
-        """Return which columns belong to which variable."""
-        return self.model.layout
 
     def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
         """Return draws, weighed by what the first latent says."""

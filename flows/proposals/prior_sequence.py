@@ -23,7 +23,6 @@ from daphne_bridge.graph.graph import Graph
 
 from ..inference.shapes import Latents
 from ..inference.smc.sequence import Step
-from ..model.layout import Layout
 from ..model.model import Model
 from ..model.shapes import ObservedRow
 
@@ -53,11 +52,6 @@ class PriorSequence:
     def num_steps(self) -> int:
         """Return the number of observed nodes, 1 if there is none."""
         return len(self.steps)
-
-    @property
-    def layout(self) -> Layout:
-        """Return which columns belong to which variable."""
-        return self.model.layout
 
     def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
         """Return draws of what the first observe needs."""

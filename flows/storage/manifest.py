@@ -61,13 +61,10 @@ class NodeEntry:
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """The model.
+    """The model: its digest without names, numbering and data, and its nodes.
 
-    Attributes:
-        digest: Of the model without names, numbering and data.
-        order: Names in canonical order.
-        nodes: In program order.
-        without_density: Latents whose values came from a file in training.
+    `order` holds their names in canonical order. Latents `without_density` had values
+    from a file in training.
     """
 
     digest: str
@@ -171,7 +168,7 @@ class SolverEntry:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """Length and SHA-256 of another file of the artifact."""
+    """Another file's length and SHA-256."""
 
     bytes: int
     digest: str

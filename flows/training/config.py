@@ -2,7 +2,7 @@
 
 A configuration is read from a mapping as a TOML file gives it; an unknown key, a wrong
 type or a value out of bounds is refused with its place. All problems are reported. A
-kind of flow has its own defaults for some of the numbers.
+kind of flow has defaults of its own for some.
 """
 
 from collections.abc import Mapping

@@ -23,6 +23,7 @@ from flows.model.model import Model
 from flows.proposals.flow import FlowProposal
 from flows.storage.artifact import Artifact
 
+from .commands.pair import CONFIG
 from .conftest import pair_document
 
 PROGRAM = """
@@ -32,18 +33,6 @@ PROGRAM = """
       x (observe (normal a 1) 0.5)
       y (observe (normal b 0.5) 1.5)]
   [a b])
-"""
-CONFIG = """
-budget_seconds = 0.0
-max_iterations = 60
-report_every = 10
-num_certifications = 2
-certify_draws = 200
-normalisation_draws = 2000
-converged_nats = 0.0
-[flow]
-layers = 2
-hidden = 4
 """
 
 

@@ -163,7 +163,7 @@ def step(
         lineages, ancestors = lineages.resample(scheme, generator)
         rows = rows[ancestors]
     result = (
-        SmcResult.from_run(sequence.latents(rows), lineages, sequence.layout)
+        SmcResult.from_run(sequence.latents(rows), lineages, sequence.model.layout)
         if is_last
         else None
     )

@@ -12,7 +12,6 @@ from typing import Protocol
 import torch
 
 from ...errors import ArgumentError, Problem
-from ...model.layout import Layout
 from ...model.shapes import ObservedRow
 from ..proposal import Proposal, Target
 from ..shapes import Latents, LogProb, State
@@ -41,8 +40,8 @@ class Sequence(Protocol):
         """Return the number of steps."""
 
     @property
-    def layout(self) -> Layout:
-        """Return which columns belong to which variable."""
+    def model(self) -> Target:
+        """Return the model."""
 
     def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
         """Return new particles after step 0."""
@@ -66,31 +65,26 @@ class ObserveSequence:
     cannot draw latent by latent.
 
     Attributes:
-        target: The model.
+        model: The target.
         proposal: What the latents are drawn from.
         observed: The observed values.
     """
 
-    target: Target
+    model: Target
     proposal: Proposal
     observed: ObservedRow
 
     @property
     def num_steps(self) -> int:
         """Return the number of observed nodes."""
-        return len(self.target.layout.observed)
-
-    @property
-    def layout(self) -> Layout:
-        """Return which columns belong to which variable."""
-        return self.target.layout
+        return len(self.model.layout.observed)
 
     def start(self, num_particles: int, *, generator: torch.Generator) -> Step:
         """Return draws weighed by prior, proposal and the first term."""
         draw = self.proposal.rsample_and_log_prob(
             self.observed, num_particles, generator=generator
         )
-        terms = self.target.log_likelihood_terms(
+        terms = self.model.log_likelihood_terms(
             draw.latents, self.observed.expand(num_particles, -1)
         )
         if terms.shape != (num_particles, self.num_steps):
@@ -102,7 +96,7 @@ class ObserveSequence:
                     str(list(terms.shape[1:])),
                 )
             )
-        log_prior = self.target.log_prior(draw.latents, self.observed)
+        log_prior = self.model.log_prior(draw.latents, self.observed)
         ratio = (log_prior - draw.log_prob) / self.num_steps
         increments = ratio.unsqueeze(1) + terms
         return Step(torch.cat([draw.latents, increments], 1), increments[:, 0])

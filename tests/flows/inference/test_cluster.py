@@ -3,13 +3,11 @@
 from functools import partial
 
 import pytest
-import torch
 
 from flows.errors import InferenceError
 from flows.inference.cluster import cluster_importance_sample
-from flows.inference.particles import Particles
 
-from .test_parallel import MODEL, expected, make
+from .test_parallel import MODEL, check, make
 
 distributed = pytest.importorskip("distributed")
 
@@ -39,16 +37,6 @@ def drawn(cluster, maker, num=1000):
             batch_size=300,
         )
     )
-
-
-def check(reports):
-    merged = Particles.merge(report.particles for report in reports)
-    torch.testing.assert_close(merged.latents, expected().latents, rtol=0, atol=0)
-    torch.testing.assert_close(
-        merged.log_weights, expected().log_weights, rtol=0, atol=0
-    )
-    assert reports[-1].totals.num_particles == 1000
-    assert abs(reports[-1].totals.log_evidence - merged.totals.log_evidence) < 1e-12
 
 
 def test_a_cluster_draws_what_one_process_draws(cluster):

@@ -29,10 +29,6 @@ class ChainSequence:
     def num_steps(self):
         return self.model.num_steps
 
-    @property
-    def layout(self):
-        return self.model.layout
-
     def start(self, num_particles, *, generator):
         noise = torch.randn(
             (num_particles, 1), dtype=torch.float64, generator=generator
