@@ -13,7 +13,7 @@
     bent = posterior.refine({"x0": -9.7, "x1": 0.85})      # one flow for these data
 
 - `Graph`: nodes with link functions, parents, data; `Model`: its p(latents, observed),
-  by `Model.compile`, `Model.load` or `Model.from_graph`.
+  by `Model.compile`, `Model.load`, `Model.from_program` or `Model.from_graph`.
 - `infer`: one data set, by the method that fits, which is said; `train`, `load`: a
   `Posterior` for every data set of a model; `refine`: one whose flow is bent to one.
 - `Particles`: weighted values of all latents, and what they say.

@@ -19,9 +19,6 @@ import torch
 from matplotlib.figure import Figure
 
 from daphne_bridge.command_line import PATH, Command, guarded, setting
-from daphne_bridge.compiler import compile_program
-from daphne_bridge.graph.document import NodeNames, document_from_json
-from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.elimination_plans import PUBLISHED
 from daphne_bridge.inversion.nami import invert
 
@@ -30,7 +27,7 @@ from ..flow.building import build_structure
 from ..flow.structure import Structure
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
-from ..storage.folders import read_file, write_file
+from ..storage.folders import write_file
 from ..storage.latent_rows import DIGITS, latent_arrays, split_rows, vary
 from ..training.config import nuisance_counts
 from .claims import claims_table
@@ -51,7 +48,6 @@ from .marginals import compare_marginals
 __all__ = ["main"]
 
 _DPI = 130
-_TEXT_LIMIT = 2**20
 
 Drawn = tuple[dict[str, Any], dict[str, Figure]]
 """Numbers, and pictures by name."""
@@ -95,32 +91,24 @@ class _Experiments:
             "auto", on_compile=lambda: self.note("compiling the training kernel, once")
         )
 
-    def graph(self, name: str) -> Graph:
-        """The graph of a program."""
-        path = self.programs / f"{name}.daphne"
-        text = read_file(path, "a program", limit=_TEXT_LIMIT).decode("utf-8-sig")
-        compilation = compile_program(text, str(path))
-        return Graph.from_document(
-            document_from_json(compilation.document),
-            NodeNames(labels=compilation.labels),
-        )
+    def model(self, name: str) -> Model:
+        """The model of a program."""
+        return Model.compile(self.programs / f"{name}.daphne")
 
     def published(self, name: str, nuisances: int) -> tuple[Model, Structure]:
         """A model and the structure of its inverse as published."""
-        graph = self.graph(name)
-        model = Model.from_graph(graph)
-        inverse = invert(graph, plans=PUBLISHED)
+        model = self.model(name)
+        inverse = invert(model.graph, plans=PUBLISHED)
         return model, build_structure(inverse, model.layout, nuisances)
 
     def marginals(self) -> Drawn:
         """Figure 3."""
-        graph = self.graph("arithmetic_circuit")
-        model = Model.from_graph(graph)
+        model = self.model("arithmetic_circuit")
         config = self.lengths.marginals
         numbers = compare_marginals(
             model,
             build_structure(
-                invert(graph),
+                invert(model.graph),
                 model.layout,
                 nuisance_counts(config.augment, model.layout),
             ),
@@ -157,13 +145,12 @@ class _Experiments:
 
     def adjacency(self) -> Drawn:
         """Figure 8."""
-        numbers = inverse_adjacency(self.graph("convolution"))
+        numbers = inverse_adjacency(self.model("convolution").graph)
         return numbers, {"fig8": draw_adjacency(numbers)}
 
     def deconvolution(self) -> Drawn:
         """Figure 9."""
-        graph = self.graph("convolution")
-        model = Model.from_graph(graph)
+        model = self.model("convolution")
         source = DIGITS if self.patches is None else str(self.patches)
         arrays = latent_arrays(source, seed=0)
         seen, unseen = split_rows(arrays)
@@ -176,7 +163,7 @@ class _Experiments:
             for part in (varied, unseen)
         )
         numbers = deconvolve(
-            graph,
+            model.graph,
             training,
             held_out,
             self.lengths.deconvolution,
@@ -189,9 +176,7 @@ class _Experiments:
     def energies(self) -> Drawn:
         """Finite flows on four energies."""
         names = ("u1", "u2", "u3", "u4")
-        models = {
-            name: Model.from_graph(self.graph(f"energies/{name}")) for name in names
-        }
+        models = {name: self.model(f"energies/{name}") for name in names}
         numbers = fit_energies(models, self.lengths.energies, note=self.note)
         return numbers, {"fig_finite": draw_energies(numbers)}
 

@@ -30,10 +30,9 @@ from ..cnf.paper_engine import AdjointEngine, ExactTraceEngine
 from ..cnf.vector_field import FieldConfig
 from ..flow.structure import Structure
 from ..model.model import Model
+from ..training.estimates import SymmetricEstimate, estimate_symmetric
 from ..training.losses import (
-    SymmetricEstimate,
     draw_batch,
-    estimate_symmetric,
     forward_kl,
     reverse_kl,
     symmetric,

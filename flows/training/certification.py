@@ -19,14 +19,11 @@ from ..flow.kinds import certified
 from ..flow.protocol import Flow, Stepped
 from ..inference.weights import ess
 from .config import TrainingConfig
+from .estimates import Estimate, SymmetricEstimate, estimate, estimate_symmetric
 from .losses import (
     Batch,
-    Estimate,
-    SymmetricEstimate,
     TargetModel,
     draw_batch,
-    estimate,
-    estimate_symmetric,
     forward_kl,
     reverse_kl,
     symmetric,

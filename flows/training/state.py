@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ArgumentError, Problem
-from .losses import Estimate, SymmetricEstimate
+from .estimates import Estimate, SymmetricEstimate
 
 __all__ = ["DONE", "Progress", "Report", "TrainingState"]
 

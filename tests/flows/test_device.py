@@ -10,9 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from daphne_bridge.compiler import compile_program
-from daphne_bridge.graph.document import document_from_json
-from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import TorchEngine
 from flows.cnf.vector_field import FieldConfig
@@ -46,11 +43,7 @@ class Unchecked:
 
 @pytest.fixture(scope="module")
 def parts():
-    name = "arithmetic_circuit"
-    compiled = compile_program((PROGRAMS / f"{name}.daphne").read_text(), name)
-    model = Model.from_graph(
-        Graph.from_document(document_from_json(compiled.document, name))
-    )
+    model = Model.compile(PROGRAMS / "arithmetic_circuit.daphne")
     draws = model.sample(4, generator=torch.Generator().manual_seed(0))
     model.log_joint_free(model.unconstrain(draws.latents)[0], draws.observed)
     structure = build_structure(invert(model.graph), model.layout, 1)

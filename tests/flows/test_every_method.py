@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from daphne_bridge.compiler import compile_program
-from daphne_bridge.graph.document import document_from_json
-from daphne_bridge.graph.graph import Graph
 from flows.cnf.engine import AdaptiveEngine
 from flows.inference.importance import importance_particles
 from flows.inference.resampling import SCHEMES
@@ -27,6 +24,7 @@ from flows.inference.smc.moves import Hamiltonian, RandomWalk
 from flows.inference.smc.observes import sequential_smc
 from flows.inference.smc.result import SmcResult, result_of
 from flows.inference.smc.sequence import ObserveSequence
+from flows.model.model import Model
 from flows.proposals.flow import FlowProposal, proposal_of
 from flows.proposals.flow_sequence import FlowSequence
 from flows.proposals.prior_sequence import PriorSequence
@@ -58,8 +56,7 @@ def program():
 
     def get(name):
         if name not in made:
-            compiled = compile_program(text_of(name), name)
-            graph = Graph.from_document(document_from_json(compiled.document, name))
+            graph = Model.from_program(text_of(name), name).graph
             model, flow = exact_flow(graph, 0.5, num_draws=20_000)
             flow.engine = AdaptiveEngine(1e-6)
             data = {each: graph.node(each).observation for each in graph.observed}

@@ -116,11 +116,3 @@ def test_engines_are_refused_in_words():
     assert solved_with(flow, "auto") is flow
     with pytest.raises(ArgumentError, match="a flow of kind autoregressive has none"):
         solved_with(flow, "fused")
-
-
-def test_lengths_are_those_of_the_flow():
-    kind, structure = kind_of("autoregressive"), Circuit.structure()
-    config = NetworkConfig(components=3, layers=4, hidden=5)
-    state = kind.build(structure, config, 0).state_dict()
-    for name, length in kind.lengths(structure, config).items():
-        assert state[name].numel() == length

@@ -73,25 +73,6 @@ def test_interrupted_run_of_another_kind_ends_in_the_same_weights():
         assert torch.equal(tensor, other.state_dict()[name])
 
 
-def test_remaining_latents_given_a_joint_draw_are_that_draw():
-    _, flow, _ = _fitted()
-    flow = for_weights(flow)
-    observed = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)).double()
-    draw = flow.rsample_and_log_prob(
-        observed, generator=torch.Generator().manual_seed(5)
-    )
-    terms = flow.log_prob_per_node(draw.free, draw.nuisances, observed)
-    torch.testing.assert_close(terms, draw.log_prob_per_node)
-    found = flow.rsample_remaining(
-        draw.free,
-        draw.nuisances,
-        observed,
-        flow.structure.names[:2],
-        generator=torch.Generator().manual_seed(5),
-    )
-    torch.testing.assert_close(found.free, draw.free)
-
-
 def test_terms_at_the_exact_scale_are_the_conditionals_of_the_model():
     model, flow, _ = _fitted(first_scale=1.0)
     draws = model.sample(100, generator=torch.Generator().manual_seed(3))

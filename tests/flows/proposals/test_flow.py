@@ -7,9 +7,6 @@ import pytest
 import torch
 from scipy import stats
 
-from daphne_bridge.compiler import compile_program
-from daphne_bridge.graph.document import document_from_json
-from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.vector_field import FieldConfig
@@ -58,8 +55,7 @@ def test_the_differentiable_proposal_has_the_same_density_and_a_gradient(pair_gr
 @pytest.mark.parametrize("name", ["gaussian_tree", "state_space"])
 @pytest.mark.parametrize("num_given", [1, 4])
 def test_remaining_latents_have_the_closed_form_conditional(name, num_given):
-    compiled = compile_program((PROGRAMS / f"{name}.daphne").read_text(), name)
-    graph = Graph.from_document(document_from_json(compiled.document, name))
+    graph = Model.compile(PROGRAMS / f"{name}.daphne").graph
     model, flow = exact_flow(graph, 0.0)
     data = {name: graph.node(name).observation for name in graph.observed}
     exact = joint_gaussian(graph).posterior(data)
@@ -112,10 +108,8 @@ CURVED = """
 
 
 def test_remaining_latents_of_bounded_support_add_up_to_the_joint():
-    compiled = compile_program(CURVED, "curved")
-    graph = Graph.from_document(document_from_json(compiled.document, "curved"))
-    model = Model.from_graph(graph)
-    structure = build_structure(invert(graph), model.layout, 1)
+    model = Model.from_program(CURVED)
+    structure = build_structure(invert(model.graph), model.layout, 1)
     flow = build_flow(structure, FieldConfig(layers=2, hidden=4), seed=0).double()
     proposal = FlowProposal(flow, model, tolerance=1e-9)
     data = model.observation()

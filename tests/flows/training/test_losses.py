@@ -5,9 +5,6 @@ import math
 import pytest
 import torch
 
-from daphne_bridge.compiler import compile_program
-from daphne_bridge.graph.document import document_from_json
-from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 from flows.autoregressive.conditioner import NetworkConfig
 from flows.cnf.engine import TorchEngine
@@ -16,11 +13,10 @@ from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
 from flows.model.model import Model
+from flows.training.estimates import estimate
 from flows.training.losses import (
     contrast,
     draw_batch,
-    estimate,
-    estimate_symmetric,
     flow_matching,
     forward_kl,
     free_energy,
@@ -162,25 +158,6 @@ def test_path_gradient_is_without_noise_where_the_flow_is_the_posterior():
     assert float(path.norm()) < 1e-12
 
 
-def test_terms_that_are_not_finite_are_counted_and_said():
-    terms = torch.tensor([1.0, 3.0, torch.nan, torch.inf])
-    got = estimate(terms)
-    assert got.mean == 2.0
-    assert got.num_non_finite == 2
-    assert "without 2 of 4 terms that were not finite" in got.sentence()
-    assert "without" not in estimate(terms[:2]).sentence()
-
-
-def test_robust_means_leave_out_one_wild_term():
-    terms = torch.zeros(10_000)
-    terms[17] = 1e6
-    got = estimate(terms)
-    assert got.mean == pytest.approx(100.0)
-    assert got.median_of_means == 0.0
-    assert got.trimmed_mean == 0.0
-    assert estimate_symmetric(terms, -terms).symmetric.mean == 0.0
-
-
 def test_flow_matching_is_least_where_the_field_is_the_expected_velocity():
     # base e and end r independent standard normals: at time t the expected velocity
     # given (1 - t) e + t r = u is (2 t - 1) u / (t^2 + (1 - t)^2), with variance
@@ -206,8 +183,7 @@ def test_batch_holds_the_joint_density_of_its_rows():
 
 def test_batch_of_a_bounded_latent_holds_the_density_of_its_free_coordinates():
     text = "(let [s (sample (gamma 2 3))] (observe (normal 0 s) 0.4) s)"
-    document = document_from_json(compile_program(text, "scale").document)
-    model = Model.from_graph(Graph.from_document(document))
+    model = Model.from_program(text)
     structure = build_structure(invert(model.graph), model.layout)
     flow = build_flow(structure, FieldConfig(hidden=3)).double()
     batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(0))
