@@ -196,7 +196,7 @@ def test_a_failure_is_one_line_and_exit_code_1(graph, monkeypatch):
     def broken(*arguments):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("daphne_bridge.cli.check_document", broken)
+    monkeypatch.setattr("daphne_bridge.cli.check_file", broken)
     result = call("check", graph)
     assert result.exit_code == 1
     assert result.output.startswith("failure: RuntimeError: boom")
