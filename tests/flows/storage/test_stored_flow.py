@@ -29,7 +29,7 @@ def other_kind(monkeypatch):
     module.KIND = Kind(
         name="other",
         config=FieldConfig,
-        build=lambda structure, config, seed: Other(structure, config),
+        build=Other,
         for_weights=CNF.for_weights,
     )
     monkeypatch.setitem(sys.modules, module.__name__, module)
