@@ -14,7 +14,7 @@ from ..report.tables import evaluation_table
 from ..storage.folders import check_file_place, write_file
 from ..storage.json_values import json_bytes
 from .inputs import load_model, load_posterior
-from .options import MOST_HELD, SEED, Whole, 
+from .options import MOST_HELD, SEED, Whole
 from .output import print_figures, progress_bar
 
 __all__ = ["evaluate_command"]

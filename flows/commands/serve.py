@@ -11,7 +11,7 @@ from ..errors import FlowsError, Problem
 from ..proposals.flow import FlowProposal
 from .inputs import load_model, load_posterior
 from .json_lines import Server, request_lines
-from .options import COUNT, 
+from .options import COUNT
 
 __all__ = ["serve_command"]
 
