@@ -19,9 +19,10 @@ from .grid import Grid, fitted
 __all__ = ["Lines"]
 
 _START_DRAWS = 10_000
-_LEVELS = 25
-_LEAST_LEVEL = 1e-3
-_BEYOND = (0.25, 1.0, 4.0)
+_POINTS = 33
+_FARTHEST = 3.0
+"""Deviations of a normal, evenly up to which the first points are quantiles."""
+_BEYOND = (0.1, 0.3, 1.0, 4.0)
 """Widths between the outermost levels that the first points go beyond them."""
 _MOST_NUMBERS = 2**23
 """Held at once while no gradients are kept; more rows are taken in parts."""
@@ -55,10 +56,8 @@ class Lines:
         drawn = model.sample_latents(_START_DRAWS, generator=generator)
         drawn = drawn[~torch.isnan(drawn).any(-1)]
         free = model.unconstrain(drawn.double())[0][:, self.columns]
-        levels = torch.linspace(
-            _LEAST_LEVEL, 1.0 - _LEAST_LEVEL, _LEVELS, dtype=free.dtype
-        )
-        inner = torch.quantile(free, levels, dim=0).T
+        even = torch.linspace(-_FARTHEST, _FARTHEST, _POINTS, dtype=free.dtype)
+        inner = torch.quantile(free, torch.special.ndtr(even), dim=0).T
         low, high = inner[:, :1], inner[:, -1:]
         beyond = free.new_tensor(_BEYOND) * (high - low)
         return torch.cat([low - beyond.flip(1), inner, high + beyond], 1)
@@ -95,14 +94,17 @@ class Lines:
             count = points.shape[-1]
             rows = free.to(points).expand(count, -1, -1).clone()
             rows[..., self.columns] = points.permute(2, 0, 1)
-            found = self._log_densities(rows, observed.to(points))
+            found = self.log_densities(rows, observed.to(points))
             return found.permute(1, 2, 0).contiguous()
 
         return fitted(log_density, start)
 
-    def _log_densities(
-        self, free: Float[Tensor, "point row free"], observed: Tensor
+    def log_densities(
+        self,
+        free: Float[Tensor, "point row free"],
+        observed: Float[Tensor, "row observed"],
     ) -> Float[Tensor, "point row line"]:
+        """Return the conditionals at free coordinates, up to constants, in nats."""
         model = self._model
         natural, _ = model.constrain(free)
         terms = model.log_terms_of(self._names, natural, observed)

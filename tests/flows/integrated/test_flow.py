@@ -93,6 +93,29 @@ def test_latents_that_are_not_kept_add_next_to_nothing_to_the_weights():
     assert float((gap.abs() < 0.1).double().mean()) > 0.9
 
 
+def test_grids_of_the_circuit_add_next_to_nothing_to_its_j():
+    """A sharp peak can lie in the tail of the prior, away from a flat first mode."""
+    flow = _flow(CIRCUIT)
+    model = flow.target.model
+    draws = model.sample(2000, generator=torch.Generator().manual_seed(5))
+    kept = model.unconstrain(draws.latents)[0][:, flow.target.kept[1]]
+    lines = flow.target.levels[0]
+    with torch.no_grad():
+        whole = flow.target.whole(kept)
+        grid = lines.grids(whole, draws.observed)
+        truth = draws.latents[:, lines.columns]
+        uniform = torch.Generator().manual_seed(6)
+        share = torch.rand(truth.shape, generator=uniform, dtype=truth.dtype)
+        drawn = grid.quantile(share[..., None])[..., 0]
+        errors = []
+        for values in (truth, drawn):
+            rows = model.unconstrain(draws.latents)[0]
+            rows[:, lines.columns] = values
+            own = lines.log_densities(rows[None], draws.observed)[0]
+            errors.append(own - grid.log_prob(values[..., None])[..., 0])
+    assert float((0.5 * (errors[0] - errors[1])).mean(0).max()) < 0.003
+
+
 def test_remaining_latents_are_drawn_given_an_ancestral_set():
     flow = _flow(CIRCUIT)
     drawn, observed = _draw(flow, 50)
