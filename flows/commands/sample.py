@@ -11,6 +11,7 @@ from daphne_bridge.command_line import PATH, guarded, setting
 
 from ..errors import FlowsError, Problem
 from ..front.doubts import without_meaning
+from ..front.particle_figures import with_figures
 from ..front.source import Source
 from ..inference.cautions import Caution
 from ..inference.cluster import check_cluster
@@ -201,6 +202,7 @@ def sample_command(
                 seed=own_seed,
                 notes=tuple(notes),
             )
+            summary = with_figures(summary, model, particles, observed)
             if unweighted:
                 summary |= dict.fromkeys(_FIGURES_OF_WEIGHTS)
             name = "particles" if data_sets is None else f"particles-{number + 1}"

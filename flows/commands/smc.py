@@ -7,6 +7,7 @@ import click
 from daphne_bridge.command_line import guarded, setting
 
 from ..errors import FlowsError, Problem
+from ..front.particle_figures import with_figures
 from ..front.sequential import METHODS, smc
 from ..inference.resampling import SCHEMES
 from ..inference.smc.annealing import AnnealingReport
@@ -160,6 +161,7 @@ def smc_command(
             doubts=doubts,
             notes=(*predictive_cautions(model, observed, seed), *notes),
         )
+        summary = with_figures(summary, model, result.particles, observed, result)
         save_posterior(folder, result.particles, summary, model=model)
         save_summary(folder / given.SUMMARY, summary)
     given.print_summaries(summary, [summary], as_json=as_json)

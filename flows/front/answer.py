@@ -20,7 +20,7 @@ from ..storage.folders import check_folder_place, new_folder
 from .figures import Figures
 from .islands import Islands
 
-__all__ = ["ANSWER", "OWN_FILES", "Inference"]
+__all__ = ["ANSWER", "OWN_FILES", "Inference", "plain_value"]
 
 ANSWER = "inference.json"
 """Name of the file that holds the answer."""
@@ -132,7 +132,7 @@ class Inference:
             ),
             "khat": _finite(self.k_hat),
             "latents": {name: f.to_json() for name, f in self.latents.items()},
-            "return": _plain(self.returned),
+            "return": plain_value(self.returned),
             "seconds": self.seconds,
             "tempering": None if self.islands is None else self.islands.to_json(),
         }
@@ -142,14 +142,15 @@ class Inference:
         return [n for v in self.model.layout.observed for n in v.column_names]
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """Return a return value with plain values in place of figures."""
     match value:
         case Figures():
             return value.to_json()
         case list():
-            return [_plain(item) for item in value]
+            return [plain_value(item) for item in value]
         case dict():
-            return {key: _plain(item) for key, item in value.items()}
+            return {key: plain_value(item) for key, item in value.items()}
         case bool() | int() | str() | None:
             return value
         case float() if math.isfinite(value):

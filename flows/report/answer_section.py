@@ -16,12 +16,11 @@ from .inference_table import leaves
 from .particle_pictures import particle_pictures, predicted
 from .particle_plots import path_plot
 from .picture import Picture
-from .words import number
+from .words import most_probable, number
 
 __all__ = ["answer_section"]
 
 _MOST_NUMBERS = 200
-_MOST_VALUES = 20
 _PLACES = ("", "answer/")
 
 
@@ -53,7 +52,7 @@ def answer_section(run: FinishedRun) -> dict[str, Any] | None:
             if f["mean"] is not None
         ],
         "bars": [
-            (name, _most_probable(f["probabilities"]))
+            (name, most_probable(f["probabilities"]))
             for name, f in known
             if f.get("probabilities")
         ],
@@ -115,11 +114,3 @@ def _particles(
     if observed:
         pictures |= predicted(run.model, particles, observed)
     return pictures
-
-
-def _most_probable(chances: Mapping[str, float]) -> list[tuple[str, float, str]]:
-    """Return the most probable values in the order of the file, and what is left."""
-    kept = sorted(chances, key=lambda value: -chances[value])[:_MOST_VALUES]
-    rows = [(value, p, number(p, 3)) for value, p in chances.items() if value in kept]
-    rest = sum(p for value, p in chances.items() if value not in kept)
-    return [*rows, ("others", rest, number(rest, 3))] if rest else rows

@@ -1,11 +1,13 @@
 """This file prepares what a page says of the posterior of one data set."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..inference.particles import Particles
 from .finished_run import FinishedRun
+from .inference_table import leaves
 from .particle_pictures import particle_pictures, predicted
-from .words import evidence_in_words, number
+from .words import evidence_in_words, most_probable, number
 
 __all__ = ["posterior_section"]
 
@@ -16,6 +18,8 @@ def posterior_section(run: FinishedRun) -> dict[str, Any] | None:
     if summary is None or "data_sets" in summary:
         return None
     keys = ("sd", "quantile_05", "quantile_95")
+    chances = summary.get("probabilities", {})
+    returned = _not_latents(summary, chances)
     section: dict[str, Any] = {
         "cautions": [
             (c["what"], c["meaning"], c["remedy"]) for c in summary["cautions"]
@@ -28,6 +32,23 @@ def posterior_section(run: FinishedRun) -> dict[str, Any] | None:
                 *(number(latent[key]) for key in keys),
             )
             for latent in summary["latents"]
+        ],
+        "returned": [
+            (
+                name,
+                number(f["mean"], 5),
+                number(f["mc_error"], 2),
+                *(number(f[key]) for key in ("sd", "q05", "q95")),
+            )
+            for name, f in returned
+        ],
+        "bars": [
+            (name, most_probable(each))
+            for name, each in (
+                *chances.items(),
+                *((name, f.get("probabilities")) for name, f in returned),
+            )
+            if each
         ],
         "figures": [
             ("log evidence", evidence_in_words(summary)),
@@ -46,3 +67,22 @@ def posterior_section(run: FinishedRun) -> dict[str, Any] | None:
             run.model, particles, summary["observed"]
         )
     return section
+
+
+def _not_latents(
+    summary: Mapping[str, Any], chances: Mapping[str, Any]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the leaves of the return value that are no constants and no latents."""
+
+    def told(figures: Mapping[str, Any], of: Any) -> tuple[Any, ...]:
+        return number(figures["mean"], 9), number(figures["sd"], 9), of
+
+    known = [
+        told(latent, chances.get(latent["label"])) for latent in summary["latents"]
+    ]
+    return [
+        (name, figures)
+        for name, figures in leaves(summary.get("return"), "return")
+        if isinstance(figures, Mapping)
+        and told(figures, figures.get("probabilities")) not in known
+    ]

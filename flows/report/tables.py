@@ -11,7 +11,13 @@ from rich.text import Text
 from daphne_bridge.errors import printable
 
 from ..measurement.evaluation import PROPOSAL_FIGURES
-from .words import calibration_in_words, evidence_in_words, j_in_words, number
+from .words import (
+    calibration_in_words,
+    evidence_in_words,
+    j_in_words,
+    most_probable,
+    number,
+)
 
 __all__ = ["cells", "diagnosis_table", "evaluation_table", "posterior_table"]
 
@@ -53,6 +59,9 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
     )
     more = len(summary["observed"]) - 8
     ending = f" and {more} more" if more > 0 else ""
+    for label, chances in summary.get("probabilities", {}).items():
+        shown = ", ".join(f"{v}: {words}" for v, _, words in most_probable(chances, 6))
+        lines += cells(f"{label}: {shown}")
     lines += cells(f"observed      {given}{ending}")
     lines += cells(f"log evidence  {evidence_in_words(summary)}")
     lines += cells(

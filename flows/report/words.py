@@ -4,7 +4,13 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["calibration_in_words", "evidence_in_words", "j_in_words", "number"]
+__all__ = [
+    "calibration_in_words",
+    "evidence_in_words",
+    "j_in_words",
+    "most_probable",
+    "number",
+]
 
 _J_SCALE = (
     (0.1, "the flow is close to the posterior"),
@@ -68,3 +74,13 @@ def evidence_in_words(summary: Mapping[str, Any]) -> str:
     error = summary["log_evidence_standard_error"]
     known = "nats, ± not known" if error is None else f"± {number(error, 2)} nats"
     return f"{number(summary['log_evidence'], 6)} {known}"
+
+
+def most_probable(
+    chances: Mapping[str, float], most: int = 20
+) -> list[tuple[str, float, str]]:
+    """Return the most probable values in the order of the file, and what is left."""
+    kept = sorted(chances, key=lambda value: -chances[value])[:most]
+    rows = [(value, p, number(p, 3)) for value, p in chances.items() if value in kept]
+    rest = sum(p for value, p in chances.items() if value not in kept)
+    return [*rows, ("others", rest, number(rest, 3))] if rest else rows

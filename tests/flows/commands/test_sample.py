@@ -242,6 +242,9 @@ def test_a_program_without_data_is_sampled(tmp_path):
     means = [each["mean"] for each in said["latents"]]
     np.testing.assert_allclose(means, [2.0, 1.5], atol=0.05)
     assert said["log_evidence"] == 0.0
+    assert said["return"]["mean"] == pytest.approx(3.5, abs=0.06)
+    assert said["return"]["sd"] == pytest.approx(1.322876, abs=0.06)
+    assert said["probabilities"]["k"]["3"] == pytest.approx(1 / 8, abs=0.02)
 
 
 def test_draws_without_meaning_weigh_nothing_and_are_counted(tmp_path):
