@@ -33,7 +33,7 @@ KIND = Kind(
         "integrate": "auto",
         "learning_rate": 2e-3,
         "final_learning_rate": 1e-5,
-        "warm_start_fraction": 0.5,
+        "warm_start_fraction": 0.8,
         "warm_start_seconds": 1e8,
         "warm_start_learning_rate": 4e-3,
     },
