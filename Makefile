@@ -4,7 +4,7 @@
 #   make run PROGRAM=state_space the same for clj-programs/state_space.daphne
 #       DAPHNE=path/to/checkout  let the original Daphne compile
 #       OBSERVE="x0=-9.7 x1=0.8" other data than the program's
-#       CONFIG=train.toml        other training settings;  SEED=1;  BUDGET=10m
+#       CONFIG=train.toml        other training settings;  SEED=1;  BUDGET=10m;  KIND=auto
 #       EVALUATE="--num-data-sets 1000"   other settings of evaluate
 #       DIAGNOSE="--num-data-sets 200"    other settings of diagnose
 #   make test | test-fast | clojure-test | check | format | bench | golden | clean
@@ -21,6 +21,7 @@ DAPHNE ?=
 OBSERVE ?=
 CONFIG ?=
 BUDGET ?=
+KIND ?=
 EVALUATE ?=
 DIAGNOSE ?=
 SEED ?= 0
@@ -33,10 +34,10 @@ FLOWS := $(BIN)/daphne-flows
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: demo run trained answered install test test-fast test-slow test-long clojure-test check format bench figures clean always
+.PHONY: demo run trained answered install test test-fast test-slow test-long clojure-test check format bench bench-rivals figures clean always
 
 demo:
-	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s \
+	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s KIND=auto \
 	    EVALUATE='--num-draws 5000' \
 	    DIAGNOSE='--num-data-sets 100'
 
@@ -88,8 +89,8 @@ $(RUN)/.observe: always | $(RUN)
 	    || echo '$(OBSERVE) $(NUM_PARTICLES)' > $@
 
 $(RUN)/.training: always | $(RUN)
-	@echo '$(CONFIG) $(SEED) $(BUDGET)' | cmp -s - $@ \
-	    || echo '$(CONFIG) $(SEED) $(BUDGET)' > $@
+	@echo '$(CONFIG) $(SEED) $(BUDGET)$(if $(KIND), $(KIND))' | cmp -s - $@ \
+	    || echo '$(CONFIG) $(SEED) $(BUDGET)$(if $(KIND), $(KIND))' > $@
 
 $(RUN)/graph.json: $(PROGRAM_FILE) $(RUN)/.compiler $(INSTALLED)
 	@$(BRIDGE) compile $(PROGRAM_FILE) -o $@ $(if $(DAPHNE),--daphne '$(DAPHNE)')
@@ -112,7 +113,8 @@ $(RUN)/artifact/manifest.json: $(RUN)/.model $(RUN)/.training $(CONFIG)
 	if [ $$state -nt $(RUN)/.model ] && [ $$state -nt $(RUN)/.training ] \
 	    $(if $(CONFIG),&& [ $$state -nt $(CONFIG) ]); then resume=--resume; fi; \
 	$(FLOWS) train $(RUN)/graph.json -o $(RUN)/artifact --seed $(SEED) \
-	    $(if $(CONFIG),--config $(CONFIG)) $(if $(BUDGET),--budget $(BUDGET)) $$resume \
+	    $(if $(CONFIG),--config $(CONFIG)) $(if $(BUDGET),--budget $(BUDGET)) \
+	    $(if $(KIND),--kind $(KIND)) $$resume \
 	    $(OR_DOUBTED)
 
 $(RUN)/particles/summary.json: $(RUN)/artifact/manifest.json $(RUN)/graph.json $(RUN)/.observe
@@ -166,6 +168,12 @@ clojure-test: $(INSTALLED)
 format: $(INSTALLED)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# sbi's neural posterior estimation beside `train`; an hour at 60 s.
+bench-rivals: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
+	    --constraint .constraints.txt --editable '.[rivals]'
+	@$(BIN)/python -m tests.bench.rival_npe $(RIVALS)
 
 bench: $(INSTALLED)
 	@for script in tests/bench/bench_*.py; do \

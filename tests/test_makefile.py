@@ -57,6 +57,7 @@ def test_a_run_ends_with_its_report_and_a_second_run_makes_nothing(tmp_path):
 def test_the_demo_trains_three_minutes_and_ends_with_its_report():
     said = make("demo", "RUN=runs/never-made", dry=True)
     assert "--budget 180s" in said
+    assert "--kind auto" in said
     assert 'echo "report: runs/never-made/report.html"' in said.splitlines()[-1]
     assert not (ROOT / "runs" / "never-made").exists()
 

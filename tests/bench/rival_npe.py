@@ -88,12 +88,12 @@ def _of_rival(
     rival.append_simulations(free, draws.observed.float())
     num_epochs = 0
     while num_epochs == 0 or time.perf_counter() - begun < seconds:
+        num_epochs += 1
         estimator = rival.train(
             max_num_epochs=num_epochs,
-            resume_training=num_epochs > 0,
+            resume_training=num_epochs > 1,
             stop_after_epochs=10**9,
         )
-        num_epochs += 1
 
     def sampled(observed: Tensor) -> tuple[Tensor, Tensor]:
         found, log_prob = estimator.sample_and_log_prob(
