@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, Problem
@@ -106,10 +106,10 @@ class SizeGroup:
         diagonal: per layer their diagonal blocks, [node, output, input].
     """
 
-    nodes: Tensor
-    state_columns: Tensor
-    hidden_columns: Tensor
-    diagonal: tuple[Tensor, ...]
+    nodes: Int[Tensor, " node"]
+    state_columns: Int[Tensor, " state"]
+    hidden_columns: Int[Tensor, " hidden"]
+    diagonal: tuple[Float[Tensor, "node _ _"], ...]
 
 
 @dataclass(frozen=True, slots=True)

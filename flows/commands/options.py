@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from daphne_bridge.command_line import setting
+from daphne_bridge.command_line import data_option, setting
 
 from ..cnf.engines import ENGINES
 from ..inference.importance import MOST_SEED
@@ -18,6 +18,7 @@ __all__ = [
     "SEED",
     "Real",
     "Whole",
+    "data_option",
     "engine_option",
     "observe_option",
 ]

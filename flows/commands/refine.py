@@ -8,14 +8,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import (
-    PATH,
-    data_option,
-    guarded,
-    json_option,
-    print_json,
-    setting,
-)
+from daphne_bridge.command_line import PATH, guarded, json_option, print_json, setting
 
 from ..cnf.engines import prepare_kernel
 from ..front.posterior import refine
@@ -25,7 +18,7 @@ from ..storage.folders import check_folder_place
 from ..training.state import Report
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
-from .options import SEED, engine_option, observe_option
+from .options import SEED, data_option, engine_option, observe_option
 from .output import UNTRUSTED, progress_bar, say_compiling
 
 __all__ = ["refine_command"]

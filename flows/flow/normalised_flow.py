@@ -10,7 +10,6 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from .factor_normalisation import FactorNormalisation
@@ -70,11 +69,7 @@ class NormalisedFlow(nn.Module, ABC):
         """Where it lives."""
         return self.normalisation.shift.device
 
-    def fit_normalisation(
-        self,
-        free: Float[Tensor, "draw free"],
-        observed: Float[Tensor, "draw observed"],
-    ) -> None:
+    def fit_normalisation(self, free: Free, observed: Observed) -> None:
         """Fits the normalisation to joint draws."""
         self.normalisation.fit(free, observed)
 

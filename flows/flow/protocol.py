@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
 from .structure import Structure
@@ -143,11 +142,7 @@ class Flow(Protocol):
         """
         ...
 
-    def fit_normalisation(
-        self,
-        free: Float[Tensor, "draw free"],
-        observed: Float[Tensor, "draw observed"],
-    ) -> None:
+    def fit_normalisation(self, free: Free, observed: Observed) -> None:
         """Fits what is fixed before training to joint draws.
 
         Raises:

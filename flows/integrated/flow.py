@@ -11,6 +11,7 @@ nuisances, then the others, each with one base point of its own.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -25,6 +26,11 @@ from .grid import Grid
 from .target import IntegratedModel
 
 __all__ = ["CompletedFlow"]
+
+
+def _of_inner(name: str) -> Any:
+    """Return the property of this name of the inner flow."""
+    return property(attrgetter(f"inner.{name}"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,30 +51,11 @@ class CompletedFlow:
 
     # -------------------------------------------------------------- of the inner flow
 
-    @property
-    def kind(self) -> str:
-        """That of the inner flow."""
-        return self.inner.kind
-
-    @property
-    def config(self) -> Any:
-        """That of the inner flow."""
-        return self.inner.config
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision of its densities."""
-        return self.inner.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where it lives."""
-        return self.inner.device
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether densities are free of noise."""
-        return self.inner.is_exact
+    kind = _of_inner("kind")
+    config = _of_inner("config")
+    dtype = _of_inner("dtype")
+    device = _of_inner("device")
+    is_exact = _of_inner("is_exact")
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those of the inner flow."""

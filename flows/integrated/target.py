@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 
+from ..model.around import AroundModel
 from ..model.draws import Draws
 from ..model.layout import Layout, Variable
 from ..model.model import Model
@@ -68,7 +69,7 @@ def kept_layout(layout: Layout, integrated: Sequence[str]) -> Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class IntegratedModel:
+class IntegratedModel(AroundModel):
     """The density p(kept latents, observed), as training needs it.
 
     Attributes:
@@ -91,16 +92,6 @@ class IntegratedModel:
     def forgiving(self) -> "IntegratedModel":
         """Return it of the forgiving model; see `Model.forgiving`."""
         return replace(self, model=self.model.forgiving())
-
-    @property
-    def graph(self) -> Graph:
-        """The graph of the model, all latents included."""
-        return self.model.graph
-
-    @property
-    def has_density(self) -> bool:
-        """True: it is known up to the integrals' error."""
-        return True
 
     @cached_property
     def layout(self) -> Layout:

@@ -23,10 +23,10 @@ from torch import Generator, Tensor
 
 from daphne_bridge.building import building
 from daphne_bridge.graph.expression import Value
-from daphne_bridge.graph.graph import Graph
 from daphne_bridge.language.primitives import equal
 
 from ..errors import ModelError, Problem
+from ..model.around import AroundModel
 from ..model.draws import Draws
 from ..model.in_free_coordinates import InFreeCoordinates
 from ..model.layout import Layout
@@ -113,7 +113,7 @@ def _check_sampled(
 
 
 @dataclass(frozen=True, eq=False)
-class CollapsedModel(InFreeCoordinates):
+class CollapsedModel(InFreeCoordinates, AroundModel):
     """The density p(continuous latents, observed) of a model with discrete latents.
 
     Attributes:
@@ -147,26 +147,6 @@ class CollapsedModel(InFreeCoordinates):
         return ~(matters | torch.isnan(latents).any(-1))
 
     # -------------------------------------------------------------- what it is of
-
-    @property
-    def graph(self) -> Graph:
-        """The graph of the model, discrete latents included."""
-        return self.model.graph
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of draws and of the observation."""
-        return self.model.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Device of draws and of the observation."""
-        return self.model.device
-
-    @property
-    def has_density(self) -> bool:
-        """True: the discrete latents are summed out exactly."""
-        return True
 
     @property
     def layout(self) -> Layout:

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ModelError, Problem
+from .around import AroundModel
 from .coordinates import Coordinates
 from .draws import Draws
 from .in_free_coordinates import InFreeCoordinates
@@ -34,13 +35,16 @@ from .shapes import Latents, LogDensity, Observed
 __all__ = ["DataBackedModel"]
 
 
-class DataBackedModel(InFreeCoordinates):
+class DataBackedModel(InFreeCoordinates, AroundModel):
     """A model some of whose latents come from a table.
 
     Attributes:
         model: The program's own model, for its link functions.
         table: Rows of the latents' columns.
     """
+
+    has_density = False
+    model: Model
 
     def __init__(
         self,
@@ -99,11 +103,6 @@ class DataBackedModel(InFreeCoordinates):
         if problems:
             raise ModelError(*problems)
         return cls(model, tuple(chosen), torch.cat(parts, 1).to(model.dtype))
-
-    @property
-    def has_density(self) -> bool:
-        """False: rows of a table have none."""
-        return False
 
     @property
     def layout(self) -> Layout:

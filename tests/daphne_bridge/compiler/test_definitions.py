@@ -5,6 +5,8 @@ import pytest
 from daphne_bridge.compiler import compile_program
 from daphne_bridge.errors import CompileError
 
+from ..refusals import refusal
+
 X = "(let [x (sample (normal 0 1))] {})"
 
 
@@ -49,8 +51,7 @@ def test_a_program_may_call_a_function_fn():
     ],
 )
 def test_an_anonymous_function_that_is_none_is_refused(body, sentence):
-    with pytest.raises(CompileError, match=sentence):
-        result(X.format(body))
+    assert sentence in str(refusal(CompileError, result, X.format(body)))
 
 
 @pytest.mark.parametrize(
@@ -62,8 +63,8 @@ def test_an_anonymous_function_that_is_none_is_refused(body, sentence):
     ],
 )
 def test_a_branch_or_comparison_that_lacks_something_says_what(text, sentence):
-    with pytest.raises(CompileError, match=sentence):
-        result(f"(let [c (sample (flip 0.3))] {text})")
+    program = f"(let [c (sample (flip 0.3))] {text})"
+    assert sentence in str(refusal(CompileError, result, program))
 
 
 @pytest.mark.parametrize("text", ['{"x": 1}', '[{},{"V":["a"]},"a"]', ' [ {"a":1} ]\n'])
