@@ -28,7 +28,9 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
     """
     lines: list[RenderableType] = []
     if not answer["ok"]:
-        lines += cells("this answer cannot be trusted: see the cautions below")
+        # What was found, without what it means and what to do, which stand below.
+        found = "; ".join(each.split(": ")[0] for each in answer["cautions"])
+        lines += cells(f"this answer cannot be trusted: {found}")
     lines += cells(f"method        {answer['method']}: {answer['why']}")
     table = Table(
         title=escape(printable(f"posterior of {title}")), title_justify="left"

@@ -52,7 +52,8 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
         )
     lines: list[RenderableType] = []
     if not summary["ok"]:
-        lines += cells("these figures cannot be trusted: see the cautions below")
+        found = "; ".join(c["what"] for c in summary["cautions"])
+        lines += cells(f"these figures cannot be trusted: {found}")
     lines.append(table)
     given = ", ".join(
         f"{name} = {value}" for name, value in list(summary["observed"].items())[:8]

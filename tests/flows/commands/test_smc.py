@@ -63,7 +63,7 @@ def test_errors_that_are_not_known_are_not_given(run, tmp_path):
     assert {each["mean_standard_error"] for each in said["latents"]} == {None}
     assert "standard errors are not known" in said["cautions"][-1]["meaning"]
     shown = doubted(*arguments)
-    assert shown.startswith("these figures cannot be trusted")
+    assert shown.startswith("these figures cannot be trusted: all particles descend")
     assert "nats, ± not known" in shown
 
 
