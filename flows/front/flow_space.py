@@ -10,7 +10,7 @@ in, whose density costs next to nothing, and move in free coordinates.
 from ..errors import InferenceError
 from ..inference.cautions import Caution
 from ..inference.importance import importance_particles
-from ..inference.laplace import Mixture, MixtureProposal
+from ..inference.mixture import Mixture, MixtureProposal
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.coordinates import BaseSpace, FreeSpace, Space
 from ..marginal.collapsed import CollapsedModel

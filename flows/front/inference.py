@@ -7,8 +7,8 @@ The method is chosen with evidence:
 - draws of the prior that carry enough weight: importance sampling from the prior;
 - draws around the modes that carry enough: importance sampling from a mixture of
   Student's t fitted there, the prior mixed in;
-- otherwise sequential Monte Carlo from the prior to the posterior, in independent
-  islands whose disagreement is looked at.
+- otherwise sequential Monte Carlo from there to the posterior, in independent islands
+  whose disagreement is looked at; from the prior where these do not come to trust it.
 
 Discrete latents beside continuous ones are summed out, and drawn at the end given the
 rest; those that are too wide for that are sampled like continuous ones. Rows without
@@ -202,9 +202,17 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
         answer = around_modes(question, begun, why)
         if answer.is_trusted:
             return answer
-    # From the prior, which covers tails that what stands around the modes misses.
-    why = "no proposal carries enough weight: tempered from the prior"
-    return tempered(question, begun, why)
+    weak = "no proposal carries enough weight"
+    if begun.around is None:
+        return tempered(question, None, f"{weak}: tempered from the prior")
+    why = f"{weak}: tempered from what lies around the modes"
+    answer = tempered(question, begun, why)
+    if answer.is_trusted or question.is_over():
+        return answer
+    why = f"{weak}, and from around the modes it is not sure: tempered from the prior"
+    again = tempered(question, None, why)
+    # Who has missed a part of the posterior has less evidence.
+    return max(again, answer, key=lambda each: (each.is_trusted, each.log_evidence))
 
 
 def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:

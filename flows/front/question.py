@@ -64,13 +64,17 @@ class Question:
         """What is left of the budget; inf without one."""
         return self.budget_seconds - (time.perf_counter() - self.started)
 
+    def is_over(self) -> bool:
+        """Whether the budget is used up."""
+        return self.seconds_left < 0.0
+
     def check_time(self) -> None:
         """Raise if the budget is used up.
 
         Raises:
             OutOfTime: If it is.
         """
-        if self.seconds_left < 0.0:
+        if self.is_over():
             raise OutOfTime
 
     def say(self, share: float, note: str) -> None:

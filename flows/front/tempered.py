@@ -8,12 +8,13 @@ import torch
 
 from ..errors import InferenceError
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
-from ..inference.proposal import PriorProposal
+from ..inference.proposal import PriorProposal, Proposal
 from ..inference.shapes import Places
 from ..inference.smc.annealing import AnnealingReport, init, linger, step
 from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.coordinates import FreeSpace, Space, SpaceAround
 from ..inference.smc.forgetting import move_cautions
+from ..inference.smc.mirrors import MirrorMoves, mirrors_of
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.point import Point
 from ..inference.smc.result import SmcResult, run_seed
@@ -26,7 +27,7 @@ from .doubts import apart, few, left_out, unsure
 from .islands import Island, Islands
 from .lost_digits import lost_digits
 from .question import OutOfTime, Question
-from .weighed import Start, weighted
+from .weighed import Start, coordinates, weighted
 
 __all__ = ["tempered"]
 
@@ -62,16 +63,17 @@ class _Timed(SpaceAround):
 
 
 def tempered(question: Question, start: Start | None, why: str) -> Inference:
-    """Particles tempered from the prior to the posterior, in islands.
+    """Particles tempered to the posterior, in islands.
 
     Args:
         question: What was asked.
-        start: Weighted draws to show where the budget is used up; of the prior if None.
+        start: What they are tempered from, and weighted draws to show where the budget
+            is used up; the prior if None, or where no mode was found.
         why: Why this method.
     """
     reached = 0.0
     try:
-        coordinates, space, config = _space(question)
+        name, space, config = _space(question, start)
         islands = []
         for number in range(_ISLANDS):
             reports: list[AnnealingReport] = []
@@ -99,28 +101,46 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             "that is less sharp, or data that the prior draws, help",
         )
         return _given_up(question, start, "tempering ended early", caution)
-    return _answer(question, Islands(coordinates, tuple(islands)), why)
+    return _answer(question, Islands(name, tuple(islands)), why)
 
 
-def _space(question: Question) -> tuple[str, Space, AnnealingConfig]:
-    """Return the coordinates in which a few particles forget with less work."""
+def _space(
+    question: Question, start: Start | None
+) -> tuple[str, Space, AnnealingConfig]:
+    """Return coordinates, where particles start and how they move.
+
+    They start around the modes where there is something to start from; else from the
+    prior, in the coordinates in which a few particles forget with less work.
+    """
     target = question.target
 
-    def of(model: Model | CollapsedModel) -> Space:
-        free = FreeSpace(model, PriorProposal(model), question.observed)
-        return _Timed(free, question)
+    def of(proposal: Proposal, model: Model | CollapsedModel) -> Space:
+        return _Timed(FreeSpace(model, proposal, question.observed), question)
 
     sites = sites_of(target, question.observed)
     if sites:
         config = replace(_CONFIG, move=SiteMoves(sites, _CONFIG.move))
-        return "free", SiteSpace(of(target), sites), config
-    if not isinstance(target, Model) or not target.coordinates.has_located:
-        return "free", of(target), _CONFIG
+        return "free", SiteSpace(of(PriorProposal(target), target), sites), config
+    models = coordinates(target)
+    if start is not None and start.around is not None:
+        model = models[start.coordinates]
+        return start.coordinates, of(start.around, model), _mirrored(question, model)
+    spaces = {name: of(PriorProposal(each), each) for name, each in models.items()}
+    if len(spaces) == 1:
+        return "free", spaces["free"], _mirrored(question, target)
     question.say(0.0, "comparing coordinates")
-    spaces = {"free": of(target), "standardised": of(target.standardised())}
     work = {name: _work(question, space) for name, space in spaces.items()}
     best = min(work, key=work.__getitem__)
-    return best, spaces[best], _CONFIG
+    return best, spaces[best], _mirrored(question, models[best])
+
+
+def _mirrored(question: Question, model: Model | CollapsedModel) -> AnnealingConfig:
+    """Return the moves of a model, to mirror images where it is symmetric."""
+    generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_012))
+    columns = mirrors_of(model, question.observed, generator=generator)
+    if not columns:
+        return _CONFIG
+    return replace(_CONFIG, move=MirrorMoves(columns, _CONFIG.move))
 
 
 def _work(question: Question, space: Space) -> float:

@@ -8,18 +8,30 @@ import torch
 from ..errors import ArgumentError, Problem
 from ..inference.cautions import K_HAT_LIMIT
 from ..inference.importance import importance_particles, importance_sample
-from ..inference.laplace import MixtureProposal, laplace_mixture
+from ..inference.laplace import laplace_mixture
+from ..inference.matching import matched_mixture
+from ..inference.mixture import MixtureProposal
 from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.result import run_seed
 from ..marginal.collapsed import CollapsedModel
+from ..model.model import Model
 from .answer import Inference
 from .doubts import left_out, weak, without_meaning
 from .lost_digits import lost_digits
 from .question import Question
 
-__all__ = ["Start", "around_modes", "pilot", "prior", "start", "weighted", "with_flow"]
+__all__ = [
+    "Start",
+    "around_modes",
+    "coordinates",
+    "pilot",
+    "prior",
+    "start",
+    "weighted",
+    "with_flow",
+]
 
 _PILOT = 10_000
 _FIRST = 500
@@ -91,38 +103,71 @@ class Start:
     """A proposal around the modes, and how good it is.
 
     Attributes:
-        proposal: The proposal, the prior mixed in; None where no mode was found.
-        particles: Weighted draws of it.
+        around: What lies around the modes; None where no mode was found.
+        particles: Weighted draws of it, with the prior mixed in.
         is_good: Whether they carry enough weight.
+        coordinates: Those of the mixture: free or standardised.
     """
 
-    proposal: Proposal | None
+    around: MixtureProposal | None
     particles: Particles | None
     is_good: bool
+    coordinates: str = "free"
 
 
 def start(question: Question) -> Start:
-    """A proposal around the modes, refitted while that helps."""
+    """A proposal around the modes, refitted while that helps.
+
+    Where curvature at the modes says too little of the mass around them, normals are
+    fitted by their scores, in the coordinates in which they are worth most.
+    """
     question.say(0.0, "looking for modes")
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
-    mixture = laplace_mixture(
-        question.target,
-        question.observed,
-        generator=generator,
-        is_over=lambda: question.seconds_left < 0.0,
+    target = question.target
+    modes = laplace_mixture(
+        target, question.observed, generator=generator, is_over=question.is_over
     )
-    if mixture is None:
-        return Start(None, None, is_good=False)
+    begun = None if modes is None else MixtureProposal(target, modes)
+    first = Start(None, None, is_good=False)
+    if begun is not None:
+        first = _refitted(question, begun, "free")
+        if first.is_good:
+            return first
+    question.say(0.0, "fitting normals around the modes")
+    found: list[tuple[float, str, MixtureProposal]] = []
+    for name, each in coordinates(target).items():
+        fit = matched_mixture(
+            each,
+            question.observed,
+            begun,
+            generator=generator,
+            is_over=question.is_over,
+        )
+        if fit is not None:
+            found.append((fit[1], name, MixtureProposal(each, fit[0])))
+    if not found:
+        return first
+    _, name, proposal = max(found, key=lambda each: each[0])
+    return _refitted(question, proposal, name)
+
+
+def coordinates(target: Model | CollapsedModel) -> dict[str, Model | CollapsedModel]:
+    """Return a model in the coordinates that particles may move in."""
+    found = {"free": target}
+    if isinstance(target, Model) and target.coordinates.has_located:
+        found["standardised"] = target.standardised()
+    return found
+
+
+def _refitted(question: Question, proposal: MixtureProposal, name: str) -> Start:
+    """Return the best of a proposal and what it is refitted to."""
     best: Start | None = None
     most = 0.0
-    proposal = MixtureProposal(question.target, mixture)
     for turn in range(_REFITS):
         question.say(0.0, "weighing draws around the modes")
-        prior = PriorProposal(question.target)
-        defended = DefensiveMixture(proposal, prior, _PRIOR_SHARE)
         particles = importance_particles(
             question.target,
-            defended,
+            _defended(question, proposal),
             question.observed,
             question.num_particles,
             seed=run_seed(question.seed, 1_000_005 + turn),
@@ -132,33 +177,38 @@ def start(question: Question) -> Start:
         ess = particles.totals.ess
         good = ess >= _ENOUGH_ESS and k_hat <= K_HAT_LIMIT
         if best is None or ess > most:
-            best, most = Start(defended, particles, is_good=good), ess
+            best, most = Start(proposal, particles, good, name), ess
         if best.is_good and ess >= _FINE_SHARE * question.num_particles:
             break
-        if particles.totals.log_sum == -math.inf or question.seconds_left < 0.0:
+        if particles.totals.log_sum == -math.inf or question.is_over():
             break
         proposal = proposal.refitted(particles)
     assert best is not None  # noqa: S101 - there is one turn at least
     return best
 
 
+def _defended(question: Question, proposal: Proposal) -> Proposal:
+    """Return a proposal with the prior mixed in."""
+    return DefensiveMixture(proposal, PriorProposal(question.target), _PRIOR_SHARE)
+
+
 def around_modes(question: Question, start: Start, why: str) -> Inference:
     """Importance sampling from a proposal around the modes."""
-    if start.particles is None:
+    if start.around is None:
         raise ArgumentError(
             Problem("method laplace", "no mode of the posterior was found", "smc")
         )
-    assert start.proposal is not None  # noqa: S101 - particles are draws of it
+    proposal = _defended(question, start.around)
     # Fresh: those that it was fitted to and chosen by would be too sure of it.
     particles = importance_particles(
         question.target,
-        start.proposal,
+        proposal,
         question.observed,
         question.num_particles,
         seed=run_seed(question.seed, 1_000_009),
         batch_size=_BATCH,
     )
-    particles = _enough(question, start.proposal, particles)
+    particles = _enough(question, proposal, particles)
     return weighted(question, particles, why, method="laplace")
 
 
@@ -184,7 +234,7 @@ def _enough(question: Question, proposal: Proposal, particles: Particles) -> Par
         batch_size=_BATCH,
     ):
         batches.append(report.particles)
-        if question.seconds_left < 0.0:
+        if question.is_over():
             break
     return Particles.merge(batches)
 

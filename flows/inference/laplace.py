@@ -1,27 +1,20 @@
-r"""This file finds modes of a posterior, and makes a proposal of what lies around them.
+r"""This file finds modes of a posterior, and makes a mixture of what lies around them.
 
 In free coordinates f the log density log p(f, x) is climbed from draws of the prior
 (L-BFGS). Around each different mode m the curvature H = -∇² log p gives a normal
-N(m, H⁻¹), Laplace's approximation; the proposal is the mixture of Student's t of the
-same location and scale, whose tails bound the weights. A mode counts by what Laplace's
-approximation says is its mass,
+N(m, H⁻¹), Laplace's approximation; the mixture has Student's t of the same location and
+scale. A mode counts by what Laplace's approximation says is its mass,
 
     log p(m, x) + (d / 2) log 2π - ½ log |H|.
-
-`refitted` moves the mixture to the weighted draws that it gave: each component's mean
-and covariance become those of the draws that it is responsible for.
 
 References:
     Tierney and Kadane (1986), Accurate approximations for posterior moments and
     marginal densities, JASA 81.
-    Cappé, Douc, Guillin, Marin, Robert (2008), Adaptive importance sampling in general
-    mixture classes, Statistics and Computing 18, https://arxiv.org/abs/0710.4242
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,177 +22,18 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor
 
-from .particles import Particles
-from .proposal import ProposalDraw
+from .mixture import LEAST_SHARE, FreeTarget, Mixture, factor_of
 
-__all__ = ["FreeTarget", "Mixture", "MixtureProposal", "laplace_mixture"]
+__all__ = ["laplace_mixture"]
 
-_FREEDOM = 5.0
 _STARTS = 12
 _CANDIDATES = 256
 _MOST_STEPS = 200
 _DIFFERENCE = 1e-4
 _SAME_MODE = 1.0
-_LEAST_SHARE = 0.02
 _MOST_MODES = 8
 _FAR = 30.0
 """A mode with a log mass so far below the best one is left out, in nats."""
-
-
-class FreeTarget(Protocol):
-    """What is needed of a model: its density in free coordinates, and prior draws."""
-
-    def log_joint_free(self, free: Tensor, observed: Tensor, /) -> Tensor:
-        """Return log p(free, observed)."""
-
-    def sample_latents(
-        self, num: int, /, *, generator: torch.Generator, observed: Tensor
-    ) -> Tensor:
-        """Return draws of the prior."""
-
-    def constrain(self, free: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Return natural values, and log|det|."""
-
-    def unconstrain(self, latents: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Return free coordinates, and log|det|."""
-
-
-@dataclass(frozen=True, eq=False)
-class Mixture:
-    """A mixture of Student's t in free coordinates.
-
-    Attributes:
-        log_shares: Log of each component's share.
-        locations: Where each component stands.
-        factors: Lower triangular L of each component, L Lᵀ its scale matrix.
-    """
-
-    log_shares: Float[Tensor, " component"]
-    locations: Float[Tensor, "component free"]
-    factors: Float[Tensor, "component free free"]
-
-    @classmethod
-    def around(cls, free: Float[Tensor, "row free"]) -> "Mixture":
-        """Return one Student's t of the rows' mean and covariance."""
-        gap = free - free.mean(0)
-        factor = _factor(gap.T @ gap / len(free))
-        return cls(free.new_zeros(1), free.mean(0)[None], factor[None])
-
-    def sample(
-        self, num: int, *, generator: torch.Generator
-    ) -> Float[Tensor, "draw free"]:
-        """Return independent draws."""
-        size = self.locations.shape[1]
-        shares = self.log_shares.exp()
-        which = torch.multinomial(shares, num, replacement=True, generator=generator)
-        noise = torch.randn(num, size, 1, dtype=torch.float64, generator=generator)
-        half = torch.full((num,), 0.5 * _FREEDOM, dtype=torch.float64)
-        spread = torch._standard_gamma(half, generator=generator) / (0.5 * _FREEDOM)
-        moved = (self.factors[which] @ noise).squeeze(-1)
-        return self.locations[which] + moved / spread.sqrt().unsqueeze(1)
-
-    def component_log_prob(
-        self, free: Float[Tensor, "row free"]
-    ) -> Float[Tensor, "row component"]:
-        """Return log share + log density of every component."""
-        size = free.shape[1]
-        gap = (free.unsqueeze(0) - self.locations.unsqueeze(1)).mT
-        z = torch.linalg.solve_triangular(self.factors, gap, upper=False)
-        distance = z.square().sum(1).t()
-        half = 0.5 * (_FREEDOM + size)
-        log_det = self.factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-        constant = (
-            math.lgamma(half)
-            - math.lgamma(0.5 * _FREEDOM)
-            - 0.5 * size * math.log(math.pi * _FREEDOM)
-        )
-        density = constant - log_det - half * torch.log1p(distance / _FREEDOM)
-        return self.log_shares + density
-
-    def log_prob(self, free: Float[Tensor, "row free"]) -> Float[Tensor, " row"]:
-        """Return the log density of rows."""
-        return self.component_log_prob(free).logsumexp(1)
-
-    def refitted(
-        self,
-        free: Float[Tensor, "row free"],
-        log_weights: Float[Tensor, " row"],
-    ) -> "Mixture":
-        """Return the mixture moved to weighted rows."""
-        alive = log_weights > -math.inf
-        free, weights = free[alive], log_weights[alive].softmax(0)
-        shares = self.component_log_prob(free).softmax(1) * weights.unsqueeze(1)
-        totals = shares.sum(0)
-        kept = [k for k in range(len(totals)) if float(totals[k]) > _LEAST_SHARE]
-        locations, factors = [], []
-        for k in kept:
-            own = shares[:, k] / totals[k]
-            location = own @ free
-            gap = free - location
-            covariance = (own.unsqueeze(1) * gap).T @ gap
-            # One half of the old scale keeps it regular where few rows carry weight.
-            effective = 1.0 / float(own.square().sum())
-            trust = effective / (effective + 2.0 * free.shape[1])
-            old = self.factors[k] @ self.factors[k].T
-            blended = trust * covariance + (1.0 - trust) * old
-            locations.append(location)
-            factors.append(_factor(blended))
-        return Mixture(
-            (totals[kept] / totals[kept].sum()).log(),
-            torch.stack(locations),
-            torch.stack(factors),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class MixtureProposal:
-    """A mixture in free coordinates as a proposal; see `inference.proposal.Proposal`.
-
-    Attributes:
-        target: The model, for its coordinates.
-        mixture: What is drawn from.
-    """
-
-    target: FreeTarget
-    mixture: Mixture
-
-    @property
-    def nuisance_dim(self) -> int:
-        """Return 0: there are no nuisances."""
-        return 0
-
-    def rsample_and_log_prob(
-        self,
-        observed: Float[Tensor, " observed"],  # noqa: ARG002
-        num_particles: int,
-        *,
-        generator: torch.Generator,
-    ) -> ProposalDraw:
-        """Return draws with their densities."""
-        free = self.mixture.sample(num_particles, generator=generator)
-        latents, log_det = self.target.constrain(free)
-        log_prob = self.mixture.log_prob(free) - log_det
-        return ProposalDraw(latents, latents.new_empty(num_particles, 0), log_prob)
-
-    def log_prob(
-        self,
-        latents: Float[Tensor, "particle latent"],
-        nuisances: Float[Tensor, "particle nuisance"],  # noqa: ARG002
-        observed: Float[Tensor, " observed"],  # noqa: ARG002
-    ) -> Float[Tensor, " particle"]:
-        """Return the density at given values."""
-        is_there = torch.isfinite(latents).all(1)
-        safe = torch.where(is_there.unsqueeze(1), latents, latents[is_there][:1])
-        free, log_det = self.target.unconstrain(safe)
-        found = self.mixture.log_prob(free) - log_det
-        return torch.where(is_there, found, -math.inf)
-
-    def refitted(self, particles: Particles) -> "MixtureProposal":
-        """Return the proposal moved to weighted particles."""
-        alive = particles.log_weights > -math.inf
-        free, _ = self.target.unconstrain(particles.latents[alive])
-        moved = self.mixture.refitted(free, particles.log_weights[alive])
-        return MixtureProposal(self.target, moved)
 
 
 def laplace_mixture(
@@ -252,7 +86,7 @@ def laplace_mixture(
     kept = sorted((m for m in modes if m[0] >= best - _FAR), key=lambda m: -m[0])
     kept = kept[:_MOST_MODES]
     masses = torch.tensor([mass for mass, _, _ in kept], dtype=torch.float64)
-    shares = masses.softmax(0).clamp_min(_LEAST_SHARE)
+    shares = masses.softmax(0).clamp_min(LEAST_SHARE)
     return Mixture(
         (shares / shares.sum()).log(),
         torch.stack([place for _, place, _ in kept]),
@@ -318,17 +152,4 @@ def _curvature_factor(
     positive = values[values > 1e-10 * values.abs().max()]
     least = float(positive.min()) if len(positive) else 1.0
     scale = values.clamp_min(0.25 * least)
-    return _factor((vectors / scale) @ vectors.T)
-
-
-def _factor(covariance: Tensor) -> Tensor:
-    """Return the Cholesky factor, with as much on the diagonal as it needs."""
-    size = covariance.diagonal().mean().clamp_min(1e-300)
-    identity = torch.eye(len(covariance), dtype=covariance.dtype)
-    jitter = 1e-12
-    while True:
-        found = torch.linalg.cholesky_ex(covariance + jitter * size * identity)
-        factor: Tensor = found.L
-        if not int(found.info):
-            return factor
-        jitter *= 100.0
+    return factor_of((vectors / scale) @ vectors.T)

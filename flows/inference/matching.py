@@ -1,0 +1,236 @@
+r"""This file fits normals to a posterior by its scores.
+
+In free coordinates f with density p(f, x) a normal q = N(μ, Σ) is moved so that the
+score ∇ log q is that of log p where q has its mass. With draws z of q, their scores
+s = ∇ log p(z, x), means z̄ and s̄ and covariances C and Γ, the next normal minimises
+
+    E |∇ log q - ∇ log p|²_Σ + (2/λ) KL(q_now || q),
+
+which has a closed form:
+
+    U = λ Γ + λ/(1+λ) s̄ s̄ᵀ,     V = Σ + λ C + λ/(1+λ) (μ - z̄)(μ - z̄)ᵀ,
+    Σ' U Σ' + Σ' = V,           μ' = (μ + λ (Σ' s̄ + z̄)) / (1 + λ).
+
+It needs no curvature at a point: a hierarchy, whose highest point says nothing of where
+its mass is, is fitted as well as a normal can be. What a normal is worth is
+
+    E_q [log p(f, x) - log q(f)],
+
+at most the log evidence.
+
+References:
+    Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei, Saul (2024), Batch and match:
+    black-box variational inference with a score-based divergence,
+    https://arxiv.org/abs/2402.14758
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .mixture import LEAST_SHARE, FreeTarget, Mixture, MixtureProposal, factor_of
+
+__all__ = ["Matched", "matched", "matched_mixture"]
+
+_TURNS = 60
+_FIRST_TURNS = 20
+"""So long the steps are long; then ever shorter ones average."""
+_ROWS = (200, 4)
+"""Draws of a turn: at least so many, and so many for each coordinate."""
+_KEPT = 0.9
+"""Share of the draws that are looked at; those with the steepest scores are not."""
+_JUDGED = 1_000
+_FAR = 10.0
+"""A normal that is worth so much less than the best one is left out, in nats."""
+_CANDIDATES, _BEST = 1_000, 20
+_FIRST_SPREAD = 0.3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matched:
+    """A normal in free coordinates.
+
+    Attributes:
+        location: Its mean.
+        factor: Lower triangular L, L Lᵀ its covariance.
+        worth: E_q [log p - log q], in nats; at most the log evidence.
+    """
+
+    location: Float[Tensor, " free"]
+    factor: Float[Tensor, "free free"]
+    worth: float
+
+    def covers(self, other: "Matched") -> bool:
+        """Whether another one stands where this one has its mass."""
+        gap = (other.location - self.location).unsqueeze(1)
+        z = torch.linalg.solve_triangular(self.factor, gap, upper=False)
+        return float(z.square().mean()) < 1.0
+
+
+def matched(
+    target: FreeTarget,
+    observed: Float[Tensor, " observed"],
+    location: Float[Tensor, " free"],
+    factor: Float[Tensor, "free free"],
+    *,
+    generator: torch.Generator,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Matched | None:
+    """Return the normal that a first one is moved to; None if it finds no density.
+
+    Args:
+        target: The model.
+        observed: The data.
+        location: Mean of the first normal.
+        factor: Lower triangular factor of its covariance.
+        generator: Of the draws.
+        is_over: Whether to end with what is found; asked at each turn.
+    """
+    size = len(location)
+    num = max(_ROWS[0], _ROWS[1] * size)
+    for turn in range(_TURNS):
+        if is_over():
+            break
+        rows = location + _noise(num, size, generator) @ factor.T
+        values, scores = _scores(target, rows, observed)
+        steep = (scores @ factor).square().sum(1)
+        usable = values.isfinite() & steep.isfinite()
+        if int(usable.sum()) < min(num // 4, 2 * size):
+            return None
+        usable &= steep <= steep[usable].quantile(_KEPT)
+        weight = size / (1.0 if turn < _FIRST_TURNS else 1.0 + turn)
+        location, factor = _moved(
+            location, factor, rows[usable], scores[usable], weight
+        )
+    rows = _noise(_JUDGED, size, generator)
+    with torch.no_grad():
+        values = target.log_joint_free(location + rows @ factor.T, observed)
+    values = torch.where(values.isnan(), -math.inf, values)
+    entropy = float(factor.diagonal().log().sum()) + 0.5 * size * math.log(
+        2.0 * math.pi * math.e
+    )
+    # A few draws without density do not make a normal worthless as a proposal.
+    alive = values[values > -math.inf]
+    if len(alive) < _KEPT * _JUDGED:
+        return None
+    return Matched(location, factor, float(alive.mean()) + entropy)
+
+
+def _moved(
+    location: Tensor, factor: Tensor, rows: Tensor, scores: Tensor, weight: float
+) -> tuple[Tensor, Tensor]:
+    """Return mean and factor of the next normal; `weight` is λ."""
+    place, score = rows.mean(0), scores.mean(0)
+    spread, slopes = _covariance(rows), _covariance(scores)
+    part = weight / (1.0 + weight)
+    gap = location - place
+    u = weight * slopes + part * torch.outer(score, score)
+    v = factor @ factor.T + weight * spread + part * torch.outer(gap, gap)
+    # V = R Rᵀ, Rᵀ U R = Q diag(e) Qᵀ:  Σ' = R Q diag(2 / (1 + √(1 + 4 e))) (R Q)ᵀ.
+    root = factor_of(v)
+    e, q = torch.linalg.eigh(root.T @ u @ root)
+    turned = root @ q
+    scale = 2.0 / (1.0 + (1.0 + 4.0 * e.clamp_min(0.0)).sqrt())
+    covariance = (turned * scale) @ turned.T
+    mean = (location + weight * (covariance @ score + place)) / (1.0 + weight)
+    return mean, factor_of(covariance)
+
+
+def matched_mixture(
+    target: FreeTarget,
+    observed: Float[Tensor, " observed"],
+    begun: MixtureProposal | None,
+    *,
+    generator: torch.Generator,
+    is_over: Callable[[], bool] = lambda: False,
+) -> tuple[Mixture, float] | None:
+    """Return a mixture of the normals found, and what the best is worth; or None.
+
+    Args:
+        target: The model.
+        observed: The data.
+        begun: A mixture to begin from, in coordinates of its own; one normal begins
+            at the best draws of the prior.
+        generator: Of the draws.
+        is_over: Whether to end with what is found.
+    """
+    found: list[Matched] = []
+    for location, factor in _starts(target, observed, begun, generator):
+        normal = matched(
+            target, observed, location, factor, generator=generator, is_over=is_over
+        )
+        if normal is not None and math.isfinite(normal.worth):
+            found.append(normal)
+    if not found:
+        return None
+    best = max(each.worth for each in found)
+    kept: list[Matched] = []
+    for normal in sorted(found, key=lambda each: -each.worth):
+        if normal.worth >= best - _FAR and not any(k.covers(normal) for k in kept):
+            kept.append(normal)
+    worths = torch.tensor([each.worth for each in kept], dtype=torch.float64)
+    shares = worths.softmax(0).clamp_min(LEAST_SHARE)
+    mixture = Mixture(
+        (shares / shares.sum()).log(),
+        torch.stack([each.location for each in kept]),
+        torch.stack([each.factor for each in kept]),
+    )
+    return mixture, best
+
+
+def _starts(
+    target: FreeTarget,
+    observed: Tensor,
+    begun: MixtureProposal | None,
+    generator: torch.Generator,
+) -> Sequence[tuple[Tensor, Tensor]]:
+    """Return means and factors to begin from."""
+    starts = []
+    rows = target.sample_latents(_CANDIDATES, generator=generator, observed=observed)
+    free = _free(target, rows)
+    with torch.no_grad():
+        values = target.log_joint_free(free, observed)
+    values = torch.where(values.isnan(), -math.inf, values)
+    if int((values > -math.inf).sum()) >= _BEST:
+        best = free[values.topk(_BEST).indices].mean(0)
+        low, high = free.quantile(torch.tensor([0.16, 0.84]).to(free), dim=0)
+        width = (0.5 * _FIRST_SPREAD * (high - low)).clamp_min(1e-9)
+        starts.append((best, width.diag()))
+    parts = () if begun is None else begun.components()
+    for part in parts:
+        rows = part.rsample_and_log_prob(
+            observed, _CANDIDATES, generator=generator
+        ).latents
+        free = _free(target, rows)
+        if len(free) > free.shape[1]:
+            starts.append((free.mean(0), factor_of(_covariance(free))))
+    return starts
+
+
+def _free(target: FreeTarget, rows: Tensor) -> Tensor:
+    """Return the free coordinates of the rows that have numbers there."""
+    free, _ = target.unconstrain(rows[rows.isfinite().all(1)])
+    return free[free.isfinite().all(1)]
+
+
+def _scores(
+    target: FreeTarget, rows: Tensor, observed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return log p and its gradient at rows."""
+    leaf = rows.detach().requires_grad_()
+    values = target.log_joint_free(leaf, observed)
+    (scores,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), scores
+
+
+def _noise(num: int, size: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(num, size, dtype=torch.float64, generator=generator)
+
+
+def _covariance(rows: Tensor) -> Tensor:
+    gap = rows - rows.mean(0)
+    return gap.T @ gap / len(rows)

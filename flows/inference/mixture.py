@@ -1,0 +1,213 @@
+r"""This file owns `Mixture`: Student's t in free coordinates, as a proposal too.
+
+Each component has a location m and a factor L, L Lᵀ its scale matrix; the tails bound
+the weights. `refitted` moves the mixture to the weighted draws that it gave: each
+component's mean and covariance become those of the draws that it is responsible for.
+
+References:
+    Cappé, Douc, Guillin, Marin, Robert (2008), Adaptive importance sampling in general
+    mixture classes, Statistics and Computing 18, https://arxiv.org/abs/0710.4242
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .particles import Particles
+from .proposal import ProposalDraw
+
+__all__ = ["LEAST_SHARE", "FreeTarget", "Mixture", "MixtureProposal", "factor_of"]
+
+_FREEDOM = 5.0
+LEAST_SHARE = 0.02
+"""No component has a smaller share."""
+
+
+class FreeTarget(Protocol):
+    """What is needed of a model: its density in free coordinates, and prior draws."""
+
+    def log_joint_free(self, free: Tensor, observed: Tensor, /) -> Tensor:
+        """Return log p(free, observed)."""
+
+    def sample_latents(
+        self, num: int, /, *, generator: torch.Generator, observed: Tensor
+    ) -> Tensor:
+        """Return draws of the prior."""
+
+    def constrain(self, free: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return natural values, and log|det|."""
+
+    def unconstrain(self, latents: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Return free coordinates, and log|det|."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A mixture of Student's t in free coordinates.
+
+    Attributes:
+        log_shares: Log of each component's share.
+        locations: Where each component stands.
+        factors: Lower triangular L of each component, L Lᵀ its scale matrix.
+    """
+
+    log_shares: Float[Tensor, " component"]
+    locations: Float[Tensor, "component free"]
+    factors: Float[Tensor, "component free free"]
+
+    @classmethod
+    def around(cls, free: Float[Tensor, "row free"]) -> "Mixture":
+        """Return one Student's t of the rows' mean and covariance."""
+        gap = free - free.mean(0)
+        factor = factor_of(gap.T @ gap / len(free))
+        return cls(free.new_zeros(1), free.mean(0)[None], factor[None])
+
+    def sample(
+        self, num: int, *, generator: torch.Generator
+    ) -> Float[Tensor, "draw free"]:
+        """Return independent draws."""
+        size = self.locations.shape[1]
+        shares = self.log_shares.exp()
+        which = torch.multinomial(shares, num, replacement=True, generator=generator)
+        noise = torch.randn(num, size, 1, dtype=torch.float64, generator=generator)
+        half = torch.full((num,), 0.5 * _FREEDOM, dtype=torch.float64)
+        spread = torch._standard_gamma(half, generator=generator) / (0.5 * _FREEDOM)
+        moved = (self.factors[which] @ noise).squeeze(-1)
+        return self.locations[which] + moved / spread.sqrt().unsqueeze(1)
+
+    def component_log_prob(
+        self, free: Float[Tensor, "row free"]
+    ) -> Float[Tensor, "row component"]:
+        """Return log share + log density of every component."""
+        size = free.shape[1]
+        gap = (free.unsqueeze(0) - self.locations.unsqueeze(1)).mT
+        z = torch.linalg.solve_triangular(self.factors, gap, upper=False)
+        distance = z.square().sum(1).t()
+        half = 0.5 * (_FREEDOM + size)
+        log_det = self.factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+        constant = (
+            math.lgamma(half)
+            - math.lgamma(0.5 * _FREEDOM)
+            - 0.5 * size * math.log(math.pi * _FREEDOM)
+        )
+        density = constant - log_det - half * torch.log1p(distance / _FREEDOM)
+        return self.log_shares + density
+
+    def log_prob(self, free: Float[Tensor, "row free"]) -> Float[Tensor, " row"]:
+        """Return the log density of rows."""
+        return self.component_log_prob(free).logsumexp(1)
+
+    def refitted(
+        self,
+        free: Float[Tensor, "row free"],
+        log_weights: Float[Tensor, " row"],
+    ) -> "Mixture":
+        """Return the mixture moved to weighted rows."""
+        alive = log_weights > -math.inf
+        free, weights = free[alive], log_weights[alive].softmax(0)
+        shares = self.component_log_prob(free).softmax(1) * weights.unsqueeze(1)
+        totals = shares.sum(0)
+        kept = [k for k in range(len(totals)) if float(totals[k]) > LEAST_SHARE]
+        locations, factors = [], []
+        for k in kept:
+            own = shares[:, k] / totals[k]
+            location = own @ free
+            gap = free - location
+            covariance = (own.unsqueeze(1) * gap).T @ gap
+            # One half of the old scale keeps it regular where few rows carry weight.
+            effective = 1.0 / float(own.square().sum())
+            trust = effective / (effective + 2.0 * free.shape[1])
+            old = self.factors[k] @ self.factors[k].T
+            blended = trust * covariance + (1.0 - trust) * old
+            locations.append(location)
+            factors.append(factor_of(blended))
+        return Mixture(
+            (totals[kept] / totals[kept].sum()).log(),
+            torch.stack(locations),
+            torch.stack(factors),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureProposal:
+    """A mixture in free coordinates as a proposal; see `inference.proposal.Proposal`.
+
+    Attributes:
+        target: The model, for its coordinates.
+        mixture: What is drawn from.
+    """
+
+    target: FreeTarget
+    mixture: Mixture
+
+    @property
+    def nuisance_dim(self) -> int:
+        """Return 0: there are no nuisances."""
+        return 0
+
+    def rsample_and_log_prob(
+        self,
+        observed: Float[Tensor, " observed"],  # noqa: ARG002
+        num_particles: int,
+        *,
+        generator: torch.Generator,
+    ) -> ProposalDraw:
+        """Return draws with their densities."""
+        free = self.mixture.sample(num_particles, generator=generator)
+        latents, log_det = self.target.constrain(free)
+        log_prob = self.mixture.log_prob(free) - log_det
+        return ProposalDraw(latents, latents.new_empty(num_particles, 0), log_prob)
+
+    def log_prob(
+        self,
+        latents: Float[Tensor, "particle latent"],
+        nuisances: Float[Tensor, "particle nuisance"],  # noqa: ARG002
+        observed: Float[Tensor, " observed"],  # noqa: ARG002
+    ) -> Float[Tensor, " particle"]:
+        """Return the density at given values."""
+        is_there = torch.isfinite(latents).all(1)
+        safe = torch.where(is_there.unsqueeze(1), latents, latents[is_there][:1])
+        free, log_det = self.target.unconstrain(safe)
+        found = self.mixture.log_prob(free) - log_det
+        return torch.where(is_there, found, -math.inf)
+
+    def components(self) -> tuple["MixtureProposal", ...]:
+        """Return a proposal of each component alone."""
+        mixture = self.mixture
+        return tuple(
+            MixtureProposal(
+                self.target,
+                Mixture(
+                    mixture.log_shares.new_zeros(1),
+                    mixture.locations[k : k + 1],
+                    mixture.factors[k : k + 1],
+                ),
+            )
+            for k in range(len(mixture.log_shares))
+        )
+
+    def refitted(self, particles: Particles) -> "MixtureProposal":
+        """Return the proposal moved to weighted particles."""
+        alive = particles.log_weights > -math.inf
+        free, _ = self.target.unconstrain(particles.latents[alive])
+        moved = self.mixture.refitted(free, particles.log_weights[alive])
+        return MixtureProposal(self.target, moved)
+
+
+def factor_of(
+    covariance: Float[Tensor, "free free"],
+) -> Float[Tensor, "free free"]:
+    """Return the Cholesky factor, with as much on the diagonal as it needs."""
+    size = covariance.diagonal().mean().clamp_min(1e-300)
+    identity = torch.eye(len(covariance), dtype=covariance.dtype)
+    jitter = 1e-12
+    while True:
+        found = torch.linalg.cholesky_ex(covariance + jitter * size * identity)
+        factor: Tensor = found.L
+        if not int(found.info):
+            return factor
+        jitter *= 100.0

@@ -1,0 +1,49 @@
+"""Tests of mixtures of Student's t."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from flows.inference.mixture import Mixture
+
+MIXTURE = Mixture(
+    torch.tensor([0.3, 0.7], dtype=torch.float64).log(),
+    torch.tensor([[-4.0, 0.0], [4.0, 1.0]], dtype=torch.float64),
+    torch.tensor([[[1.0, 0.0], [0.5, 2.0]], [[0.5, 0.0], [0.0, 0.5]]]).double(),
+)
+
+
+def test_the_density_is_that_of_the_students_t_it_is_made_of():
+    rows = np.random.default_rng(0).normal(size=(50, 2)) * 4
+    expected = sum(
+        share * stats.multivariate_t(place, factor @ factor.T, df=5).pdf(rows)
+        for share, place, factor in zip(
+            (0.3, 0.7), MIXTURE.locations.numpy(), MIXTURE.factors.numpy(), strict=True
+        )
+    )
+    found = MIXTURE.log_prob(torch.from_numpy(rows)).exp().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_draws_have_the_shares_and_places_of_the_components():
+    rows = MIXTURE.sample(20_000, generator=torch.Generator().manual_seed(0))
+    right = rows[:, 0] > 0
+    assert float(right.double().mean()) == pytest.approx(0.7, abs=0.02)
+    assert rows[right].mean(0).tolist() == pytest.approx([4.0, 1.0], abs=0.05)
+
+
+def test_a_refitted_mixture_moves_to_its_weighted_draws():
+    """The target is N((1, -1), 0.5² I), within reach of the second component."""
+    wide = Mixture(
+        torch.zeros(1, dtype=torch.float64),
+        torch.zeros(1, 2, dtype=torch.float64),
+        torch.eye(2, dtype=torch.float64)[None] * 1.5,
+    )
+    rows = wide.sample(20_000, generator=torch.Generator().manual_seed(0))
+    gap = rows - torch.tensor([1.0, -1.0])
+    log_weights = -2.0 * gap.square().sum(1) - wide.log_prob(rows)
+    moved = wide.refitted(rows, log_weights)
+    assert moved.locations[0].tolist() == pytest.approx([1.0, -1.0], abs=0.03)
+    scale = (moved.factors[0] @ moved.factors[0].T).numpy()
+    np.testing.assert_allclose(scale, 0.25 * np.eye(2), atol=0.02)
