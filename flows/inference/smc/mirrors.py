@@ -1,0 +1,94 @@
+r"""This file moves particles to their mirror images, where a target is symmetric.
+
+A scale written as (abs (sample (normal 0 s))) has two modes, x and -x, which no small
+step joins. Where log p(f, x) at draws of the prior is the same after the sign of a
+free coordinate is changed, each move begins with a change of such signs, each with
+probability 1/2, accepted by Metropolis: on the way to the target the reference need not
+have that symmetry.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..mixture import FreeTarget
+from .moves import Move, MoveOutcome, accept
+from .point import Evaluate, Point
+from .schedule import Stage
+
+__all__ = ["MirrorMoves", "mirrors_of"]
+
+_DRAWS = 32
+_SAME = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorMoves:
+    """Signs of some coordinates, then all coordinates together.
+
+    Attributes:
+        columns: Of the coordinates whose sign does not matter to the target.
+        rest: Moves all coordinates.
+    """
+
+    columns: tuple[int, ...]
+    rest: Move
+
+    def first_step_size(self, num_coordinates: int) -> float:
+        """Return that of the kernel of all coordinates."""
+        return self.rest.first_step_size(num_coordinates)
+
+    def adapted(self, step_size: float, acceptance: float) -> float:
+        """Return that of the kernel of all coordinates."""
+        return self.rest.adapted(step_size, acceptance)
+
+    def step(
+        self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator
+    ) -> MoveOutcome:
+        """Return the particles after one move of each kind."""
+        columns = list(self.columns)
+        mirrored = point.coordinates.clone()
+        shares = torch.rand(
+            mirrored[:, columns].shape,
+            dtype=mirrored.dtype,
+            generator=generator,
+            device=mirrored.device,
+        )
+        mirrored[:, columns] *= torch.where(shares < 0.5, -1.0, 1.0)
+        with torch.no_grad():
+            proposed = evaluate(mirrored)
+        turned = accept(point, proposed, 0.0, stage, generator)
+        outcome = self.rest.step(turned.point, evaluate, stage, generator)
+        num = outcome.num_divergent + turned.num_divergent
+        return replace(outcome, num_divergent=num)
+
+
+@torch.no_grad()
+def mirrors_of(
+    target: FreeTarget,
+    observed: Float[Tensor, " observed"],
+    *,
+    generator: torch.Generator,
+) -> tuple[int, ...]:
+    """Return the free coordinates whose sign does not matter to a target.
+
+    Args:
+        target: The model.
+        observed: The data.
+        generator: Of the draws of the prior that are looked at.
+    """
+    rows = target.sample_latents(_DRAWS, generator=generator, observed=observed)
+    free, _ = target.unconstrain(rows[rows.isfinite().all(1)])
+    size = free.shape[1]
+    signs = 1.0 - 2.0 * torch.eye(size, dtype=free.dtype)
+    mirrored = (free.unsqueeze(0) * signs.unsqueeze(1)).reshape(-1, size)
+    here = target.log_joint_free(free, observed)
+    there = target.log_joint_free(mirrored, observed).reshape(size, -1)
+    seen = here.isfinite() & free.isfinite().all(1)
+    if not bool(seen.any()):
+        return ()
+    gap = (there - here).abs()[:, seen]
+    same = (gap <= _SAME * (1.0 + here[seen].abs())).all(1)
+    return tuple(same.nonzero().squeeze(1).tolist())
