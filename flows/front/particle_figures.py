@@ -15,10 +15,9 @@ from ..inference.particles import Particles
 from ..inference.smc.result import SmcResult
 from ..model.discrete_values import kind_of
 from ..model.model import Model
-from ..model.returns import Leaf, return_value
 from .answer import plain_value
-from .figures import Figures, figures_of
-from .question import mapped
+from .figures import figures_of
+from .question import returned_figures
 
 __all__ = ["with_figures"]
 
@@ -76,29 +75,5 @@ def with_figures(
                 **{theirs: figures[own] for theirs, own in _KEYS.items()},
             }
     found["latents"] = list(latents.values())
-    found["return"] = plain_value(_returned(model, particles, observed, smc))
+    found["return"] = plain_value(returned_figures(model, particles, observed, smc))
     return found
-
-
-def _returned(
-    model: Model,
-    particles: Particles,
-    observed: Float[Tensor, " observed"],
-    smc: SmcResult | None,
-) -> Any:
-    value = return_value(model.lowered)
-    if value is None:
-        return None
-    columns = value.columns(particles.latents, observed)
-    errors = None if smc is None else smc.standard_error(columns)
-
-    def figures(leaf: Leaf) -> Figures:
-        return figures_of(
-            columns[:, leaf.column],
-            particles.log_weights,
-            mc_error=None if errors is None else float(errors[leaf.column]),
-            kind=leaf.kind,
-            categories=leaf.categories,
-        )
-
-    return mapped(value.value, figures)

@@ -25,7 +25,7 @@ from .figures import Figures, figures_of
 from .islands import Islands
 from .sampling import completed
 
-__all__ = ["OutOfTime", "Question", "mapped"]
+__all__ = ["OutOfTime", "Question", "mapped", "returned_figures"]
 
 
 class OutOfTime(Exception):
@@ -126,22 +126,9 @@ class Question:
 
     def returned(self, particles: Particles, smc: SmcResult | None) -> Any:
         """Return the return value with figures at its leaves."""
-        value = return_value(self.model.lowered)
-        if value is None or particles.totals.log_sum == -math.inf:
+        if particles.totals.log_sum == -math.inf:
             return None
-        columns = value.columns(particles.latents, self.observed)
-        errors = None if smc is None else smc.standard_error(columns)
-
-        def figures(leaf: Leaf) -> Figures:
-            return figures_of(
-                columns[:, leaf.column],
-                particles.log_weights,
-                mc_error=None if errors is None else float(errors[leaf.column]),
-                kind=leaf.kind,
-                categories=leaf.categories,
-            )
-
-        return mapped(value.value, figures)
+        return returned_figures(self.model, particles, self.observed, smc)
 
     def answered(
         self,
@@ -179,6 +166,31 @@ class Question:
             time.perf_counter() - self.started,
             islands,
         )
+
+
+def returned_figures(
+    model: Model,
+    particles: Particles,
+    observed: Float[Tensor, " observed"],
+    smc: SmcResult | None,
+) -> Any:
+    """Return a program's return value with figures at its leaves; None without one."""
+    value = return_value(model.lowered)
+    if value is None:
+        return None
+    columns = value.columns(particles.latents, observed)
+    errors = None if smc is None else smc.standard_error(columns)
+
+    def figures(leaf: Leaf) -> Figures:
+        return figures_of(
+            columns[:, leaf.column],
+            particles.log_weights,
+            mc_error=None if errors is None else float(errors[leaf.column]),
+            kind=leaf.kind,
+            categories=leaf.categories,
+        )
+
+    return mapped(value.value, figures)
 
 
 def mapped(value: Any, figures: Callable[[Leaf], Figures]) -> Any:
