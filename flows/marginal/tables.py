@@ -193,16 +193,16 @@ class _Builder:
         order = elimination_order(cardinalities, [scope for scope, _ in found])
         if order.largest > (MOST_ENTRIES if self.folder else _UNFOLDED_ENTRIES):
             raise self._too_wide(order.largest)
-        is_constant = [not any(map(self._reads_source, slots)) for _, slots in found]
         blocks: tuple[dict[int, int], dict[int, int]] = ({}, {})
         tables = []
-        for (scope, slots), constant in zip(found, is_constant, strict=True):
-            block = blocks[0 if constant else 1]
-            places = [block.setdefault(slot, len(block)) for slot in slots]
+        for scope, slots in found:
+            different = dict.fromkeys(slots)  # few, of a variable that others determine
+            number = int(any(map(self._reads_source, different)))
+            block = blocks[number]
+            place = {slot: block.setdefault(slot, len(block)) for slot in different}
+            places = np.array([place[slot] for slot in slots])
             shape = [cardinalities[v] for v in scope]
-            tables.append(
-                Table(scope, np.array(places).reshape(shape), 0 if constant else 1)
-            )
+            tables.append(Table(scope, places.reshape(shape), number))
         return DiscreteTables(
             self.latents,
             values,
