@@ -8,9 +8,7 @@
 Arguments are worked out from left to right, and the last argument of each call is what
 is done with its value. What follows an `if` among arguments stands in both branches.
 
-References:
-    van de Meent, Paige, Yang, Wood, "An Introduction to Probabilistic Programming"
-    (2018), section 6.4, https://arxiv.org/abs/1809.10756
+Source: section 6.4 of the book that `addresses.py` names.
 """
 
 from dataclasses import dataclass

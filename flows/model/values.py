@@ -44,7 +44,10 @@ Kind = Literal["boolean", "integer", "exact", "real", "mixed"]
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A number or boolean that is known when the model runs."""
+    """A number or boolean that is known when the model runs.
+
+    It is then in its `slot` of the DAG.
+    """
 
     slot: int
     kind: Kind
