@@ -89,6 +89,15 @@ def test_it_is_evaluated_and_of_every_numbering_of_its_model(posterior):
     assert last.result.flow.ess_median > 0.3
 
 
+@pytest.mark.slow
+def test_it_is_bent_to_one_data_set_and_stays_one_of_fewer_latents(posterior):
+    bent = posterior.refine({"observe6": -9.0}, budget="20s", engine="auto")
+    assert bent.artifact.manifest.integrated == posterior.artifact.manifest.integrated
+    assert isinstance(bent.flow, CompletedFlow)
+    assert bent.metrics["begun_from"] == "the trained flow"
+    assert bent.metrics["ess_fraction"] > 0.5
+
+
 def _moved(draws, own, other, number):
     latents = torch.empty_like(draws.latents)
     observed = torch.empty_like(draws.observed)

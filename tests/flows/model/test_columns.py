@@ -21,6 +21,8 @@ def test_batches_have_any_shape_and_one_row_of_data_serves_all():
     assert crossed.shape == (6, 6)
     assert torch.allclose(crossed[:, 0], one)
     assert torch.allclose(crossed.diagonal(), flat)
+    wide = model.log_joint(draws.latents.expand(2, -1, -1), draws.observed)
+    assert torch.allclose(wide, flat.expand(2, -1))
     assert model.log_joint(draws.latents[0], draws.observed[0]).shape == ()
     many = model.log_joint(draws.latents[0], draws.observed)
     assert torch.allclose(many, crossed[0])

@@ -132,6 +132,16 @@ def test_terms_of_some_observed_nodes_read_their_parents_alone(name):
     torch.testing.assert_close(found, terms[:, places])
 
 
+def test_terms_of_some_nodes_are_those_of_latents_and_of_observed_ones():
+    graph, model = model_of("regression")
+    draws = draws_of(model)
+    names = [graph.observed[-1], *graph.latents]
+    found = model.log_terms_of(names, draws.latents, draws.observed)
+    observed = model.log_likelihood_terms(draws.latents, draws.observed)
+    latents = model.log_prior_terms(draws.latents, draws.observed)
+    torch.testing.assert_close(found, torch.cat([observed[:, -1:], latents], -1))
+
+
 def test_a_branch_that_is_not_taken_gives_no_nan_gradient():
     graph = graph_of(
         """
