@@ -29,7 +29,6 @@ from .compiler import (
 from .consumers import treatment
 from .errors import DocumentError, shortened
 from .files import check_file_place, check_no_input
-from .graph.checking import check_file
 from .graph.deep_json import dumps
 from .graph.document import (
     GraphDocument,
@@ -39,7 +38,6 @@ from .graph.document import (
     format_document,
     load_document,
     names_path,
-    parse_json,
     read_text,
     write_text,
 )
@@ -48,6 +46,7 @@ from .graph.graph import Graph
 from .inversion.document import dump_inverse, format_inverse, parse_inverse
 from .inversion.drawing import inverse_to_dot, inverse_to_svg, show_inverse
 from .inversion.nami import invert
+from .reading import read_model
 
 __all__ = ["main"]
 
@@ -184,12 +183,12 @@ def _report_compiled(document: GraphDocument, output: Path, *, as_json: bool) ->
 
 
 def _usable_graph(path: Path, text: str | None = None) -> Graph:
-    """Return the graph of a document without errors; print its warnings.
+    """Return the graph of a program or document without errors; print warnings.
 
     Raises:
         GraphError: If the check finds errors.
     """
-    _, report = check_file(path, text)
+    report = read_model(path, text=text).report
     graph = report.usable_graph()
     warn(report.warnings)
     return graph
@@ -197,16 +196,18 @@ def _usable_graph(path: Path, text: str | None = None) -> Graph:
 
 @main.command()
 @click.argument("graph", type=PATH)
+@data_option
 @json_option
 @guarded
-def check(graph: Path, *, as_json: bool) -> None:
-    """Say everything that is wrong or odd in the document GRAPH.
+def check(graph: Path, data: Path | None, *, as_json: bool) -> None:
+    """Say everything that is wrong or odd in GRAPH, a document or a program.
 
     Exit code 0 if it can be used (warnings do not count), 2 if not. What the installed
     packages make of it is asked too: `daphne-flows infer` takes what is good here, and
     sums out, cuts off and samples the latents that are named.
     """
-    document, report = check_file(graph)
+    read = read_model(graph, data)
+    document, report = read.document, read.report
     if report.problems and not as_json:
         warn(report.warnings)
     found = report.usable_graph()
@@ -244,7 +245,7 @@ def check(graph: Path, *, as_json: bool) -> None:
 @json_option
 @guarded
 def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
-    """Write the minimal faithful inverse of the document GRAPH.
+    """Write the minimal faithful inverse of GRAPH, a document or a program.
 
     GRAPH may be - for standard input, OUTPUT - for standard output.
     """
@@ -281,11 +282,11 @@ def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
 @click.option("--svg", is_flag=True, help="Write an inverse's adjacency picture.")
 @guarded
 def show(file: Path, *, dot: bool, svg: bool) -> None:
-    """Show FILE, a graph document or an inverse, as text."""
+    """Show FILE, a graph document, a program or an inverse, as text."""
     if dot and svg:
         raise click.UsageError("--dot and --svg exclude each other")
-    text = read_text(file, "a graph or an inverse")
-    if _is_inverse(text, file):
+    text = read_text(file, "a graph, a program or an inverse")
+    if text.lstrip().startswith("{"):  # documents are arrays
         inverse = parse_inverse(text, str(file))
         draw = inverse_to_dot if dot else inverse_to_svg if svg else show_inverse
         click.echo(draw(inverse), nl=False)
@@ -296,8 +297,3 @@ def show(file: Path, *, dot: bool, svg: bool) -> None:
         )
     graph = _usable_graph(file, text)
     click.echo(graph_to_dot(graph) if dot else show_graph(graph), nl=False)
-
-
-def _is_inverse(text: str, path: Path) -> bool:
-    """Return whether a text is a JSON object; documents are arrays."""
-    return isinstance(parse_json(text, str(path)), dict)

@@ -8,8 +8,7 @@ that never happen.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from os import PathLike
+from dataclasses import dataclass
 
 from ..building import building
 from ..errors import GraphError, Problem
@@ -17,9 +16,6 @@ from ..language.families import FAMILIES
 from .document import (
     GraphDocument,
     NodeNames,
-    load_document,
-    load_names,
-    parse_document,
 )
 from .expression import (
     Call,
@@ -35,7 +31,7 @@ from .json_paths import json_path
 from .observation_checks import observation_problem
 from .parameter_checks import parameter_problems, shape_problems
 
-__all__ = ["CheckReport", "check_document", "check_file"]
+__all__ = ["CheckReport", "check_document"]
 
 _NUMERIC_HEADS = frozenset(
     [
@@ -70,24 +66,6 @@ class CheckReport:
         if self.problems or self.graph is None:
             raise GraphError(*self.problems)
         return self.graph
-
-
-def check_file(
-    path: str | PathLike[str], text: str | None = None
-) -> tuple[GraphDocument, CheckReport]:
-    """Return the document in a file, with everything wrong or odd in it and its names.
-
-    Args:
-        path: The file; the names are read from the one beside it.
-        text: What the file holds, if that is read already.
-
-    Raises:
-        DocumentError: If the file cannot be read or is no graph document.
-    """
-    document = load_document(path) if text is None else parse_document(text, str(path))
-    names, odd = load_names(document, path)
-    report = check_document(document, names)
-    return document, replace(report, warnings=(*odd, *report.warnings))
 
 
 @building()

@@ -84,6 +84,18 @@ def test_check_reports_counts_and_warnings_as_json(graph):
     assert said["digest"].startswith("sha256:")
 
 
+def test_a_program_is_checked_shown_and_inverted_as_its_document_is(program, graph):
+    for command in (("check",), ("show",), ("invert", "-o", "-")):
+        direct = call(*command, program)
+        assert direct.exit_code == 0
+        said = direct.stdout.replace(str(program), str(graph))
+        assert said == call(*command, graph).stdout
+    program.write_text("(let [x (sample (nomal 0 1))] x)")
+    refused = call("check", program)
+    assert refused.exit_code == 2
+    assert "perhaps normal" in refused.stderr
+
+
 def test_check_reports_every_problem_and_exits_with_2(graph):
     document = json.loads(graph.read_text())
     document[1]["P"]["sample0"] = ["sample*", ["normal", 0, -1]]
@@ -196,7 +208,7 @@ def test_a_failure_is_one_line_and_exit_code_1(graph, monkeypatch):
     def broken(*arguments):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("daphne_bridge.cli.check_file", broken)
+    monkeypatch.setattr("daphne_bridge.cli.read_model", broken)
     result = call("check", graph)
     assert result.exit_code == 1
     assert result.output.startswith("failure: RuntimeError: boom")
