@@ -15,6 +15,7 @@ References:
 
 import argparse
 import json
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 from sbi.inference import NPE
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 import flows
 from flows.flow.protocol import Flow
@@ -84,7 +86,8 @@ def _of_rival(
     begun = time.perf_counter()
     draws = target.sample(_SIMULATIONS, generator=torch.Generator().manual_seed(seed))
     free = target.unconstrain(draws.latents)[0].float()
-    rival = NPE(show_progress_bars=False)
+    log = SummaryWriter(tempfile.mkdtemp())  # else into the current folder
+    rival = NPE(show_progress_bars=False, summary_writer=log)
     rival.append_simulations(free, draws.observed.float())
     num_epochs = 0
     while num_epochs == 0 or time.perf_counter() - begun < seconds:
