@@ -169,11 +169,13 @@ format: $(INSTALLED)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-# sbi's neural posterior estimation beside `train`; an hour at 60 s.
+# sbi's neural posterior estimation beside `train`, an hour at 60 s; NumPyro's NUTS and
+# pocoMC beside `infer`, half an hour.
 bench-rivals: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
 	    --constraint .constraints.txt --editable '.[rivals]'
 	@$(BIN)/python -m tests.bench.rival_npe $(RIVALS)
+	@$(BIN)/python -m tests.bench.rival_samplers
 
 bench: $(INSTALLED)
 	@for script in tests/bench/bench_*.py; do \
