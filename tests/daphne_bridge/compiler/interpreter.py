@@ -181,7 +181,7 @@ _PRIMITIVES = {
     "=": _lift(_same),
     "and": _all,
     "or": _any,
-    "get": lambda v, k: v.plain[k.plain],
+    "get": lambda v, k: _get(v.plain, k.plain),
     "first": lambda v: v.plain[0],
     "second": lambda v: v.plain[1],
     "last": lambda v: v.plain[-1],
@@ -190,6 +190,14 @@ _PRIMITIVES = {
     "subvec": lambda v, start: Value(v.plain[start.plain :]),
     "hash-map": lambda *xs: Value({k.plain: v for k, v in _pairs(xs)}),
 }
+
+
+def _get(values: Any, key: Any) -> Value:
+    """`get`: an entry; of a map random if any is, as maps are not taken apart."""
+    if not isinstance(values, dict):
+        return values[key]
+    is_random = any(value.is_random for value in values.values())
+    return Value(values[key].plain, is_random=is_random)
 
 
 def _pairs(items: tuple[Value, ...]) -> zip:
