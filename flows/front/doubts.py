@@ -3,19 +3,31 @@
 import math
 
 from ..inference.cautions import K_HAT_LIMIT, LOG_EVIDENCE_ERROR_LIMIT, Caution
+from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.weights import WeightTotals
 from ..marginal.collapsed import CollapsedModel
 from .islands import Islands
 from .question import Question
 
-__all__ = ["apart", "few", "left_out", "unsure", "weak", "without_meaning"]
+__all__ = [
+    "apart",
+    "few",
+    "left_out",
+    "unsure",
+    "weak",
+    "without_mean",
+    "without_meaning",
+]
 
 _LEAST_ESS = 100.0
 _LEAST_LEFT_OUT = 1e-8
 _MOST_APART = 4.0
 _MOST_APART_MEANS = 5.0
 _MOST_DEVIATIONS = 0.25
+_NO_MEAN = 0.8
+"""A Pareto shape of 1 is estimated from 10,000 draws to some 0.1."""
+_MUCH_OF_A_MEAN = 0.02
 
 
 def weak(
@@ -74,6 +86,38 @@ def without_meaning(num: int, of: int, *, is_partial: bool = False) -> Caution:
         "they weigh 0, as if the program excluded them",
         "Check that this is meant, a negative scale say",
     )
+
+
+def without_mean(question: Question, particles: Particles) -> list[Caution]:
+    """Return a caution if independent draws show a latent to have no mean.
+
+    That is the tail of weight times distance from the middle of the particles: of
+    Pareto shape 1 it has no mean, and what is printed for one depends on the seed.
+    """
+    alive = particles.log_weights > -math.inf
+    if not bool(alive.any()):
+        return []
+    rows, log_weights = particles.latents[alive], particles.log_weights[alive]
+    far = log_weights.unsqueeze(1) + (rows - rows.median(0).values).abs().log()
+    # Cheap, and rules out most: a single draw makes out much of such a mean.
+    largest = far.max(0).values - far.logsumexp(0)
+    names = [
+        label
+        for variable in question.target.layout.latents
+        for column, label in enumerate(variable.column_names, variable.start)
+        if float(largest[column]) > math.log(_MUCH_OF_A_MEAN)
+        and pareto_k_hat(far[:, column]) > _NO_MEAN
+    ]
+    if not names:
+        return []
+    return [
+        Caution(
+            f"the posterior of {', '.join(names)} has so long a tail that its mean may "
+            "not exist",
+            "its mean and sd depend on the seed; its quantiles do not",
+            "Read the quantiles, or give it a prior of shorter tails",
+        )
+    ]
 
 
 def unsure(error: float) -> Caution:

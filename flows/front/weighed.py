@@ -18,7 +18,7 @@ from ..inference.smc.result import run_seed
 from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from .answer import Inference
-from .doubts import left_out, weak, without_meaning
+from .doubts import left_out, weak, without_mean, without_meaning
 from .lost_digits import lost_digits
 from .question import Question
 
@@ -39,7 +39,7 @@ _HOPE = 0.25
 _ENOUGH_ESS = 1_000.0
 _HOPEFUL_ESS = 5.0
 _MOST_WORK = 50_000_000
-"""Most draws times nodes of a pilot, some seconds of work."""
+"""Most draws times operations of a pilot, some seconds of work."""
 _MOST_PILOT = 2_000_000
 _PRIOR_SHARE = 0.05
 _REFITS = 4
@@ -55,7 +55,7 @@ def prior(question: Question, why: str) -> Inference:
 def pilot(question: Question) -> Inference | None:
     """The answer of draws of the prior, if they carry enough weight."""
     # Counted, not timed: equal seeds give equal answers on every machine.
-    most = min(_MOST_PILOT, _MOST_WORK // len(question.model.graph.nodes))
+    most = min(_MOST_PILOT, _MOST_WORK // len(question.model.lowered.dag))
     num = max(_PILOT, question.num_particles)
     # A few draws of a large model show that all that can be made would be too few.
     least = _HOPE * question.target_ess / max(most, num)
@@ -263,7 +263,7 @@ def weighted(
         )
     bad = [] if is_prior else weak(totals, k_hat, is_tempered=method == "smc")
     bad += lost_digits(question, particles, from_prior=method == "prior")
-    cautions += left_out(question, particles)
+    cautions += [*left_out(question, particles), *without_mean(question, particles)]
     full = question.completed(particles)
     return question.answered(
         method,

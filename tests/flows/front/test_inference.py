@@ -813,3 +813,18 @@ def test_a_case_without_a_match_has_no_value():
     )
     terms = stats.norm.pdf(2.0, [1.0, 2.0], 1)
     assert found.log_evidence == pytest.approx(math.log(terms.sum() / 3), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("prior", "is_long"), [("cauchy 0 1", True), ("normal 0 9", False)]
+)
+def test_a_posterior_without_a_mean_is_said_to_have_none(prior, is_long):
+    """Data that say no more than x > 0: the posterior's tail is the prior's."""
+    for seed in range(3):
+        found = answer(
+            f"(let [x (sample ({prior}))]"
+            " (observe (flip (if (> x 0) 0.9 0.1)) true) x)",
+            seed=seed,
+        )
+        said = [str(each) for each in found.cautions]
+        assert any("x has so long a tail" in each for each in said) == is_long
