@@ -44,6 +44,8 @@ _MOST_PILOT = 2_000_000
 _PRIOR_SHARE = 0.05
 _REFITS = 4
 _FINE_SHARE = 0.5
+_GOOD_SHARE = 0.3
+"""Below this share a tail can be missed of which k-hat knows nothing."""
 _BATCH = 1_000
 
 
@@ -175,7 +177,8 @@ def _refitted(question: Question, proposal: MixtureProposal, name: str) -> Start
         )
         k_hat = pareto_k_hat(particles.log_weights)
         ess = particles.totals.ess
-        good = ess >= _ENOUGH_ESS and k_hat <= K_HAT_LIMIT
+        enough = max(_ENOUGH_ESS, _GOOD_SHARE * question.num_particles)
+        good = ess >= enough and k_hat <= K_HAT_LIMIT
         if best is None or ess > most:
             best, most = Start(proposal, particles, good, name), ess
         if best.is_good and ess >= _FINE_SHARE * question.num_particles:
