@@ -12,14 +12,13 @@ from daphne_bridge.command_line import PATH, guarded, setting
 from ..errors import FlowsError, Problem
 from ..front.doubts import without_meaning
 from ..front.particle_figures import with_figures
-from ..front.source import Source
+from ..front.sampling import num_without_meaning
 from ..inference.cautions import Caution
 from ..inference.cluster import check_cluster
 from ..inference.importance import (
     ImportanceReport,
 )
 from ..inference.particle_store import check_room
-from ..inference.particles import Particles
 from ..storage.export import (
     FORMATS,
     check_formats,
@@ -167,7 +166,9 @@ def sample_command(
                 before: int = number,
                 observed: Tensor = observed,
             ) -> None:
-                bad[before] += _num_without_meaning(source, report.particles, observed)
+                bad[before] += num_without_meaning(
+                    source.target, report.particles, observed
+                )
                 done = before * num_particles + report.totals.num_particles
                 note = "" if unweighted else f"ESS/N {report.totals.ess_fraction:.3f}"
                 progress.update(task, completed=done, note=note)
@@ -222,12 +223,6 @@ def sample_command(
             whole = {"ok": ok, "data_sets": summaries}
         save_summary(folder / given.SUMMARY, whole)
     given.print_summaries(whole, summaries, as_json=as_json)
-
-
-def _num_without_meaning(source: Source, particles: Particles, data: Tensor) -> int:
-    """Return how many particles weigh 0 because the program has no meaning there."""
-    rows = particles.latents[particles.log_weights == -torch.inf]
-    return int((~source.target.has_meaning(rows, data)).sum()) if len(rows) else 0
 
 
 def _refuse_beside_unweighted(

@@ -37,7 +37,7 @@ from ..model.model import Model
 from ..proposals.flow import proposal_of
 from ..storage.artifact import Artifact
 
-__all__ = ["Drawing", "Trained", "completed", "drawn"]
+__all__ = ["Drawing", "Trained", "completed", "drawn", "num_without_meaning"]
 
 _COMPLETING = 1_000_003
 """Added to the seed of draws of discrete latents, apart from all others."""
@@ -126,6 +126,16 @@ def completed(
             particles.latents[alive], observed, generator=generator
         )
     return Particles.from_draws(full, particles.log_weights, latent_columns(layout))
+
+
+def num_without_meaning(
+    target: Model | CollapsedModel,
+    particles: Particles,
+    observed: Float[Tensor, " observed"],
+) -> int:
+    """Return how many particles weigh 0 because the program has no meaning there."""
+    rows = particles.latents[particles.log_weights == -math.inf]
+    return int((~target.has_meaning(rows, observed)).sum()) if len(rows) else 0
 
 
 def drawn(

@@ -21,6 +21,7 @@ from .answer import Inference
 from .doubts import left_out, weak, without_mean, without_meaning
 from .lost_digits import lost_digits
 from .question import Question
+from .sampling import num_without_meaning
 
 __all__ = [
     "Start",
@@ -257,8 +258,7 @@ def weighted(
     is_prior = not question.model.layout.observed
     k_hat = math.nan if is_prior else pareto_k_hat(particles.log_weights)
     cautions = []
-    meaning = question.target.has_meaning(particles.latents, question.observed)
-    num_bad = int((~meaning).sum())
+    num_bad = num_without_meaning(question.target, particles, question.observed)
     if num_bad:
         is_partial = isinstance(question.target, CollapsedModel)
         cautions.append(
