@@ -170,12 +170,13 @@ format: $(INSTALLED)
 	@$(BIN)/ruff check --fix .
 
 # sbi's neural posterior estimation beside `train`, an hour at 60 s; NumPyro's NUTS and
-# pocoMC beside `infer`, half an hour.
+# pocoMC beside `infer`, half an hour; NumPyro's enumeration, a minute.
 bench-rivals: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
 	    --constraint .constraints.txt --editable '.[rivals]'
 	@$(BIN)/python -m tests.bench.rival_npe $(RIVALS)
 	@$(BIN)/python -m tests.bench.rival_samplers
+	@$(BIN)/python -m tests.bench.rival_enumeration
 
 bench: $(INSTALLED)
 	@for script in tests/bench/bench_*.py; do \
