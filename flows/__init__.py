@@ -12,10 +12,13 @@
     particles = posterior.sample({"x0": -9.7, "x1": 0.85}, 10_000, seed=0)
     bent = posterior.refine({"x0": -9.7, "x1": 0.85})      # one flow for these data
 
+    learned = flows.learn(model, "rows.csv", ["a", "b"])   # what many data sets share
+
 - `Graph`: nodes with link functions, parents, data; `Model`: its p(latents, observed),
   by `Model.compile`, `Model.load`, `Model.from_program` or `Model.from_graph`.
 - `infer`: one data set, by the method that fits, which is said; `train`, `load`: a
   `Posterior` for every data set of a model; `refine`: one whose flow is bent to one.
+- `learn`: parameters that rows of data share, as `Learned`, a model in itself.
 - `Particles`: weighted values of all latents, and what they say.
 - `Flow`, `Proposal`, `Engine`: protocols for those who bring their own.
 - `FlowsError`: bad input, with one `Problem` (where, what, expected, got) or more.
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from .errors import FlowsError
     from .flow.protocol import Flow
     from .front.inference import infer
+    from .front.learn import learn
+    from .front.learned import Learned
     from .front.posterior import Posterior, load, refine
     from .front.train import train
     from .inference.particles import Particles
@@ -45,11 +50,13 @@ __all__ = [
     "Flow",
     "FlowsError",
     "Graph",
+    "Learned",
     "Model",
     "Particles",
     "Posterior",
     "Proposal",
     "infer",
+    "learn",
     "load",
     "refine",
     "train",
@@ -60,11 +67,13 @@ _HOMES = {
     "Flow": "flows.flow.protocol",
     "FlowsError": "flows.errors",
     "Graph": "daphne_bridge.graph.graph",
+    "Learned": "flows.front.learned",
     "Model": "flows.model.model",
     "Particles": "flows.inference.particles",
     "Posterior": "flows.front.posterior",
     "Proposal": "flows.inference.proposal",
     "infer": "flows.front.inference",
+    "learn": "flows.front.learn",
     "load": "flows.front.posterior",
     "refine": "flows.front.posterior",
     "train": "flows.front.train",

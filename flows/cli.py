@@ -19,6 +19,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "infer": "Answer MODEL, a program, a graph document, or - for standard input.",
         "train": "Train a flow for MODEL, a program or a graph document.",
         "refine": "Bend a flow to the data of MODEL, a program or a graph document.",
+        "learn": "Learn parameters of GRAPH, a document or a program, from rows of"
+        " data.",
         "sample": "Draw weighted particles of the posterior given the data of MODEL.",
         "smc": "Carry particles to the posterior given the data of MODEL, step by"
         " step.",
@@ -69,6 +71,7 @@ def main() -> None:
     daphne-flows infer model.daphne                       program -> posterior
     daphne-flows train graph.json -o artifact             model -> artifact
     daphne-flows refine artifact graph.json -o bent       artifact -> one for these data
+    daphne-flows learn graph.json --data rows.csv --parameters a,b -o learned
     daphne-flows sample artifact graph.json -o particles  data -> weighted particles
     daphne-flows evaluate artifact graph.json             how good is the proposal?
     daphne-flows summary runs/NAME                        the tables of a finished run

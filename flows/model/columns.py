@@ -87,4 +87,5 @@ def _widened(columns: Tensor, own: Shape, common: Shape) -> Tensor:
         return columns
     ones = (1,) * (len(common) - len(own))
     shaped = columns.reshape(columns.shape[0], *ones, *own)
-    return shaped.expand(columns.shape[0], *common).reshape(columns.shape[0], -1)
+    wide = shaped.expand(columns.shape[0], *common)
+    return wide.reshape(columns.shape[0], math.prod(common))

@@ -1,0 +1,405 @@
+"""This file is `learn`: from a model and rows of data to the parameters they share.
+
+Where latents of a row are discrete, or there are none, the likelihood is exact. Others
+are averaged over by the weighted draws of a flow that is trained once, on the model
+with its prior over the parameters, for any parameters and any row.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import ArgumentError, InferenceError, Problem
+from ..inference.cautions import Caution
+from ..inference.smc.annealing import AnnealingReport
+from ..inference.smc.forgetting import move_cautions
+from ..inference.smc.result import SmcResult, run_seed
+from ..learning.ascent import Round, ascend, climb, start
+from ..learning.coordinates import UnitCoordinates
+from ..learning.errors import UNKNOWN, Errors, errors_at
+from ..learning.likelihood import Drawing, FlowDrawing, Likelihood, NoLatents
+from ..learning.parted import PartedModel
+from ..learning.posterior import tempered_parameters
+from ..marginal.collapsed import CollapsedModel
+from ..model.capabilities import listed
+from ..model.model import Model
+from ..model.observation import Given
+from ..storage.observations import load_observations
+from ..training.state import Report
+from .figures import figures_of
+from .learned import Estimate, Learned
+from .posterior import Posterior
+from .question import OutOfTime
+from .settings import AUTO, Settings, seconds_of
+from .train import train
+
+__all__ = ["LEARNING_METHODS", "Rows", "learn"]
+
+LEARNING_METHODS = ("auto", "exact", "flow")
+
+Rows = Path | str | Sequence[Mapping[str, Any]] | Float[Tensor, "row observed"]
+"""A file of data sets, one a row; data by name for each; or a tensor of columns."""
+
+_FLOW_SHARE = 0.5
+_CLIMB_SHARE = 0.5
+_CLIMB_STEPS = 500
+_PARTICLES = 400
+
+_LEAST_ESS = 10.0
+_MOST_NOISE = 0.5
+_LEAST_LEFT_OUT = 1e-8
+
+
+def learn(
+    model: Model,
+    data: Rows,
+    parameters: Sequence[str],
+    *,
+    method: str = "auto",
+    budget: str | float = "10m",
+    seed: int = 0,
+    kind: str = AUTO,
+    config: Settings = None,
+    posterior: bool = False,
+    on_progress: Callable[[float, str], None] | None = None,
+) -> Learned:
+    """Return the parameters under which rows of data and the prior are likeliest.
+
+    The rows are independent runs of the program at the same parameters. What comes back
+    is where p(parameters) Π p(row | parameters) is largest, with standard errors, and
+    the model in which the parameters are constants.
+
+    Args:
+        model: The model; its own data count only for nodes that rows leave out.
+        data: Values of the observed nodes, row by row.
+        parameters: Names of latents that depend on no others but parameters; `w` stands
+            for all of `w[0]`, `w[1]`, ...
+        method: exact, flow, or auto for what the latents of a row allow.
+        budget: Most time, in seconds or such as `10m`; half of it trains the flow.
+        seed: Decides every draw.
+        kind: Of flow (`flow.kinds.KINDS`).
+        config: Settings of the flow's training, whose budget then counts.
+        posterior: Whether the parameters' posterior is sampled as well.
+        on_progress: Called with the share that is done, and a note.
+
+    Raises:
+        FlowsError: If names or data do not fit the model, or an argument is wrong.
+
+    Example:
+        >>> import flows
+        >>> from daphne_bridge.compiler import compile_program
+        >>> from daphne_bridge.graph.document import document_from_json
+        >>> text = "(let [m (sample (normal 0 9))] (observe (normal m 1) 0) m)"
+        >>> document = document_from_json(compile_program(text, "m").document)
+        >>> model = flows.Model.from_graph(flows.Graph.from_document(document))
+        >>> name = model.layout.observed[0].label
+        >>> learned = flows.learn(model, [{name: 1.0}, {name: 2.0}], ["m"])
+        >>> round(learned.parameters["m"].value, 3), learned.model.layout.latents
+        (1.491, ())
+    """
+    clock = _Clock(time.perf_counter(), seconds_of(budget), on_progress)
+    parted = PartedModel.of(model, parameters)
+    likelihood = Likelihood(parted, _rows(model, data))
+    chosen, why = _method(parted, method)
+    drawing: Drawing = NoLatents()
+    if chosen == "flow":
+        trained = _trained(parted, clock, seed=seed, kind=kind, config=config)
+        drawing = FlowDrawing(parted, trained.flow)
+    found, has_converged = _climbed(likelihood, drawing, clock, seed)
+    clock.say(0.9, "standard errors")
+    errors = errors_at(found)
+    doubts = _doubts(parted, found, errors, has_converged=has_converged)
+    sampled: SmcResult | None = None
+    cautions: list[Caution] = []
+    if posterior:
+        sampled, cautions = _sampled(found, errors, clock, seed)
+        doubts += cautions if sampled is None else []
+    there = found.surface.at(found.place)
+    ess = there.terms.ess
+    values = found.surface.coordinates.values(found.place).detach()
+    return Learned(
+        chosen,
+        why,
+        parted.learned(values),
+        _estimates(parted, values, errors, sampled),
+        errors.covariance,
+        errors.source,
+        there.log_likelihood,
+        there.log_prior,
+        len(likelihood.data),
+        found.surface.draws.num,
+        (float(ess.median()), float(ess.quantile(0.05))),
+        found.number,
+        has_converged,
+        None if sampled is None else sampled.particles,
+        tuple(dict.fromkeys([*doubts, *cautions, *_left_out(found, values)])),
+        not doubts,
+        time.perf_counter() - clock.started,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """A budget of seconds, and who is told how far the work is."""
+
+    started: float
+    seconds: float
+    tell: Callable[[float, str], None] | None
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.seconds - (time.perf_counter() - self.started)
+
+    def say(self, share: float, note: str) -> None:
+        """Tell how far the work is."""
+        if self.tell is not None:
+            self.tell(share, note)
+
+    def check(self) -> None:
+        """Raise `OutOfTime` if nothing is left."""
+        if self.left < 0.0:
+            raise OutOfTime
+
+
+def _rows(model: Model, data: Rows) -> Float[Tensor, "row observed"]:
+    """Return rows in the model's columns.
+
+    Raises:
+        FlowsError: If a row does not fit.
+    """
+    width = model.layout.observed_dim
+    if isinstance(data, Tensor):
+        if data.dim() != 2 or data.shape[1] != width or not len(data):
+            shape = f"rows of {width} numbers"
+            raise ArgumentError(
+                Problem("data", "wrong shape", shape, f"{[*data.shape]}")
+            )
+        return data.to(model.device, model.dtype)
+    if isinstance(data, Path | str):
+        given = load_observations(data)
+    else:
+        given = [
+            Given(row, {name: f"data row {number} {name}" for name in row})
+            for number, row in enumerate(data, 1)
+        ]
+    rows = [model.observation(each.values, places=each.places) for each in given]
+    if not rows:
+        raise ArgumentError(Problem("data", "there is no row", "at least one row"))
+    return torch.stack(rows)
+
+
+def _method(parted: PartedModel, method: str) -> tuple[str, str]:
+    """Return the method, and why.
+
+    Raises:
+        ArgumentError: If it cannot do what is asked.
+    """
+    if method not in LEARNING_METHODS:
+        known = ", ".join(LEARNING_METHODS)
+        raise ArgumentError(Problem("method", "unknown", f"one of {known}", method))
+    left = [v.label for v in parted.target.layout.latents]
+    if method == "exact" and left:
+        what = f"continuous latents belong to a row: {listed(left)}"
+        raise ArgumentError(Problem("method exact", what, "method flow"))
+    if method == "flow" and not left:
+        what = "no continuous latent belongs to a row, so there is nothing to draw"
+        raise ArgumentError(Problem("method flow", what, "method exact"))
+    if left:
+        return "flow", f"draws of a flow average over {listed(left)}"
+    is_summed = bool(parted.rows.layout.latents)
+    why = "discrete latents are summed out" if is_summed else "rows have no latents"
+    return "exact", why
+
+
+def _trained(
+    parted: PartedModel, clock: _Clock, *, seed: int, kind: str, config: Settings
+) -> Posterior:
+    """Return a flow of the rows' latents for any parameters and data."""
+
+    def say(report: Report) -> None:
+        clock.say(_FLOW_SHARE * report.fraction, f"training, loss {report.loss:.3g}")
+
+    return train(
+        parted.rows,
+        budget=_FLOW_SHARE * clock.seconds if config is None else None,
+        seed=seed,
+        kind=kind,
+        config=config,
+        on_report=say,
+    )
+
+
+def _climbed(
+    likelihood: Likelihood, drawing: Drawing, clock: _Clock, seed: int
+) -> tuple[Round, bool]:
+    """Return the last round of the ascent, and whether it came to its end."""
+    generator = torch.Generator().manual_seed(run_seed(seed, 1_000_012))
+    coordinates = UnitCoordinates.of(likelihood.parted.prior)
+    place = start(likelihood, coordinates, drawing, generator=generator)
+    least = clock.left * (1.0 - _CLIMB_SHARE)
+    steps = climb(
+        likelihood,
+        coordinates,
+        drawing,
+        place,
+        0 if drawing.is_exact else _CLIMB_STEPS,
+        generator=generator,
+        is_over=lambda: clock.left < least,
+    )
+    for number, step in enumerate(steps, 1):
+        place = step
+        share = _FLOW_SHARE + 0.1 * number / _CLIMB_STEPS
+        clock.say(share, f"climbing, step {number}")
+    rounds = ascend(likelihood, coordinates, drawing, place, generator=generator)
+    found = next(rounds)
+    while not found.is_top and clock.left > 0.0:
+        clock.say(0.6, f"round {found.number}, moved {found.moved:.2g} errors")
+        following = next(rounds, None)
+        if following is None:
+            break
+        found = following
+    return found, found.is_top
+
+
+def _doubts(
+    parted: PartedModel, found: Round, errors: Errors, *, has_converged: bool
+) -> list[Caution]:
+    """Return why the parameters cannot be trusted."""
+    doubts = []
+    if not has_converged:
+        doubts.append(
+            Caution(
+                f"the last of {found.number} rounds moved {found.moved:.2g} standard "
+                "errors",
+                "the parameters are still on their way",
+                "Allow more time by --budget",
+            )
+        )
+    if errors.flat:
+        names = listed([parted.labels[number] for number in errors.flat])
+        doubts.append(
+            Caution(
+                f"the posterior density has no top along {names}",
+                "its maximum lies at the edge of what is possible, or the data say "
+                "nothing of it, and its standard error is not known",
+                "A prior that keeps away from the edge, or --posterior, says more",
+            )
+        )
+    if errors.source == UNKNOWN:
+        doubts.append(
+            Caution(
+                f"{len(errors.covariance)} parameters are too many for standard errors "
+                "from these rows",
+                "how surely they are known is not known",
+                "More rows than twice the parameters give them",
+            )
+        )
+    ess = found.surface.at(found.place).terms.ess
+    low = float(ess.quantile(0.05))
+    is_weighted = found.surface.draws.latents.shape[-1] > 0
+    if is_weighted and (low < _LEAST_ESS or found.noise > _MOST_NOISE):
+        doubts.append(
+            Caution(
+                f"5 % of the rows have no more than {low:.2g} effective draws of "
+                f"{found.surface.draws.num}, which add {found.noise:.2g} standard "
+                "errors to the parameters",
+                "the flow is a poor proposal there and the parameters may be biased",
+                "Train longer by --budget, or choose another --kind",
+            )
+        )
+    return doubts
+
+
+def _left_out(found: Round, values: Float[Tensor, " parameter"]) -> list[Caution]:
+    """Return a caution if a cut of an infinite support leaves mass out."""
+    likelihood = found.surface.likelihood
+    parted = likelihood.parted
+    target = parted.target
+    if not isinstance(target, CollapsedModel) or not target.tables.truncated:
+        return []
+    latents = found.surface.draws.latents[0]
+    mass = float(
+        target.left_out(latents, parted.observed(values, likelihood.data)).max()
+    )
+    if mass < _LEAST_LEFT_OUT:
+        return []
+    names = [parted.rows.layout.variable(n).label for n in target.tables.truncated]
+    return [
+        Caution(
+            f"the cut of {listed(names)} leaves out {mass:.1e} of the prior's mass",
+            "the likelihood is too small by about that share",
+            "A prior with a smaller rate, or a bound, avoids the cut",
+        )
+    ]
+
+
+def _sampled(
+    found: Round, errors: Errors, clock: _Clock, seed: int
+) -> tuple[SmcResult | None, list[Caution]]:
+    """Return particles of the parameters, and what to know of them."""
+    reports: list[AnnealingReport] = []
+    try:
+        for report in tempered_parameters(
+            found,
+            errors,
+            _PARTICLES,
+            seed=run_seed(seed, 1_000_013),
+            check=clock.check,
+        ):
+            reports.append(report)
+            clock.say(0.9 + 0.1 * report.temperature, "particles of the parameters")
+    except (OutOfTime, InferenceError) as error:
+        caution = Caution(
+            "particles of the parameters did not come to their posterior"
+            + (f" ({error})" if str(error) else ""),
+            "it is not known",
+            "Allow more time by --budget",
+        )
+        return None, [caution]
+    return reports[-1].result, list(move_cautions(reports))
+
+
+def _estimates(
+    parted: PartedModel,
+    values: Float[Tensor, " parameter"],
+    errors: Errors,
+    sampled: SmcResult | None,
+) -> dict[str, Estimate]:
+    deviations = errors.covariance.diagonal().sqrt()
+    added = errors.noise.diagonal().clamp_min(0.0).sqrt()
+    found = {
+        name: Estimate(*numbers)
+        for name, *numbers in zip(
+            parted.labels,
+            values.tolist(),
+            deviations.tolist(),
+            added.tolist(),
+            strict=True,
+        )
+    }
+    for number in errors.flat:
+        name = parted.labels[number]
+        found[name] = replace(found[name], standard_error=math.nan)
+    if sampled is None:
+        return found
+    mc_errors = sampled.mean_standard_error().tolist()
+    particles = sampled.particles
+    return {
+        name: replace(
+            estimate,
+            posterior=figures_of(
+                particles.latents[:, column],
+                particles.log_weights,
+                mc_error=mc_errors[column],
+            ),
+        )
+        for column, (name, estimate) in enumerate(found.items())
+    }

@@ -1,0 +1,1 @@
+"""Parameters that many data sets share, learned from all of them."""

@@ -1,0 +1,188 @@
+"""This file parts a model into parameters that rows of data share, and the rest.
+
+    p(θ) Π_n p(z_n, x_n | θ):
+
+θ are latents that depend on no others but θ; each row has latents z of its own, and the
+data x of one run of the program. Of the rest, θ are observed nodes: what answers any
+data then answers any parameters as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from daphne_bridge.errors import GraphError
+from daphne_bridge.graph.document import GraphDocument, NodeNames
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.language.nearest import or_nearest
+
+from ..errors import ArgumentError, ModelError, Problem
+from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import target_of
+from ..model.capabilities import listed
+from ..model.layout import Variable
+from ..model.model import Model
+from .documents import observing, only, with_constants
+
+__all__ = ["PartedModel"]
+
+_DRAWS = 1000
+_WANTED = "a latent that depends on no others but parameters"
+
+
+@dataclass(frozen=True, eq=False)
+class PartedModel:
+    """A model whose parameters are told from what belongs to a row of data.
+
+    Attributes:
+        model: The whole model.
+        prior: Of the parameters alone.
+        rows: The model in which the parameters are observed.
+    """
+
+    model: Model
+    prior: Model
+    rows: Model
+
+    @classmethod
+    def of(cls, model: Model, parameters: Sequence[str]) -> "PartedModel":
+        """Return the parts of a model.
+
+        Args:
+            model: The whole model.
+            parameters: Latents by the document's name, the program's, or the common
+                name `w` of `w[0]`, `w[1]`, ...
+
+        Raises:
+            ArgumentError: With everything that is wrong with the names.
+            ModelError: If the prior draws no parameters with a meaning.
+        """
+        names = _resolved(model, parameters)
+        document = model.graph.document
+        assert document is not None  # noqa: S101 - every checked graph has one
+        prior = _model(model, only(document, names))
+        generator = torch.Generator().manual_seed(0)
+        drawn = prior.forgiving().sample_latents(_DRAWS, generator=generator)
+        drawn = drawn[torch.isfinite(drawn).all(1)]
+        if not len(drawn):
+            what = "the prior draws no parameters with a meaning"
+            raise ModelError(Problem(model.graph.source, what))
+        middle = (drawn - drawn.median(0).values).abs().sum(1).argmin()
+        values = _by_name(prior.layout.latents, drawn[middle])
+        return cls(model, prior, _model(model, observing(document, values)))
+
+    @cached_property
+    def target(self) -> Model | CollapsedModel:
+        """The rows' model, discrete latents summed out; no meaning has no mass.
+
+        Raises:
+            ModelError: If they cannot be summed out.
+        """
+        return target_of(self.rows).forgiving()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each number among the parameters is called."""
+        return tuple(n for v in self.prior.layout.latents for n in v.column_names)
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """Which of data, and parameters after them, each observed column of rows is."""
+        latents = {v.name: v for v in self.prior.layout.latents}
+        first = self.model.layout.observed_dim
+        order: list[int] = []
+        for v in self.rows.layout.observed:
+            own = latents.get(v.name) or self.model.layout.variable(v.name)
+            start = own.start + (first if v.name in latents else 0)
+            order += range(start, start + v.size)
+        return order
+
+    def observed(
+        self,
+        values: Float[Tensor, "*batch parameter"],
+        data: Float[Tensor, "*batch2 datum"],
+    ) -> Float[Tensor, "*batch3 observed"]:
+        """Return the observed values of rows: parameters and data in their columns.
+
+        Args:
+            values: Of the parameters.
+            data: In the columns of the whole model.
+        """
+        batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
+            values.shape[:-1], data.shape[:-1]
+        )
+        both = [data.expand(*batch, -1), values.expand(*batch, -1)]
+        return torch.cat(both, -1)[..., self._order]
+
+    def learned(self, values: Float[Tensor, " parameter"]) -> Model:
+        """Return the model in which the parameters are constants."""
+        document = self.model.graph.document
+        assert document is not None  # noqa: S101 - every checked graph has one
+        constants = _by_name(self.prior.layout.latents, values)
+        return _model(self.model, with_constants(document, constants))
+
+
+def _model(model: Model, document: GraphDocument) -> Model:
+    labels = {n: model.graph.labels[n] for n in document.vertices}
+    graph = Graph.from_document(document, NodeNames(labels))
+    return Model.from_graph(graph, dtype=model.dtype, device=model.device)
+
+
+def _by_name(
+    variables: Sequence[Variable], values: Float[Tensor, " parameter"]
+) -> dict[str, float | list[float]]:
+    """Return numbers and nested lists of them by name of a node."""
+    return {
+        v.name: values[v.start : v.stop].detach().reshape(v.shape).tolist()
+        for v in variables
+    }
+
+
+def _resolved(model: Model, parameters: Sequence[str]) -> frozenset[str]:
+    """Return the names of the nodes that are called parameters.
+
+    Raises:
+        ArgumentError: With everything that is wrong with them.
+    """
+    graph = model.graph
+    if not parameters:
+        what = "none is named, so there is nothing to learn"
+        raise ArgumentError(Problem("parameters", what, _WANTED))
+    if not graph.observed:
+        what = "the program observes nothing"
+        raise ArgumentError(Problem(graph.source, what, "an observe"))
+    found: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name in parameters:
+        variables = model.layout.latents_named(name)
+        found |= {variable.name: name for variable in variables}
+        if not variables:
+            problems.append(_unknown(graph, name))
+    for node, name in found.items():
+        others = [graph.labels[p] for p in graph.parents(node) if p not in found]
+        if others:
+            what = f"it depends on {listed(others)}, so that it belongs to a row"
+            problems.append(Problem(f"parameter {name}", what, _WANTED))
+        if graph.node(node).is_discrete:
+            what = "it is discrete, so that there is no slope to climb"
+            problems.append(Problem(f"parameter {name}", what, "a continuous latent"))
+    if problems:
+        raise ArgumentError(*dict.fromkeys(problems))
+    return frozenset(found)
+
+
+def _unknown(graph: Graph, name: str) -> Problem:
+    try:
+        is_known = graph.node(graph.resolve(name)).is_observed
+    except GraphError:
+        is_known = False
+    if is_known:
+        return Problem(f"parameter {name}", "it is observed, no latent", _WANTED)
+    top = [graph.labels[each] for each in graph.latents if not graph.parents(each)]
+    known = {label.partition("[")[0] for label in top} | set(top)
+    wanted = or_nearest(f"{_WANTED}: {listed(top)}", name, known)
+    return Problem(f"parameter {name}", "no latent has this name", wanted)

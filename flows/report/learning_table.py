@@ -1,0 +1,66 @@
+"""This file lays out what `learn` has learned as a table that a person can read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from .tables import cells
+from .words import number
+
+__all__ = ["learning_table"]
+
+_MOST_ROWS = 60
+
+
+def learning_table(learned: Mapping[str, Any]) -> RenderableType:
+    """Return the figures of every parameter.
+
+    Args:
+        learned: What `Learned.to_json` returns.
+    """
+    lines: list[RenderableType] = []
+    if not learned["ok"]:
+        lines += cells("these parameters cannot be trusted: see the cautions below")
+    lines += cells(f"method          {learned['method']}: {learned['why']}")
+    parameters = learned["parameters"]
+    has_posterior = any(figures["posterior"] for figures in parameters.values())
+    table = Table(title="parameters", title_justify="left")
+    table.add_column("")
+    posterior = ("mean", "sd", "5 %", "95 %") if has_posterior else ()
+    for heading in ("learned", "± error", "± MC", *posterior):
+        table.add_column(heading, justify="right")
+    for name, figures in list(parameters.items())[:_MOST_ROWS]:
+        own = figures["posterior"] or {}
+        table.add_row(
+            *cells(
+                name,
+                number(figures["value"], 5),
+                number(figures["standard_error"], 2),
+                number(figures["mc_error"], 2),
+                *(number(own.get(key)) for key in ("mean", "sd", "q05", "q95")),
+            )[: len(table.columns)]
+        )
+    if len(parameters) > _MOST_ROWS:
+        table.add_row(*cells(f"... and {len(parameters) - _MOST_ROWS} more"))
+    lines.append(table)
+    ess = learned["ess"]
+    lines += cells(
+        f"log likelihood  {number(learned['log_likelihood'], 7)} nats of "
+        f"{learned['num_rows']} rows, log prior {number(learned['log_prior'], 4)}",
+        f"errors          from the {learned['errors_from']}"
+        if learned["errors_from"] != "not known"
+        else "errors          not known",
+        *(
+            ()
+            if learned["method"] == "exact"
+            else (
+                f"ESS             {number(ess['median'], 3)} of "
+                f"{learned['num_draws']} draws in the middle row, "
+                f"{number(ess['q05'], 3)} in the 5 % quantile",
+            )
+        ),
+        *(f"caution: {caution}" for caution in learned["cautions"]),
+    )
+    return Group(*lines)

@@ -1,0 +1,232 @@
+"""Tests of flows.front.learn and .learned."""
+
+import json
+from importlib.resources import files
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from scipy import optimize
+
+import flows
+from daphne_bridge.errors import BridgeError
+
+from ..learning.programs import (
+    HIERARCHICAL,
+    MARKOV,
+    WALK,
+    hierarchical_log_posterior,
+    model_of,
+    rows_of,
+)
+
+FEW = {
+    "budget_seconds": 0.0,
+    "max_iterations": 100,
+    "report_every": 50,
+    "num_certifications": 1,
+    "certify_draws": 200,
+    "normalisation_draws": 2000,
+}
+COMPONENTS = {"mu": 1.0, "tau": 0.7, "sigma": 1.3}
+PATHS = {"stay": [0.8, 0.2], "leave": [0.3, 0.7], "m0": -1.0, "m1": 1.5}
+SCALES = {"q": 0.5, "r": 0.3}
+
+
+def check_schema(learned):
+    text = files("flows.front").joinpath("learning.schema.json").read_text()
+    jsonschema.Draft202012Validator(json.loads(text)).validate(learned.to_json())
+
+
+def numbers(learned):
+    """Return values and standard errors."""
+    found = learned.parameters.values()
+    return (
+        np.array([estimate.value for estimate in found]),
+        np.array([estimate.standard_error for estimate in found]),
+    )
+
+
+def top(height, start, transform):
+    """Return where a log density is largest, searched for on the real line."""
+    found = optimize.minimize(lambda u: -height(transform(u)), start, tol=1e-10)
+    return transform(found.x)
+
+
+def components(data):
+    return top(
+        lambda v: hierarchical_log_posterior(v, data),
+        np.zeros(3),
+        lambda u: np.array([u[0], *np.exp(u[1:])]),
+    )
+
+
+def expectation_maximisation(data, alpha=2.0):
+    """Return transition rows and means of largest posterior density, by EM."""
+    rows, means = np.array([[0.7, 0.3], [0.4, 0.6]]), np.array([-0.5, 1.0])
+    for _ in range(2000):
+        density = np.exp(-0.5 * (data[..., None] - means) ** 2)
+        num, length = data.shape
+        # The first state is seen by no observation.
+        forward = np.zeros((num, length + 1, 2))
+        forward[:, 0] = 0.5
+        for t in range(length):
+            step = (forward[:, t] @ rows) * density[:, t]
+            forward[:, t + 1] = step / step.sum(1, keepdims=True)
+        backward = np.ones((num, length + 1, 2))
+        counts = np.zeros((2, 2))
+        for t in reversed(range(length)):
+            ahead = density[:, t] * backward[:, t + 1]
+            pair = forward[:, t, :, None] * rows * ahead[:, None, :]
+            counts += (pair / pair.sum((1, 2), keepdims=True)).sum(0)
+            step = ahead @ rows.T
+            backward[:, t] = step / step.sum(1, keepdims=True)
+        share = forward[:, 1:] * backward[:, 1:]
+        share /= share.sum(-1, keepdims=True)
+        counts += alpha - 1
+        moved = counts / counts.sum(1, keepdims=True)
+        total = share.sum((0, 1))
+        # The priors of the means are normal of scale 2 around -1 and 1.
+        centres = np.array([-1.0, 1.0])
+        weighed = (share * data[..., None]).sum((0, 1)) + centres / 4
+        means = weighed / (total + 1 / 4)
+        change = np.abs(moved - rows).max()
+        rows = moved
+        if change < 1e-8:
+            break
+    return np.array([*rows.ravel(), *means])
+
+
+def kalman_log_posterior(values, data):
+    """Return the log posterior of q and r up to a constant, row by row in time."""
+    q, r = values
+    total = -0.5 * (q**2 + r**2)
+    mean, variance = np.zeros(len(data)), 1.0
+    for t, y in enumerate(data.T):
+        variance += q**2 if t else 0.0
+        spread = variance + r**2
+        total += -0.5 * ((y - mean) ** 2 / spread + np.log(2 * np.pi * spread)).sum()
+        gain = variance / spread
+        mean, variance = mean + gain * (y - mean), (1 - gain) * variance
+    return total
+
+
+def test_a_markov_chain_is_learned_as_by_expectation_maximisation():
+    model = model_of(MARKOV)
+    data = rows_of(model, PATHS, 30, 1)
+    learned = flows.learn(model, data, list(PATHS), seed=3)
+    assert learned.method == "exact"
+    assert learned.is_trusted
+    values, errors = numbers(learned)
+    assert np.allclose(values, expectation_maximisation(data.numpy()), atol=1e-4)
+    assert np.all((errors > 0.02) & (errors < 0.3))
+    check_schema(learned)
+
+
+def test_the_posterior_of_parameters_stands_beside_them():
+    model = model_of(MARKOV)
+    data = rows_of(model, PATHS, 30, 1)
+    learned = flows.learn(model, data, list(PATHS), posterior=True)
+    values, errors = numbers(learned)
+    figures = [estimate.posterior for estimate in learned.parameters.values()]
+    assert np.allclose([f.mean for f in figures], values, atol=0.5 * errors.max())
+    assert np.allclose([f.sd for f in figures], errors, rtol=0.35)
+    assert learned.particles is not None
+    assert "mean" in learned.summary()
+    check_schema(learned)
+
+
+def test_what_is_learned_is_saved_as_a_document(tmp_path):
+    model = model_of(MARKOV)
+    data = rows_of(model, PATHS, 20, 1)
+    learned = flows.learn(model, data, list(PATHS))
+    learned.save(tmp_path / "learned")
+    loaded = flows.Model.load(tmp_path / "learned" / "learned.json")
+    labels = [v.label for v in loaded.layout.latents]
+    assert labels == [f"z[{t}]" for t in range(9)]
+    answer = flows.infer(loaded, num_particles=1000)
+    assert answer.is_trusted
+
+
+def test_a_flow_averages_over_continuous_latents_of_a_row():
+    model = model_of(HIERARCHICAL)
+    data = rows_of(model, COMPONENTS, 60, 1)
+    learned = flows.learn(model, data, list(COMPONENTS), config=FEW, seed=0)
+    assert learned.method == "flow"
+    assert learned.has_converged
+    values, errors = numbers(learned)
+    assert np.all(np.abs(values - components(data.numpy())) < 2 * errors)
+    check_schema(learned)
+
+
+def test_no_time_leaves_parameters_that_are_not_trusted():
+    model = model_of(MARKOV)
+    data = rows_of(model, PATHS, 210, 1)
+    learned = flows.learn(model, data, list(PATHS), budget=1e-9, posterior=True)
+    assert not learned.is_trusted
+    assert not learned.has_converged
+    assert any("on their way" in str(caution) for caution in learned.cautions)
+    assert learned.particles is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "exact"}, "continuous latents belong to a row: z"),
+        ({"method": "laplace"}, "unknown; expected one of auto, exact, flow"),
+        ({"kind": "planar"}, "unknown"),
+        ({"data": torch.zeros(2, 3)}, "rows of 4 numbers; got"),
+        ({"data": []}, "there is no row"),
+        ({"data": [{"y9": 1.0}]}, "no node is called y9"),
+        ({"data": [{"mu": 1.0}]}, "mu is a latent"),
+        ({"data": [{"y0": [1.0, 2.0]}]}, "data row 1 y0: .* wrong type"),
+    ],
+)
+def test_what_cannot_be_done_is_said(options, said):
+    asked = {"data": [{"y0": 1.0}], **options}
+    data = asked.pop("data")
+    with pytest.raises(BridgeError, match=said):
+        flows.learn(model_of(HIERARCHICAL), data, ["mu", "tau", "sigma"], **asked)
+
+
+def test_a_flow_is_refused_where_rows_have_nothing_to_draw():
+    with pytest.raises(BridgeError, match="nothing to draw"):
+        flows.learn(model_of(MARKOV), [{}], list(PATHS), method="flow")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_markov_chains_are_learned_within_two_errors(seed):
+    model = model_of(MARKOV)
+    data = rows_of(model, PATHS, 50, 100 + seed)
+    learned = flows.learn(model, data, list(PATHS), seed=seed)
+    values, errors = numbers(learned)
+    gaps = np.abs(values - expectation_maximisation(data.numpy())) / errors
+    assert learned.is_trusted
+    assert np.all(gaps < 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_variance_components_are_learned_within_two_errors(seed):
+    model = model_of(HIERARCHICAL)
+    data = rows_of(model, COMPONENTS, 80, 200 + seed)
+    learned = flows.learn(model, data, list(COMPONENTS), seed=seed, budget="30s")
+    values, errors = numbers(learned)
+    assert learned.is_trusted
+    assert np.all(np.abs(values - components(data.numpy())) < 2 * errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_scales_of_a_state_space_are_learned_within_two_errors(seed):
+    model = model_of(WALK)
+    data = rows_of(model, SCALES, 60, 300 + seed)
+    learned = flows.learn(model, data, list(SCALES), seed=seed, budget="60s")
+    values, errors = numbers(learned)
+    exact = top(
+        lambda v: kalman_log_posterior(v, data.numpy()), np.full(2, -1.0), np.exp
+    )
+    assert learned.is_trusted
+    assert np.all(np.abs(values - exact) < 2 * errors)

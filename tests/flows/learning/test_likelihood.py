@@ -1,0 +1,92 @@
+"""Tests of flows.learning.likelihood."""
+
+import numpy as np
+import torch
+from scipy import optimize
+
+from flows.learning.likelihood import Likelihood, NoLatents
+from flows.learning.parted import PartedModel
+
+from .programs import (
+    HIERARCHICAL,
+    MARKOV,
+    Conjugate,
+    hierarchical_log_posterior,
+    model_of,
+    rows_of,
+)
+
+VALUES = torch.tensor([0.5, 0.8, 1.2], dtype=torch.float64)
+
+
+def hierarchical(num=6):
+    model = model_of(HIERARCHICAL)
+    parted = PartedModel.of(model, ["mu", "tau", "sigma"])
+    data = rows_of(model, {"mu": 1.0, "tau": 0.7, "sigma": 1.3}, num, 0)
+    return Likelihood(parted, data)
+
+
+def exact_rows(values, data):
+    prior = hierarchical_log_posterior(values, np.zeros((0, 4)))
+    return np.array(
+        [hierarchical_log_posterior(values, row[None]) - prior for row in data]
+    )
+
+
+def test_draws_of_the_posterior_itself_give_the_likelihood_exactly():
+    likelihood = hierarchical()
+    generator = torch.Generator().manual_seed(0)
+    draws = Conjugate(1.0).draw(VALUES, likelihood.data, 3, generator=generator)
+    found = likelihood.terms(VALUES, draws)
+    exact = exact_rows(VALUES.numpy(), likelihood.data.numpy())
+    assert np.allclose(found.log_likelihood, exact, atol=1e-10)
+    assert torch.allclose(found.ess, torch.full_like(found.ess, 3.0))
+
+
+def test_scores_are_the_slopes_of_the_likelihood_within_their_noise():
+    likelihood = hierarchical()
+    generator = torch.Generator().manual_seed(0)
+    draws = Conjugate().draw(VALUES, likelihood.data, 20_000, generator=generator)
+    found = likelihood.terms(VALUES, draws).scores.sum(0).numpy()
+    data = likelihood.data.numpy()
+    exact = optimize.approx_fprime(
+        VALUES.numpy(), lambda values: exact_rows(values, data).sum(), 1e-6
+    )
+    errors = likelihood.noise(VALUES, draws).diagonal().sqrt().numpy()
+    assert np.all(np.abs(found - exact) < 5 * errors + 1e-4)
+    assert np.all(errors < 0.1)
+
+
+def test_many_rows_at_once_and_few_give_the_same(monkeypatch):
+    likelihood = hierarchical()
+    generator = torch.Generator().manual_seed(0)
+    draws = Conjugate().draw(VALUES, likelihood.data, 10, generator=generator)
+    whole, noise = likelihood.terms(VALUES, draws), likelihood.noise(VALUES, draws)
+    monkeypatch.setattr("flows.learning.likelihood._MOST_NUMBERS", 100)
+    parts = likelihood.terms(VALUES, draws)
+    assert torch.allclose(whole.log_likelihood, parts.log_likelihood)
+    assert torch.allclose(whole.scores, parts.scores)
+    assert torch.allclose(noise, likelihood.noise(VALUES, draws))
+
+
+def test_discrete_latents_are_summed_over_every_path():
+    model = model_of(MARKOV)
+    parted = PartedModel.of(model, ["stay", "leave", "m0", "m1"])
+    truth = {"stay": [0.8, 0.2], "leave": [0.3, 0.7], "m0": -1.0, "m1": 1.5}
+    data = rows_of(model, truth, 4, 0)
+    values = torch.tensor([0.8, 0.2, 0.3, 0.7, -1.0, 1.5], dtype=torch.float64)
+    draws = NoLatents().draw(values, data, 7, generator=torch.Generator())
+    found = Likelihood(parted, data).terms(values, draws)
+    rows, means = np.array([[0.8, 0.2], [0.3, 0.7]]), np.array([-1.0, 1.5])
+    for row, log_likelihood in zip(
+        data.numpy(), found.log_likelihood.tolist(), strict=True
+    ):
+        chance = np.array([0.5, 0.5])
+        total = 0.0
+        for y in row:
+            chance = chance @ rows
+            chance = chance * np.exp(-0.5 * (y - means) ** 2) / np.sqrt(2 * np.pi)
+            total += np.log(chance.sum())
+            chance = chance / chance.sum()
+        assert np.isclose(log_likelihood, total, atol=1e-10)
+    assert not bool(Likelihood(parted, data).noise(values, draws).any())
