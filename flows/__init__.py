@@ -12,13 +12,12 @@
     particles = posterior.sample({"x0": -9.7, "x1": 0.85}, 10_000, seed=0)
     bent = posterior.refine({"x0": -9.7, "x1": 0.85})      # one flow for these data
 
-    learned = flows.learn(model, "rows.csv", ["a", "b"])   # what many data sets share
-
 - `Graph`: nodes with link functions, parents, data; `Model`: its p(latents, observed),
   by `Model.compile`, `Model.load`, `Model.from_program` or `Model.from_graph`.
 - `infer`: one data set, by the method that fits, which is said; `train`, `load`: a
   `Posterior` for every data set of a model; `refine`: one whose flow is bent to one.
-- `learn`: parameters that rows of data share, as `Learned`, a model in itself.
+- `learn(model, "rows.csv", ["a", "b"])`: parameters that rows of data share, as
+  `Learned`, which holds the model with these constants.
 - `Particles`: weighted values of all latents, and what they say.
 - `Flow`, `Proposal`, `Engine`: protocols for those who bring their own.
 - `FlowsError`: bad input, with one `Problem` (where, what, expected, got) or more.

@@ -99,9 +99,9 @@ def learn(
         >>> text = "(let [m (sample (normal 0 9))] (observe (normal m 1) 0) m)"
         >>> document = document_from_json(compile_program(text, "m").document)
         >>> model = flows.Model.from_graph(flows.Graph.from_document(document))
-        >>> name = model.layout.observed[0].label
-        >>> learned = flows.learn(model, [{name: 1.0}, {name: 2.0}], ["m"])
-        >>> round(learned.parameters["m"].value, 3), learned.model.layout.latents
+        >>> rows = [{"observe1": 1.0}, {"observe1": 2.0}]
+        >>> learned = flows.learn(model, rows, ["sample0"])
+        >>> round(learned.parameters["sample0"].value, 3), learned.model.graph.latents
         (1.491, ())
     """
     clock = _Clock(time.perf_counter(), seconds_of(budget), on_progress)

@@ -10,8 +10,8 @@ import pytest
 import flows
 
 NAMES = {
-    "Engine", "Flow", "FlowsError", "Graph", "Model", "Particles", "Posterior",
-    "Proposal", "infer", "load", "refine", "train",
+    "Engine", "Flow", "FlowsError", "Graph", "Learned", "Model", "Particles",
+    "Posterior", "Proposal", "infer", "learn", "load", "refine", "train",
 }  # fmt: skip
 
 
