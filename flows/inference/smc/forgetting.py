@@ -1,8 +1,10 @@
 r"""This file moves particles until they have forgotten where they were.
 
-That is until in every coordinate the correlation over particles between where the moves
-began and where they have led is low. Where many moves do not get there, a caution says
-how high it stayed. Every place on the way is a draw of the density as good as the last,
+That is until in every coordinate, and in the log weight, the correlation over particles
+between where the moves began and where they have led is low. Weights are what particles
+are resampled by: half turns of a normal density forget its coordinates at once, but not
+how far from its mode they are, and what keeps its weight has more and more descendants.
+Where many moves do not get there, a caution says how high it stayed. Every place on the way is a draw of the density as good as the last,
 so all are kept, or where they are many so many that lie evenly.
 
 References:
@@ -42,8 +44,8 @@ class Moved:
         stage: The stage with the last step size and the number of moves made.
         acceptance: Share of moves accepted; nan if particles were not moved.
         num_divergent: Moves refused because a value was no finite number.
-        correlation: Largest correlation, over coordinates, with where they were; nan if
-            particles were not moved.
+        correlation: Largest correlation, over coordinates and the log weight, with where
+            they were; nan if particles were not moved.
     """
 
     point: Point
@@ -76,7 +78,7 @@ def forget(
             makes every move of the stage at its step size.
         generator: Of the moves.
     """
-    start = point.coordinates
+    start = _remembered(point)
     limit = stage.num_moves if bool(point.can_move.any()) else 0
     stage = replace(stage, num_moves=0)
     acceptance, num_divergent, correlation = 0.0, 0, math.nan
@@ -86,7 +88,7 @@ def forget(
         point = outcome.point
         acceptance += outcome.acceptance
         num_divergent += outcome.num_divergent
-        correlation = _correlation(start, point.coordinates, weights)
+        correlation = _correlation(start, _remembered(point), weights)
         step_size = stage.step_size
         if until is not None:
             step_size = move.adapted(step_size, outcome.acceptance)
@@ -100,16 +102,28 @@ def forget(
     return Moved(joined, len(kept), stage, mean, num_divergent, correlation)
 
 
+def _remembered(point: Point) -> Float[Tensor, "particle column"]:
+    """Return what moves are to forget; a weight of 0 is of particles that count not."""
+    weights = point.log_weight.nan_to_num(neginf=0.0)
+    return torch.cat([point.coordinates, weights.unsqueeze(1)], 1)
+
+
 def _correlation(
-    before: Float[Tensor, "particle coordinate"],
-    after: Float[Tensor, "particle coordinate"],
+    before: Float[Tensor, "particle column"],
+    after: Float[Tensor, "particle column"],
     weights: Float[Tensor, " particle"],
 ) -> float:
-    """Return the largest weighted correlation over coordinates; 1 if none can move."""
+    """Return the largest weighted correlation over columns.
+
+    A coordinate in which none can move counts as 1, a log weight that is the same
+    everywhere as 0: there is nothing to forget.
+    """
     gap_before, gap_after = before - weights @ before, after - weights @ after
     spread = ((weights @ gap_before.square()) * (weights @ gap_after.square())).sqrt()
     found = (weights @ (gap_before * gap_after)) / spread
-    return float(torch.where(spread > 0.0, found, 1.0).max())
+    still = torch.ones_like(found)
+    still[-1] = 0.0
+    return float(torch.where(spread > 0.0, found, still).max())
 
 
 class _Report(Protocol):

@@ -1,7 +1,7 @@
 """Tests of flows.inference.annealing."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from flows.inference.smc.config import AnnealingConfig
 from flows.inference.smc.coordinates import BaseSpace, FreeSpace
 from flows.inference.smc.forgetting import move_cautions
 from flows.inference.smc.moves import Hamiltonian, RandomWalk
+from flows.inference.smc.point import Point
 from flows.inference.smc.result import result_of, summarize_smc
 from flows.model.draws import Draws
 from flows.model.model import Model
@@ -375,7 +376,7 @@ def test_every_place_on_the_way_is_a_particle():
 def test_lingering_makes_means_better_known_and_leaves_the_evidence():
     space = SPACES["prior"]()
     config, generator = AnnealingConfig(Hamiltonian(4)), seeded(1)
-    state = init(space, 200, config, generator)
+    state = init(space, 1000, config, generator)
     while state.temperature < 1.0:
         state, first = step(state, space, config, generator)
     for _ in range(5):
@@ -432,3 +433,42 @@ def test_moves_to_where_a_covariance_is_nan_are_refused_and_counted(move):
     assert error < 0.1
     assert abs(result.log_evidence - exact) < 4 * error
     assert float(result.particles.latents.abs().max()) < edge
+
+
+@dataclass(frozen=True)
+class FarNarrower:
+    """Coordinates of many normals N(0, 10²), each observed at 3 with sd 0.01."""
+
+    observed: torch.Tensor = field(default_factory=lambda: torch.zeros(1))
+    target: NormalChain = MODEL
+
+    def draw(self, num_particles, *, generator):
+        shape = (num_particles, 40)
+        return 10.0 * torch.randn(shape, dtype=torch.float64, generator=generator)
+
+    def at(self, coordinates):
+        prior = normal_log_prob(coordinates, 0.0, 10.0).sum(1)
+        return Point(
+            coordinates,
+            coordinates,
+            prior,
+            normal_log_prob(coordinates, 3.0, 0.01).sum(1),
+        )
+
+
+def test_moves_forget_weights_too_where_the_way_is_long():
+    config = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
+    generator, space = seeded(0), FarNarrower()
+    state = init(space, 1000, config, generator)
+    while state.temperature < 5e-5:
+        state, report = step(state, space, config, generator)
+    # Half turns keep how far a particle is from the mode; had they only to forget its
+    # coordinates, a few lines would take over: nats too high at any seed.
+    beta = state.temperature
+    variance = 0.01**2 / beta
+    exact = 40 * (
+        0.5 * math.log(2 * math.pi * variance)
+        - 0.5 * beta * math.log(2 * math.pi * 0.01**2)
+        + stats.norm.logpdf(3.0, 0.0, math.sqrt(100.0 + variance))
+    )
+    assert report.log_evidence == pytest.approx(exact, abs=1.0)
