@@ -4,8 +4,9 @@ That is until in every coordinate, and in the log weight, the correlation over p
 between where the moves began and where they have led is low. Weights are what particles
 are resampled by: half turns of a normal density forget its coordinates at once, but not
 how far from its mode they are, and what keeps its weight has more and more descendants.
-Where many moves do not get there, a caution says how high it stayed. Every place on the way is a draw of the density as good as the last,
-so all are kept, or where they are many so many that lie evenly.
+Where many moves do not get there, a caution says how high it stayed. Every place on the
+way is a draw of the density as good as the last, so all are kept, or where they are
+many so many that lie evenly.
 
 References:
     Dau, Chopin (2022), Waste-free sequential Monte Carlo, JRSS B 84(1),
@@ -44,8 +45,8 @@ class Moved:
         stage: The stage with the last step size and the number of moves made.
         acceptance: Share of moves accepted; nan if particles were not moved.
         num_divergent: Moves refused because a value was no finite number.
-        correlation: Largest correlation, over coordinates and the log weight, with where
-            they were; nan if particles were not moved.
+        correlation: Largest correlation, over coordinates and the log weight, with
+            where they were; nan if particles were not moved.
     """
 
     point: Point
@@ -103,7 +104,7 @@ def forget(
 
 
 def _remembered(point: Point) -> Float[Tensor, "particle column"]:
-    """Return what moves are to forget; a weight of 0 is of particles that count not."""
+    """Return what moves are to forget; where the weight is 0, nothing of it."""
     weights = point.log_weight.nan_to_num(neginf=0.0)
     return torch.cat([point.coordinates, weights.unsqueeze(1)], 1)
 
