@@ -13,6 +13,7 @@ from .graph.document import (
     parse_document,
     read_text,
 )
+from .graph.graph import Graph
 
 __all__ = ["ReadModel", "read_model"]
 
@@ -24,6 +25,11 @@ class ReadModel:
     document: GraphDocument
     names: NodeNames
     report: CheckReport
+
+    @property
+    def graph(self) -> Graph:
+        """The graph; raises a `GraphError` with every problem if there is one."""
+        return self.report.usable_graph()
 
 
 def read_model(

@@ -17,7 +17,7 @@ from ..storage.folders import check_folder_place, new_folder
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
 from .options import SEED, Real, Whole, data_option, observe_option
-from .output import UNTRUSTED, print_figures, progress_bar
+from .output import UNTRUSTED, print_figures, shown_progress
 
 __all__ = ["infer_command"]
 
@@ -74,8 +74,7 @@ def infer_command(
     flow = None
     if artifact is not None:
         flow = load_posterior(artifact, made).proposal()
-    with progress_bar(quiet=as_json) as progress:
-        task = progress.add_task("inferring", total=1.0, note="")
+    with shown_progress("inferring", quiet=as_json) as show:
         answer = infer(
             made,
             observed,
@@ -85,18 +84,17 @@ def infer_command(
             num_particles=num_particles,
             target_ess=target_ess,
             seed=seed,
-            on_progress=lambda share, note: progress.update(
-                task, completed=share, note=note
-            ),
+            on_progress=show,
         )
-        progress.update(task, completed=1.0)
     plain = answer.to_json()
     if output is not None:
         with new_folder(output, marker=ANSWER, own=OWN_FILES) as folder:
             dump_document(named.document, folder / "graph.json")
             dump_names(named.names, named.document, folder / "graph.json")
             answer.fill(folder)
-    table = partial(inference_table, title=named.title)
+    table = partial(
+        inference_table, title="standard input" if str(model) == "-" else model.stem
+    )
     print_figures(plain, table, as_json=as_json)
     if not answer.is_trusted:
         for caution in answer.cautions:

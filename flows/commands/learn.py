@@ -16,7 +16,7 @@ from ..report.learning_table import learning_table
 from ..storage.folders import check_folder_place
 from .model_argument import load_any
 from .options import SEED
-from .output import UNTRUSTED, print_figures, progress_bar
+from .output import UNTRUSTED, print_figures, shown_progress
 
 __all__ = ["learn_command"]
 
@@ -78,8 +78,7 @@ def learn_command(
     check_folder_place(output, marker=LEARNING, own=LEARNED_FILES)
     model = Model.from_graph(load_any(graph).graph)
     names = [name.strip() for name in parameters.split(",") if name.strip()]
-    with progress_bar(quiet=as_json) as progress:
-        task = progress.add_task("learning", total=1.0, note="")
+    with shown_progress("learning", quiet=as_json) as show:
         learned = learn(
             model,
             data,
@@ -90,11 +89,8 @@ def learn_command(
             kind=kind,
             config=config,
             posterior=posterior,
-            on_progress=lambda share, note: progress.update(
-                task, completed=share, note=note
-            ),
+            on_progress=show,
         )
-        progress.update(task, completed=1.0)
     learned.save(output)
     print_figures(learned.to_json(), learning_table, as_json=as_json)
     if not learned.is_trusted:

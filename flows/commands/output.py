@@ -22,6 +22,7 @@ __all__ = [
     "print_table",
     "progress_bar",
     "say_compiling",
+    "shown_progress",
 ]
 
 UNTRUSTED = 3
@@ -42,6 +43,21 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
     console = Console(stderr=True, quiet=quiet)
     with Progress(*columns, console=console) as progress:
         yield progress
+
+
+@contextmanager
+def shown_progress(
+    title: str, *, quiet: bool
+) -> Iterator[Callable[[float, str], None]]:
+    """Yield what is called with the share of a work that is done, and a note."""
+    with progress_bar(quiet=quiet) as progress:
+        task = progress.add_task(title, total=1.0, note="")
+
+        def show(share: float, note: str) -> None:
+            progress.update(task, completed=share, note=note)
+
+        yield show
+        progress.update(task, completed=1.0)
 
 
 def print_figures(

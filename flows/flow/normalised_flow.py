@@ -6,15 +6,14 @@ the remaining latents are drawn; one that maps all columns at once derives from
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from .factor_normalisation import FactorNormalisation
 from .normalisation import Normalisation
-from .protocol import FlowDraw
+from .protocol import FlowDraw, Known
 from .scaling import AffineMap, Scaling
 from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed
 from .state_columns import StateColumns
@@ -73,15 +72,13 @@ class NormalisedFlow(nn.Module, ABC):
         """Fits the normalisation to joint draws."""
         self.normalisation.fit(free, observed)
 
-    def sample_base(
-        self, num: int, *, generator: torch.Generator | None = None
-    ) -> Base:
+    def sample_base(self, num: int, *, generator: Generator | None = None) -> Base:
         """Standard normal base points, in the flow's precision and on its device."""
         like = self.normalisation.shift
         return self.columns.sample_base(num, like, generator=generator)
 
     def rsample_and_log_prob(
-        self, observed: Observed, *, generator: torch.Generator | None = None
+        self, observed: Observed, *, generator: Generator | None = None
     ) -> FlowDraw:
         """One draw per row with its log density; carries gradients."""
         base = self.sample_base(observed.shape[0], generator=generator)
@@ -102,18 +99,14 @@ class NormalisedFlow(nn.Module, ABC):
         """Conditional log densities, one per node in sampling order, in nats."""
 
     def rsample_remaining(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        given: Collection[str],
-        *,
-        generator: torch.Generator | None = None,
+        self, known: Known, observed: Observed, *, generator: Generator | None = None
     ) -> FlowDraw:
         """Draws of all other latents given some; see `protocol.Flow`."""
-        is_given = self.columns.of_nodes(given)
+        is_given = self.columns.of_nodes(known.nodes)
         fresh = self.sample_base(len(observed), generator=generator)
-        return self._completed(self._join(free, nuisances), is_given, fresh, observed)
+        return self._completed(
+            self._join(known.free, known.nuisances), is_given, fresh, observed
+        )
 
     @abstractmethod
     def _completed(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Generator, nn
 
 from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
 from .structure import Structure
@@ -31,6 +31,7 @@ __all__ = [
     "Evaluations",
     "Flow",
     "FlowDraw",
+    "Known",
     "Matched",
     "PathEnds",
     "Stepped",
@@ -58,6 +59,21 @@ class FlowDraw:
     def log_prob(self) -> LogProb:
         """Log q(free, nuisances | observed) in nats."""
         return self.log_prob_per_node.sum(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Values of some latents.
+
+    Args:
+        free: their values; other columns are not looked at.
+        nuisances: their nuisance columns; other columns are not looked at.
+        nodes: their names; with each its ancestors in the inverse.
+    """
+
+    free: Free
+    nuisances: Nuisance
+    nodes: Collection[str]
 
 
 class Flow(Protocol):
@@ -103,9 +119,7 @@ class Flow(Protocol):
         """Log densities log q(free, nuisances | observed), in nats."""
         ...
 
-    def sample_base(
-        self, num: int, *, generator: torch.Generator | None = None
-    ) -> Base:
+    def sample_base(self, num: int, *, generator: Generator | None = None) -> Base:
         """Standard normal base points, in the flow's precision and on its device."""
         ...
 
@@ -114,27 +128,19 @@ class Flow(Protocol):
         ...
 
     def rsample_and_log_prob(
-        self, observed: Observed, *, generator: torch.Generator | None = None
+        self, observed: Observed, *, generator: Generator | None = None
     ) -> FlowDraw:
         """One draw per row with its density; carries gradients."""
         ...
 
     def rsample_remaining(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        given: Collection[str],
-        *,
-        generator: torch.Generator | None = None,
+        self, known: Known, observed: Observed, *, generator: Generator | None = None
     ) -> FlowDraw:
         """Draws of all other latents given some, with per-node log densities.
 
         Args:
-            free: values of the given latents; other columns are not looked at.
-            nuisances: their nuisance columns; other columns are not looked at.
+            known: the given latents.
             observed: observed values.
-            given: names of latents; with each its ancestors in the inverse.
             generator: source of the draws.
 
         Raises:

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from ..flow.blocks import StateBlock
-from ..flow.protocol import Flow, FlowDraw
+from ..flow.protocol import Flow, FlowDraw, Known
 from ..flow.shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
 from .grid import Grid
@@ -130,9 +130,7 @@ class CompletedFlow:
 
     # -------------------------------------------------------------- draws
 
-    def sample_base(
-        self, num: int, *, generator: torch.Generator | None = None
-    ) -> Base:
+    def sample_base(self, num: int, *, generator: Generator | None = None) -> Base:
         """Standard normal base points, in the flow's precision and on its device."""
         inner = self.inner.sample_base(num, generator=generator)
         shape = (num, len(self.target.integrated))
@@ -146,30 +144,23 @@ class CompletedFlow:
         return self._around(drawn, base[:, width:], observed)
 
     def rsample_and_log_prob(
-        self, observed: Observed, *, generator: torch.Generator | None = None
+        self, observed: Observed, *, generator: Generator | None = None
     ) -> FlowDraw:
         """One draw per row with its density; carries gradients."""
         base = self.sample_base(len(observed), generator=generator)
         return self.from_base(base, observed)
 
     def rsample_remaining(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        given: Collection[str],
-        *,
-        generator: torch.Generator | None = None,
+        self, known: Known, observed: Observed, *, generator: Generator | None = None
     ) -> FlowDraw:
         """Draws of all other latents given some; see `protocol.Flow`."""
-        self.structure.ancestral(given)
-        kept = [name for name in given if name not in self.target.integrated]
-        drawn = self.inner.rsample_remaining(
-            free[:, self._kept], nuisances, observed, kept, generator=generator
-        )
-        shape = (len(free), len(self.target.integrated))
+        self.structure.ancestral(known.nodes)
+        kept = [name for name in known.nodes if name not in self.target.integrated]
+        inner = Known(known.free[:, self._kept], known.nuisances, kept)
+        drawn = self.inner.rsample_remaining(inner, observed, generator=generator)
+        shape = (len(known.free), len(self.target.integrated))
         base = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return self._around(drawn, base, observed, (given, free.double()))
+        return self._around(drawn, base, observed, (known.nodes, known.free.double()))
 
     def _around(
         self,

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, InferenceError, Problem
 from ..flow.kinds import for_weights, solved_with
-from ..flow.protocol import Completed, Flow, FlowDraw, Stepped
+from ..flow.protocol import Completed, Flow, FlowDraw, Known, Stepped
 from ..inference.proposal import (
     DefensiveMixture,
     PriorProposal,
@@ -167,9 +167,8 @@ class FlowProposal:
         if nuisances is None:
             nuisances = torch.randn(shape, generator=generator, dtype=free.dtype)
         rows = observed.expand(num, -1)
-        drawn = self.flow.rsample_remaining(
-            free, nuisances, rows, given, generator=generator
-        )
+        known = Known(free, nuisances, given)
+        drawn = self.flow.rsample_remaining(known, rows, generator=generator)
         natural, _ = self.model.constrain(drawn.free)
         is_given = ~torch.isnan(latents)
         terms = drawn.log_prob_per_node - self._reference(drawn)

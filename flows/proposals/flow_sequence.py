@@ -37,7 +37,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.kinds import for_weights
-from ..flow.protocol import Flow, FlowDraw
+from ..flow.protocol import Flow, FlowDraw, Known
 from ..inference.shapes import Latents, State
 from ..inference.smc.sequence import Step
 from ..model.model import Model
@@ -161,9 +161,8 @@ class FlowSequence:
         rows = self.observed.expand(state.shape[0], -1)
         split = [structure.free_dim, structure.nuisance_dim, self.num_steps, 1]
         free, nuisances, _, number = torch.split(state, split, 1)
-        drawn = self.flow.rsample_remaining(
-            free, nuisances, rows, structure.names[:step], generator=generator
-        )
+        known = Known(free, nuisances, structure.names[:step])
+        drawn = self.flow.rsample_remaining(known, rows, generator=generator)
         parts = Contributions(self.model, self.flow)(drawn, rows)[1]
         weighed = self._weighed(drawn.free, parts)
         return torch.cat([drawn.free, drawn.nuisances, weighed, number], 1)

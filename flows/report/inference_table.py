@@ -10,12 +10,11 @@ from rich.table import Table
 
 from daphne_bridge.errors import printable
 
-from .tables import cells
+from .tables import add_most_rows, cells
 from .words import number
 
 __all__ = ["inference_table", "leaves"]
 
-_MOST_ROWS = 60
 _MOST_SHOWN = 6
 
 
@@ -49,17 +48,14 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
         is_text = heading in ("", "probabilities")
         table.add_column(heading, justify="left" if is_text else "right")
     width = len(table.columns) - 1
-    rows = [*latents.items()]
-    for name, figures in rows[:_MOST_ROWS]:
-        table.add_row(*cells(name, *_figures(figures)[:width]))
-    if len(rows) > _MOST_ROWS:
-        table.add_row(*cells(f"... and {len(rows) - _MOST_ROWS} more latents"))
+
+    def row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
+        return (name, *_figures(figures)[:width])
+
+    add_most_rows(table, [row(*each) for each in latents.items()], "more latents")
     if returned:
         table.add_section()
-    for name, figures in returned[:_MOST_ROWS]:
-        table.add_row(*cells(name, *_figures(figures)[:width]))
-    if len(returned) > _MOST_ROWS:
-        table.add_row(*cells(f"... and {len(returned) - _MOST_ROWS} more"))
+    add_most_rows(table, [row(*each) for each in returned])
     lines.append(table)
     evidence = answer["log_evidence"]
     lines += cells(

@@ -6,12 +6,10 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from .tables import cells
+from .tables import add_most_rows, cells
 from .words import number
 
 __all__ = ["learning_table"]
-
-_MOST_ROWS = 60
 
 
 def learning_table(learned: Mapping[str, Any]) -> RenderableType:
@@ -31,22 +29,20 @@ def learning_table(learned: Mapping[str, Any]) -> RenderableType:
     posterior = ("mean", "sd", "5 %", "95 %") if has_posterior else ()
     for heading in ("learned", "± error", "± MC", *posterior):
         table.add_column(heading, justify="right")
-    for name, figures in list(parameters.items())[:_MOST_ROWS]:
+    rows = []
+    for name, figures in parameters.items():
         own = figures["posterior"] or {}
-        table.add_row(
-            *cells(
-                name,
-                number(figures["value"], 5),
-                number(figures["standard_error"], 2),
-                number(figures["mc_error"], 2),
-                *(number(own.get(key)) for key in ("mean", "sd", "q05", "q95")),
-            )[: len(table.columns)]
+        row = (
+            name,
+            number(figures["value"], 5),
+            number(figures["standard_error"], 2),
+            number(figures["mc_error"], 2),
+            *(number(own.get(key)) for key in ("mean", "sd", "q05", "q95")),
         )
-    if len(parameters) > _MOST_ROWS:
-        table.add_row(*cells(f"... and {len(parameters) - _MOST_ROWS} more"))
-    lines.append(table)
+        rows.append(row[: len(table.columns)])
+    add_most_rows(table, rows)
     ess = learned["ess"]
-    lines += cells(
+    said = cells(
         f"log likelihood  {number(learned['log_likelihood'], 7)} nats of "
         f"{learned['num_rows']} rows, log prior {number(learned['log_prior'], 4)}",
         f"errors          from the {learned['errors_from']}"
@@ -63,4 +59,4 @@ def learning_table(learned: Mapping[str, Any]) -> RenderableType:
         ),
         *(f"caution: {caution}" for caution in learned["cautions"]),
     )
-    return Group(*lines)
+    return Group(*lines, table, *said)

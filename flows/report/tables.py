@@ -1,6 +1,6 @@
 """This file lays figures out as tables that a person can read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -19,12 +19,30 @@ from .words import (
     number,
 )
 
-__all__ = ["cells", "diagnosis_table", "evaluation_table", "posterior_table"]
+__all__ = [
+    "add_most_rows",
+    "cells",
+    "diagnosis_table",
+    "evaluation_table",
+    "posterior_table",
+]
+
+_MOST_ROWS = 60
 
 
 def cells(*texts: str) -> tuple[Text, ...]:
     """Return texts as they stand: no markup, control characters as escapes."""
     return tuple(Text(printable(text)) for text in texts)
+
+
+def add_most_rows(
+    table: Table, rows: Sequence[Sequence[str]], noun: str = "more"
+) -> None:
+    """Add the first of many rows to a table, and say how many more there are."""
+    for row in rows[:_MOST_ROWS]:
+        table.add_row(*cells(*row))
+    if len(rows) > _MOST_ROWS:
+        table.add_row(*cells(f"... and {len(rows) - _MOST_ROWS} {noun}"))
 
 
 def posterior_table(summary: Mapping[str, Any]) -> RenderableType:

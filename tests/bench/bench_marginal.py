@@ -176,13 +176,18 @@ def with_gradient(text: str, rows: int, repeats: int) -> Seconds:
     return least(work, repeats)
 
 
+def options_of(description: str | None, repeats: int) -> argparse.Namespace:
+    """Return the options of a bench that repeats, on one thread."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--output", type=Path)
+    torch.set_num_threads(1)
+    return parser.parse_args()
+
+
 def main() -> None:
     """Print the table and write it as JSON if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = options_of(__doc__, 3)
     repeats = options.repeats
     long = chain(10_000)
     rows = {

@@ -12,7 +12,6 @@ repeats, with what comes before the first value (compiling; from the program's t
 brackets. NumPyro's chain is its `scan`, which folds the steps in parallel as ours does.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +32,7 @@ from numpyro.contrib.funsor.infer_util import log_density
 import flows
 from flows.marginal.collapsed import collapse
 
-from .bench_marginal import mixture, mixture_data
+from .bench_marginal import mixture, mixture_data, options_of
 
 Work = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Returns log p of rows of latents and its gradient."""
@@ -187,11 +186,7 @@ def measure(
 
 def main() -> None:
     """Print the table and write it as JSON if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = options_of(__doc__, 5)
     jax.config.update("jax_enable_x64", True)
     found = {}
     for name, text, log_p in (

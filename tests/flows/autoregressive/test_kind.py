@@ -17,19 +17,7 @@ from flows.training.config import training_config_from
 from flows.training.loop import fit
 from tests.flows.cnf.models import Circuit
 from tests.flows.conftest import inputs_document, pair_document
-
-SHORT = {
-    "kind": "autoregressive",
-    "flow": {"hidden": 8, "layers": 2},
-    "budget_seconds": 0,
-    "max_iterations": 60,
-    "batch_size": 32,
-    "warm_start_batch_size": 64,
-    "report_every": 10,
-    "certify_draws": 200,
-    "normalisation_draws": 2000,
-    "converged_nats": 0.0,
-}
+from tests.flows.quick import AUTOREGRESSIVE as SHORT
 
 
 def _model(document):

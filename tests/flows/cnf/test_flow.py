@@ -7,6 +7,7 @@ from torch.distributions import Normal
 from flows.cnf.engine import AdaptiveEngine, TorchEngine
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.kinds import build_flow
+from flows.flow.protocol import Known
 from flows.flow.structure import StateBlock, Structure
 
 from .models import Circuit, gaussian_tree, state_space
@@ -213,8 +214,9 @@ def test_remaining_latents_given_a_joint_draw_are_that_draw(nuisances, vectors):
     joined = torch.cat([draw.free, draw.nuisances], -1)
     joined = joined.masked_fill(hidden, torch.nan)  # values that may not be looked at
     free, nuisances = joined.split([structure.free_dim, structure.nuisance_dim], -1)
+    known = Known(free, nuisances, names)
     found = flow.rsample_remaining(
-        free, nuisances, observed, names, generator=torch.Generator().manual_seed(5)
+        known, observed, generator=torch.Generator().manual_seed(5)
     )
     torch.testing.assert_close(found.free, draw.free, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.nuisances, draw.nuisances, rtol=0, atol=1e-6)

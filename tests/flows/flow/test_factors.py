@@ -14,6 +14,7 @@ from flows.flow.building import build_structure
 from flows.flow.factor_normalisation import FactorNormalisation
 from flows.flow.factors import find_factors
 from flows.flow.kinds import build_flow
+from flows.flow.protocol import Known
 from flows.flow.structure import StateBlock, Structure
 from flows.model.model import Model
 
@@ -230,7 +231,7 @@ def test_a_remaining_latent_is_drawn_from_its_conditional():
     data = draws.observed.expand(50_000, -1)
     with torch.no_grad():
         drawn = flow.rsample_remaining(
-            given, nuisances, data, [first],
+            Known(given, nuisances, [first]), data,
             generator=torch.Generator().manual_seed(0),
         )  # fmt: skip
     other = 1 - column

@@ -1,5 +1,7 @@
 """Laws of `flows.flow.protocol` that flows of every kind keep."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.distributions import Normal
@@ -10,6 +12,7 @@ from flows.cnf.vector_field import FieldConfig
 from flows.errors import ArgumentError
 from flows.finite.flow import FiniteConfig
 from flows.flow.kinds import KINDS, build_flow, for_weights, kind_of
+from flows.flow.protocol import Known
 from flows.flow.structure import StateBlock, Structure
 from tests.flows.kinds.affine import AffineConfig
 
@@ -104,13 +107,13 @@ def test_term_of_a_node_depends_on_all_its_parents_and_its_reach_alone(flow):
 def test_remaining_latents_given_a_joint_draw_are_that_draw(flow):
     draw = flow.rsample_and_log_prob(rows(), generator=seeded(5))
     is_hidden = torch.tensor([0, 1, 0, 1, 0]).bool()
-    known = torch.where(is_hidden, torch.nan, draw.free)
-    given = (known, draw.nuisances, rows())
-    found = flow.rsample_remaining(*given, ["a", "b"], generator=seeded(5))
+    free = torch.where(is_hidden, torch.nan, draw.free)
+    known = Known(free, draw.nuisances, ["a", "b"])
+    found = flow.rsample_remaining(known, rows(), generator=seeded(5))
     torch.testing.assert_close(found.free, draw.free, rtol=0, atol=1e-7)
     torch.testing.assert_close(found.log_prob_per_node, draw.log_prob_per_node)
     with pytest.raises(ArgumentError, match="b is given without"):
-        flow.rsample_remaining(*given, ["b"])
+        flow.rsample_remaining(replace(known, nodes=["b"]), rows())
 
 
 def test_row_depends_on_no_other_row(flow):

@@ -8,6 +8,7 @@ import torch
 from flows.errors import ArgumentError
 from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow, certified, for_weights
+from flows.flow.protocol import Known
 from flows.inference.weights import WeightTotals
 from flows.integrated.conditionals import latents_to_integrate
 from flows.integrated.flow import CompletedFlow
@@ -121,10 +122,8 @@ def test_remaining_latents_are_drawn_given_an_ancestral_set():
     drawn, observed = _draw(flow, 50)
     given = (*flow.structure.names[:3], "sample0")
     again = flow.rsample_remaining(
-        drawn.free,
-        drawn.nuisances,
+        Known(drawn.free, drawn.nuisances, given),
         observed,
-        given,
         generator=torch.Generator().manual_seed(9),
     )
     layout = flow.target.model.layout
@@ -138,7 +137,9 @@ def test_remaining_latents_are_drawn_given_an_ancestral_set():
         found = flow.log_prob_per_node(again.free, again.nuisances, observed)
     torch.testing.assert_close(found, again.log_prob_per_node, atol=1e-6, rtol=1e-6)
     with pytest.raises(ArgumentError, match="given without what it depends on"):
-        flow.rsample_remaining(drawn.free, drawn.nuisances, observed, ("sample0",))
+        flow.rsample_remaining(
+            Known(drawn.free, drawn.nuisances, ("sample0",)), observed
+        )
 
 
 def test_draws_of_an_integrated_latent_have_its_conditional_distribution():

@@ -12,17 +12,14 @@ from flows.measurement.evaluation import EvaluationConfig, evaluate
 from flows.model.model import Model
 from flows.storage.artifact import Artifact
 from tests.flows.integrated.programs import CIRCUIT, model_of
+from tests.flows.quick import AUTOREGRESSIVE
 
-SHORT = {
-    "kind": "autoregressive",
+SHORT = AUTOREGRESSIVE | {
     "flow": {"hidden": 16, "layers": 2},
-    "budget_seconds": 0,
     "max_iterations": 150,
     "warm_start_fraction": 0.9,
-    "batch_size": 32,
     "final_batch_size": 32,
     "warm_start_batch_size": 128,
-    "certify_draws": 100,
     "num_certifications": 1,
     "normalisation_draws": 4000,
 }

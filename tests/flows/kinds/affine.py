@@ -75,10 +75,11 @@ class AffineFlow(nn.Module):
             self.sample_base(len(observed), generator=generator), observed
         )
 
-    def rsample_remaining(self, free, nuisances, observed, given, *, generator=None):
-        is_given = self.columns.of_nodes(given)
-        known = torch.where(is_given, self.columns.join(free, nuisances), 0.0)
-        base = self._base(*self.columns.split(known), self._affine(observed))
+    def rsample_remaining(self, known, observed, *, generator=None):
+        is_given = self.columns.of_nodes(known.nodes)
+        joined = self.columns.join(known.free, known.nuisances)
+        state = torch.where(is_given, joined, 0.0)
+        base = self._base(*self.columns.split(state), self._affine(observed))
         fresh = self.sample_base(len(observed), generator=generator)
         return self.from_base(torch.where(is_given, base, fresh), observed)
 
