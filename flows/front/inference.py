@@ -8,7 +8,8 @@ The method is chosen with evidence:
 - draws around the modes that carry enough: importance sampling from a mixture of
   Student's t fitted there, the prior mixed in;
 - otherwise sequential Monte Carlo from there to the posterior, in independent islands
-  whose disagreement is looked at; from the prior where these do not come to trust it.
+  whose disagreement is looked at; from the prior where what lies around the modes has
+  another shape than the posterior, or these do not come to trust it.
 
 Discrete latents beside continuous ones are summed out, and drawn at the end given the
 rest; those that are too wide for that are sampled like continuous ones. Rows without
@@ -37,7 +38,7 @@ from .settings import seconds_of
 from .source import Source
 from .tempered import tempered
 from .treatment import Treatment
-from .weighed import around_modes, pilot, prior, start, with_flow
+from .weighed import Start, around_modes, pilot, prior, start, with_flow
 
 __all__ = ["METHODS", "infer"]
 
@@ -46,6 +47,9 @@ METHODS = ("auto", "exact", "flow", "prior", "laplace", "smc")
 _MOST_WIDE = 64
 _NEAR_CUT = 0.1
 _LEAST_NEAR = 1e-6
+
+_LEAST_SHARE_PER_COORDINATE = 0.75
+"""Of the effective sample size, where normals have about the posterior's shape."""
 
 
 def infer(
@@ -203,7 +207,7 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
         if answer.is_trusted:
             return answer
     weak = "no proposal carries enough weight"
-    if begun.around is None:
+    if not _has_shape(begun, question.target.layout.free_dim):
         return tempered(question, None, f"{weak}: tempered from the prior")
     why = f"{weak}: tempered from what lies around the modes"
     answer = tempered(question, begun, why)
@@ -213,6 +217,19 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
     again = tempered(question, None, why)
     # Who has missed a part of the posterior has less evidence.
     return max(again, answer, key=lambda each: (each.is_trusted, each.log_evidence))
+
+
+def _has_shape(begun: Start, num_coordinates: int) -> bool:
+    """Whether what lies around the modes has about the shape of the posterior.
+
+    Weights of normals that are a little wrong in each of many coordinates vary much,
+    and tempering mends that. Where few coordinates do the same the posterior has tails
+    or bends where no particle begins: moves find them late, and no figure says so.
+    """
+    if begun.around is None or begun.particles is None:
+        return False
+    share = begun.particles.totals.ess / begun.particles.num_particles
+    return share >= _LEAST_SHARE_PER_COORDINATE**num_coordinates
 
 
 def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:
