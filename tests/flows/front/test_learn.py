@@ -216,7 +216,8 @@ def test_markov_chains_are_learned_within_two_errors(seed):
 def test_variance_components_are_learned_within_two_errors(seed):
     model = model_of(HIERARCHICAL)
     data = rows_of(model, COMPONENTS, 80, 200 + seed)
-    learned = flows.learn(model, data, list(COMPONENTS), seed=seed, budget="30s")
+    trained = {"budget_seconds": 10.0}
+    learned = flows.learn(model, data, list(COMPONENTS), seed=seed, config=trained)
     values, errors = numbers(learned)
     assert learned.is_trusted
     assert np.all(np.abs(values - components(data.numpy())) < 2 * errors)
@@ -226,7 +227,8 @@ def test_variance_components_are_learned_within_two_errors(seed):
 def test_scales_of_a_state_space_are_learned_within_two_errors(seed):
     model = model_of(WALK)
     data = rows_of(model, SCALES, 60, 300 + seed)
-    learned = flows.learn(model, data, list(SCALES), seed=seed, budget="60s")
+    trained = {"budget_seconds": 20.0}
+    learned = flows.learn(model, data, list(SCALES), seed=seed, config=trained)
     values, errors = numbers(learned)
     exact = top(
         lambda v: kalman_log_posterior(v, data.numpy()), np.full(2, -1.0), np.exp
