@@ -55,6 +55,8 @@ _LONGEST = 1.0
 _STILL = 0.2
 _EXACTLY_STILL = 1e-3
 """Standard errors that a round moves no more at the end."""
+_MOST_NOISE = 1.0
+"""Standard errors that a round may move for the noise of its draws alone."""
 _QUIET = 0.1
 """Standard errors that draws add at the end."""
 _MOST_ROUNDS = 100
@@ -198,7 +200,8 @@ def ascend(
         added = (errors @ spread).diagonal()
         noise = float((added / errors.diagonal()).max().sqrt())
         # Two sets of draws part by what the draws of both add.
-        is_still = moved < max(still, 2.0 * float(spread.trace()) ** 0.5)
+        is_noise = moved < min(2.0 * float(spread.trace()) ** 0.5, _MOST_NOISE)
+        is_still = moved < still or is_noise
         is_top = is_still and (noise < _QUIET or num >= most)
         yield Round(number, top, part.surface, part.scale, value, moved, noise, is_top)
         if is_top:
