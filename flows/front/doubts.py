@@ -7,6 +7,7 @@ from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.weights import WeightTotals
 from ..marginal.collapsed import CollapsedModel
+from ..model.lowered_graph import is_bounded
 from .islands import Islands
 from .question import Question
 
@@ -93,6 +94,7 @@ def without_mean(question: Question, particles: Particles) -> list[Caution]:
 
     That is the tail of weight times distance from the middle of the particles: of
     Pareto shape 1 it has no mean, and what is printed for one depends on the seed.
+    What lies between two numbers has one, however spread its draws.
     """
     alive = particles.log_weights > -math.inf
     if not bool(alive.any()):
@@ -101,9 +103,12 @@ def without_mean(question: Question, particles: Particles) -> list[Caution]:
     far = log_weights.unsqueeze(1) + (rows - rows.median(0).values).abs().log()
     # Cheap, and rules out most: a single draw makes out much of such a mean.
     largest = far.max(0).values - far.logsumexp(0)
+    lowered = question.model.lowered
+    bounded = {entry.node.name for entry in lowered.latents if is_bounded(entry)}
     names = [
         label
         for variable in question.target.layout.latents
+        if variable.name not in bounded
         for column, label in enumerate(variable.column_names, variable.start)
         if float(largest[column]) > math.log(_MUCH_OF_A_MEAN)
         and pareto_k_hat(far[:, column]) > _NO_MEAN

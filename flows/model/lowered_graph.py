@@ -13,9 +13,14 @@ from .lowered import Lowered
 from .lowering import Lowering
 from .support import BIJECTIONS
 
-__all__ = ["LoweredGraph", "supports_of"]
+__all__ = ["LoweredGraph", "is_bounded", "supports_of"]
 
 Slots = tuple[int, ...]
+
+_BOUNDED = frozenset(
+    {"boolean", "zero or one", "index", "category", "simplex", "unit interval"}
+)
+_BOUNDED_BY_PARAMETERS = frozenset({"interval", "integer interval"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +91,13 @@ def supports_of(entry: Lowered) -> list[tuple[str, tuple[Slots, ...]]]:
         bounds = branch.parameters[-2:] if support == "interval" else ()
         found.append((support, bounds))
     return found[:1] if len(set(found)) == 1 else found
+
+
+def is_bounded(entry: Lowered) -> bool:
+    """Whether the values of a latent lie between two numbers that are known."""
+    supports = {support for support, _ in supports_of(entry)}
+    are_known = not entry.node.parents
+    return supports <= (_BOUNDED | _BOUNDED_BY_PARAMETERS if are_known else _BOUNDED)
 
 
 def _variables(entries: Sequence[Lowered], *, are_latent: bool) -> tuple[Variable, ...]:

@@ -828,3 +828,13 @@ def test_a_posterior_without_a_mean_is_said_to_have_none(prior, is_long):
         )
         said = [str(each) for each in found.cautions]
         assert any("x has so long a tail" in each for each in said) == is_long
+
+
+def test_what_is_bounded_has_a_mean_however_its_draws_spread():
+    found = answer(
+        "(let [p (sample (dirichlet [0.001 0.001 0.001]))]"
+        " (observe (discrete p) 0) (get p 0))"
+    )
+    assert found.is_trusted
+    assert found.cautions == ()
+    assert found.returned.mean == pytest.approx(0.998006, abs=0.002)
