@@ -266,7 +266,9 @@ def weighted(
         )
     bad = [] if is_prior else weak(totals, k_hat, is_tempered=method == "smc")
     bad += lost_digits(question, particles, from_prior=method == "prior")
-    cautions += [*left_out(question, particles), *without_mean(question, particles)]
+    cautions += left_out(question, particles)
+    if not bad:  # a tail of the weights would look like one of the posterior
+        cautions += without_mean(question, particles)
     full = question.completed(particles)
     return question.answered(
         method,

@@ -838,3 +838,13 @@ def test_what_is_bounded_has_a_mean_however_its_draws_spread():
     assert found.is_trusted
     assert found.cautions == ()
     assert found.returned.mean == pytest.approx(0.998006, abs=0.002)
+
+
+def test_the_tail_of_weights_is_not_blamed_on_the_posterior():
+    text = (
+        "(let [x (sample (normal 0 20)) y (sample (normal 0 1))]"
+        " (observe (normal x 1) 1) (+ x y))"
+    )
+    found = answer(text, method="prior", num_particles=200)
+    assert not found.is_trusted
+    assert not any("mean may not exist" in str(each) for each in found.cautions)
