@@ -3,10 +3,14 @@
 Three steps: the edges of the inverse (`build_structure`), then, by joint draws of the
 model, factors or further edges (`prepare_structure`); `structure_of` does all of it.
 For one data set alone `structure_at` leaves out the data: latents read latents.
+
+The inverse of a model that has fewer latents than its graph is taken with the others
+eliminated first (`inverse_of`). They then come last in sampling order, and what stands
+before them is a faithful inverse of the model without them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -24,8 +28,10 @@ from .structure import StateBlock, Structure
 
 __all__ = [
     "InverseLike",
+    "KeptInverse",
     "SampledModel",
     "build_structure",
+    "inverse_of",
     "prepare_structure",
     "structure_at",
     "structure_of",
@@ -44,6 +50,19 @@ class InverseLike(Protocol):
     def parents(self) -> Mapping[str, Sequence[str]]:
         """Latent and observed parents by name."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeptInverse:
+    """A faithful inverse over the latents of a model.
+
+    Args:
+        latents: their names in sampling order.
+        parents: by latent, earlier latents as sampled, then observed nodes.
+    """
+
+    latents: tuple[str, ...]
+    parents: Mapping[str, tuple[str, ...]]
 
 
 class SampledModel(Protocol):
@@ -72,6 +91,19 @@ class LaidOutModel(SampledModel, Protocol):
         ...
 
 
+def inverse_of(graph: Graph, layout: Layout) -> KeptInverse:
+    """A faithful inverse over the latents of a layout.
+
+    Args:
+        graph: of the model.
+        layout: lacks the latents that are summed or integrated out.
+    """
+    kept = {variable.name for variable in layout.latents}
+    found = invert(graph, summed_out=[n for n in graph.latents if n not in kept])
+    names = found.latents[: len(kept)]
+    return KeptInverse(names, {name: tuple(found.parents[name]) for name in names})
+
+
 def structure_of(
     model: LaidOutModel,
     nuisances: int | Mapping[str, int] = 0,
@@ -92,7 +124,7 @@ def structure_of(
     """
     return prepare_structure(
         model,
-        build_structure(invert(model.graph), model.layout, nuisances),
+        build_structure(inverse_of(model.graph, model.layout), model.layout, nuisances),
         model.layout,
         {node.name: node.parents for node in model.graph.nodes},
         num_draws=num_draws,

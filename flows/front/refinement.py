@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InferenceError, Problem
-from ..flow.building import InverseLike, structure_at
+from ..flow.building import InverseLike, inverse_of, structure_at
 from ..flow.kinds import build_flow, solved_with
 from ..flow.protocol import Flow
 from ..inference.cautions import cautions
@@ -32,7 +32,7 @@ from ..inference.pareto import pareto_k_hat
 from ..integrated.flow import CompletedFlow
 from ..integrated.target import IntegratedModel
 from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import continuous_inverse, target_of
+from ..marginal.target import target_of
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
@@ -140,9 +140,7 @@ class _Bending:
     @property
     def inverse(self) -> InverseLike:
         """The faithful inverse over the latents that the flow is of."""
-        if isinstance(self.target, IntegratedModel):
-            return self.target.inverse
-        return continuous_inverse(self.target.graph)
+        return inverse_of(self.target.graph, self.target.layout)
 
     def new(self) -> Flow:
         """Return a flow of these data alone, not yet trained."""

@@ -11,14 +11,13 @@ from ..errors import ArgumentError, Problem
 from ..flow.building import (
     InverseLike,
     build_structure,
+    inverse_of,
     prepare_structure,
     structure_at,
 )
 from ..flow.kinds import build_flow, solved_with
 from ..flow.protocol import Flow, Stepped
 from ..flow.structure import Structure
-from ..integrated.target import IntegratedModel
-from ..marginal.target import continuous_inverse
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.artifact import Artifact
@@ -117,7 +116,7 @@ def train(
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
     alone, layout = _alone(material.training, settings), material.training.layout
-    inverse = ranks.shared(lambda: _inverse(model, material))
+    inverse = ranks.shared(lambda: inverse_of(model.graph, layout))
     structure = ranks.shared(
         lambda: _structure(model, inverse, material, settings, seed, alone)
     )
@@ -189,13 +188,6 @@ def _device(name: str) -> torch.device:
             Problem("device", "no such device here", ", ".join(known), name)
         )
     return device
-
-
-def _inverse(model: Model, material: Material) -> InverseLike:
-    """Return a faithful inverse over the latents that the flow is of."""
-    if isinstance(material.training, IntegratedModel):
-        return material.training.inverse
-    return continuous_inverse(model.graph)
 
 
 def _structure(

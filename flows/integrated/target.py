@@ -15,9 +15,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from daphne_bridge.graph.graph import Graph
-from daphne_bridge.inversion.nami import invert
-
 from ..model.around import AroundModel
 from ..model.draws import Draws
 from ..model.layout import Layout, Variable
@@ -26,27 +23,7 @@ from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed, Observed
 from .conditionals import Conditional, conditionals_of
 from .lines import Lines
 
-__all__ = ["IntegratedModel", "KeptInverse", "kept_inverse", "kept_layout"]
-
-
-@dataclass(frozen=True, slots=True)
-class KeptInverse:
-    """A faithful inverse over the kept latents.
-
-    Attributes:
-        latents: Their names in sampling order.
-        parents: By latent, earlier latents as sampled, then observed nodes.
-    """
-
-    latents: tuple[str, ...]
-    parents: Mapping[str, tuple[str, ...]]
-
-
-def kept_inverse(graph: Graph, integrated: Sequence[str]) -> KeptInverse:
-    """Return a faithful inverse where some latents are integrated out."""
-    found = invert(graph, summed_out=integrated)
-    kept = found.latents[: len(found.latents) - len(integrated)]
-    return KeptInverse(kept, {name: tuple(found.parents[name]) for name in kept})
+__all__ = ["IntegratedModel", "kept_layout"]
 
 
 def kept_layout(layout: Layout, integrated: Sequence[str]) -> Layout:
@@ -83,11 +60,6 @@ class IntegratedModel(AroundModel):
     def __post_init__(self) -> None:
         names = tuple(each.name for each in self.conditionals)
         object.__setattr__(self, "integrated", names)
-
-    @cached_property
-    def inverse(self) -> KeptInverse:
-        """A faithful inverse over the kept latents."""
-        return kept_inverse(self.graph, self.integrated)
 
     def forgiving(self) -> "IntegratedModel":
         """Return it of the forgiving model; see `Model.forgiving`."""

@@ -30,13 +30,12 @@ from torch import Tensor
 from daphne_bridge.graph.graph import Graph
 
 from ..errors import ArgumentError, ArtifactError, Problem
-from ..flow.building import InverseLike
+from ..flow.building import InverseLike, inverse_of
 from ..flow.kinds import certified, for_weights, kind_of
 from ..flow.protocol import Flow
 from ..flow.structure import Structure
 from ..integrated.flow import CompletedFlow
 from ..integrated.target import IntegratedModel, kept_layout
-from ..marginal.target import continuous_inverse
 from ..model.layout import Layout
 from ..model.model import Model
 from .artifact_checks import check_claims
@@ -123,7 +122,7 @@ class Artifact:
         Raises:
             ArtifactError: If a number of the flow is not finite.
         """
-        inverse = inverse or continuous_inverse(graph)
+        inverse = inverse or inverse_of(graph, layout)
         manifest = Manifest(
             model=model_entry(graph, without_density),
             layout=layout_entry(graph, layout),

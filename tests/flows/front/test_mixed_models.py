@@ -9,8 +9,9 @@ from scipy import stats
 
 import flows
 from flows.errors import FlowsError
+from flows.flow.building import inverse_of
 from flows.front.sequential import smc
-from flows.marginal.target import continuous_inverse
+from flows.marginal.target import target_of
 from tests.flows.model.programs import graph_of
 
 GALLERY = Path(__file__).parents[3] / "clj-programs"
@@ -98,7 +99,8 @@ def test_a_model_without_continuous_latents_needs_no_flow():
 
 def test_the_inverse_is_over_the_continuous_latents_alone():
     graph = graph_of((GALLERY / "gaussian_mixture.daphne").read_text())
-    inverse = continuous_inverse(graph)
+    target = target_of(flows.Model.from_graph(graph))
+    inverse = inverse_of(graph, target.layout)
     continuous = {n for n in graph.latents if not graph.node(n).is_discrete}
     assert set(inverse.latents) == continuous
     earlier: set[str] = set(graph.observed)

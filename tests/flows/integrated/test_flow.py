@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flows.errors import ArgumentError
-from flows.flow.building import build_structure
+from flows.flow.building import build_structure, inverse_of
 from flows.flow.kinds import build_flow, certified, for_weights
 from flows.flow.protocol import Known
 from flows.inference.weights import WeightTotals
@@ -20,7 +20,9 @@ from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR, labels, mod
 def _flow(text, *, kind="autoregressive", nuisances=1):
     model = model_of(text)
     target = IntegratedModel(model, latents_to_integrate(model.graph, model.layout))
-    structure = build_structure(target.inverse, target.layout, nuisances)
+    structure = build_structure(
+        inverse_of(target.graph, target.layout), target.layout, nuisances
+    )
     inner = build_flow(structure, kind=kind, seed=1)
     draws = target.sample(4000, generator=torch.Generator().manual_seed(0))
     inner.fit_normalisation(target.unconstrain(draws.latents)[0], draws.observed)
