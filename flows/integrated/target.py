@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 
 from ..model.around import AroundModel
 from ..model.draws import Draws
-from ..model.layout import Layout, Variable
+from ..model.layout import Layout
 from ..model.model import Model
 from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed, ObservedRow
 from .conditionals import Conditional, conditionals_of
@@ -28,21 +28,9 @@ __all__ = ["IntegratedModel", "kept_layout"]
 
 def kept_layout(layout: Layout, integrated: Sequence[str]) -> Layout:
     """Return the columns of the latents that are not integrated out."""
-    latents: list[Variable] = []
-    stop = free_stop = 0
-    for variable in layout.latents:
-        if variable.name in integrated:
-            continue
-        own = replace(
-            variable,
-            start=stop,
-            stop=stop + variable.size,
-            free_start=free_stop,
-            free_stop=free_stop + variable.free_size,
-        )
-        stop, free_stop = own.stop, own.free_stop
-        latents.append(own)
-    return Layout(tuple(latents), layout.observed)
+    return layout.keeping(
+        {v.name: v.free_size for v in layout.latents if v.name not in integrated}
+    )
 
 
 @dataclass(frozen=True, eq=False)

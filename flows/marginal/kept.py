@@ -23,7 +23,7 @@ from daphne_bridge.graph.expression import (
 from daphne_bridge.graph.graph import Graph, Node
 from daphne_bridge.graph.nodes import families_of
 
-from ..model.layout import Layout, Variable
+from ..model.layout import Layout
 from ..model.lowered import Lowered
 from ..model.model import Model
 from ..model.shapes import Free, Latents, LogDet
@@ -48,26 +48,9 @@ class KeptLatents:
     @cached_property
     def layout(self) -> Layout:
         """Their columns, and those of the observed nodes."""
-        latents: list[Variable] = []
-        stop = free_stop = 0
-        for variable in self.model.layout.latents:
-            if variable.name not in self.lowered:
-                continue
-            size = 1
-            if variable.name not in self.sampled:
-                size = self._continuous.layout.variable(variable.name).free_size
-            start, free_start = stop, free_stop
-            stop, free_stop = stop + variable.size, free_stop + size
-            latents.append(
-                replace(
-                    variable,
-                    start=start,
-                    stop=stop,
-                    free_start=free_start,
-                    free_stop=free_stop,
-                )
-            )
-        return Layout(tuple(latents), self.model.layout.observed)
+        continuous = {v.name: v.free_size for v in self._continuous.layout.latents}
+        counted = dict.fromkeys(self.sampled, 1)
+        return self.model.layout.keeping(continuous | counted)
 
     @cached_property
     def _continuous(self) -> Model:

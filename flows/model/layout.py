@@ -10,8 +10,8 @@ p (p + 1) / 2); a discrete one has none.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 __all__ = ["Layout", "Variable"]
@@ -105,6 +105,31 @@ class Layout:
             KeyError: If no node has this name.
         """
         return self._by_name[name]
+
+    def keeping(self, free_sizes: Mapping[str, int]) -> "Layout":
+        """Return the columns of some latents, and of the observed nodes.
+
+        Args:
+            free_sizes: How many free coordinates each of them has, by name.
+        """
+        latents: list[Variable] = []
+        stop = free_stop = 0
+        for variable in self.latents:
+            if variable.name not in free_sizes:
+                continue
+            start, free_start = stop, free_stop
+            stop += variable.size
+            free_stop += free_sizes[variable.name]
+            latents.append(
+                replace(
+                    variable,
+                    start=start,
+                    stop=stop,
+                    free_start=free_start,
+                    free_stop=free_stop,
+                )
+            )
+        return Layout(tuple(latents), self.observed)
 
     def latents_named(self, key: str) -> tuple[Variable, ...]:
         """Return the latents that a user calls by a name; none if there is none.
