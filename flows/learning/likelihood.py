@@ -181,18 +181,15 @@ class Likelihood:
         none = values.new_zeros(0)
         return joint - self.parted.prior.log_joint(values, none) - draws.log_prob
 
-    def terms(
-        self, values: Values, draws: RowDraws, data: Rows | None = None
-    ) -> RowTerms:
+    def terms(self, values: Values, draws: RowDraws) -> RowTerms:
         """Return the likelihood of every row, and its slopes.
 
         Args:
             values: Natural values of the parameters.
             draws: For each row.
-            data: Rows, all of them if None.
         """
         parts = []
-        for found, weights, slopes in self._weighed(values, draws, data):
+        for found, weights, slopes in self._weighed(values, draws):
             ess = 1.0 / weights.square().sum(0)
             parts.append((found, slopes.sum(0), ess))
         return RowTerms(*(torch.cat(each) for each in zip(*parts, strict=True)))
@@ -202,20 +199,19 @@ class Likelihood:
     ) -> Float[Tensor, "parameter parameter"]:
         """Return the covariance of the sum of all scores that comes of the draws."""
         total = values.new_zeros(len(values), len(values))
-        for _, weights, slopes in self._weighed(values, draws, None):
+        for _, weights, slopes in self._weighed(values, draws):
             gaps = slopes - weights.unsqueeze(-1) * slopes.sum(0)
             total += torch.einsum("knp,knq->pq", gaps, gaps)
         return total
 
     def _weighed(
-        self, values: Values, draws: RowDraws, data: Rows | None
+        self, values: Values, draws: RowDraws
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield log p̂ of some rows, weights of draws, and slopes times weights."""
-        data = self.data if data is None else data
         width = self.parted.rows.layout.observed_dim + draws.latents.shape[-1]
         step = max(1, _MOST_NUMBERS // (draws.num * width))
-        for at in range(0, len(data), step):
-            some, few = draws.rows(at, at + step), data[at : at + step]
+        for at in range(0, len(self.data), step):
+            some, few = draws.rows(at, at + step), self.data[at : at + step]
             shape = (some.num, len(few), len(values))
             leaf = values.detach().expand(shape).clone().requires_grad_()
             with torch.enable_grad():
