@@ -7,10 +7,9 @@ some thousandths of a nat. A flow is trained on it, and its weights are those of
 full model (`flow.py`). What no other latent reads integrates to one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -19,7 +18,7 @@ from ..model.around import AroundModel
 from ..model.draws import Draws
 from ..model.layout import Layout
 from ..model.model import Model
-from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed, ObservedRow
+from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed
 from .conditionals import Conditional, conditionals_of
 from .lines import Lines
 
@@ -81,12 +80,6 @@ class IntegratedModel(AroundModel):
         """The integrals, if there are any."""
         first = self.levels[0]
         return None if first.conditionals[0].is_prior else first
-
-    def observation(
-        self, values: Mapping[str, Any] | None = None, **options: Any
-    ) -> ObservedRow:
-        """Return the data as a row: the document's, replaced by `values`."""
-        return self.model.observation(values, **options)
 
     def sample(self, num: int, *, generator: Generator) -> Draws:
         """Return joint draws of the kept latents and the observed nodes."""

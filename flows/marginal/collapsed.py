@@ -15,7 +15,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -287,12 +286,6 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         )
         has_meaning = ~torch.isnan(drawn).any(1, keepdim=True)
         return torch.where(has_meaning, drawn[:, self._kept], math.nan)
-
-    def observation(
-        self, values: Mapping[str, Any] | None = None, **options: Any
-    ) -> ObservedRow:
-        """Return the data as a row: the document's, replaced by `values`."""
-        return self.model.observation(values, **options)
 
     # -------------------------------------------------------------- discrete latents
 

@@ -1,18 +1,20 @@
 """This file is what a model that is made around another one has of it."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from daphne_bridge.graph.graph import Graph
 
 from .model import Model
+from .shapes import ObservedRow
 
 __all__ = ["AroundModel"]
 
 
 class AroundModel:
-    """Graph, type and device of the model inside."""
+    """Graph, data, type and device of the model inside."""
 
     has_density = True
     """Whether all of its latents have one."""
@@ -36,3 +38,9 @@ class AroundModel:
     def device(self) -> torch.device:
         """Device of draws and of the observation."""
         return self.model.device
+
+    def observation(
+        self, values: Mapping[str, Any] | None = None, **options: Any
+    ) -> ObservedRow:
+        """Return the data as a row: the document's, replaced by `values`."""
+        return self.model.observation(values, **options)
