@@ -13,6 +13,7 @@ from .question import Question
 
 __all__ = [
     "apart",
+    "cut",
     "few",
     "left_out",
     "unsure",
@@ -188,15 +189,27 @@ def left_out(question: Question, particles: Particles) -> list[Caution]:
         return []
     out = question.target.left_out(particles.latents[alive], question.observed)
     mass = float(out @ particles.log_weights[alive].softmax(0))
+    of = "the prior's mass on average over the posterior"
+    return cut(question.target, mass, of=of, what="the evidence")
+
+
+def cut(target: CollapsedModel, mass: float, *, of: str, what: str) -> list[Caution]:
+    """Return a caution if the cuts of infinite supports leave mass out.
+
+    Args:
+        target: The model, with its cuts.
+        mass: The share that they leave out.
+        of: Of what.
+        what: What is too small for it.
+    """
     if mass < _LEAST_LEFT_OUT:
         return []
-    layout, truncated = question.model.layout, question.target.tables.truncated
+    layout, truncated = target.model.layout, target.tables.truncated
     names = ", ".join(layout.variable(name).label for name in truncated)
     return [
         Caution(
-            f"the cut of {names} leaves out {mass:.1e} of the prior's mass on "
-            "average over the posterior",
-            "the evidence is too small by about that share",
+            f"the cut of {names} leaves out {mass:.1e} of {of}",
+            f"{what} is too small by about that share",
             "A prior with a smaller rate, or a bound, avoids the cut",
         )
     ]

@@ -7,10 +7,8 @@ with its prior over the parameters, for any parameters and any row.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,38 +21,30 @@ from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.result import SmcResult, run_seed
 from ..learning.ascent import Round, ascend, climb, start
 from ..learning.coordinates import UnitCoordinates
-from ..learning.errors import UNKNOWN, Errors, errors_at
+from ..learning.errors import Errors, errors_at
 from ..learning.likelihood import Drawing, FlowDrawing, Likelihood, NoLatents
 from ..learning.parted import PartedModel
 from ..learning.posterior import tempered_parameters
-from ..marginal.collapsed import CollapsedModel
 from ..model.capabilities import listed
 from ..model.model import Model
-from ..model.observation import Given
-from ..storage.observations import load_observations
 from ..training.state import Report
 from .figures import figures_of
 from .learned import Estimate, Learned
+from .learning_doubts import learning_doubts, mass_left_out
 from .posterior import Posterior
 from .question import OutOfTime
+from .rows import Rows, rows_of
 from .settings import AUTO, Settings, seconds_of
 from .train import train
 
-__all__ = ["LEARNING_METHODS", "Rows", "learn"]
+__all__ = ["LEARNING_METHODS", "learn"]
 
 LEARNING_METHODS = ("auto", "exact", "flow")
-
-Rows = Path | str | Sequence[Mapping[str, Any]] | Float[Tensor, "row observed"]
-"""A file of data sets, one a row; data by name for each; or a tensor of columns."""
 
 _FLOW_SHARE = 0.5
 _CLIMB_SHARE = 0.5
 _CLIMB_STEPS = 500
 _PARTICLES = 400
-
-_LEAST_ESS = 10.0
-_MOST_NOISE = 0.5
-_LEAST_LEFT_OUT = 1e-8
 
 
 def learn(
@@ -94,35 +84,32 @@ def learn(
 
     Example:
         >>> import flows
-        >>> from daphne_bridge.compiler import compile_program
-        >>> from daphne_bridge.graph.document import document_from_json
-        >>> text = "(let [m (sample (normal 0 9))] (observe (normal m 1) 0) m)"
-        >>> document = document_from_json(compile_program(text, "m").document)
-        >>> model = flows.Model.from_graph(flows.Graph.from_document(document))
+        >>> program = "(let [m (sample (normal 0 9))] (observe (normal m 1) 0) m)"
+        >>> model = flows.Model.from_program(program)
         >>> rows = [{"observe1": 1.0}, {"observe1": 2.0}]
-        >>> learned = flows.learn(model, rows, ["sample0"])
-        >>> round(learned.parameters["sample0"].value, 3), learned.model.graph.latents
+        >>> learned = flows.learn(model, rows, ["m"])
+        >>> round(learned.parameters["m"].value, 3), learned.model.graph.latents
         (1.491, ())
     """
     clock = _Clock(time.perf_counter(), seconds_of(budget), on_progress)
     parted = PartedModel.of(model, parameters)
-    likelihood = Likelihood(parted, _rows(model, data))
+    likelihood = Likelihood(parted, rows_of(model, data))
     chosen, why = _method(parted, method)
     drawing: Drawing = NoLatents()
     if chosen == "flow":
         trained = _trained(parted, clock, seed=seed, kind=kind, config=config)
         drawing = FlowDrawing(parted, trained.flow)
-    found, has_converged = _climbed(likelihood, drawing, clock, seed)
+    found = _climbed(likelihood, drawing, clock, seed)
     clock.say(0.9, "standard errors")
     errors = errors_at(found)
-    doubts = _doubts(parted, found, errors, has_converged=has_converged)
+    there = found.surface.at(found.place)
+    ess = (float(there.terms.ess.median()), float(there.terms.ess.quantile(0.05)))
+    doubts = learning_doubts(found, errors, ess[1])
     sampled: SmcResult | None = None
     cautions: list[Caution] = []
     if posterior:
         sampled, cautions = _sampled(found, errors, clock, seed)
         doubts += cautions if sampled is None else []
-    there = found.surface.at(found.place)
-    ess = there.terms.ess
     values = found.surface.coordinates.values(found.place).detach()
     return Learned(
         chosen,
@@ -135,11 +122,11 @@ def learn(
         there.log_prior,
         len(likelihood.data),
         found.surface.draws.num,
-        (float(ess.median()), float(ess.quantile(0.05))),
+        ess,
         found.number,
-        has_converged,
+        found.is_top,
         None if sampled is None else sampled.particles,
-        tuple(dict.fromkeys([*doubts, *cautions, *_left_out(found, values)])),
+        tuple(dict.fromkeys([*doubts, *cautions, *mass_left_out(found)])),
         not doubts,
         time.perf_counter() - clock.started,
     )
@@ -167,33 +154,6 @@ class _Clock:
         """Raise `OutOfTime` if nothing is left."""
         if self.left < 0.0:
             raise OutOfTime
-
-
-def _rows(model: Model, data: Rows) -> Float[Tensor, "row observed"]:
-    """Return rows in the model's columns.
-
-    Raises:
-        FlowsError: If a row does not fit.
-    """
-    width = model.layout.observed_dim
-    if isinstance(data, Tensor):
-        if data.dim() != 2 or data.shape[1] != width or not len(data):
-            shape = f"rows of {width} numbers"
-            raise ArgumentError(
-                Problem("data", "wrong shape", shape, f"{[*data.shape]}")
-            )
-        return data.to(model.device, model.dtype)
-    if isinstance(data, Path | str):
-        given = load_observations(data)
-    else:
-        given = [
-            Given(row, {name: f"data row {number} {name}" for name in row})
-            for number, row in enumerate(data, 1)
-        ]
-    rows = [model.observation(each.values, places=each.places) for each in given]
-    if not rows:
-        raise ArgumentError(Problem("data", "there is no row", "at least one row"))
-    return torch.stack(rows)
 
 
 def _method(parted: PartedModel, method: str) -> tuple[str, str]:
@@ -239,8 +199,8 @@ def _trained(
 
 def _climbed(
     likelihood: Likelihood, drawing: Drawing, clock: _Clock, seed: int
-) -> tuple[Round, bool]:
-    """Return the last round of the ascent, and whether it came to its end."""
+) -> Round:
+    """Return the last round of the ascent that there was time for."""
     generator = torch.Generator().manual_seed(run_seed(seed, 1_000_012))
     coordinates = UnitCoordinates.of(likelihood.parted.prior)
     place = start(likelihood, coordinates, drawing, generator=generator)
@@ -258,87 +218,11 @@ def _climbed(
         place = step
         share = _FLOW_SHARE + 0.1 * number / _CLIMB_STEPS
         clock.say(share, f"climbing, step {number}")
-    rounds = ascend(likelihood, coordinates, drawing, place, generator=generator)
-    found = next(rounds)
-    while not found.is_top and clock.left > 0.0:
-        clock.say(0.6, f"round {found.number}, moved {found.moved:.2g} errors")
-        following = next(rounds, None)
-        if following is None:
+    for found in ascend(likelihood, coordinates, drawing, place, generator=generator):
+        if found.is_top or clock.left <= 0.0:
             break
-        found = following
-    return found, found.is_top
-
-
-def _doubts(
-    parted: PartedModel, found: Round, errors: Errors, *, has_converged: bool
-) -> list[Caution]:
-    """Return why the parameters cannot be trusted."""
-    doubts = []
-    if not has_converged:
-        doubts.append(
-            Caution(
-                f"the last of {found.number} rounds moved {found.moved:.2g} standard "
-                "errors",
-                "the parameters are still on their way",
-                "Allow more time by --budget",
-            )
-        )
-    if errors.flat:
-        names = listed([parted.labels[number] for number in errors.flat])
-        doubts.append(
-            Caution(
-                f"the posterior density has no top along {names}",
-                "its maximum lies at the edge of what is possible, or the data say "
-                "nothing of it, and its standard error is not known",
-                "A prior that keeps away from the edge, or --posterior, says more",
-            )
-        )
-    if errors.source == UNKNOWN:
-        doubts.append(
-            Caution(
-                f"{len(errors.covariance)} parameters are too many for standard errors "
-                "from these rows",
-                "how surely they are known is not known",
-                "More rows than twice the parameters give them",
-            )
-        )
-    ess = found.surface.at(found.place).terms.ess
-    low = float(ess.quantile(0.05))
-    is_weighted = found.surface.draws.latents.shape[-1] > 0
-    if is_weighted and (low < _LEAST_ESS or found.noise > _MOST_NOISE):
-        doubts.append(
-            Caution(
-                f"5 % of the rows have no more than {low:.2g} effective draws of "
-                f"{found.surface.draws.num}, which add {found.noise:.2g} standard "
-                "errors to the parameters",
-                "the flow is a poor proposal there and the parameters may be biased",
-                "Train longer by --budget, or choose another --kind",
-            )
-        )
-    return doubts
-
-
-def _left_out(found: Round, values: Float[Tensor, " parameter"]) -> list[Caution]:
-    """Return a caution if a cut of an infinite support leaves mass out."""
-    likelihood = found.surface.likelihood
-    parted = likelihood.parted
-    target = parted.target
-    if not isinstance(target, CollapsedModel) or not target.tables.truncated:
-        return []
-    latents = found.surface.draws.latents[0]
-    mass = float(
-        target.left_out(latents, parted.observed(values, likelihood.data)).max()
-    )
-    if mass < _LEAST_LEFT_OUT:
-        return []
-    names = [parted.rows.layout.variable(n).label for n in target.tables.truncated]
-    return [
-        Caution(
-            f"the cut of {listed(names)} leaves out {mass:.1e} of the prior's mass",
-            "the likelihood is too small by about that share",
-            "A prior with a smaller rate, or a bound, avoids the cut",
-        )
-    ]
+        clock.say(0.6, f"round {found.number}, moved {found.moved:.2g} errors")
+    return found
 
 
 def _sampled(

@@ -259,7 +259,7 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         is_unknown = torch.isnan(latents).any(-1) | torch.isnan(observed).any(-1)
         return torch.where(is_unknown, math.nan, found.reshape(batch))
 
-    # -------------------------------------------------------------- draws and data
+    # -------------------------------------------------------------- draws
 
     def sample(
         self, num: int, *, generator: Generator, dtype: torch.dtype | None = None
