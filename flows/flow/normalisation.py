@@ -118,6 +118,7 @@ class Normalisation(Scaling):
         blocks = self.structure.blocks
         sharp = _SHARP if any(block.observed_columns for block in blocks) else torch.inf
         draws = torch.cat([scaled, given, torch.ones_like(scaled[:, :1])], -1)
+        draws = draws.T.contiguous().T  # columns are what is taken of it
         moments = draws.T @ draws / draws.shape[0]
         for block in blocks:
             columns = range(column, column + len(block.free_columns))

@@ -90,7 +90,7 @@ _TEST_DRAWS = 20_000
 
 def _quadratic(reads: Tensor) -> Tensor:
     """Squares, products of neighbours, cubes; clipped to the bulk."""
-    bulk = reads.clamp(-4.0, 4.0)
+    bulk = reads[:, :_MOST_FEATURES].clamp(-4.0, 4.0)
     products = [bulk * bulk.roll(shift, -1) for shift in range(min(3, reads.shape[1]))]
     products.append(bulk.pow(3))
     return torch.cat(products, -1)[:, :_MOST_FEATURES]
