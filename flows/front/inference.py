@@ -17,7 +17,6 @@ meaning (a negative scale) weigh 0 and are counted.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -32,6 +31,7 @@ from ..marginal.target import target_of
 from ..model.capabilities import listed
 from ..model.model import Model
 from .answer import Inference
+from .clock import Clock
 from .exact import exact
 from .question import Question
 from .settings import seconds_of
@@ -95,8 +95,7 @@ def infer(
         >>> answer.method, round(answer.log_evidence, 4), round(answer.returned.mean, 3)
         ('exact', -2.2313, 4.504)
     """
-    started = time.perf_counter()
-    seconds = math.inf if budget is None else seconds_of(budget)
+    clock = Clock(math.inf if budget is None else seconds_of(budget), on_progress)
     if method not in METHODS:
         raise ArgumentError(
             Problem("method", "not known", f"one of {', '.join(METHODS)}", method)
@@ -127,9 +126,7 @@ def infer(
             data,
             num_particles,
             seed,
-            on_progress,
-            started,
-            seconds,
+            clock,
             target_ess,
         )
         found = _answered(question, method, proposal)
@@ -211,7 +208,7 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
         return tempered(question, None, f"{weak}: tempered from the prior")
     why = f"{weak}: tempered from what lies around the modes"
     answer = tempered(question, begun, why)
-    if answer.is_trusted or question.is_over():
+    if answer.is_trusted or question.clock.is_over():
         return answer
     why = f"{weak}, and from around the modes it is not sure: tempered from the prior"
     again = tempered(question, None, why)

@@ -6,9 +6,8 @@ with its prior over the parameters, for any parameters and any row.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -28,11 +27,11 @@ from ..learning.posterior import tempered_parameters
 from ..model.capabilities import listed
 from ..model.model import Model
 from ..training.state import Report
+from .clock import Clock, OutOfTime
 from .figures import figures_of
 from .learned import Estimate, Learned
 from .learning_doubts import learning_doubts, mass_left_out
 from .posterior import Posterior
-from .question import OutOfTime
 from .rows import Rows, rows_of
 from .settings import AUTO, Settings, seconds_of
 from .train import train
@@ -91,7 +90,7 @@ def learn(
         >>> round(learned.parameters["m"].value, 3), learned.model.graph.latents
         (1.491, ())
     """
-    clock = _Clock(time.perf_counter(), seconds_of(budget), on_progress)
+    clock = Clock(seconds_of(budget), on_progress)
     parted = PartedModel.of(model, parameters)
     likelihood = Likelihood(parted, rows_of(model, data))
     chosen, why = _method(parted, method)
@@ -128,32 +127,8 @@ def learn(
         None if sampled is None else sampled.particles,
         tuple(dict.fromkeys([*doubts, *cautions, *mass_left_out(found)])),
         not doubts,
-        time.perf_counter() - clock.started,
+        clock.passed,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """A budget of seconds, and who is told how far the work is."""
-
-    started: float
-    seconds: float
-    tell: Callable[[float, str], None] | None
-
-    @property
-    def left(self) -> float:
-        """Seconds that are left."""
-        return self.seconds - (time.perf_counter() - self.started)
-
-    def say(self, share: float, note: str) -> None:
-        """Tell how far the work is."""
-        if self.tell is not None:
-            self.tell(share, note)
-
-    def check(self) -> None:
-        """Raise `OutOfTime` if nothing is left."""
-        if self.left < 0.0:
-            raise OutOfTime
 
 
 def _method(parted: PartedModel, method: str) -> tuple[str, str]:
@@ -180,7 +155,7 @@ def _method(parted: PartedModel, method: str) -> tuple[str, str]:
 
 
 def _trained(
-    parted: PartedModel, clock: _Clock, *, seed: int, kind: str, config: Settings
+    parted: PartedModel, clock: Clock, *, seed: int, kind: str, config: Settings
 ) -> Posterior:
     """Return a flow of the rows' latents for any parameters and data."""
 
@@ -198,7 +173,7 @@ def _trained(
 
 
 def _climbed(
-    likelihood: Likelihood, drawing: Drawing, clock: _Clock, seed: int
+    likelihood: Likelihood, drawing: Drawing, clock: Clock, seed: int
 ) -> Round:
     """Return the last round of the ascent that there was time for."""
     generator = torch.Generator().manual_seed(run_seed(seed, 1_000_012))
@@ -226,7 +201,7 @@ def _climbed(
 
 
 def _sampled(
-    found: Round, errors: Errors, clock: _Clock, seed: int
+    found: Round, errors: Errors, clock: Clock, seed: int
 ) -> tuple[SmcResult | None, list[Caution]]:
     """Return particles of the parameters, and what to know of them."""
     reports: list[AnnealingReport] = []

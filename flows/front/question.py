@@ -1,7 +1,6 @@
 """This file owns `Question`: a model with data, and what every answer is made of."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +20,12 @@ from ..model.discrete_values import kind_of
 from ..model.model import Model
 from ..model.returns import Leaf, return_value
 from .answer import Inference
+from .clock import Clock
 from .figures import Figures, figures_of
 from .islands import Islands
 from .sampling import completed
 
-__all__ = ["OutOfTime", "Question", "mapped", "returned_figures"]
-
-
-class OutOfTime(Exception):
-    """The budget of a question is used up."""
+__all__ = ["Question", "mapped", "returned_figures"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +39,7 @@ class Question:
         observed: The data.
         num_particles: Draws of importance sampling, and of an exact answer.
         seed: Decides every draw.
-        on_progress: Called with the share that is done, and a note.
-        started: When, on the clock that counts seconds.
-        budget_seconds: Most time.
+        clock: The time that an answer may take.
         target_ess: Effective sample size of the slowest latent that is enough.
     """
 
@@ -54,33 +48,8 @@ class Question:
     observed: Float[Tensor, " observed"]
     num_particles: int
     seed: int
-    on_progress: Callable[[float, str], None] | None
-    started: float
-    budget_seconds: float
+    clock: Clock
     target_ess: float = 1_000.0
-
-    @property
-    def seconds_left(self) -> float:
-        """What is left of the budget; inf without one."""
-        return self.budget_seconds - (time.perf_counter() - self.started)
-
-    def is_over(self) -> bool:
-        """Whether the budget is used up."""
-        return self.seconds_left < 0.0
-
-    def check_time(self) -> None:
-        """Raise if the budget is used up.
-
-        Raises:
-            OutOfTime: If it is.
-        """
-        if self.is_over():
-            raise OutOfTime
-
-    def say(self, share: float, note: str) -> None:
-        """Tell how far the work is."""
-        if self.on_progress is not None:
-            self.on_progress(share, note)
 
     def drawn(self, num: int) -> Particles:
         """Return draws of the prior, weighted by the data where there are any."""
@@ -163,7 +132,7 @@ class Question:
             returned,
             cautions,
             is_trusted,
-            time.perf_counter() - self.started,
+            self.clock.passed,
             islands,
         )
 

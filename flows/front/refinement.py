@@ -13,7 +13,6 @@ too. A mixed model's flow is bent to the posterior of its continuous latents.
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,6 +40,7 @@ from ..training.loop import fit
 from ..training.particle_target import ParticleTarget
 from ..training.state import Report
 from .answer import Inference
+from .clock import Clock
 from .inference import infer
 from .material import check_trainable
 from .settings import seconds_of
@@ -90,12 +90,12 @@ def refinement(
         FlowsError: If the model cannot be trained for, or no particle has weight.
     """
     check_trainable(model)
-    begun, seconds = time.perf_counter(), seconds_of(budget)
+    clock = Clock(seconds_of(budget))
     answer = infer(
         model,
         observed,
         flow=None if flow is None else FlowProposal(flow, target_of(model)),
-        budget=_INFER_SHARE * seconds,
+        budget=_INFER_SHARE * clock.seconds,
         seed=seed,
         on_progress=on_progress,
     )
@@ -104,8 +104,7 @@ def refinement(
         raise InferenceError(Problem(model.graph.source, what))
     if flow is not None:
         config = replace(config, kind=flow.kind, flow=flow.config)
-    left = seconds - (time.perf_counter() - begun)
-    config = replace(config, budget_seconds=max(left, _LEAST_SECONDS))
+    config = replace(config, budget_seconds=max(clock.left, _LEAST_SECONDS))
     is_good = answer.method == "flow"
     target: Model | CollapsedModel | IntegratedModel = target_of(model)
     if is_good and isinstance(flow, CompletedFlow):

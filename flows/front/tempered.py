@@ -2,31 +2,30 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from ..errors import InferenceError
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
 from ..inference.proposal import PriorProposal, Proposal
-from ..inference.shapes import Places
 from ..inference.smc.annealing import AnnealingReport, init, linger, step
 from ..inference.smc.config import AnnealingConfig
-from ..inference.smc.coordinates import FreeSpace, Space, SpaceAround
+from ..inference.smc.coordinates import FreeSpace, Space, WatchedSpace
 from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.mirrors import MirrorMoves, mirrors_of
 from ..inference.smc.moves import Hamiltonian
-from ..inference.smc.point import Point
 from ..inference.smc.result import SmcResult, run_seed
 from ..inference.smc.sites import SiteMoves, SiteSpace
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.sites import sites_of
 from ..model.model import Model
 from .answer import Inference
+from .clock import OutOfTime
 from .doubts import apart, few, left_out, unsure
 from .islands import Island, Islands
 from .lost_digits import lost_digits
-from .question import OutOfTime, Question
+from .question import Question
 from .weighed import Start, coordinates, weighted
 
 __all__ = ["tempered"]
@@ -44,22 +43,6 @@ _IDLE = (3.0, 0.1)
 
 _TRIED = 200
 _TRIAL = replace(_CONFIG, cess_fraction=0.5, most_moves=6)
-
-
-@dataclass(frozen=True, eq=False)
-class _Timed(SpaceAround):
-    """A space that ends in `OutOfTime` when the budget is used up.
-
-    Attributes:
-        question: Whose budget.
-    """
-
-    question: Question
-
-    def at(self, coordinates: Places) -> Point:
-        """Return the densities at given coordinates."""
-        self.question.check_time()
-        return self.space.at(coordinates)
 
 
 def tempered(question: Question, start: Start | None, why: str) -> Inference:
@@ -81,13 +64,13 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
                 reports.append(report)
                 reached = report.temperature
                 share = (number + report.temperature) / _ISLANDS
-                question.say(share, f"temperature {report.temperature:.3g}")
+                question.clock.say(share, f"temperature {report.temperature:.3g}")
             result = reports[-1].result
             assert result is not None  # noqa: S101 - the last report carries it
             islands.append(Island(result, tuple(reports)))
     except OutOfTime:
         caution = Caution(
-            f"the budget of {question.budget_seconds:g} s was used up at temperature "
+            f"the budget of {question.clock.seconds:g} s was used up at temperature "
             f"{reached:.2g} of 1",
             "these are the weighted draws that tempering began with",
             "Allow more time by --budget",
@@ -115,7 +98,9 @@ def _space(
     target = question.target
 
     def of(proposal: Proposal, model: Model | CollapsedModel) -> Space:
-        return _Timed(FreeSpace(model, proposal, question.observed), question)
+        return WatchedSpace(
+            FreeSpace(model, proposal, question.observed), question.clock.check
+        )
 
     sites = sites_of(target, question.observed)
     if sites:
@@ -128,7 +113,7 @@ def _space(
     spaces = {name: of(PriorProposal(each), each) for name, each in models.items()}
     if len(spaces) == 1:
         return "free", spaces["free"], _mirrored(question, target)
-    question.say(0.0, "comparing coordinates")
+    question.clock.say(0.0, "comparing coordinates")
     work = {name: _work(question, space) for name, space in spaces.items()}
     best = min(work, key=work.__getitem__)
     return best, spaces[best], _mirrored(question, models[best])

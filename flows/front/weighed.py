@@ -65,13 +65,13 @@ def pilot(question: Question) -> Inference | None:
     is_large = _FIRST * least > 1.0
     if is_large and question.drawn(_FIRST).totals.ess_fraction < least:
         return None
-    before = question.seconds_left
+    before = question.clock.left
     particles = question.drawn(num)
     ess = particles.totals.ess
     if _HOPEFUL_ESS <= ess < question.target_ess:
         wanted = math.ceil(1.5 * num * question.target_ess / ess)
         is_small = wanted <= most
-        left = question.seconds_left
+        left = question.clock.left
         fits = math.isinf(left) or (before - left) * wanted / num <= left
         if is_small and fits:
             particles = question.drawn(wanted)
@@ -124,11 +124,11 @@ def start(question: Question) -> Start:
     Where curvature at the modes says too little of the mass around them, normals are
     fitted by their scores, in the coordinates in which they are worth most.
     """
-    question.say(0.0, "looking for modes")
+    question.clock.say(0.0, "looking for modes")
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
     target = question.target
     modes = laplace_mixture(
-        target, question.observed, generator=generator, is_over=question.is_over
+        target, question.observed, generator=generator, is_over=question.clock.is_over
     )
     begun = None if modes is None else MixtureProposal(target, modes)
     first = Start(None, None, is_good=False)
@@ -136,7 +136,7 @@ def start(question: Question) -> Start:
         first = _refitted(question, begun, "free")
         if first.is_good:
             return first
-    question.say(0.0, "fitting normals around the modes")
+    question.clock.say(0.0, "fitting normals around the modes")
     found: list[tuple[float, str, MixtureProposal]] = []
     for name, each in coordinates(target).items():
         fit = matched_mixture(
@@ -144,7 +144,7 @@ def start(question: Question) -> Start:
             question.observed,
             begun,
             generator=generator,
-            is_over=question.is_over,
+            is_over=question.clock.is_over,
         )
         if fit is not None:
             found.append((fit[1], name, MixtureProposal(each, fit[0])))
@@ -167,7 +167,7 @@ def _refitted(question: Question, proposal: MixtureProposal, name: str) -> Start
     best: Start | None = None
     most = 0.0
     for turn in range(_REFITS):
-        question.say(0.0, "weighing draws around the modes")
+        question.clock.say(0.0, "weighing draws around the modes")
         particles = importance_particles(
             question.target,
             _defended(question, proposal),
@@ -184,7 +184,7 @@ def _refitted(question: Question, proposal: MixtureProposal, name: str) -> Start
             best, most = Start(proposal, particles, good, name), ess
         if best.is_good and ess >= _FINE_SHARE * question.num_particles:
             break
-        if particles.totals.log_sum == -math.inf or question.is_over():
+        if particles.totals.log_sum == -math.inf or question.clock.is_over():
             break
         proposal = proposal.refitted(particles)
     assert best is not None  # noqa: S101 - there is one turn at least
@@ -238,7 +238,7 @@ def _enough(question: Question, proposal: Proposal, particles: Particles) -> Par
         batch_size=_BATCH,
     ):
         batches.append(report.particles)
-        if question.is_over():
+        if question.clock.is_over():
             break
     return Particles.merge(batches)
 

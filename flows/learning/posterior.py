@@ -14,11 +14,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from ..inference.mixture import Mixture, MixtureProposal
-from ..inference.shapes import Places
 from ..inference.smc.annealing import AnnealingReport, annealed_smc
 from ..inference.smc.config import AnnealingConfig
-from ..inference.smc.coordinates import AnnealedTarget, FreeSpace, SpaceAround
-from ..inference.smc.point import Point
+from ..inference.smc.coordinates import AnnealedTarget, FreeSpace, WatchedSpace
 from ..model.coordinates import Coordinates
 from ..model.in_free_coordinates import InFreeCoordinates
 from ..model.layout import Layout
@@ -91,22 +89,6 @@ class ParametersTarget(InFreeCoordinates):
         return prior.sample_latents(num, generator=generator, **options)
 
 
-@dataclass(frozen=True, eq=False)
-class _Watched(SpaceAround):
-    """A space that looks at the clock.
-
-    Attributes:
-        check: Raises if time is up.
-    """
-
-    check: Callable[[], None]
-
-    def at(self, coordinates: Places) -> Point:
-        """Return the densities at given coordinates."""
-        self.check()
-        return self.space.at(coordinates)
-
-
 def tempered_parameters(
     found: Round,
     errors: Errors,
@@ -136,5 +118,5 @@ def tempered_parameters(
     moved_in = cast("AnnealedTarget", target)
     space = FreeSpace(moved_in, MixtureProposal(target, mixture), target.observed)
     return annealed_smc(
-        _Watched(space, check), num_particles, seed=seed, config=_CONFIG
+        WatchedSpace(space, check), num_particles, seed=seed, config=_CONFIG
     )

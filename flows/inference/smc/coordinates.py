@@ -9,6 +9,7 @@ forward a base N(0, I): reference(c) = N(c; 0, I) and z follows from c, so that 
 preconditions: what it learnt need not be learnt again by the moves.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,7 @@ __all__ = [
     "FreeSpace",
     "Space",
     "SpaceAround",
+    "WatchedSpace",
 ]
 
 
@@ -103,6 +105,22 @@ class SpaceAround:
 
     def at(self, coordinates: Places) -> Point:
         """Return the densities at given coordinates."""
+        return self.space.at(coordinates)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WatchedSpace(SpaceAround):
+    """A space that asks whether to go on, each time that densities are wanted.
+
+    Attributes:
+        check: Raises if not.
+    """
+
+    check: Callable[[], None]
+
+    def at(self, coordinates: Places) -> Point:
+        """Return the densities at given coordinates."""
+        self.check()
         return self.space.at(coordinates)
 
 
