@@ -201,7 +201,9 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
 
 
 def _least_predicted(predictive: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the few numbers that lie furthest out in what is predicted of them."""
-    return sorted(predictive["numbers"], key=lambda n: min(n["level"], 1 - n["level"]))[
-        :5
-    ]
+    """Return the few numbers that lie furthest out in what is predicted of them.
+
+    Categories lie nowhere: they have no order.
+    """
+    placed = [n for n in predictive["numbers"] if n["level"] is not None]
+    return sorted(placed, key=lambda n: min(n["level"], 1 - n["level"]))[:5]

@@ -1,10 +1,10 @@
-"""Tests of flows.tables."""
+"""Tests of flows.report.tables."""
 
 import io
 
 from rich.console import Console
 
-from flows.report.tables import cells, posterior_table
+from flows.report.tables import cells, diagnosis_table, posterior_table
 
 EVIL = "z\x1b[31m\x07[red]\n$"
 SHOWN = "z\\x1b[31m\\x07[red]\\n$"
@@ -42,3 +42,26 @@ def test_a_table_passes_no_label_on_to_the_terminal():
     assert "\x1b[31m" not in text
     assert "\x07" not in text
     assert text.count(SHOWN) == 8
+
+
+def test_new_data_without_an_order_stand_in_no_row_of_a_diagnosis():
+    """The table of such data ended in an error: they lie on no side of the data."""
+    figures = {"mean": None, "sd": None, "quantile_05": None, "quantile_95": None}
+    numbers = (
+        {"name": "colour", "observed": 1.0, "level": None, **figures},
+        {"name": "size", "observed": 2.0, "level": 0.25, **figures},
+    )
+    latent = {"name": "m", "ks": 0.1, "is_calibrated": None}
+    diagnosis = {
+        "config": {"num_data_sets": 2, "num_particles": 100},
+        "ess_fractions": [0.5, 0.9],
+        "k_hats": [None, 0.1],
+        "latents": [latent | {"is_weighted_calibrated": None}],
+        "nodes": [{"name": "m", "variance": 0.1, "median_variance": 0.1}],
+        "log_weight_variance": 0.1,
+        "median_log_weight_variance": 0.1,
+        "predictive": {"numbers": numbers, "num_draws": 10},
+    }
+    text = printed(diagnosis_table(diagnosis))
+    assert "colour" not in text
+    assert "new data below size = 2" in text
