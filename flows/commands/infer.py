@@ -1,6 +1,5 @@
 """This file is `daphne-flows infer`: a program and its data become an answer."""
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ..storage.folders import check_folder_place, new_folder
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
 from .options import SEED, Real, Whole, data_option, observe_option
-from .output import UNTRUSTED, print_figures, shown_progress
+from .output import leave_untrusted, print_figures, shown_progress
 
 __all__ = ["infer_command"]
 
@@ -97,6 +96,4 @@ def infer_command(
     )
     print_figures(plain, table, as_json=as_json)
     if not answer.is_trusted:
-        for caution in answer.cautions:
-            click.echo(f"caution: {caution}", err=True)
-        sys.exit(UNTRUSTED)
+        leave_untrusted(answer.cautions)

@@ -1,6 +1,5 @@
 """This file is `daphne-flows learn`: rows of data become the parameters they share."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -16,7 +15,7 @@ from ..report.learning_table import learning_table
 from ..storage.folders import check_folder_place
 from .model_argument import load_any
 from .options import SEED
-from .output import UNTRUSTED, print_figures, shown_progress
+from .output import leave_untrusted, print_figures, shown_progress
 
 __all__ = ["learn_command"]
 
@@ -94,6 +93,4 @@ def learn_command(
     learned.save(output)
     print_figures(learned.to_json(), learning_table, as_json=as_json)
     if not learned.is_trusted:
-        for caution in learned.cautions:
-            click.echo(f"caution: {caution}", err=True)
-        sys.exit(UNTRUSTED)
+        leave_untrusted(learned.cautions)

@@ -1,8 +1,9 @@
 """This file shows what a command does and finds: progress, figures and tables."""
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.progress import (
 from daphne_bridge.command_line import print_json
 
 __all__ = [
-    "UNTRUSTED",
+    "leave_untrusted",
     "print_figures",
     "print_table",
     "progress_bar",
@@ -25,7 +26,7 @@ __all__ = [
     "shown_progress",
 ]
 
-UNTRUSTED = 3
+_UNTRUSTED = 3
 """Exit code of a command whose answer cannot be trusted."""
 
 
@@ -81,3 +82,10 @@ def print_table(renderable: Any) -> None:
 def say_compiling() -> None:
     """Tell that the kernel is being compiled."""
     click.echo("compiling the kernel, once on this machine", err=True)
+
+
+def leave_untrusted(cautions: Iterable[object] = ()) -> NoReturn:
+    """Say why an answer cannot be trusted, where no table has, and leave."""
+    for caution in cautions:
+        click.echo(f"caution: {caution}", err=True)
+    sys.exit(_UNTRUSTED)

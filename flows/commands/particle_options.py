@@ -1,6 +1,5 @@
 """This file holds the arguments and options that `sample` and `smc` share."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -22,7 +21,7 @@ from ..storage.folders import check_folder_place, new_folder
 from .inputs import load_posterior
 from .model_argument import load_any
 from .options import OPEN_SHARE, SEED, data_option, observe_option
-from .output import UNTRUSTED, print_table, progress_bar
+from .output import leave_untrusted, print_table, progress_bar
 
 __all__ = [
     "SUMMARY",
@@ -140,4 +139,4 @@ def print_summaries(
         for summary in summaries:
             print_table(posterior_table(summary))
     if not whole["ok"]:
-        sys.exit(UNTRUSTED)
+        leave_untrusted()

@@ -1,6 +1,5 @@
 """This file is `daphne-flows refine`: a flow is bent to one data set."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ..training.state import Report
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
 from .options import SEED, data_option, engine_option, observe_option
-from .output import UNTRUSTED, progress_bar, say_compiling
+from .output import leave_untrusted, progress_bar, say_compiling
 
 __all__ = ["refine_command"]
 
@@ -80,9 +79,7 @@ def refine_command(
     else:
         click.echo(f"{output}: {_sentence(metrics)}")
     if not metrics["ok"]:
-        for caution in metrics["cautions"]:
-            click.echo(f"caution: {caution}", err=True)
-        sys.exit(UNTRUSTED)
+        leave_untrusted(metrics["cautions"])
 
 
 def _sentence(metrics: Mapping[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """This file is `daphne-flows summary`: the tables of a finished run."""
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import StringIO
@@ -20,7 +19,7 @@ from ..report.inference_table import inference_table
 from ..report.tables import evaluation_table, posterior_table
 from ..storage.folders import read_file
 from .inputs import FILE_LIMIT, check_run
-from .output import UNTRUSTED, print_table
+from .output import leave_untrusted, print_table
 
 __all__ = ["summary_command"]
 
@@ -63,4 +62,4 @@ def summary_command(run: Path) -> None:
         if path.is_file() and not path.name.startswith("."):
             click.echo(f"  {path}")
     if not is_trusted:
-        sys.exit(UNTRUSTED)
+        leave_untrusted()

@@ -1,7 +1,6 @@
 """This file is `daphne-flows train`: a model becomes an artifact."""
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +26,7 @@ from ..training.state import Report
 from ..training.tensorboard_log import board_for, check_board
 from .inputs import load_model
 from .options import SEED, data_option, engine_option
-from .output import UNTRUSTED, progress_bar, say_compiling
+from .output import leave_untrusted, progress_bar, say_compiling
 
 __all__ = ["train_command"]
 
@@ -156,7 +155,7 @@ def train_command(
     else:
         click.echo(f"{output}: {_figure(metrics, best)}")
     if best is None:
-        sys.exit(UNTRUSTED)
+        leave_untrusted()
 
 
 def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
