@@ -24,7 +24,7 @@ from ..storage.folders import check_folder_place, write_folder
 from ..storage.json_values import json_bytes
 from .inputs import load_model, load_posterior, observed_row
 from .options import MOST_HELD, SEED, Whole, data_option, observe_option
-from .output import print_figures, progress_bar
+from .output import print_figures, shown_progress
 
 __all__ = ["diagnose_command"]
 
@@ -76,10 +76,9 @@ def diagnose_command(
     posterior = load_posterior(artifact, model, amortised=True)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None
-    with progress_bar(quiet=as_json) as progress:
-        task = progress.add_task("diagnosing", total=1.0, note="")
+    with shown_progress("diagnosing", quiet=as_json) as show:
         for report in diagnose(model, posterior.flow, config):
-            progress.update(task, completed=report.fraction)
+            show(report.fraction, "")
             result = report.result
     if result is None:
         raise AssertionError("a diagnosis ends with its result")

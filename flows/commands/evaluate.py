@@ -15,7 +15,7 @@ from ..storage.folders import check_file_place, write_file
 from ..storage.json_values import json_bytes
 from .inputs import load_model, load_posterior
 from .options import MOST_HELD, SEED, Whole, data_option
-from .output import print_figures, progress_bar
+from .output import print_figures, shown_progress
 
 __all__ = ["evaluate_command"]
 
@@ -53,15 +53,14 @@ def evaluate_command(
     posterior = load_posterior(artifact, model, amortised=True)
     config = EvaluationConfig(num_draws, num_data_sets, num_particles, seed)
     result: Evaluation | None = None
-    with progress_bar(quiet=as_json) as progress:
-        task = progress.add_task("evaluating", total=1.0, note="")
+    with shown_progress("evaluating", quiet=as_json) as show:
         for report in evaluate(
             posterior.target,
             posterior.flow,
             config,
             tolerance=posterior.artifact.tolerance,
         ):
-            progress.update(task, completed=report.rows_done / report.rows_total)
+            show(report.rows_done / report.rows_total, "")
             result = report.result
     if result is None:
         raise AssertionError("an evaluation ends with its result")

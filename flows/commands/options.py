@@ -2,11 +2,14 @@
 
 import math
 import re
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
 
-from daphne_bridge.command_line import data_option, setting
+from daphne_bridge.command_line import PATH, data_option, setting
 
 from ..cnf.engines import ENGINES
 from ..inference.importance import MOST_SEED
@@ -18,6 +21,7 @@ __all__ = [
     "SEED",
     "Real",
     "Whole",
+    "artifact_and_model",
     "data_option",
     "engine_option",
     "observe_option",
@@ -72,3 +76,22 @@ observe_option = click.option(
     metavar="NAME=VALUE",
     help="Other data than the document's; may be repeated.",
 )
+
+
+def artifact_and_model(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command with the arguments `[ARTIFACT] MODEL` in front of its own.
+
+    It is called with the `artifact`, None if there is none, and the `place` of MODEL.
+    """
+
+    @click.argument(
+        "places", type=PATH, nargs=-1, required=True, metavar="[ARTIFACT] MODEL"
+    )
+    @wraps(command)
+    def run(*arguments: Any, places: tuple[Path, ...], **options: Any) -> Any:
+        if len(places) > 2:
+            raise click.UsageError("takes one artifact and one model")
+        artifact = places[0] if len(places) == 2 else None
+        return command(*arguments, artifact=artifact, place=places[-1], **options)
+
+    return run

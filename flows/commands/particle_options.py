@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ..report.tables import posterior_table
 from ..storage.folders import check_folder_place, new_folder
 from .inputs import load_posterior
 from .model_argument import load_any
-from .options import OPEN_SHARE, SEED, data_option, observe_option
+from .options import OPEN_SHARE, SEED, artifact_and_model, data_option, observe_option
 from .output import leave_untrusted, print_table, progress_bar
 
 __all__ = [
@@ -40,9 +39,7 @@ _OWN_FILES = (SUMMARY, "particles*")
 """Patterns of the files in a folder of particles; another file is never replaced."""
 
 _OPTIONS = (
-    click.argument(
-        "places", type=PATH, nargs=-1, required=True, metavar="[ARTIFACT] MODEL"
-    ),
+    artifact_and_model,
     click.option("-o", "--output", type=PATH, required=True, help="Folder to write."),
     observe_option,
     data_option,
@@ -61,21 +58,10 @@ _OPTIONS = (
 
 
 def particle_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command with the shared arguments and options in front of its own.
-
-    It is called with the `artifact`, None if there is none, and the `graph`.
-    """
-
-    @wraps(command)
-    def run(*arguments: Any, places: tuple[Path, ...], **options: Any) -> Any:
-        if len(places) > 2:
-            raise click.UsageError("takes one artifact and one model")
-        artifact = places[0] if len(places) == 2 else None
-        return command(*arguments, artifact=artifact, graph=places[-1], **options)
-
+    """Return a command with the shared arguments and options in front of its own."""
     for option in reversed(_OPTIONS):
-        run = option(run)
-    return run
+        command = option(command)
+    return command
 
 
 def check_output(output: Path) -> None:
@@ -94,7 +80,7 @@ def new_output(output: Path, *, quiet: bool) -> Iterator[tuple[Path, Progress]]:
 
 
 def load_model(
-    artifact: Path | None, graph: Path, data: Path | None, kind: str
+    artifact: Path | None, place: Path, data: Path | None, kind: str
 ) -> Model:
     """Return the model of a program or a document.
 
@@ -110,7 +96,7 @@ def load_model(
                 "ARTIFACT before MODEL, or --proposal prior",
             )
         )
-    model = Model.from_graph(load_any(graph, data).graph)
+    model = Model.from_graph(load_any(place, data).graph)
     if artifact is not None:
         check_trainable(model)
     return model

@@ -17,16 +17,20 @@ from ..storage.folders import check_folder_place
 from ..training.state import Report
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
-from .options import SEED, data_option, engine_option, observe_option
+from .options import (
+    SEED,
+    artifact_and_model,
+    data_option,
+    engine_option,
+    observe_option,
+)
 from .output import leave_untrusted, progress_bar, say_compiling
 
 __all__ = ["refine_command"]
 
 
 @click.command("refine")
-@click.argument(
-    "places", type=PATH, nargs=-1, required=True, metavar="[ARTIFACT] MODEL"
-)
+@artifact_and_model
 @click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
 @observe_option
 @data_option
@@ -37,7 +41,8 @@ __all__ = ["refine_command"]
 @json_option
 @guarded
 def refine_command(
-    places: tuple[Path, ...],
+    artifact: Path | None,
+    place: Path,
     output: Path,
     observe: tuple[str, ...],
     data: Path | None,
@@ -54,12 +59,10 @@ def refine_command(
     particles alone. OUTPUT is an artifact that knows its data; `sample` draws from it.
     Exit code 3 where the draws cannot be trusted; the cautions say why.
     """
-    if len(places) > 2:
-        raise click.UsageError("takes one artifact and one model")
     check_folder_place(output, marker=MANIFEST)
-    model = Model.from_graph(load_any(places[-1], data).graph)
+    model = Model.from_graph(load_any(place, data).graph)
     observed = observed_row(model, observe)
-    trained = load_posterior(places[0], model) if len(places) == 2 else None
+    trained = None if artifact is None else load_posterior(artifact, model)
     prepare_kernel(say_compiling)
     with progress_bar(quiet=as_json) as progress:
         posterior = refine(

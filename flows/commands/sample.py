@@ -92,7 +92,7 @@ _FIGURES_OF_WEIGHTS = (
 @guarded
 def sample_command(
     artifact: Path | None,
-    graph: Path,
+    place: Path,
     output: Path,
     observe: tuple[str, ...],
     data: Path | None,
@@ -134,7 +134,7 @@ def sample_command(
         raise FlowsError(
             Problem("--observe", "stands beside --observations", "one of both")
         )
-    model = given.load_model(artifact, graph, data, kind)
+    model = given.load_model(artifact, place, data, kind)
     rows = (
         [observations(observe)] if data_sets is None else load_observations(data_sets)
     )
@@ -197,7 +197,7 @@ def sample_command(
                 particles.summary(),
                 model,
                 observed,
-                graph=graph,
+                graph=place,
                 artifact=artifact,
                 proposal=kind,
                 seed=own_seed,

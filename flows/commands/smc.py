@@ -78,7 +78,7 @@ __all__ = ["smc_command"]
 @guarded
 def smc_command(
     artifact: Path | None,
-    graph: Path,
+    place: Path,
     output: Path,
     observe: tuple[str, ...],
     data: Path | None,
@@ -118,7 +118,7 @@ def smc_command(
                 f"{runs} runs of {num_particles}",
             )
         )
-    model = given.load_model(artifact, graph, data, kind)
+    model = given.load_model(artifact, place, data, kind)
     observed = observed_row(model, observe)
     given.check_output(output)
     source = given.load_source(artifact, model)
@@ -154,7 +154,7 @@ def smc_command(
             summarize_smc(result),
             model,
             observed,
-            graph=graph,
+            graph=place,
             artifact=artifact,
             proposal=words,
             seed=seed,
