@@ -120,11 +120,6 @@ class ExpressionTable:
                 self._note_literal(made)
         return made
 
-    def known_value(self, expression: Expression) -> tuple[bool, Value]:
-        """Return (True, value) for a constant or literal collection of constants."""
-        key = id(expression)
-        return (True, self._values[key]) if key in self._values else (False, None)
-
     def _note_literal(self, call: Call) -> None:
         values = self._values
         if all(id(argument) in values for argument in call.arguments):
