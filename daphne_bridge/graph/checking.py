@@ -13,10 +13,7 @@ from dataclasses import dataclass
 from ..building import building
 from ..errors import GraphError, Problem
 from ..language.families import FAMILIES
-from .document import (
-    GraphDocument,
-    NodeNames,
-)
+from .document import GraphDocument, NodeNames
 from .expression import (
     Call,
     Constant,

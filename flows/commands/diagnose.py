@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import PATH, guarded, json_option, setting
+from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 
 from ..errors import FlowsError, Problem
 from ..inference.importance import batch_generator, importance_particles
@@ -23,7 +23,7 @@ from ..report.tables import diagnosis_table
 from ..storage.folders import check_folder_place, write_folder
 from ..storage.json_values import json_bytes
 from .inputs import load_model, load_posterior, observed_row
-from .options import MOST_HELD, SEED, Whole, data_option, observe_option
+from .options import MOST_HELD, SEED, Whole, observe_option
 from .output import print_figures, shown_progress
 
 __all__ = ["diagnose_command"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import PATH, guarded, json_option, setting
+from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 from daphne_bridge.files import check_no_input
 from daphne_bridge.graph.document import names_path
 
@@ -14,7 +14,7 @@ from ..report.tables import evaluation_table
 from ..storage.folders import check_file_place, write_file
 from ..storage.json_values import json_bytes
 from .inputs import load_model, load_posterior
-from .options import MOST_HELD, SEED, Whole, data_option
+from .options import MOST_HELD, SEED, Whole
 from .output import print_figures, shown_progress
 
 __all__ = ["evaluate_command"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import PATH, guarded, json_option, setting
+from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 from daphne_bridge.graph.document import dump_document, dump_names
 
 from ..front.answer import ANSWER, OWN_FILES
@@ -15,7 +15,7 @@ from ..report.inference_table import inference_table
 from ..storage.folders import check_folder_place, new_folder
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
-from .options import SEED, Real, Whole, data_option, observe_option
+from .options import SEED, Real, Whole, observe_option
 from .output import leave_untrusted, print_figures, shown_progress
 
 __all__ = ["infer_command"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from daphne_bridge.command_line import PATH, data_option, setting
+from daphne_bridge.command_line import PATH, setting
 
 from ..cnf.engines import ENGINES
 from ..inference.importance import MOST_SEED
@@ -22,7 +22,6 @@ __all__ = [
     "Real",
     "Whole",
     "artifact_and_model",
-    "data_option",
     "engine_option",
     "observe_option",
 ]

@@ -8,7 +8,13 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import PATH, json_option, print_json, setting
+from daphne_bridge.command_line import (
+    PATH,
+    data_option,
+    json_option,
+    print_json,
+    setting,
+)
 
 from ..errors import FlowsError, Problem
 from ..front.material import check_trainable
@@ -19,7 +25,7 @@ from ..report.tables import posterior_table
 from ..storage.folders import check_folder_place, new_folder
 from .inputs import load_posterior
 from .model_argument import load_any
-from .options import OPEN_SHARE, SEED, artifact_and_model, data_option, observe_option
+from .options import OPEN_SHARE, SEED, artifact_and_model, observe_option
 from .output import leave_untrusted, print_table, progress_bar
 
 __all__ = [

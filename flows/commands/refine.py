@@ -7,7 +7,14 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import PATH, guarded, json_option, print_json, setting
+from daphne_bridge.command_line import (
+    PATH,
+    data_option,
+    guarded,
+    json_option,
+    print_json,
+    setting,
+)
 
 from ..cnf.engines import prepare_kernel
 from ..front.posterior import refine
@@ -20,7 +27,6 @@ from .model_argument import load_any
 from .options import (
     SEED,
     artifact_and_model,
-    data_option,
     engine_option,
     observe_option,
 )

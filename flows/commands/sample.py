@@ -15,9 +15,7 @@ from ..front.particle_figures import with_figures
 from ..front.sampling import num_without_meaning
 from ..inference.cautions import Caution
 from ..inference.cluster import check_cluster
-from ..inference.importance import (
-    ImportanceReport,
-)
+from ..inference.importance import ImportanceReport
 from ..inference.particle_store import check_room
 from ..storage.export import (
     FORMATS,

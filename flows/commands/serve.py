@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from daphne_bridge.command_line import PATH, guarded, setting
+from daphne_bridge.command_line import PATH, data_option, guarded, setting
 
 from ..errors import FlowsError, Problem
 from ..proposals.flow import FlowProposal
 from .inputs import load_model, load_posterior
 from .json_lines import Server, request_lines
-from .options import COUNT, data_option
+from .options import COUNT
 
 __all__ = ["serve_command"]
 

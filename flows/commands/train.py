@@ -9,7 +9,14 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import PATH, guarded, json_option, print_json, setting
+from daphne_bridge.command_line import (
+    PATH,
+    data_option,
+    guarded,
+    json_option,
+    print_json,
+    setting,
+)
 
 from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
@@ -25,7 +32,7 @@ from ..training.processes import joined_ranks
 from ..training.state import Report
 from ..training.tensorboard_log import board_for, check_board
 from .inputs import load_model
-from .options import SEED, data_option, engine_option
+from .options import SEED, engine_option
 from .output import leave_untrusted, progress_bar, say_compiling
 
 __all__ = ["train_command"]

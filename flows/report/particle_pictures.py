@@ -10,12 +10,7 @@ import torch
 from ..inference.particles import Particles
 from ..measurement.predictive import posterior_predictive
 from ..model.model import Model
-from .particle_plots import (
-    marginals_plot,
-    pairs_plot,
-    predictive_plot,
-    weights_plot,
-)
+from .particle_plots import marginals_plot, pairs_plot, predictive_plot, weights_plot
 from .picture import Picture
 from .words import number
 
