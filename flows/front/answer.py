@@ -1,6 +1,5 @@
 """This file owns `Inference`: what is known of one data set, and what it is worth."""
 
-import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from rich.console import Console
 from torch import Tensor
 
 from ..inference.cautions import Caution
 from ..inference.particles import Particles
 from ..model.model import Model
 from ..report.inference_table import inference_table
+from ..report.tables import as_text
 from ..storage.export import save_summary
-from ..storage.folders import check_folder_place, new_folder
+from ..storage.folders import new_folder
+from ..storage.json_values import finite_or_none
 from .figures import Figures
 from .islands import Islands
 
@@ -27,8 +27,6 @@ ANSWER = "inference.json"
 
 OWN_FILES = (ANSWER, "particles.npz", "graph.json", "graph.names.json")
 """Names of the files in a folder of an answer; another file is never replaced."""
-
-_TEXT_WIDTH = 110
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +76,7 @@ class Inference:
 
     def summary(self) -> str:
         """Return the table of latents and return value, with how far to trust it."""
-        console = Console(width=_TEXT_WIDTH, record=True, file=io.StringIO())
-        console.print(inference_table(self.to_json(), "the latents"), highlight=False)
-        return console.export_text()
+        return as_text(inference_table(self.to_json(), "the latents"))
 
     def save(self, path: Path | str) -> None:
         """Write `inference.json` and `particles.npz` into a folder, whole or not.
@@ -88,9 +84,7 @@ class Inference:
         Raises:
             FlowsError: If something else is in the place, or it cannot be written.
         """
-        place = Path(path)
-        check_folder_place(place, marker=ANSWER, own=OWN_FILES)
-        with new_folder(place, marker=ANSWER, own=OWN_FILES) as folder:
+        with new_folder(path, marker=ANSWER, own=OWN_FILES) as folder:
             self.fill(folder)
 
     def fill(self, folder: Path) -> None:
@@ -122,15 +116,15 @@ class Inference:
             "ok": self.is_trusted,
             "cautions": [str(caution) for caution in self.cautions],
             "log_evidence": {
-                "value": _finite(self.log_evidence),
-                "standard_error": _finite(self.log_evidence_standard_error),
+                "value": finite_or_none(self.log_evidence),
+                "standard_error": finite_or_none(self.log_evidence_standard_error),
             },
-            "ess": _finite(self.ess),
+            "ess": finite_or_none(self.ess),
             "num_particles": self.num_particles,
             "observed": dict(
                 zip(self._observed_names, self.observed.tolist(), strict=True)
             ),
-            "khat": _finite(self.k_hat),
+            "khat": finite_or_none(self.k_hat),
             "latents": {name: f.to_json() for name, f in self.latents.items()},
             "return": plain_value(self.returned),
             "seconds": self.seconds,
@@ -156,7 +150,3 @@ def plain_value(value: Any) -> Any:
         case float() if math.isfinite(value):
             return value
     return str(value)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

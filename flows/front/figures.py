@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..inference.averages import Averages
 from ..model.discrete_values import text_of
+from ..storage.json_values import finite_or_none
 
 __all__ = ["Figures", "exact_figures", "figures_of"]
 
@@ -50,9 +51,8 @@ class Figures:
     def to_json(self) -> dict[str, Any]:
         """Return plain values; null stands for what is not finite."""
         plain: dict[str, Any] = {
-            name: value if math.isfinite(value) else None
+            name: finite_or_none(getattr(self, name))
             for name in ("mean", "mc_error", "sd", "q05", "median", "q95")
-            for value in (getattr(self, name),)
         }
         if self.probabilities is not None:
             plain["probabilities"] = self.probabilities

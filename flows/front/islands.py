@@ -15,6 +15,7 @@ import torch
 
 from ..inference.smc.annealing import AnnealingReport
 from ..inference.smc.result import SmcResult, merge_runs
+from ..storage.json_values import finite_or_none
 
 __all__ = ["Island", "Islands"]
 
@@ -34,16 +35,16 @@ class Island:
     def to_json(self) -> dict[str, Any]:
         """Return its figures and its path as plain values."""
         return {
-            "log_evidence": _finite(self.result.log_evidence),
-            "standard_error": _finite(self.result.log_evidence_standard_error),
-            "ess": _finite(self.result.least_ess),
+            "log_evidence": finite_or_none(self.result.log_evidence),
+            "standard_error": finite_or_none(self.result.log_evidence_standard_error),
+            "ess": finite_or_none(self.result.least_ess),
             "path": [
                 {
                     "temperature": each.temperature,
-                    "log_evidence": _finite(each.log_evidence),
+                    "log_evidence": finite_or_none(each.log_evidence),
                     "ess": each.ess,
-                    "acceptance": _finite(each.acceptance),
-                    "correlation": _finite(each.correlation),
+                    "acceptance": finite_or_none(each.acceptance),
+                    "correlation": finite_or_none(each.correlation),
                     "num_moves": each.stage.num_moves,
                 }
                 for each in self.reports
@@ -105,13 +106,9 @@ class Islands:
         return {
             "coordinates": self.coordinates,
             "disagreement": {
-                "log_evidence": _finite(self.evidence_gap),
-                "mean_in_standard_errors": _finite(in_errors),
-                "mean_in_deviations": _finite(in_deviations),
+                "log_evidence": finite_or_none(self.evidence_gap),
+                "mean_in_standard_errors": finite_or_none(in_errors),
+                "mean_in_deviations": finite_or_none(in_deviations),
             },
             "islands": [island.to_json() for island in self.islands],
         }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,14 +1,11 @@
 """This file owns `Learned`: parameters that rows of data share, and their worth."""
 
-import io
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from rich.console import Console
 from torch import Tensor
 
 from daphne_bridge.graph.document import NodeNames, dump_document, dump_names
@@ -17,8 +14,10 @@ from ..inference.cautions import Caution
 from ..inference.particles import Particles
 from ..model.model import Model
 from ..report.learning_table import learning_table
+from ..report.tables import as_text
 from ..storage.export import save_summary
-from ..storage.folders import check_folder_place, new_folder
+from ..storage.folders import new_folder
+from ..storage.json_values import finite_or_none
 from .figures import Figures
 
 __all__ = ["LEARNED_FILES", "LEARNING", "Estimate", "Learned"]
@@ -28,8 +27,6 @@ LEARNING = "learning.json"
 
 LEARNED_FILES = (LEARNING, "learned.json", "learned.names.json", "particles.npz")
 """Names of the files in its folder; another file is never replaced."""
-
-_TEXT_WIDTH = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +49,8 @@ class Estimate:
         """Return plain values; null stands for what is not known."""
         return {
             "value": self.value,
-            "standard_error": _finite(self.standard_error),
-            "mc_error": _finite(self.mc_error),
+            "standard_error": finite_or_none(self.standard_error),
+            "mc_error": finite_or_none(self.mc_error),
             "posterior": self.posterior and self.posterior.to_json(),
         }
 
@@ -102,9 +99,7 @@ class Learned:
 
     def summary(self) -> str:
         """Return the table of parameters, with how far to trust it."""
-        console = Console(width=_TEXT_WIDTH, record=True, file=io.StringIO())
-        console.print(learning_table(self.to_json()), highlight=False)
-        return console.export_text()
+        return as_text(learning_table(self.to_json()))
 
     def save(self, path: Path | str) -> None:
         """Write the folder of what was learned, whole or not at all.
@@ -115,9 +110,7 @@ class Learned:
         Raises:
             FlowsError: If something else is in the place, or it cannot be written.
         """
-        place = Path(path)
-        check_folder_place(place, marker=LEARNING, own=LEARNED_FILES)
-        with new_folder(place, marker=LEARNING, own=LEARNED_FILES) as folder:
+        with new_folder(path, marker=LEARNING, own=LEARNED_FILES) as folder:
             document = self.model.graph.document
             assert document is not None  # noqa: S101 - every checked graph has one
             dump_document(document, folder / "learned.json")
@@ -137,19 +130,16 @@ class Learned:
             "cautions": [str(caution) for caution in self.cautions],
             "parameters": {n: e.to_json() for n, e in self.parameters.items()},
             "covariance": [
-                [_finite(value) for value in row] for row in self.covariance.tolist()
+                [finite_or_none(value) for value in row]
+                for row in self.covariance.tolist()
             ],
             "errors_from": self.errors_from,
-            "log_likelihood": _finite(self.log_likelihood),
-            "log_prior": _finite(self.log_prior),
+            "log_likelihood": finite_or_none(self.log_likelihood),
+            "log_prior": finite_or_none(self.log_prior),
             "num_rows": self.num_rows,
             "num_draws": self.num_draws,
-            "ess": {"median": _finite(median), "q05": _finite(low)},
+            "ess": {"median": finite_or_none(median), "q05": finite_or_none(low)},
             "rounds": self.rounds,
             "has_converged": self.has_converged,
             "seconds": self.seconds,
         }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -35,6 +35,7 @@ from ..marginal.target import target_of
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
+from ..storage.json_values import finite_or_none
 from ..training.config import TrainingConfig, nuisance_counts
 from ..training.loop import fit
 from ..training.particle_target import ParticleTarget
@@ -227,7 +228,7 @@ class _Bending:
         doubts = () if self.answer.is_trusted else self.answer.cautions
         return {
             "ess_fraction": totals.ess_fraction,
-            "k_hat": k_hat if math.isfinite(k_hat) else None,
+            "k_hat": finite_or_none(k_hat),
             "log_evidence": totals.log_evidence,
             "log_evidence_standard_error": totals.log_evidence_standard_error,
             "ok": not weak and not doubts,

@@ -1,9 +1,10 @@
 """This file lays figures out as tables that a person can read."""
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,7 @@ from .words import (
 
 __all__ = [
     "add_most_rows",
+    "as_text",
     "cells",
     "diagnosis_table",
     "evaluation_table",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _MOST_ROWS = 60
+_TEXT_WIDTH = 110
 
 
 def cells(*texts: str) -> tuple[Text, ...]:
@@ -43,6 +46,13 @@ def add_most_rows(
         table.add_row(*cells(*row))
     if len(rows) > _MOST_ROWS:
         table.add_row(*cells(f"... and {len(rows) - _MOST_ROWS} {noun}"))
+
+
+def as_text(table: RenderableType) -> str:
+    """Return a table as text."""
+    console = Console(width=_TEXT_WIDTH, record=True, file=io.StringIO())
+    console.print(table, highlight=False)
+    return console.export_text()
 
 
 def posterior_table(summary: Mapping[str, Any]) -> RenderableType:

@@ -17,7 +17,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ..errors import ArtifactError, Problem
 
-__all__ = ["check_finite", "from_json", "json_bytes", "to_json"]
+__all__ = ["check_finite", "finite_or_none", "from_json", "json_bytes", "to_json"]
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a number, or None in place of one that JSON cannot hold."""
+    return value if math.isfinite(value) else None
 
 
 def to_json(value: Any) -> Any:
