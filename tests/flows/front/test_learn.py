@@ -13,10 +13,12 @@ import flows
 from daphne_bridge.errors import BridgeError
 
 from ..learning.programs import (
+    COMPONENTS,
     HIERARCHICAL,
     MARKOV,
+    PATHS,
     WALK,
-    hierarchical_log_posterior,
+    hierarchical_top,
     model_of,
     rows_of,
 )
@@ -29,8 +31,6 @@ FEW = {
     "certify_draws": 200,
     "normalisation_draws": 2000,
 }
-COMPONENTS = {"mu": 1.0, "tau": 0.7, "sigma": 1.3}
-PATHS = {"stay": [0.8, 0.2], "leave": [0.3, 0.7], "m0": -1.0, "m1": 1.5}
 SCALES = {"q": 0.5, "r": 0.3}
 
 SEEDS = [
@@ -51,20 +51,6 @@ def numbers(learned):
     return (
         np.array([estimate.value for estimate in found]),
         np.array([estimate.standard_error for estimate in found]),
-    )
-
-
-def top(height, start, transform):
-    """Return where a log density is largest, searched for on the real line."""
-    found = optimize.minimize(lambda u: -height(transform(u)), start, tol=1e-10)
-    return transform(found.x)
-
-
-def components(data):
-    return top(
-        lambda v: hierarchical_log_posterior(v, data),
-        np.zeros(3),
-        lambda u: np.array([u[0], *np.exp(u[1:])]),
     )
 
 
@@ -118,6 +104,14 @@ def kalman_log_posterior(values, data):
     return total
 
 
+def kalman_top(data):
+    """Return q and r of largest posterior density, by a search of scipy."""
+    found = optimize.minimize(
+        lambda u: -kalman_log_posterior(np.exp(u), data), np.full(2, -1.0), tol=1e-10
+    )
+    return np.exp(found.x)
+
+
 def test_a_markov_chain_is_learned_as_by_expectation_maximisation():
     model = model_of(MARKOV)
     data = rows_of(model, PATHS, 30, 1)
@@ -162,7 +156,7 @@ def test_a_flow_averages_over_continuous_latents_of_a_row():
     assert learned.method == "flow"
     assert learned.has_converged
     values, errors = numbers(learned)
-    assert np.all(np.abs(values - components(data.numpy())) < 2 * errors)
+    assert np.all(np.abs(values - hierarchical_top(data.numpy())) < 2 * errors)
     check_schema(learned)
 
 
@@ -193,7 +187,7 @@ def test_what_cannot_be_done_is_said(options, said):
     asked = {"data": [{"y0": 1.0}], **options}
     data = asked.pop("data")
     with pytest.raises(BridgeError, match=said):
-        flows.learn(model_of(HIERARCHICAL), data, ["mu", "tau", "sigma"], **asked)
+        flows.learn(model_of(HIERARCHICAL), data, [*COMPONENTS], **asked)
 
 
 def test_a_flow_is_refused_where_rows_have_nothing_to_draw():
@@ -202,36 +196,22 @@ def test_a_flow_is_refused_where_rows_have_nothing_to_draw():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_markov_chains_are_learned_within_two_errors(seed):
-    model = model_of(MARKOV)
-    data = rows_of(model, PATHS, 50, 100 + seed)
-    learned = flows.learn(model, data, list(PATHS), seed=seed)
+@pytest.mark.parametrize(
+    ("text", "truth", "num", "first", "seconds", "exact"),
+    [
+        (MARKOV, PATHS, 50, 100, None, expectation_maximisation),
+        (HIERARCHICAL, COMPONENTS, 80, 200, 10.0, hierarchical_top),
+        (WALK, SCALES, 60, 300, 20.0, kalman_top),
+    ],
+    ids=["a Markov chain", "variance components", "scales of a state space"],
+)
+def test_parameters_are_learned_within_two_errors(
+    text, truth, num, first, seconds, exact, seed
+):
+    model = model_of(text)
+    data = rows_of(model, truth, num, first + seed)
+    trained = None if seconds is None else {"budget_seconds": seconds}
+    learned = flows.learn(model, data, list(truth), seed=seed, config=trained)
     values, errors = numbers(learned)
-    gaps = np.abs(values - expectation_maximisation(data.numpy())) / errors
     assert learned.is_trusted
-    assert np.all(gaps < 2)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_variance_components_are_learned_within_two_errors(seed):
-    model = model_of(HIERARCHICAL)
-    data = rows_of(model, COMPONENTS, 80, 200 + seed)
-    trained = {"budget_seconds": 10.0}
-    learned = flows.learn(model, data, list(COMPONENTS), seed=seed, config=trained)
-    values, errors = numbers(learned)
-    assert learned.is_trusted
-    assert np.all(np.abs(values - components(data.numpy())) < 2 * errors)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_scales_of_a_state_space_are_learned_within_two_errors(seed):
-    model = model_of(WALK)
-    data = rows_of(model, SCALES, 60, 300 + seed)
-    trained = {"budget_seconds": 20.0}
-    learned = flows.learn(model, data, list(SCALES), seed=seed, config=trained)
-    values, errors = numbers(learned)
-    exact = top(
-        lambda v: kalman_log_posterior(v, data.numpy()), np.full(2, -1.0), np.exp
-    )
-    assert learned.is_trusted
-    assert np.all(np.abs(values - exact) < 2 * errors)
+    assert np.all(np.abs(values - exact(data.numpy())) < 2 * errors)

@@ -1,10 +1,5 @@
 """Programs that tests of what is integrated out share."""
 
-from daphne_bridge.compiler import compile_program
-from daphne_bridge.graph.document import document_from_json
-from daphne_bridge.graph.graph import Graph
-from flows.model.model import Model
-
 CIRCUIT = """
 (let [z0 (sample (laplace 5 1))
       z1 (sample (laplace -2 1))
@@ -36,15 +31,3 @@ LINEAR = """
       y (observe (normal b 0.5) 1.1)]
   m)
 """
-
-
-def model_of(text):
-    """Return the model of a program."""
-    compiled = compile_program(text, "program")
-    document = document_from_json(compiled.document, "program")
-    return Model.from_graph(Graph.from_document(document))
-
-
-def labels(model, names):
-    """Return the program's own names."""
-    return [model.graph.node(name).label for name in names]

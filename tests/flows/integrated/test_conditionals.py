@@ -4,11 +4,12 @@ import pytest
 
 from flows.errors import ArgumentError
 from flows.integrated.conditionals import conditionals_of, latents_to_integrate
-from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR, model_of
+from flows.model.model import Model
+from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR
 
 
 def _found(text):
-    model = model_of(text)
+    model = Model.from_program(text)
     return latents_to_integrate(model.graph, model.layout), model
 
 
@@ -58,7 +59,7 @@ def test_a_latent_that_bounds_another_is_kept():
     "names", [("sample0", "sample3"), ("sample4", "sample5"), ("sample9",)]
 )
 def test_latents_in_the_markov_blanket_of_each_other_are_refused(names):
-    model = model_of(CIRCUIT)
+    model = Model.from_program(CIRCUIT)
     with pytest.raises(ArgumentError, match="integrated latents: not all of these"):
         conditionals_of(model.graph, model.layout, names)
 

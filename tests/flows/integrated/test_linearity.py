@@ -3,22 +3,23 @@
 import pytest
 
 from flows.integrated.linearity import is_linear_normal
-from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR, model_of
+from flows.model.model import Model
+from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR
 
 
 def test_sums_of_latents_times_data_are_linear():
-    assert is_linear_normal(model_of(LINEAR).graph)
+    assert is_linear_normal(Model.from_program(LINEAR).graph)
     text = """
         (let [w (sample (normal 0 1)) b (sample (normal 0 2))
               x (observe (normal 0 1) 0.3)]
           (observe (normal (+ b (* (/ (- w 1) 2) x)) (exp x)) 1.1)
           w)"""
-    assert is_linear_normal(model_of(text).graph)
+    assert is_linear_normal(Model.from_program(text).graph)
 
 
 @pytest.mark.parametrize("text", [CIRCUIT, GROUPS])
 def test_products_of_latents_and_other_functions_are_not(text):
-    assert not is_linear_normal(model_of(text).graph)
+    assert not is_linear_normal(Model.from_program(text).graph)
 
 
 @pytest.mark.parametrize(
@@ -26,9 +27,9 @@ def test_products_of_latents_and_other_functions_are_not(text):
 )
 def test_one_factor_that_is_not_linear_is_enough(link):
     text = f"(let [a (sample (normal 0 1))] (observe {link} 1) a)"
-    assert not is_linear_normal(model_of(text).graph)
+    assert not is_linear_normal(Model.from_program(text).graph)
 
 
 def test_a_latent_of_another_family_is_enough():
     text = "(let [a (sample (laplace 0 1))] (observe (normal a 1) 1) a)"
-    assert not is_linear_normal(model_of(text).graph)
+    assert not is_linear_normal(Model.from_program(text).graph)

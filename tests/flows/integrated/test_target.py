@@ -11,11 +11,12 @@ import torch
 from flows.flow.building import inverse_of
 from flows.integrated.conditionals import latents_to_integrate
 from flows.integrated.target import IntegratedModel
-from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR, model_of
+from flows.model.model import Model
+from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR
 
 
 def _target(text):
-    model = model_of(text)
+    model = Model.from_program(text)
     return IntegratedModel(model, latents_to_integrate(model.graph, model.layout))
 
 

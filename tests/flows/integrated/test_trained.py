@@ -11,7 +11,7 @@ from flows.integrated.flow import CompletedFlow
 from flows.measurement.evaluation import EvaluationConfig, evaluate
 from flows.model.model import Model
 from flows.storage.artifact import Artifact
-from tests.flows.integrated.programs import CIRCUIT, model_of
+from tests.flows.integrated.programs import CIRCUIT
 from tests.flows.quick import AUTOREGRESSIVE
 
 SHORT = AUTOREGRESSIVE | {
@@ -27,7 +27,7 @@ SHORT = AUTOREGRESSIVE | {
 
 @pytest.fixture(scope="module")
 def posterior():
-    return train(model_of(CIRCUIT), config=SHORT)
+    return train(Model.from_program(CIRCUIT), config=SHORT)
 
 
 def renumbered(model):

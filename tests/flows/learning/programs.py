@@ -2,19 +2,20 @@
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import optimize, stats
 
 from flows.learning.likelihood import RowDraws
 from flows.model.model import Model
 
-from ..model.programs import graph_of
-
 __all__ = [
+    "COMPONENTS",
     "HIERARCHICAL",
     "MARKOV",
+    "PATHS",
     "WALK",
     "Conjugate",
     "hierarchical_log_posterior",
+    "hierarchical_top",
     "model_of",
     "rows_of",
 ]
@@ -31,6 +32,9 @@ HIERARCHICAL = """
   [z mu])
 """
 
+COMPONENTS = {"mu": 1.0, "tau": 0.7, "sigma": 1.3}
+"""Values of its parameters to draw data at."""
+
 MARKOV = """
 (defn advance [t states rows means ys]
   (let [z (sample (discrete (get rows (last states))))
@@ -45,6 +49,9 @@ MARKOV = """
       z (sample (discrete [1.0 1.0]))]
   (loop (count ys) [z] advance [stay leave] [m0 m1] ys))
 """
+
+PATHS = {"stay": [0.8, 0.2], "leave": [0.3, 0.7], "m0": -1.0, "m1": 1.5}
+"""Values of its parameters to draw data at."""
 
 WALK = """
 (defn step [t states ys q r]
@@ -62,7 +69,7 @@ WALK = """
 
 
 def model_of(text):
-    return Model.from_graph(graph_of(text))
+    return Model.from_program(text)
 
 
 def rows_of(model, values, num, seed):
@@ -81,6 +88,16 @@ def hierarchical_log_posterior(values, data):
     covariance = tau**2 + sigma**2 * np.eye(4)
     rows = stats.multivariate_normal(np.full(4, mu), covariance).logpdf(data)
     return rows.sum() - 0.5 * ((mu / 3) ** 2 + (tau / 2) ** 2 + (sigma / 2) ** 2)
+
+
+def hierarchical_top(data):
+    """Return mu, tau, sigma of largest posterior density, by a search of scipy."""
+    found = optimize.minimize(
+        lambda u: -hierarchical_log_posterior([u[0], *np.exp(u[1:])], data),
+        np.zeros(3),
+        tol=1e-10,
+    ).x
+    return np.array([found[0], *np.exp(found[1:])])
 
 
 class Conjugate:

@@ -8,8 +8,10 @@ from flows.learning.likelihood import Likelihood, NoLatents
 from flows.learning.parted import PartedModel
 
 from .programs import (
+    COMPONENTS,
     HIERARCHICAL,
     MARKOV,
+    PATHS,
     Conjugate,
     hierarchical_log_posterior,
     model_of,
@@ -21,8 +23,8 @@ VALUES = torch.tensor([0.5, 0.8, 1.2], dtype=torch.float64)
 
 def hierarchical(num=6):
     model = model_of(HIERARCHICAL)
-    parted = PartedModel.of(model, ["mu", "tau", "sigma"])
-    data = rows_of(model, {"mu": 1.0, "tau": 0.7, "sigma": 1.3}, num, 0)
+    parted = PartedModel.of(model, [*COMPONENTS])
+    data = rows_of(model, COMPONENTS, num, 0)
     return Likelihood(parted, data)
 
 
@@ -71,9 +73,8 @@ def test_many_rows_at_once_and_few_give_the_same(monkeypatch):
 
 def test_discrete_latents_are_summed_over_every_path():
     model = model_of(MARKOV)
-    parted = PartedModel.of(model, ["stay", "leave", "m0", "m1"])
-    truth = {"stay": [0.8, 0.2], "leave": [0.3, 0.7], "m0": -1.0, "m1": 1.5}
-    data = rows_of(model, truth, 4, 0)
+    parted = PartedModel.of(model, [*PATHS])
+    data = rows_of(model, PATHS, 4, 0)
     values = torch.tensor([0.8, 0.2, 0.3, 0.7, -1.0, 1.5], dtype=torch.float64)
     draws = NoLatents().draw(values, data, 7, generator=torch.Generator())
     found = Likelihood(parted, data).terms(values, draws)

@@ -6,12 +6,12 @@ import torch
 from flows.errors import ArgumentError
 from flows.learning.parted import PartedModel
 
-from .programs import HIERARCHICAL, MARKOV, model_of
+from .programs import COMPONENTS, HIERARCHICAL, MARKOV, model_of
 
 
 def test_the_joint_density_is_that_of_the_parts():
     model = model_of(HIERARCHICAL)
-    parted = PartedModel.of(model, ["mu", "tau", "sigma"])
+    parted = PartedModel.of(model, [*COMPONENTS])
     draws = model.sample(20, generator=torch.Generator().manual_seed(0))
     values, z = draws.latents[:, :3], draws.latents[:, 3:]
     rows = parted.rows.log_joint(z, parted.observed(values, draws.observed))
@@ -31,7 +31,7 @@ def test_a_name_stands_for_the_entries_of_its_vector():
 
 def test_the_learned_model_has_the_density_given_the_parameters():
     model = model_of(HIERARCHICAL)
-    parted = PartedModel.of(model, ["mu", "tau", "sigma"])
+    parted = PartedModel.of(model, [*COMPONENTS])
     draws = model.sample(1, generator=torch.Generator().manual_seed(0))
     values, z = draws.latents[0, :3], draws.latents[:, 3:]
     learned = parted.learned(values)

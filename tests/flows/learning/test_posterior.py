@@ -13,6 +13,7 @@ from flows.learning.parted import PartedModel
 from flows.learning.posterior import tempered_parameters
 
 from .programs import (
+    COMPONENTS,
     HIERARCHICAL,
     Conjugate,
     hierarchical_log_posterior,
@@ -53,8 +54,8 @@ def test_a_conjugate_mean_and_the_evidence_are_found():
 @pytest.mark.slow
 def test_variance_components_have_their_posterior_by_quadrature():
     model = model_of(HIERARCHICAL)
-    parted = PartedModel.of(model, ["mu", "tau", "sigma"])
-    data = rows_of(model, {"mu": 1.0, "tau": 0.7, "sigma": 1.3}, 30, 3)
+    parted = PartedModel.of(model, [*COMPONENTS])
+    data = rows_of(model, COMPONENTS, 30, 3)
     found = particles(parted, data, Conjugate(1.05))
     mu, tau, sigma = np.meshgrid(
         np.linspace(-1, 3, 25), np.linspace(0.01, 2.5, 25), np.linspace(0.7, 2.2, 25),
