@@ -16,7 +16,7 @@ from .inference_table import leaves
 from .particle_pictures import particle_pictures, predicted
 from .particle_plots import path_plot
 from .picture import Picture
-from .words import most_probable, number
+from .words import estimate, most_probable, number
 
 __all__ = ["answer_section"]
 
@@ -35,19 +35,13 @@ def answer_section(run: FinishedRun) -> dict[str, Any] | None:
         *leaves(answer["return"], "return"),
     ][:_MOST_NUMBERS]
     known = [(n, f) for n, f in figures if isinstance(f, Mapping)]
-    keys = ("sd", "q05", "median", "q95")
     evidence = answer["log_evidence"]
     return {
         "method": f"{answer['method']}: {answer['why']}",
         "ok": answer["ok"],
         "cautions": answer["cautions"],
         "numbers": [
-            (
-                name,
-                number(f["mean"], 5),
-                number(f["mc_error"], 2),
-                *(number(f[key]) for key in keys),
-            )
+            (name, *estimate(f, "mean", "mc_error", "sd", "q05", "median", "q95"))
             for name, f in known
             if f["mean"] is not None
         ],

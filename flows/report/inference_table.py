@@ -11,7 +11,7 @@ from rich.table import Table
 from daphne_bridge.errors import printable
 
 from .tables import add_most_rows, cells
-from .words import number
+from .words import estimate, number
 
 __all__ = ["inference_table", "leaves"]
 
@@ -92,15 +92,7 @@ def _figures(figures: Any) -> tuple[str, ...]:
     probabilities = figures.get("probabilities") or {}
     best = sorted(probabilities.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
     shown = ", ".join(f"{value}: {p:.3g}" for value, p in best if p >= 5e-4)
-    return (
-        number(figures["mean"], 5),
-        number(figures["mc_error"], 2),
-        number(figures["sd"]),
-        number(figures["q05"]),
-        number(figures["median"]),
-        number(figures["q95"]),
-        shown,
-    )
+    return *estimate(figures, "mean", "mc_error", "sd", "q05", "median", "q95"), shown
 
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,13 @@ from ..inference.particles import Particles
 from .finished_run import FinishedRun
 from .inference_table import leaves
 from .particle_pictures import particle_pictures, predicted
-from .words import evidence_in_words, most_probable, number
+from .words import (
+    LATENT_KEYS,
+    estimate,
+    evidence_in_words,
+    most_probable,
+    number,
+)
 
 __all__ = ["posterior_section"]
 
@@ -17,7 +23,6 @@ def posterior_section(run: FinishedRun) -> dict[str, Any] | None:
     summary = run.json("particles/summary.json")
     if summary is None or "data_sets" in summary:
         return None
-    keys = ("sd", "quantile_05", "quantile_95")
     chances = summary.get("probabilities", {})
     returned = _not_latents(summary, chances)
     section: dict[str, Any] = {
@@ -25,21 +30,11 @@ def posterior_section(run: FinishedRun) -> dict[str, Any] | None:
             (c["what"], c["meaning"], c["remedy"]) for c in summary["cautions"]
         ],
         "latents": [
-            (
-                latent["label"],
-                number(latent["mean"], 5),
-                number(latent["mean_standard_error"], 2),
-                *(number(latent[key]) for key in keys),
-            )
+            (latent["label"], *estimate(latent, *LATENT_KEYS))
             for latent in summary["latents"]
         ],
         "returned": [
-            (
-                name,
-                number(f["mean"], 5),
-                number(f["mc_error"], 2),
-                *(number(f[key]) for key in ("sd", "q05", "q95")),
-            )
+            (name, *estimate(f, "mean", "mc_error", "sd", "q05", "q95"))
             for name, f in returned
         ],
         "bars": [

@@ -13,7 +13,9 @@ from daphne_bridge.errors import printable
 
 from ..measurement.evaluation import PROPOSAL_FIGURES
 from .words import (
+    LATENT_KEYS,
     calibration_in_words,
+    estimate,
     evidence_in_words,
     j_in_words,
     most_probable,
@@ -67,17 +69,8 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
         is_text = heading in ("latent", "document")
         table.add_column(heading, justify="left" if is_text else "right")
     for latent in summary["latents"]:
-        table.add_row(
-            *cells(
-                latent["label"],
-                latent["name"],
-                number(latent["mean"], 5),
-                number(latent["mean_standard_error"], 2),
-                number(latent["sd"]),
-                number(latent["quantile_05"]),
-                number(latent["quantile_95"]),
-            )
-        )
+        figures = estimate(latent, *LATENT_KEYS)
+        table.add_row(*cells(latent["label"], latent["name"], *figures))
     lines: list[RenderableType] = []
     if not summary["ok"]:
         found = "; ".join(c["what"] for c in summary["cautions"])

@@ -5,12 +5,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 __all__ = [
+    "LATENT_KEYS",
     "calibration_in_words",
+    "estimate",
     "evidence_in_words",
     "j_in_words",
     "most_probable",
     "number",
 ]
+
+LATENT_KEYS = ("mean", "mean_standard_error", "sd", "quantile_05", "quantile_95")
+"""What `summary.json` says of a latent, as `estimate` takes it."""
 
 _J_SCALE = (
     (0.1, "the flow is close to the posterior"),
@@ -31,6 +36,25 @@ def number(value: Any, digits: int = 4) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
+
+
+def estimate(
+    figures: Mapping[str, Any], value: str, error: str, *others: str
+) -> tuple[str, ...]:
+    """Return a figure, its error, and what else is known of it, in fitting digits.
+
+    Args:
+        figures: Numbers by name.
+        value: Name of the figure.
+        error: Name of its error.
+        *others: Names of others.
+
+    Example:
+        >>> estimate({"mean": 3.14159265, "se": 0.0123, "sd": 2.0}, "mean", "se", "sd")
+        ('3.1416', '0.012', '2')
+    """
+    rest = (number(figures[name]) for name in others)
+    return number(figures[value], 5), number(figures[error], 2), *rest
 
 
 def j_in_words(nats: float | None) -> str:
