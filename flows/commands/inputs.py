@@ -3,7 +3,6 @@
 Each is checked whole, and what is wrong is said in one sentence per problem.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..front.posterior import Posterior, load
 from ..model.model import Model
 from ..model.observation import Given
 from ..model.shapes import ObservedRow
+from ..storage.observations import as_data
 from .model_argument import load_any
 from .output import say_compiling
 
@@ -106,11 +106,7 @@ def observations(entries: tuple[str, ...]) -> Given:
                 value = float(text)
             except ValueError:
                 value = text
-        if isinstance(value, float) and not math.isfinite(value):
-            raise FlowsError(
-                Problem(where, "the observation is not finite", "a finite number", text)
-            )
-        values[name] = _as_data(value)
+        values[name] = as_data(value, where)
         places[name] = where
     return Given(values, places)
 
@@ -119,7 +115,3 @@ def observed_row(model: Model, entries: tuple[str, ...]) -> ObservedRow:
     """Return a model's data, with those of options `NAME=VALUE` in their place."""
     given = observations(entries)
     return model.observation(given.values, places=given.places)
-
-
-def _as_data(value: Any) -> Any:
-    return tuple(map(_as_data, value)) if isinstance(value, list) else value

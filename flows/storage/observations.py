@@ -19,7 +19,7 @@ from ..errors import FlowsError, Problem
 from ..model.observation import Given
 from .folders import read_file
 
-__all__ = ["load_observations"]
+__all__ = ["as_data", "load_observations"]
 
 _LIMIT = 2**28
 
@@ -56,7 +56,7 @@ def _from_json(text: str, path: Path) -> list[Given]:
 
 def _given(row: Mapping[str, Any], where: str) -> Given:
     places = {name: f"{where} {name}" for name in row}
-    values = {name: _as_data(item, places[name]) for name, item in row.items()}
+    values = {name: as_data(item, places[name]) for name, item in row.items()}
     return Given(values, places)
 
 
@@ -89,9 +89,15 @@ def _from_csv(text: str, path: Path) -> list[Given]:
     return rows
 
 
-def _as_data(value: Any, where: str) -> Any:
+def as_data(value: Any, where: str) -> Any:
+    """Return an observed value with vectors as tuples.
+
+    Raises:
+        FlowsError: If a number in it is not finite; `where` is its place.
+    """
     if isinstance(value, list):
-        return tuple(_as_data(item, where) for item in value)
+        return tuple(as_data(item, where) for item in value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise FlowsError(Problem(where, "not finite", "a finite number", str(value)))
+        what = "the observation is not finite"
+        raise FlowsError(Problem(where, what, "a finite number", str(value)))
     return value
