@@ -26,14 +26,20 @@ import flows
 from flows.marginal.collapsed import collapse
 
 
-def chain(steps: int) -> str:
-    """Return a hidden Markov model of three states with known rates."""
+def chain_data(steps: int) -> list[float]:
+    """Return data of a hidden Markov model of three states."""
     random = Random(0)
     rows = [[0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]]
     state, data = 0, []
     for _ in range(steps):
         (state,) = random.choices(range(3), rows[state])
-        data.append(f"{random.gauss(2.0 * state - 2.0, 1.0):.3f}")
+        data.append(round(random.gauss(2.0 * state - 2.0, 1.0), 3))
+    return data
+
+
+def chain(steps: int) -> str:
+    """Return this model, all but the states known."""
+    data = " ".join(map(str, chain_data(steps)))
     return f"""
 (defn advance [t state rows means ys]
   (let [z (sample (discrete (get rows state)))]
@@ -41,7 +47,7 @@ def chain(steps: int) -> str:
     z))
 (let [rows [[0.8 0.1 0.1] [0.2 0.6 0.2] [0.1 0.3 0.6]]
       means [-2.0 0.0 2.0]
-      ys [{" ".join(data)}]
+      ys [{data}]
       z (sample (discrete [1.0 1.0 1.0]))]
   (loop {steps} z advance rows means ys))"""
 

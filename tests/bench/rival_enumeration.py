@@ -3,9 +3,9 @@
     make bench-rivals        or, where the extra `rivals` is installed,
     python -m tests.bench.rival_enumeration [--repeats N] [--output FILE]
 
-Discrete latents are summed
-out of a hidden Markov model (its means and rows unknown) and of a mixture; both ways
-compute log p of the same rows in double precision on one core, and must agree to 1e-8.
+Discrete latents are summed out of a hidden Markov model (its means and rows unknown)
+and of a mixture; both ways compute log p of the same rows in double precision on one
+core, and must agree to 1e-8.
 NumPyro's function is vectorised over rows by `vmap` and compiled before it is timed;
 ours is `CollapsedModel.log_joint`. Seconds are of processor time, the least of all
 repeats, with what comes before the first value (compiling; from the program's text) in
@@ -16,7 +16,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 
 import jax
@@ -32,21 +31,10 @@ from numpyro.contrib.funsor.infer_util import log_density
 import flows
 from flows.marginal.collapsed import collapse
 
-from .bench_marginal import mixture, mixture_data, options_of
+from .bench_marginal import chain_data, mixture, mixture_data, options_of
 
 Work = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Returns log p of rows of latents and its gradient."""
-
-
-def chain_data(steps: int) -> list[float]:
-    """Return data of a hidden Markov model of three states."""
-    random = Random(0)
-    rows = [[0.8, 0.1, 0.1], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]]
-    state, data = 0, []
-    for _ in range(steps):
-        (state,) = random.choices(range(3), rows[state])
-        data.append(round(random.gauss(2.0 * state - 2.0, 1.0), 3))
-    return data
 
 
 def chain(steps: int) -> str:
