@@ -7,7 +7,8 @@
 #       CONFIG=train.toml        other training settings;  SEED=1;  BUDGET=10m;  KIND=auto
 #       EVALUATE="--num-data-sets 1000"   other settings of evaluate
 #       DIAGNOSE="--num-data-sets 200"    other settings of diagnose
-#   make test | test-fast | clojure-test | check | format | bench | golden | clean
+#   make test | test-fast | test-slow | test-long | clojure-test | check | format
+#   make bench | bench-rivals | figures | clean
 #
 # Everything a run makes stands in runs/PROGRAM; only what is out of date is made again.
 
@@ -174,7 +175,7 @@ format: $(INSTALLED)
 bench-rivals: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
 	    --constraint .constraints.txt --editable '.[rivals]'
-	@$(BIN)/python -m tests.bench.rival_npe $(RIVALS)
+	@$(BIN)/python -m tests.bench.rival_npe
 	@$(BIN)/python -m tests.bench.rival_samplers
 	@$(BIN)/python -m tests.bench.rival_enumeration
 
