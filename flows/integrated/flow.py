@@ -172,12 +172,12 @@ class CompletedFlow:
         """Draws of the inner flow with the other latents drawn from base points."""
         whole = self.target.whole(drawn.free.double())
         share = torch.special.ndtr(base.double())
-        at = self.target.whole(torch.zeros_like(drawn.free).double())
         columns = [
             self.target.model.layout.variable(name).free_start
             for name in self.target.integrated
         ]
-        at = at.index_copy(-1, torch.tensor(columns, device=at.device), share)
+        places = torch.tensor(columns, device=whole.device)
+        at = torch.zeros_like(whole).index_copy(-1, places, share)
 
         def carried(grid: Grid, at: Tensor) -> Tensor:
             return grid.quantile(at[..., None])[..., 0]

@@ -29,6 +29,7 @@ from torch import Generator
 from ..errors import InferenceError, Problem
 from .coordinates import Place, UnitCoordinates
 from .likelihood import Drawing, Likelihood
+from .parted import prior_draws
 from .surface import Square, Surface
 
 __all__ = ["Round", "ascend", "climb", "start"]
@@ -102,13 +103,11 @@ def start(
     Raises:
         InferenceError: If under no draw of the prior the rows have a density.
     """
-    drawn = likelihood.parted.prior.forgiving().sample_latents(
-        _STARTS, generator=generator
-    )
+    drawn = prior_draws(likelihood.parted.prior, _STARTS, generator)
     middle = coordinates.values(torch.zeros_like(coordinates.centre))
     some = Likelihood(likelihood.parted, likelihood.data[:_START_ROWS])
     ranked: list[tuple[float, Place]] = []
-    for values in (middle, *drawn[torch.isfinite(drawn).all(1)]):
+    for values in (middle, *drawn):
         draws = drawing.draw(values, some.data, _START_DRAWS, generator=generator)
         found = float(some.terms(values, draws).log_likelihood.sum())
         if found > -math.inf:

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..model.model import Model
+from .parted import prior_draws
 
-__all__ = ["UnitCoordinates"]
+__all__ = ["Place", "UnitCoordinates"]
 
 _DRAWS = 2000
 
@@ -37,9 +38,8 @@ class UnitCoordinates:
     @classmethod
     def of(cls, prior: Model) -> "UnitCoordinates":
         """Return the coordinates that draws of the prior give."""
-        generator = torch.Generator().manual_seed(0)
-        drawn = prior.forgiving().sample_latents(_DRAWS, generator=generator)
-        free, _ = prior.unconstrain(drawn[torch.isfinite(drawn).all(1)])
+        drawn = prior_draws(prior, _DRAWS, torch.Generator().manual_seed(0))
+        free, _ = prior.unconstrain(drawn)
         share = free.new_tensor([0.16, 0.5, 0.84])
         low, middle, high = torch.quantile(free, share, dim=0)
         return cls(prior, middle, ((high - low) / 2.0).clamp_min(1e-300))

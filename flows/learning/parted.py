@@ -13,7 +13,7 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from daphne_bridge.errors import GraphError
 from daphne_bridge.graph.document import GraphDocument, NodeNames
@@ -28,7 +28,7 @@ from ..model.layout import Variable
 from ..model.model import Model
 from .documents import observing, only, with_constants
 
-__all__ = ["PartedModel"]
+__all__ = ["PartedModel", "prior_draws"]
 
 _DRAWS = 1000
 _WANTED = "a latent that depends on no others but parameters"
@@ -65,9 +65,7 @@ class PartedModel:
         document = model.graph.document
         assert document is not None  # noqa: S101 - every checked graph has one
         prior = _model(model, only(document, names))
-        generator = torch.Generator().manual_seed(0)
-        drawn = prior.forgiving().sample_latents(_DRAWS, generator=generator)
-        drawn = drawn[torch.isfinite(drawn).all(1)]
+        drawn = prior_draws(prior, _DRAWS, torch.Generator().manual_seed(0))
         if not len(drawn):
             what = "the prior draws no parameters with a meaning"
             raise ModelError(Problem(model.graph.source, what))
@@ -124,6 +122,14 @@ class PartedModel:
         assert document is not None  # noqa: S101 - every checked graph has one
         constants = _by_name(self.prior.layout.latents, values)
         return _model(self.model, with_constants(document, constants))
+
+
+def prior_draws(
+    prior: Model, num: int, generator: Generator
+) -> Float[Tensor, "draw parameter"]:
+    """Return those of some draws of parameters that have a meaning."""
+    drawn = prior.forgiving().sample_latents(num, generator=generator)
+    return drawn[torch.isfinite(drawn).all(1)]
 
 
 def _model(model: Model, document: GraphDocument) -> Model:
