@@ -30,14 +30,9 @@ from ..cnf.paper_engine import AdjointEngine, ExactTraceEngine
 from ..cnf.vector_field import FieldConfig
 from ..flow.structure import Structure
 from ..model.model import Model
+from ..training.batches import draw_batch
 from ..training.estimates import SymmetricEstimate, estimate_symmetric
-from ..training.losses import (
-    draw_batch,
-    forward_kl,
-    reverse_kl,
-    symmetric,
-    symmetric_parts,
-)
+from ..training.losses import forward_kl, reverse_kl, symmetric, symmetric_parts
 from .published_training import (
     Loss,
     PublishedConfig,

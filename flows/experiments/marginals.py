@@ -16,10 +16,10 @@ from ..flow.kinds import certified
 from ..flow.structure import Structure
 from ..inference.calibration import ks_statistic
 from ..model.model import Model
+from ..training.batches import draw_batch
 from ..training.certification import certify
 from ..training.config import TrainingConfig
 from ..training.loop import fit
-from ..training.losses import draw_batch
 
 __all__ = ["compare_marginals"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..cnf.flow import ConditionalFlow
-from ..training.losses import TargetModel
+from ..training.batches import TargetModel
 
 __all__ = [
     "Loss",

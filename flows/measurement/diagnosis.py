@@ -40,7 +40,7 @@ from ..inference.plain import plain
 from ..inference.weights import WeightTotals, check_log_weights
 from ..model.model import Model
 from ..proposals.weight_terms import Contributions
-from ..training.losses import draw_batch
+from ..training.batches import draw_batch
 
 __all__ = ["Diagnosis", "DiagnosisConfig", "DiagnosisProgress", "diagnose"]
 

@@ -42,8 +42,8 @@ from ..inference.weights import WeightTotals
 from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
+from ..training.batches import draw_batch
 from ..training.estimates import SymmetricEstimate, estimate_symmetric
-from ..training.losses import draw_batch
 
 __all__ = [
     "PROPOSAL_FIGURES",

@@ -18,17 +18,10 @@ from torch import Tensor
 from ..flow.kinds import certified
 from ..flow.protocol import Flow, Stepped
 from ..inference.weights import ess
+from .batches import Batch, TargetModel, draw_batch
 from .config import TrainingConfig
 from .estimates import Estimate, SymmetricEstimate, estimate, estimate_symmetric
-from .losses import (
-    Batch,
-    TargetModel,
-    draw_batch,
-    forward_kl,
-    reverse_kl,
-    symmetric,
-    symmetric_parts,
-)
+from .losses import forward_kl, reverse_kl, symmetric, symmetric_parts
 
 __all__ = [
     "Measured",

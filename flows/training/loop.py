@@ -34,6 +34,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, Problem
 from ..flow.protocol import Flow, Matched, Stepped
+from .batches import TargetModel
 from .certification import measured, solver_bias
 from .config import TrainingConfig
 from .decisions import (
@@ -44,7 +45,6 @@ from .decisions import (
     with_steps,
 )
 from .event import Event
-from .losses import TargetModel
 from .phases import PHASES, fraction, learning_rate
 from .processes import ALONE, Ranks
 from .run import Run

@@ -62,23 +62,19 @@ References:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.protocol import Drawn, Flow, Matched, PathEnds, TwoDirections, TwoWay
-from ..flow.shapes import Base, Free, LogProb, Nuisance, Observed, Row
-from ..model.draws import Draws
+from ..flow.shapes import Row
 from ..model.standard_normal import standard_normal_log_prob
+from .batches import Batch, TargetModel
 
 __all__ = [
-    "Batch",
-    "TargetModel",
     "contrast",
-    "draw_batch",
     "flow_matching",
     "forward_kl",
     "free_energy",
@@ -91,101 +87,6 @@ __all__ = [
 _MOST_NATS = 100.0
 """Largest error, against the posterior's mean of it, in the contrasts' dR/dw."""
 _FAR = 1e30
-
-
-class TargetModel(Protocol):
-    """What the losses need of a model."""
-
-    @property
-    def has_density(self) -> bool:
-        """Whether `log_joint` can be computed; else only draws are there."""
-        ...
-
-    def sample(self, num: int, *, generator: torch.Generator) -> Draws:
-        """Joint draws."""
-        ...
-
-    def log_joint(self, latents: Tensor, observed: Tensor, /) -> Tensor:
-        """Log joint density of natural values, in nats."""
-        ...
-
-    def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
-        """Log joint density in free coordinates, in nats."""
-        ...
-
-    def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Free coordinates, with log|det|."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Joint draws for the forward direction, and base points for the reverse one.
-
-    Args:
-        free: latents of joint draws, in free coordinates.
-        nuisances: standard normal nuisance columns.
-        observed: observed values of the same draws, used in both directions.
-        log_joint: log p(free, observed) + log N(nuisances), in nats; without a density
-            the second alone.
-        base: standard normal base points.
-    """
-
-    free: Free
-    nuisances: Nuisance
-    observed: Observed
-    log_joint: LogProb
-    base: Base
-
-    def rows(self, start: int, stop: int) -> "Batch":
-        """Some of the rows."""
-        return Batch(
-            free=self.free[start:stop],
-            nuisances=self.nuisances[start:stop],
-            observed=self.observed[start:stop],
-            log_joint=self.log_joint[start:stop],
-            base=self.base[start:stop],
-        )
-
-
-def draw_batch(
-    model: TargetModel,
-    flow: Flow,
-    num: int,
-    *,
-    generator: torch.Generator,
-    scored: bool = True,
-) -> Batch:
-    """A fresh batch of ``num`` rows for each direction.
-
-    Args:
-        model: the target.
-        flow: whose precision and nuisances it has.
-        num: rows.
-        generator: source of all draws.
-        scored: whether `Batch.log_joint` has the model's part.
-    """
-    draws = model.sample(num, generator=generator)
-    free, log_det = model.unconstrain(draws.latents)
-    nuisances = torch.randn(
-        num,
-        flow.structure.nuisance_dim,
-        generator=generator,
-        dtype=flow.dtype,
-        device=generator.device,
-    ).to(flow.device)
-    log_joint = standard_normal_log_prob(nuisances)
-    if model.has_density and scored:
-        with torch.no_grad():
-            joint = model.log_joint(draws.latents, draws.observed) + log_det
-        log_joint = log_joint + joint.to(flow.device)
-    return Batch(
-        free=free.to(flow.device, flow.dtype),
-        nuisances=nuisances,
-        observed=draws.observed.to(flow.device, flow.dtype),
-        log_joint=log_joint,
-        base=flow.sample_base(num, generator=generator),
-    )
 
 
 def forward_kl(

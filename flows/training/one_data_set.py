@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..model.draws import Draws
-from .losses import TargetModel
+from .batches import TargetModel
 
 __all__ = ["OneDataSet"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OneDataSet:
-    """A `losses.TargetModel` of one data set.
+    """A `batches.TargetModel` of one data set.
 
     Args:
         model: the target.

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..model.draws import Draws
-from .losses import TargetModel
+from .batches import TargetModel
 
 __all__ = ["ParticleTarget"]
 

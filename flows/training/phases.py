@@ -21,10 +21,9 @@ import torch
 from torch import Tensor
 
 from ..flow.protocol import Drawn, Flow, Matched
+from .batches import Batch, TargetModel
 from .config import TrainingConfig
 from .losses import (
-    Batch,
-    TargetModel,
     contrast,
     flow_matching,
     forward_kl,

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..flow.protocol import Flow, Stepped
+from .batches import TargetModel
 from .config import TrainingConfig
-from .losses import TargetModel
 from .processes import Ranks
 from .state import DONE, Progress, TrainingState
 from .weights import FlatWeights

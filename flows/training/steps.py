@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..flow.protocol import Flow
-from .losses import Batch, draw_batch
+from .batches import Batch, draw_batch
 from .phases import LossInput, Phase
 from .run import Run
 from .state import Progress

@@ -50,10 +50,11 @@ from flows.experiments.published_training import scales_from_model
 from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow, certified
 from flows.model.model import Model
+from flows.training.batches import Batch, draw_batch
 from flows.training.config import TrainingConfig
 from flows.training.estimates import estimate
 from flows.training.loop import fit
-from flows.training.losses import Batch, draw_batch, symmetric, symmetric_path
+from flows.training.losses import symmetric, symmetric_path
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIQUES = FieldConfig(hidden=0)

@@ -16,8 +16,8 @@ from flows.cnf.vector_field import FieldConfig
 from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow
 from flows.model.model import Model
+from flows.training.batches import Batch
 from flows.training.losses import (
-    Batch,
     flow_matching,
     forward_kl,
     reverse_kl,

@@ -16,7 +16,8 @@ from flows.cnf.baselines import (
 from flows.cnf.paper_engine import ExactTraceEngine
 from flows.cnf.vector_field import FieldConfig, VectorField
 from flows.flow.structure import StateBlock, Structure
-from flows.training.losses import draw_batch, forward_kl, reverse_kl, symmetric
+from flows.training.batches import draw_batch
+from flows.training.losses import forward_kl, reverse_kl, symmetric
 
 from .models import Circuit
 from .random_structures import random_structure

@@ -10,7 +10,8 @@ from flows.experiments.published_training import (
     train_as_published,
 )
 from flows.flow.kinds import build_flow
-from flows.training.losses import draw_batch, symmetric
+from flows.training.batches import draw_batch
+from flows.training.losses import symmetric
 from tests.flows.cnf.models import gaussian_tree
 
 

@@ -8,13 +8,14 @@ import torch
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
+from flows.training.batches import draw_batch
 from flows.training.certification import (
     certify,
     certify_forward,
     ess_fractions,
     solver_bias,
 )
-from flows.training.losses import draw_batch, symmetric
+from flows.training.losses import symmetric
 from tests.flows.cnf.models import Circuit, LinearGaussian
 
 

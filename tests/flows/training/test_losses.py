@@ -1,22 +1,19 @@
-"""Tests of flows.losses."""
+"""Tests of flows.training.losses."""
 
 import math
 
 import pytest
 import torch
 
-from daphne_bridge.inversion.nami import invert
 from flows.autoregressive.conditioner import NetworkConfig
 from flows.cnf.engine import TorchEngine
 from flows.cnf.vector_field import FieldConfig
-from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
-from flows.model.model import Model
+from flows.training.batches import draw_batch
 from flows.training.estimates import estimate
 from flows.training.losses import (
     contrast,
-    draw_batch,
     flow_matching,
     forward_kl,
     free_energy,
@@ -168,27 +165,6 @@ def test_flow_matching_is_least_where_the_field_is_the_expected_velocity():
     times = torch.full((NUM,), 0.25, dtype=torch.float64)
     got = estimate(flow_matching(flow, batch, times))
     assert abs(got.mean - 2.0) < 5 * got.standard_error
-
-
-def test_batch_holds_the_joint_density_of_its_rows():
-    model = Circuit()
-    flow = build_flow(Circuit.structure(1), FieldConfig(hidden=3)).double()
-    batch = draw_batch(model, flow, 7, generator=torch.Generator().manual_seed(0))
-    normal = -0.5 * batch.nuisances.square() - 0.5 * math.log(2 * math.pi)
-    wanted = model.log_joint(batch.free, batch.observed) + normal.sum(-1)
-    torch.testing.assert_close(batch.log_joint, wanted)
-    part = batch.rows(2, 4)
-    assert torch.equal(part.observed, batch.observed[2:4])
-
-
-def test_batch_of_a_bounded_latent_holds_the_density_of_its_free_coordinates():
-    text = "(let [s (sample (gamma 2 3))] (observe (normal 0 s) 0.4) s)"
-    model = Model.from_program(text)
-    structure = build_structure(invert(model.graph), model.layout)
-    flow = build_flow(structure, FieldConfig(hidden=3)).double()
-    batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(0))
-    wanted = model.log_joint_free(batch.free, batch.observed)
-    torch.testing.assert_close(batch.log_joint, wanted)
 
 
 def _mixture_pair(offset: float, slope: float, scale: float):
