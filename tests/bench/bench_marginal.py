@@ -25,6 +25,13 @@ import torch
 import flows
 from flows.marginal.collapsed import collapse
 
+ADVANCE = """
+(defn advance [t state rows means ys]
+  (let [z (sample (discrete (get rows state)))]
+    (observe (normal (get means z) 1.0) (get ys t))
+    z))"""
+"""A step of a hidden Markov model."""
+
 
 def chain_data(steps: int) -> list[float]:
     """Return data of a hidden Markov model of three states."""
@@ -40,11 +47,7 @@ def chain_data(steps: int) -> list[float]:
 def chain(steps: int) -> str:
     """Return this model, all but the states known."""
     data = " ".join(map(str, chain_data(steps)))
-    return f"""
-(defn advance [t state rows means ys]
-  (let [z (sample (discrete (get rows state)))]
-    (observe (normal (get means z) 1.0) (get ys t))
-    z))
+    return f"""{ADVANCE}
 (let [rows [[0.8 0.1 0.1] [0.2 0.6 0.2] [0.1 0.3 0.6]]
       means [-2.0 0.0 2.0]
       ys [{data}]

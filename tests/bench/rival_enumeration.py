@@ -31,7 +31,7 @@ from numpyro.contrib.funsor.infer_util import log_density
 import flows
 from flows.marginal.collapsed import collapse
 
-from .bench_marginal import chain_data, mixture, mixture_data, options_of
+from .bench_marginal import ADVANCE, chain_data, mixture, mixture_data, options_of
 
 Work = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Returns log p of rows of latents and its gradient."""
@@ -40,11 +40,7 @@ Work = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 def chain(steps: int) -> str:
     """Return the program of a hidden Markov model with unknown means and rows."""
     data = " ".join(map(str, chain_data(steps)))
-    return f"""
-(defn advance [t state rows means ys]
-  (let [z (sample (discrete (get rows state)))]
-    (observe (normal (get means z) 1.0) (get ys t))
-    z))
+    return f"""{ADVANCE}
 (let [means [(sample (normal -2 1)) (sample (normal 0 1)) (sample (normal 2 1))]
       rows [(sample (dirichlet [4 1 1])) (sample (dirichlet [1 4 1]))
             (sample (dirichlet [1 1 4]))]]
