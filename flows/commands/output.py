@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -19,6 +20,7 @@ from daphne_bridge.command_line import print_json
 
 __all__ = [
     "leave_untrusted",
+    "print_artifact",
     "print_figures",
     "print_table",
     "progress_bar",
@@ -72,6 +74,16 @@ def print_figures(
         print_json(figures)
     else:
         print_table(table(figures))
+
+
+def print_artifact(
+    output: Path, metrics: Mapping[str, Any], sentence: str, *, ok: bool, as_json: bool
+) -> None:
+    """Print what a flow is worth that stands in a folder now, as JSON or in words."""
+    if as_json:
+        print_json({"ok": ok, "output": str(output), "metrics": metrics})
+    else:
+        click.echo(f"{output}: {sentence}")
 
 
 def print_table(renderable: Any) -> None:

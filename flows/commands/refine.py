@@ -7,14 +7,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import (
-    PATH,
-    data_option,
-    guarded,
-    json_option,
-    print_json,
-    setting,
-)
+from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 
 from ..cnf.engines import prepare_kernel
 from ..front.posterior import refine
@@ -30,7 +23,7 @@ from .options import (
     engine_option,
     observe_option,
 )
-from .output import leave_untrusted, progress_bar, say_compiling
+from .output import leave_untrusted, print_artifact, progress_bar, say_compiling
 
 __all__ = ["refine_command"]
 
@@ -83,11 +76,9 @@ def refine_command(
         )
     posterior.save(output)
     metrics = posterior.metrics
-    if as_json:
-        print_json({"ok": metrics["ok"], "output": str(output), "metrics": metrics})
-    else:
-        click.echo(f"{output}: {_sentence(metrics)}")
-    if not metrics["ok"]:
+    ok, sentence = metrics["ok"], _sentence(metrics)
+    print_artifact(output, metrics, sentence, ok=ok, as_json=as_json)
+    if not ok:
         leave_untrusted(metrics["cautions"])
 
 

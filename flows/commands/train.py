@@ -9,14 +9,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
-from daphne_bridge.command_line import (
-    PATH,
-    data_option,
-    guarded,
-    json_option,
-    print_json,
-    setting,
-)
+from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 
 from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
@@ -33,7 +26,7 @@ from ..training.state import Report
 from ..training.tensorboard_log import board_for, check_board
 from .inputs import load_model
 from .options import SEED, engine_option
-from .output import leave_untrusted, progress_bar, say_compiling
+from .output import leave_untrusted, print_artifact, progress_bar, say_compiling
 
 __all__ = ["train_command"]
 
@@ -157,11 +150,9 @@ def train_command(
         posterior.save(output)
     metrics = posterior.metrics
     best = next(value for key, value in metrics.items() if key.startswith("best_"))
-    if as_json:
-        print_json({"ok": best is not None, "output": str(output), "metrics": metrics})
-    else:
-        click.echo(f"{output}: {_figure(metrics, best)}")
-    if best is None:
+    ok, sentence = best is not None, _figure(metrics, best)
+    print_artifact(output, metrics, sentence, ok=ok, as_json=as_json)
+    if not ok:
         leave_untrusted()
 
 
