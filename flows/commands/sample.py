@@ -10,7 +10,7 @@ from torch import Tensor
 from daphne_bridge.command_line import PATH, guarded, setting
 
 from ..errors import FlowsError, Problem
-from ..front.doubts import without_meaning
+from ..front.doubts import predictive_cautions, without_meaning
 from ..front.particle_figures import with_figures
 from ..front.sampling import num_without_meaning
 from ..inference.cautions import Caution
@@ -21,7 +21,6 @@ from ..storage.export import (
     FORMATS,
     check_formats,
     posterior_json,
-    predictive_cautions,
     save_posterior,
     save_summary,
 )

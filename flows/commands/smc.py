@@ -7,6 +7,7 @@ import click
 from daphne_bridge.command_line import guarded, setting
 
 from ..errors import FlowsError, Problem
+from ..front.doubts import predictive_cautions
 from ..front.particle_figures import with_figures
 from ..front.sequential import METHODS, smc
 from ..inference.resampling import SCHEMES
@@ -15,12 +16,7 @@ from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.moves import Hamiltonian, RandomWalk
 from ..inference.smc.observes import SmcReport
 from ..inference.smc.result import summarize_smc
-from ..storage.export import (
-    posterior_json,
-    predictive_cautions,
-    save_posterior,
-    save_summary,
-)
+from ..storage.export import posterior_json, save_posterior, save_summary
 from . import particle_options as given
 from .inputs import observed_row
 from .options import MOST_HELD, OPEN_SHARE, Real, Whole

@@ -2,12 +2,22 @@
 
 import math
 
-from ..inference.cautions import K_HAT_LIMIT, LOG_EVIDENCE_ERROR_LIMIT, Caution
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..inference.cautions import (
+    K_HAT_LIMIT,
+    LOG_EVIDENCE_ERROR_LIMIT,
+    Caution,
+    prior_predictive_cautions,
+)
 from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.weights import WeightTotals
 from ..marginal.collapsed import CollapsedModel
 from ..model.lowered_graph import is_bounded
+from ..model.model import Model
 from .islands import Islands
 from .question import Question
 
@@ -16,6 +26,7 @@ __all__ = [
     "cut",
     "few",
     "left_out",
+    "predictive_cautions",
     "unsure",
     "weak",
     "without_mean",
@@ -30,6 +41,7 @@ _MOST_DEVIATIONS = 0.25
 _NO_MEAN = 0.8
 """A Pareto shape of 1 is estimated from 10,000 draws to some 0.1."""
 _MUCH_OF_A_MEAN = 0.02
+_PREDICTIVE_DRAWS = 1000
 
 
 def weak(
@@ -213,3 +225,16 @@ def cut(target: CollapsedModel, mass: float, *, of: str, what: str) -> list[Caut
             "A prior with a smaller rate, or a bound, avoids the cut",
         )
     ]
+
+
+def predictive_cautions(
+    model: Model, observed: Float[Tensor, " observed"], seed: int
+) -> tuple[Caution, ...]:
+    """Return a caution per observed value far from what the model draws."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = model.forgiving().sample(_PREDICTIVE_DRAWS, generator=generator).observed
+    draws = draws[~torch.isnan(draws).any(1)]
+    if not len(draws):
+        return ()
+    labels = [n for v in model.layout.observed for n in v.column_names]
+    return prior_predictive_cautions(observed, draws, labels)

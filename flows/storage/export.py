@@ -4,7 +4,7 @@ A folder of results holds
 
 - `summary.json`, the estimates and how far to trust them;
 - `particles.npz`, values by name and `log_weights` (`inference.particle_file`);
-- `draws.npz`, when equally weighted draws are asked for: values by name;
+- `particles-draws.npz`, equally weighted draws, if `sample` is asked for them;
 - `particles.csv`, one row per particle: the label of every number, `log_weight`;
 - `particles.json`, `{"log_weights": [...], "latents": {label: [...]}}`; null stands
   for a log weight of -inf;
@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..inference.cautions import Caution, prior_predictive_cautions
+from ..inference.cautions import Caution
 from ..inference.particles import Particles
 from ..inference.summary import Summary
 from ..model.model import Model
@@ -41,15 +41,12 @@ __all__ = [
     "csv_of",
     "json_of",
     "posterior_json",
-    "predictive_cautions",
     "save_posterior",
     "save_summary",
 ]
 
 FORMATS = ("csv", "json", "netcdf")
 """Formats beside `particles.npz`."""
-
-_PREDICTIVE_DRAWS = 1000
 
 
 def check_formats(formats: tuple[str, ...]) -> None:
@@ -61,19 +58,6 @@ def check_formats(formats: tuple[str, ...]) -> None:
     for library in ("arviz_base", "h5netcdf", "h5py"):
         if "netcdf" in formats:
             require(library, extra="arviz", where="--format netcdf")
-
-
-def predictive_cautions(
-    model: Model, observed: Float[Tensor, " observed"], seed: int
-) -> tuple[Caution, ...]:
-    """Return a caution per observed value far from what the model draws."""
-    generator = torch.Generator().manual_seed(seed)
-    draws = model.forgiving().sample(_PREDICTIVE_DRAWS, generator=generator).observed
-    draws = draws[~torch.isnan(draws).any(1)]
-    if not len(draws):
-        return ()
-    labels = [n for v in model.layout.observed for n in v.column_names]
-    return prior_predictive_cautions(observed, draws, labels)
 
 
 def posterior_json(

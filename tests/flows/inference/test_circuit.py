@@ -10,6 +10,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from flows.front.doubts import predictive_cautions
 from flows.inference.proposal import PriorProposal
 from flows.inference.smc.annealing import annealed_smc
 from flows.inference.smc.config import AnnealingConfig
@@ -18,7 +19,6 @@ from flows.inference.smc.forgetting import move_cautions
 from flows.inference.smc.moves import Hamiltonian
 from flows.inference.smc.result import result_of, summarize_smc
 from flows.model.model import Model
-from flows.storage.export import predictive_cautions
 
 from ..model.programs import PROGRAMS, graph_of
 
