@@ -36,9 +36,10 @@ from .exact import exact
 from .question import Question
 from .settings import seconds_of
 from .source import Source
+from .start import start
 from .tempered import tempered
 from .treatment import Treatment
-from .weighed import Start, around_modes, pilot, prior, start, with_flow
+from .weighed import around_modes, pilot, prior, with_flow
 
 __all__ = ["METHODS", "infer"]
 
@@ -47,9 +48,6 @@ METHODS = ("auto", "exact", "flow", "prior", "laplace", "smc")
 _MOST_WIDE = 64
 _NEAR_CUT = 0.1
 _LEAST_NEAR = 1e-6
-
-_LEAST_SHARE_PER_COORDINATE = 0.75
-"""Of the effective sample size, where normals have about the posterior's shape."""
 
 
 def infer(
@@ -198,13 +196,13 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
     begun = start(question)
     if method == "laplace":
         return around_modes(question, begun, "as asked")
-    if begun.is_good:
+    if begun is not None and begun.is_good:
         why = "draws around the modes carry enough weight: importance sampling"
         answer = around_modes(question, begun, why)
         if answer.is_trusted:
             return answer
     weak = "no proposal carries enough weight"
-    if not _has_shape(begun, question.target.layout.free_dim):
+    if begun is None or not begun.has_shape:
         return tempered(question, None, f"{weak}: tempered from the prior")
     why = f"{weak}: tempered from what lies around the modes"
     answer = tempered(question, begun, why)
@@ -214,19 +212,6 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
     again = tempered(question, None, why)
     # Who has missed a part of the posterior has less evidence.
     return max(again, answer, key=lambda each: (each.is_trusted, each.log_evidence))
-
-
-def _has_shape(begun: Start, num_coordinates: int) -> bool:
-    """Whether what lies around the modes has about the shape of the posterior.
-
-    Weights of normals that are a little wrong in each of many coordinates vary much,
-    and tempering mends that. Where few coordinates do the same the posterior has tails
-    or bends where no particle begins: moves find them late, and no figure says so.
-    """
-    if begun.around is None or begun.particles is None:
-        return False
-    share = begun.particles.totals.ess / begun.particles.num_particles
-    return share >= _LEAST_SHARE_PER_COORDINATE**num_coordinates
 
 
 def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:

@@ -26,7 +26,8 @@ from .doubts import apart, few, left_out, unsure
 from .islands import Island, Islands
 from .lost_digits import lost_digits
 from .question import Question
-from .weighed import Start, coordinates, weighted
+from .start import Start, coordinates
+from .weighed import weighted
 
 __all__ = ["tempered"]
 
@@ -51,7 +52,7 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
     Args:
         question: What was asked.
         start: What they are tempered from, and weighted draws to show where the budget
-            is used up; the prior if None, or where no mode was found.
+            is used up; the prior if None.
         why: Why this method.
     """
     reached = 0.0
@@ -107,7 +108,7 @@ def _space(
         config = replace(_CONFIG, move=SiteMoves(sites, _CONFIG.move))
         return "free", SiteSpace(of(PriorProposal(target), target), sites), config
     models = coordinates(target)
-    if start is not None and start.around is not None:
+    if start is not None:
         model = models[start.coordinates]
         return start.coordinates, of(start.around, model), _mirrored(question, model)
     spaces = {name: of(PriorProposal(each), each) for name, each in models.items()}
@@ -218,8 +219,7 @@ def _given_up(
     question: Question, start: Start | None, why: str, caution: Caution
 ) -> Inference:
     """What is known where tempering does not come to its end, not to be trusted."""
-    particles = None if start is None else start.particles
-    particles = particles or question.drawn(question.num_particles)
-    answer = weighted(question, particles, why, method="smc")
+    drawn = question.drawn(question.num_particles) if start is None else start.particles
+    answer = weighted(question, drawn, why, method="smc")
     cautions = (caution, *answer.cautions)
     return replace(answer, cautions=cautions, is_trusted=False)

@@ -1,53 +1,31 @@
 """This file answers by importance sampling: from the prior, a flow, or around modes."""
 
 import math
-from dataclasses import dataclass
-
-import torch
 
 from ..errors import ArgumentError, Problem
 from ..inference.cautions import K_HAT_LIMIT
 from ..inference.importance import importance_particles, importance_sample
-from ..inference.laplace import laplace_mixture
-from ..inference.matching import matched_mixture
-from ..inference.mixture import MixtureProposal
 from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
-from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
+from ..inference.proposal import Proposal
 from ..inference.smc.result import run_seed
 from ..marginal.collapsed import CollapsedModel
-from ..model.model import Model
 from .answer import Inference
 from .doubts import left_out, weak, without_mean, without_meaning
 from .lost_digits import lost_digits
 from .question import Question
 from .sampling import num_without_meaning
+from .start import BATCH, ENOUGH_ESS, Start
 
-__all__ = [
-    "Start",
-    "around_modes",
-    "coordinates",
-    "pilot",
-    "prior",
-    "start",
-    "weighted",
-    "with_flow",
-]
+__all__ = ["around_modes", "pilot", "prior", "weighted", "with_flow"]
 
 _PILOT = 10_000
 _FIRST = 500
 _HOPE = 0.25
-_ENOUGH_ESS = 1_000.0
 _HOPEFUL_ESS = 5.0
 _MOST_WORK = 50_000_000
 """Most draws times operations of a pilot, some seconds of work."""
 _MOST_PILOT = 2_000_000
-_PRIOR_SHARE = 0.05
-_REFITS = 4
-_FINE_SHARE = 0.5
-_GOOD_SHARE = 0.3
-"""Below this share a tail can be missed of which k-hat knows nothing."""
-_BATCH = 1_000
 
 
 def prior(question: Question, why: str) -> Inference:
@@ -92,127 +70,35 @@ def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | 
         seed=question.seed,
     )
     ess, k_hat = particles.totals.ess, pareto_k_hat(particles.log_weights)
-    if not must and not (ess >= _ENOUGH_ESS and k_hat <= K_HAT_LIMIT):
+    if not must and not (ess >= ENOUGH_ESS and k_hat <= K_HAT_LIMIT):
         figures = f"ESS {ess:,.0f} of {particles.num_particles:,}, k-hat {k_hat:.2f}"
         return f"draws of the trained flow carry too little weight ({figures})"
-    if ess >= _ENOUGH_ESS:
+    if ess >= ENOUGH_ESS:
         particles = _enough(question, flow, particles)
     why = "as asked" if must else "draws of the trained flow carry enough weight"
     return weighted(question, particles, why, method="flow")
 
 
-@dataclass(frozen=True, eq=False)
-class Start:
-    """A proposal around the modes, and how good it is.
+def around_modes(question: Question, start: Start | None, why: str) -> Inference:
+    """Importance sampling from a proposal around the modes.
 
-    Attributes:
-        around: What lies around the modes; None where no mode was found.
-        particles: Weighted draws of it, with the prior mixed in.
-        is_good: Whether they carry enough weight.
-        coordinates: Those of the mixture: free or standardised.
+    Raises:
+        ArgumentError: If no mode was found.
     """
-
-    around: MixtureProposal | None
-    particles: Particles | None
-    is_good: bool
-    coordinates: str = "free"
-
-
-def start(question: Question) -> Start:
-    """A proposal around the modes, refitted while that helps.
-
-    Where curvature at the modes says too little of the mass around them, normals are
-    fitted by their scores, in the coordinates in which they are worth most.
-    """
-    question.clock.say(0.0, "looking for modes")
-    generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
-    target = question.target
-    modes = laplace_mixture(
-        target, question.observed, generator=generator, is_over=question.clock.is_over
-    )
-    begun = None if modes is None else MixtureProposal(target, modes)
-    first = Start(None, None, is_good=False)
-    if begun is not None:
-        first = _refitted(question, begun, "free")
-        if first.is_good:
-            return first
-    question.clock.say(0.0, "fitting normals around the modes")
-    found: list[tuple[float, str, MixtureProposal]] = []
-    for name, each in coordinates(target).items():
-        fit = matched_mixture(
-            each,
-            question.observed,
-            begun,
-            generator=generator,
-            is_over=question.clock.is_over,
-        )
-        if fit is not None:
-            found.append((fit[1], name, MixtureProposal(each, fit[0])))
-    if not found:
-        return first
-    _, name, proposal = max(found, key=lambda each: each[0])
-    return _refitted(question, proposal, name)
-
-
-def coordinates(target: Model | CollapsedModel) -> dict[str, Model | CollapsedModel]:
-    """Return a model in the coordinates that particles may move in."""
-    found = {"free": target}
-    if isinstance(target, Model) and target.coordinates.has_located:
-        found["standardised"] = target.standardised()
-    return found
-
-
-def _refitted(question: Question, proposal: MixtureProposal, name: str) -> Start:
-    """Return the best of a proposal and what it is refitted to."""
-    best: Start | None = None
-    most = 0.0
-    for turn in range(_REFITS):
-        question.clock.say(0.0, "weighing draws around the modes")
-        particles = importance_particles(
-            question.target,
-            _defended(question, proposal),
-            question.observed,
-            question.num_particles,
-            seed=run_seed(question.seed, 1_000_005 + turn),
-            batch_size=_BATCH,
-        )
-        k_hat = pareto_k_hat(particles.log_weights)
-        ess = particles.totals.ess
-        enough = max(_ENOUGH_ESS, _GOOD_SHARE * question.num_particles)
-        good = ess >= enough and k_hat <= K_HAT_LIMIT
-        if best is None or ess > most:
-            best, most = Start(proposal, particles, good, name), ess
-        if best.is_good and ess >= _FINE_SHARE * question.num_particles:
-            break
-        if particles.totals.log_sum == -math.inf or question.clock.is_over():
-            break
-        proposal = proposal.refitted(particles)
-    assert best is not None  # noqa: S101 - there is one turn at least
-    return best
-
-
-def _defended(question: Question, proposal: Proposal) -> Proposal:
-    """Return a proposal with the prior mixed in."""
-    return DefensiveMixture(proposal, PriorProposal(question.target), _PRIOR_SHARE)
-
-
-def around_modes(question: Question, start: Start, why: str) -> Inference:
-    """Importance sampling from a proposal around the modes."""
-    if start.around is None:
+    if start is None:
         raise ArgumentError(
             Problem("method laplace", "no mode of the posterior was found", "smc")
         )
-    proposal = _defended(question, start.around)
     # Fresh: those that it was fitted to and chosen by would be too sure of it.
     particles = importance_particles(
         question.target,
-        proposal,
+        start.proposal,
         question.observed,
         question.num_particles,
         seed=run_seed(question.seed, 1_000_009),
-        batch_size=_BATCH,
+        batch_size=BATCH,
     )
-    particles = _enough(question, proposal, particles)
+    particles = _enough(question, start.proposal, particles)
     return weighted(question, particles, why, method="laplace")
 
 
@@ -225,7 +111,7 @@ def _enough(question: Question, proposal: Proposal, particles: Particles) -> Par
         particles: A first batch.
     """
     ess, num = particles.totals.ess, particles.num_particles
-    if not 0.0 < ess < question.target_ess or question.target_ess <= _ENOUGH_ESS:
+    if not 0.0 < ess < question.target_ess or question.target_ess <= ENOUGH_ESS:
         return particles
     wanted = math.ceil(1.1 * num * question.target_ess / ess)
     batches = [particles]
@@ -235,7 +121,7 @@ def _enough(question: Question, proposal: Proposal, particles: Particles) -> Par
         question.observed,
         min(wanted, _MOST_PILOT) - num,
         seed=run_seed(question.seed, 1_000_010),
-        batch_size=_BATCH,
+        batch_size=BATCH,
     ):
         batches.append(report.particles)
         if question.clock.is_over():

@@ -1,0 +1,142 @@
+"""This file finds a proposal around the modes of a posterior, refitted to its draws."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..inference.cautions import K_HAT_LIMIT
+from ..inference.importance import importance_particles
+from ..inference.laplace import laplace_mixture
+from ..inference.matching import matched_mixture
+from ..inference.mixture import MixtureProposal
+from ..inference.pareto import pareto_k_hat
+from ..inference.particles import Particles
+from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
+from ..inference.smc.result import run_seed
+from ..marginal.collapsed import CollapsedModel
+from ..model.model import Model
+from .question import Question
+
+__all__ = ["BATCH", "ENOUGH_ESS", "Start", "coordinates", "start"]
+
+BATCH = 1_000
+"""Draws that are weighed at once."""
+ENOUGH_ESS = 1_000.0
+"""Effective sample size of draws that carry enough weight."""
+
+_PRIOR_SHARE = 0.05
+_REFITS = 4
+_FINE_SHARE = 0.5
+_GOOD_SHARE = 0.3
+"""Below this share a tail can be missed of which k-hat knows nothing."""
+_SHARE_PER_COORDINATE = 0.75
+"""Of the effective sample size, where normals have about the posterior's shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What lies around the modes, and weighted draws that say how good it is.
+
+    Attributes:
+        around: A mixture, in coordinates of its own.
+        coordinates: Which these are: free or standardised.
+        proposal: It, with the prior mixed in.
+        particles: Weighted draws of the proposal.
+    """
+
+    around: MixtureProposal
+    coordinates: str
+    proposal: Proposal
+    particles: Particles
+
+    @cached_property
+    def is_good(self) -> bool:
+        """Whether the draws carry enough weight."""
+        enough = max(ENOUGH_ESS, _GOOD_SHARE * self.particles.num_particles)
+        if self.particles.totals.ess < enough:
+            return False
+        return pareto_k_hat(self.particles.log_weights) <= K_HAT_LIMIT
+
+    @property
+    def has_shape(self) -> bool:
+        """Whether it has about the shape of the posterior.
+
+        Weights of normals that are a little wrong in each of many coordinates vary
+        much, and tempering mends that. Where few coordinates do the same the posterior
+        has tails or bends where no particle begins: moves find them late, and no figure
+        says so.
+        """
+        num_coordinates = self.around.mixture.locations.shape[1]
+        share = self.particles.totals.ess / self.particles.num_particles
+        return share >= _SHARE_PER_COORDINATE**num_coordinates
+
+
+def start(question: Question) -> Start | None:
+    """A proposal around the modes, refitted while that helps; None if there is none.
+
+    Where curvature at the modes says too little of the mass around them, normals are
+    fitted by their scores, in the coordinates in which they are worth most.
+    """
+    question.clock.say(0.0, "looking for modes")
+    generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
+    target = question.target
+    modes = laplace_mixture(
+        target, question.observed, generator=generator, is_over=question.clock.is_over
+    )
+    begun = None if modes is None else MixtureProposal(target, modes)
+    first = None if begun is None else _refitted(question, begun, "free")
+    if first is not None and first.is_good:
+        return first
+    question.clock.say(0.0, "fitting normals around the modes")
+    found: list[tuple[float, str, MixtureProposal]] = []
+    for name, each in coordinates(target).items():
+        fit = matched_mixture(
+            each,
+            question.observed,
+            begun,
+            generator=generator,
+            is_over=question.clock.is_over,
+        )
+        if fit is not None:
+            found.append((fit[1], name, MixtureProposal(each, fit[0])))
+    if not found:
+        return first
+    _, name, proposal = max(found, key=lambda each: each[0])
+    return _refitted(question, proposal, name)
+
+
+def coordinates(target: Model | CollapsedModel) -> dict[str, Model | CollapsedModel]:
+    """Return a model in the coordinates that particles may move in."""
+    found = {"free": target}
+    if isinstance(target, Model) and target.coordinates.has_located:
+        found["standardised"] = target.standardised()
+    return found
+
+
+def _refitted(question: Question, around: MixtureProposal, name: str) -> Start:
+    """Return the best of a proposal and what it is refitted to."""
+    best: Start | None = None
+    most = 0.0
+    for turn in range(_REFITS):
+        question.clock.say(0.0, "weighing draws around the modes")
+        prior = PriorProposal(question.target)
+        proposal = DefensiveMixture(around, prior, _PRIOR_SHARE)
+        particles = importance_particles(
+            question.target,
+            proposal,
+            question.observed,
+            question.num_particles,
+            seed=run_seed(question.seed, 1_000_005 + turn),
+            batch_size=BATCH,
+        )
+        ess = particles.totals.ess
+        if best is None or ess > most:
+            best, most = Start(around, name, proposal, particles), ess
+        if best.is_good and ess >= _FINE_SHARE * question.num_particles:
+            break
+        if particles.totals.log_sum == -torch.inf or question.clock.is_over():
+            break
+        around = around.refitted(particles)
+    assert best is not None  # noqa: S101 - there is one turn at least
+    return best
