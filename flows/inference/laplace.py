@@ -22,7 +22,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor
 
-from .mixture import LEAST_SHARE, FreeTarget, Mixture, factor_of
+from .mixture import Component, FreeTarget, Mixture, factor_of
 
 __all__ = ["laplace_mixture"]
 
@@ -30,7 +30,6 @@ _STARTS = 12
 _CANDIDATES = 256
 _MOST_STEPS = 200
 _DIFFERENCE = 1e-4
-_SAME_MODE = 1.0
 _MOST_MODES = 8
 _FAR = 30.0
 """A mode with a log mass so far below the best one is left out, in nats."""
@@ -65,12 +64,12 @@ def laplace_mixture(
     half = min(_STARTS // 2, len(ranked))
     places = torch.linspace(0, max(len(ranked) - 1, 0), _STARTS - half).long()
     starts = torch.cat([ranked[:half], ranked[places]]) if half else ranked
-    modes: list[tuple[float, Tensor, Tensor]] = []
+    modes: list[Component] = []
     for start in starts:
         if is_over():
             break
         top = _climbed(target, observed, start, is_over)
-        if top is None or any(_is_same(top, place, f) for _, place, f in modes):
+        if top is None or any(mode.covers(top) for mode in modes):
             continue
         factor = _curvature_factor(target, observed, top)
         if factor is None:
@@ -79,19 +78,15 @@ def laplace_mixture(
             height = float(target.log_joint_free(top.unsqueeze(0), observed)[0])
         mass = height + float(factor.diagonal().log().sum())
         if math.isfinite(mass):
-            modes.append((mass, top, factor))
+            modes.append(Component(top, factor, mass))
     if not modes:
         return None
-    best = max(mass for mass, _, _ in modes)
-    kept = sorted((m for m in modes if m[0] >= best - _FAR), key=lambda m: -m[0])
-    kept = kept[:_MOST_MODES]
-    masses = torch.tensor([mass for mass, _, _ in kept], dtype=torch.float64)
-    shares = masses.softmax(0).clamp_min(LEAST_SHARE)
-    return Mixture(
-        (shares / shares.sum()).log(),
-        torch.stack([place for _, place, _ in kept]),
-        torch.stack([factor for _, _, factor in kept]),
+    best = max(mode.log_mass for mode in modes)
+    kept = sorted(
+        (mode for mode in modes if mode.log_mass >= best - _FAR),
+        key=lambda mode: -mode.log_mass,
     )
+    return Mixture.of(kept[:_MOST_MODES])
 
 
 def _climbed(
@@ -123,12 +118,6 @@ def _climbed(
     place = torch.from_numpy(found.x)
     usable = bool(torch.isfinite(place).all()) and found.fun < 1e99 and not is_over()
     return place if usable else None
-
-
-def _is_same(place: Tensor, other: Tensor, factor: Tensor) -> bool:
-    gap = (place - other).unsqueeze(1)
-    z = torch.linalg.solve_triangular(factor, gap, upper=False)
-    return float(z.square().mean()) < _SAME_MODE
 
 
 def _curvature_factor(

@@ -26,15 +26,21 @@ References:
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .mixture import LEAST_SHARE, FreeTarget, Mixture, MixtureProposal, factor_of
+from .mixture import (
+    Component,
+    FreeTarget,
+    Mixture,
+    MixtureProposal,
+    covariance_of,
+    factor_of,
+)
 
-__all__ = ["Matched", "matched", "matched_mixture"]
+__all__ = ["matched", "matched_mixture"]
 
 _TURNS = 60
 _FIRST_TURNS = 20
@@ -50,27 +56,6 @@ _CANDIDATES, _BEST = 1_000, 20
 _FIRST_SPREAD = 0.3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Matched:
-    """A normal in free coordinates.
-
-    Attributes:
-        location: Its mean.
-        factor: Lower triangular L, L Lᵀ its covariance.
-        worth: E_q [log p - log q], in nats; at most the log evidence.
-    """
-
-    location: Float[Tensor, " free"]
-    factor: Float[Tensor, "free free"]
-    worth: float
-
-    def covers(self, other: "Matched") -> bool:
-        """Whether another one stands where this one has its mass."""
-        gap = (other.location - self.location).unsqueeze(1)
-        z = torch.linalg.solve_triangular(self.factor, gap, upper=False)
-        return float(z.square().mean()) < 1.0
-
-
 def matched(
     target: FreeTarget,
     observed: Float[Tensor, " observed"],
@@ -79,8 +64,10 @@ def matched(
     *,
     generator: torch.Generator,
     is_over: Callable[[], bool] = lambda: False,
-) -> Matched | None:
+) -> Component | None:
     """Return the normal that a first one is moved to; None if it finds no density.
+
+    Its log mass is what it is worth, E_q [log p - log q].
 
     Args:
         target: The model.
@@ -117,7 +104,7 @@ def matched(
     alive = values[values > -math.inf]
     if len(alive) < _KEPT * _JUDGED:
         return None
-    return Matched(location, factor, float(alive.mean()) + entropy)
+    return Component(location, factor, float(alive.mean()) + entropy)
 
 
 def _moved(
@@ -125,7 +112,7 @@ def _moved(
 ) -> tuple[Tensor, Tensor]:
     """Return mean and factor of the next normal; `weight` is λ."""
     place, score = rows.mean(0), scores.mean(0)
-    spread, slopes = _covariance(rows), _covariance(scores)
+    spread, slopes = covariance_of(rows), covariance_of(scores)
     part = weight / (1.0 + weight)
     gap = location - place
     u = weight * slopes + part * torch.outer(score, score)
@@ -158,28 +145,22 @@ def matched_mixture(
         generator: Of the draws.
         is_over: Whether to end with what is found.
     """
-    found: list[Matched] = []
+    found: list[Component] = []
     for location, factor in _starts(target, observed, begun, generator):
         normal = matched(
             target, observed, location, factor, generator=generator, is_over=is_over
         )
-        if normal is not None and math.isfinite(normal.worth):
+        if normal is not None and math.isfinite(normal.log_mass):
             found.append(normal)
     if not found:
         return None
-    best = max(each.worth for each in found)
-    kept: list[Matched] = []
-    for normal in sorted(found, key=lambda each: -each.worth):
-        if normal.worth >= best - _FAR and not any(k.covers(normal) for k in kept):
+    best = max(each.log_mass for each in found)
+    kept: list[Component] = []
+    for normal in sorted(found, key=lambda each: -each.log_mass):
+        is_near = normal.log_mass >= best - _FAR
+        if is_near and not any(each.covers(normal.location) for each in kept):
             kept.append(normal)
-    worths = torch.tensor([each.worth for each in kept], dtype=torch.float64)
-    shares = worths.softmax(0).clamp_min(LEAST_SHARE)
-    mixture = Mixture(
-        (shares / shares.sum()).log(),
-        torch.stack([each.location for each in kept]),
-        torch.stack([each.factor for each in kept]),
-    )
-    return mixture, best
+    return Mixture.of(kept), best
 
 
 def _starts(
@@ -207,7 +188,7 @@ def _starts(
         ).latents
         free = _free(target, rows)
         if len(free) > free.shape[1]:
-            starts.append((free.mean(0), factor_of(_covariance(free))))
+            starts.append((free.mean(0), factor_of(covariance_of(free))))
     return starts
 
 
@@ -229,8 +210,3 @@ def _scores(
 
 def _noise(num: int, size: int, generator: torch.Generator) -> Tensor:
     return torch.randn(num, size, dtype=torch.float64, generator=generator)
-
-
-def _covariance(rows: Tensor) -> Tensor:
-    gap = rows - rows.mean(0)
-    return gap.T @ gap / len(rows)

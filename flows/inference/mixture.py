@@ -10,6 +10,7 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,10 +21,17 @@ from torch import Tensor
 from .particles import Particles
 from .proposal import ProposalDraw
 
-__all__ = ["LEAST_SHARE", "FreeTarget", "Mixture", "MixtureProposal", "factor_of"]
+__all__ = [
+    "Component",
+    "FreeTarget",
+    "Mixture",
+    "MixtureProposal",
+    "covariance_of",
+    "factor_of",
+]
 
 _FREEDOM = 5.0
-LEAST_SHARE = 0.02
+_LEAST_SHARE = 0.02
 """No component has a smaller share."""
 
 
@@ -45,6 +53,28 @@ class FreeTarget(Protocol):
         """Return free coordinates, and log|det|."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Component:
+    """A normal in free coordinates that was found for a posterior.
+
+    Attributes:
+        location: Its mean.
+        factor: Lower triangular L, L Lᵀ its covariance.
+        log_mass: Log of the evidence that it stands for, in nats, up to a constant that
+            is the same of all.
+    """
+
+    location: Float[Tensor, " free"]
+    factor: Float[Tensor, "free free"]
+    log_mass: float
+
+    def covers(self, place: Float[Tensor, " free"]) -> bool:
+        """Return whether a place is one standard deviation away or less, on average."""
+        gap = (place - self.location).unsqueeze(1)
+        z = torch.linalg.solve_triangular(self.factor, gap, upper=False)
+        return float(z.square().mean()) < 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """A mixture of Student's t in free coordinates.
@@ -60,10 +90,20 @@ class Mixture:
     factors: Float[Tensor, "component free free"]
 
     @classmethod
+    def of(cls, components: Sequence[Component]) -> "Mixture":
+        """Return the mixture of components, each with a share by its mass."""
+        masses = torch.tensor([c.log_mass for c in components], dtype=torch.float64)
+        shares = masses.softmax(0).clamp_min(_LEAST_SHARE)
+        return cls(
+            (shares / shares.sum()).log(),
+            torch.stack([c.location for c in components]),
+            torch.stack([c.factor for c in components]),
+        )
+
+    @classmethod
     def around(cls, free: Float[Tensor, "row free"]) -> "Mixture":
         """Return one Student's t of the rows' mean and covariance."""
-        gap = free - free.mean(0)
-        factor = factor_of(gap.T @ gap / len(free))
+        factor = factor_of(covariance_of(free))
         return cls(free.new_zeros(1), free.mean(0)[None], factor[None])
 
     def sample(
@@ -111,7 +151,7 @@ class Mixture:
         free, weights = free[alive], log_weights[alive].softmax(0)
         shares = self.component_log_prob(free).softmax(1) * weights.unsqueeze(1)
         totals = shares.sum(0)
-        kept = [k for k in range(len(totals)) if float(totals[k]) > LEAST_SHARE]
+        kept = [k for k in range(len(totals)) if float(totals[k]) > _LEAST_SHARE]
         locations, factors = [], []
         for k in kept:
             own = shares[:, k] / totals[k]
@@ -196,6 +236,12 @@ class MixtureProposal:
         free, _ = self.target.unconstrain(particles.latents[alive])
         moved = self.mixture.refitted(free, particles.log_weights[alive])
         return MixtureProposal(self.target, moved)
+
+
+def covariance_of(rows: Float[Tensor, "row free"]) -> Float[Tensor, "free free"]:
+    """Return the covariance of rows."""
+    gap = rows - rows.mean(0)
+    return gap.T @ gap / len(rows)
 
 
 def factor_of(

@@ -57,7 +57,7 @@ def test_a_normal_posterior_is_matched_exactly():
     gap = np.linalg.solve(np.linalg.cholesky(covariance), found.location.numpy() - mean)
     assert np.abs(gap).max() < 1e-3
     np.testing.assert_allclose(factor @ factor.T, covariance, rtol=1e-3)
-    assert found.worth == pytest.approx(evidence, abs=0.1)
+    assert found.log_mass == pytest.approx(evidence, abs=0.1)
 
 
 def test_a_hierarchy_whose_highest_point_says_nothing_is_fitted_where_its_mass_is():
@@ -99,7 +99,7 @@ def test_each_mode_that_is_begun_from_keeps_a_component():
             sign * (4 / 0.09) / precision, abs=0.01
         )
         assert float(each.factor[0, 0]) == pytest.approx(precision**-0.5, rel=0.02)
-    assert not found[0].covers(found[1])
+    assert not found[0].covers(found[1].location)
 
 
 def test_where_there_is_no_density_nothing_is_matched():
