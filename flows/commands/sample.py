@@ -185,8 +185,9 @@ def sample_command(
                 on_report=show,
             )
             notes = [_NO_WEIGHTS] if unweighted else []
-            if bad[number]:
-                notes.append(without_meaning(bad[number], particles.num_particles))
+            notes += without_meaning(
+                source.target, bad[number], particles.num_particles
+            )
             if not unweighted:
                 notes += source.cautions(observed)
                 notes += predictive_cautions(model, observed, own_seed)

@@ -80,26 +80,33 @@ def weak(
     return found
 
 
-def without_meaning(num: int, of: int, *, is_partial: bool = False) -> Caution:
-    """Return that draws have no meaning.
+def without_meaning(target: Model | CollapsedModel, num: int, of: int) -> list[Caution]:
+    """Return a caution if draws of a target have no meaning.
 
     Args:
-        num: How many.
+        target: The model that is drawn from.
+        num: How many; of a collapsed one, those without it at some value of the
+            discrete latents.
         of: Of how many.
-        is_partial: Whether some have one at other values of the discrete latents.
     """
+    if not num:
+        return []
     what = f"{num} of {of} draws give a distribution a parameter without meaning"
-    if is_partial:
-        return Caution(
-            f"{what} at some value of the discrete latents",
-            "these values weigh 0, as if the program excluded them",
-            "Check that this is meant, an index outside a vector say",
+    if isinstance(target, CollapsedModel):
+        return [
+            Caution(
+                f"{what} at some value of the discrete latents",
+                "these values weigh 0, as if the program excluded them",
+                "Check that this is meant, an index outside a vector say",
+            )
+        ]
+    return [
+        Caution(
+            what,
+            "they weigh 0, as if the program excluded them",
+            "Check that this is meant, a negative scale say",
         )
-    return Caution(
-        what,
-        "they weigh 0, as if the program excluded them",
-        "Check that this is meant, a negative scale say",
-    )
+    ]
 
 
 def without_mean(question: Question, particles: Particles) -> list[Caution]:

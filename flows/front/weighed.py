@@ -9,7 +9,6 @@ from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.proposal import Proposal
 from ..inference.smc.result import run_seed
-from ..marginal.collapsed import CollapsedModel
 from .answer import Inference
 from .doubts import left_out, weak, without_mean, without_meaning
 from .lost_digits import lost_digits
@@ -143,15 +142,10 @@ def weighted(
     totals = particles.totals
     is_prior = not question.model.layout.observed
     k_hat = math.nan if is_prior else pareto_k_hat(particles.log_weights)
-    cautions = []
     num_bad = num_without_meaning(question.target, particles, question.observed)
-    if num_bad:
-        is_partial = isinstance(question.target, CollapsedModel)
-        cautions.append(
-            without_meaning(num_bad, particles.num_particles, is_partial=is_partial)
-        )
     bad = [] if is_prior else weak(totals, k_hat, is_tempered=method == "smc")
     bad += lost_digits(question, particles, from_prior=method == "prior")
+    cautions = without_meaning(question.target, num_bad, particles.num_particles)
     cautions += left_out(question, particles)
     if not bad:  # a tail of the weights would look like one of the posterior
         cautions += without_mean(question, particles)
