@@ -34,7 +34,7 @@ class Inference:
     """What is known of one data set, and how far to trust it.
 
     Attributes:
-        method: exact, prior or smc.
+        method: exact, prior, flow, laplace or smc.
         why: Why this method, in one clause.
         model: The model.
         observed: The data.

@@ -48,6 +48,11 @@ class Figures:
     q95: float
     probabilities: dict[str, float] | None = None
 
+    @classmethod
+    def of_no_number(cls, probabilities: dict[str, float] | None) -> "Figures":
+        """Return the figures of what has no moments."""
+        return cls(*(math.nan,) * 6, probabilities)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values; null stands for what is not finite."""
         plain: dict[str, Any] = {
@@ -94,12 +99,10 @@ def figures_of(
         values = known[values.nan_to_num(len(categories)).long()]
         values = torch.where(happens, values, 0.0)
         if bool(torch.isnan(values).any()):
-            blank = math.nan
-            return Figures(blank, blank, blank, blank, blank, blank, probabilities)
-    part = Averages(values.unsqueeze(1), log_weights)
+            return Figures.of_no_number(probabilities)
     if not bool((log_weights > -math.inf).any()):
-        blank = math.nan
-        return Figures(blank, blank, blank, blank, blank, blank, probabilities)
+        return Figures.of_no_number(probabilities)
+    part = Averages(values.unsqueeze(1), log_weights)
     low, middle, high = part.quantiles(_LEVELS)[:, 0].tolist()
     error = float(part.mean_standard_error()[0]) if mc_error is None else mc_error
     return Figures(
@@ -150,7 +153,7 @@ def exact_figures(
     if categories:
         pairs = sorted((_number(v, categories), chance) for v, chance in pairs)
         if any(math.isnan(value) for value, _ in pairs):
-            return Figures(*(math.nan,) * 6, probabilities)
+            return Figures.of_no_number(probabilities)
     mean = sum(value * chance for value, chance in pairs)
     variance = sum((value - mean) ** 2 * chance for value, chance in pairs)
     reached = list(itertools.accumulate(chance for _, chance in pairs))

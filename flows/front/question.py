@@ -49,7 +49,7 @@ class Question:
     num_particles: int
     seed: int
     clock: Clock
-    target_ess: float = 1_000.0
+    target_ess: float
 
     def drawn(self, num: int) -> Particles:
         """Return draws of the prior, weighted by the data where there are any."""
