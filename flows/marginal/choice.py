@@ -21,6 +21,7 @@ import torch
 from daphne_bridge.graph.expression import Value
 from daphne_bridge.graph.graph import Graph
 
+from ..model.discrete_values import kind_of
 from ..model.model import Model
 from .folding import Folder
 from .order import connected, elimination_order
@@ -72,13 +73,12 @@ def _drawn_values(model: Model) -> Mapping[str, Sequence[Value]]:
     for variable in model.layout.latents:
         if not variable.is_discrete:
             continue
-        categories = model.categories(variable.name)
+        kind, categories = kind_of(model, variable.name)
         column = drawn[:, variable.start]
         column = column[~torch.isnan(column)]
-        families = {f.name for f in model.graph.node(variable.name).families}
         if categories:
             found[variable.name] = categories
-        elif families == {"flip"}:
+        elif kind == "boolean":
             found[variable.name] = (False, True)
         elif len(column):
             found[variable.name] = range(int(column.min()), int(column.max()) + 1)
