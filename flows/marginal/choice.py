@@ -24,9 +24,10 @@ from daphne_bridge.graph.graph import Graph
 from ..model.discrete_values import kind_of
 from ..model.model import Model
 from .folding import Folder
+from .limits import MOST_VALUES
 from .order import connected, elimination_order
 from .specialise import Specialiser
-from .tables import MOST_VALUES, NARROW
+from .tables import NARROW
 
 __all__ = ["latents_to_sample"]
 

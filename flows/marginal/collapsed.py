@@ -39,8 +39,10 @@ from ..model.shapes import (
 )
 from .choice import latents_to_sample
 from .kept import KeptLatents
+from .limits import TooWideError
 from .parts import Part
-from .tables import DiscreteTables, TooWideError, UnboundedError, discrete_tables
+from .supports import UnboundedError
+from .tables import DiscreteTables, discrete_tables
 
 __all__ = ["CollapsedModel", "collapse"]
 

@@ -28,68 +28,37 @@ from torch import Tensor
 
 from daphne_bridge.graph.expression import Constant, Value, is_false
 from daphne_bridge.graph.graph import Graph, Node
-from daphne_bridge.language.families import FAMILIES
 from daphne_bridge.language.primitives import equal
 
-from ..errors import ModelError, Problem
+from ..errors import ModelError
 from ..model.dag import Dag
-from ..model.lowered import Branch, Lowered, place
+from ..model.lowered import Lowered
 from ..model.lowering import Lowering
 from ..model.schedule import Schedule
-from ..model.values import is_known
-from .cuts import LOG_TAIL, cuts_of
+from .cuts import LOG_TAIL
 from .elimination import Elimination, Table
 from .folding import Folded, Folder
+from .limits import MOST_ENTRIES, TooWideError, too_wide
 from .order import elimination_order
 from .specialise import Specialiser
+from .supports import Supports
 
-__all__ = [
-    "MOST_ENTRIES",
-    "MOST_VALUES",
-    "NARROW",
-    "DiscreteTables",
-    "TooWideError",
-    "UnboundedError",
-    "discrete_tables",
-]
+__all__ = ["NARROW", "DiscreteTables", "discrete_tables"]
 
-MOST_ENTRIES = 2**20
-"""Most entries of a joined table, for one row."""
 _MOST_OWN = 2**16
 """Most entries of the table of one link function, each lowered by itself."""
 _MOST_WIDE = 2**14
 """The same of a link function that reads three discrete latents or more."""
 _MOST_FORMS = 2**16
 """Most of them over all such link functions."""
-MOST_VALUES = 2**15
-"""Most values of one latent."""
 _UNFOLDED_OWN = 2**10
 _UNFOLDED_ENTRIES = 2**14
 """Beyond these, link functions are folded."""
 NARROW = 2**6
 """Tables up to this size are not worth folding."""
-_MANY_TRIALS = 1000
-"""From so many trials on a binomial is cut off like a poisson."""
-
 
 _Form = Lowered | ModelError | None
 """A node at a configuration; or why it has no meaning there; None: it counts not."""
-
-
-class TooWideError(ModelError):
-    """The tables over the discrete latents are larger than can be summed."""
-
-
-class UnboundedError(ModelError):
-    """A latent has infinitely many values, and no cut is known beforehand.
-
-    Attributes:
-        name: Its name.
-    """
-
-    def __init__(self, name: str, problem: Problem) -> None:
-        super().__init__(problem)
-        self.name = name
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,10 +129,9 @@ class _Builder:
         *,
         folds: bool,
     ) -> None:
-        self.log_tail = widen * LOG_TAIL
         self.graph = graph
-        self.cuts = cuts
         self.dag = Dag()
+        self.supports = Supports(graph, self.dag, cuts, widen * LOG_TAIL)
         self.lowering = Lowering(self.dag)
         names = [
             node.name
@@ -175,7 +143,6 @@ class _Builder:
         self.specialiser = Specialiser(names)
         self.values: dict[str, tuple[Value, ...]] = {}
         self.folder = Folder(self.specialiser, self.values) if folds else None
-        self.truncated: list[str] = []
         self.num_wide = 0
         self.lowered: dict[str, tuple[Lowered, ...]] = {}
         self._forms: dict[tuple[int, int], Lowered] = {}
@@ -192,7 +159,7 @@ class _Builder:
         cardinalities = [len(self.values[name]) for name in self.number]
         order = elimination_order(cardinalities, [scope for scope, _ in found])
         if order.largest > (MOST_ENTRIES if self.folder else _UNFOLDED_ENTRIES):
-            raise self._too_wide(order.largest)
+            raise too_wide(self.graph, order.largest)
         blocks: tuple[dict[int, int], dict[int, int]] = ({}, {})
         tables = []
         for scope, slots in found:
@@ -206,7 +173,7 @@ class _Builder:
         return DiscreteTables(
             self.latents,
             values,
-            tuple(self.truncated),
+            tuple(self.supports.truncated),
             tuple(tables),
             Elimination(cardinalities, tables, num_blocks=2, order=order),
             self.dag,
@@ -236,7 +203,7 @@ class _Builder:
         if len(names) > 2:
             most = _UNFOLDED_OWN if self.folder is None else _MOST_WIDE
         if size > most:
-            raise self._too_wide(size)
+            raise too_wide(self.graph, size)
         scope = tuple(self.number[name] for name in names)
         if node.name in self.number:
             self.values[node.name], slots = self._summed_out(node, names)
@@ -255,7 +222,7 @@ class _Builder:
         if key in self._alike:
             return self._alike[key]
         forms = self._everywhere(node, names)
-        found = self._support(node, [f for f in forms if isinstance(f, Lowered)])
+        found = self.supports.of(node, [f for f in forms if isinstance(f, Lowered)])
         same = tuple(id(self.specialiser.table.constant(value)) for value in found)
         values = self._one_of_equal.setdefault(same, found)
         slots = [
@@ -263,7 +230,8 @@ class _Builder:
             for form in forms
             for value in values
         ]
-        if node.name not in self.truncated:  # which is noted of each by its name
+        # A cut is noted of each latent by its name.
+        if node.name not in self.supports.truncated:
             self._alike[key] = values, slots
         return values, slots
 
@@ -302,8 +270,8 @@ class _Builder:
     def _everywhere(self, node: Node, names: Sequence[str]) -> list[_Form]:
         """Return a node at every configuration of discrete variables."""
         is_alike = node.is_observed and not self.graph.children(node.name)
-        key = self._key(node, names)
-        if is_alike and key in self._alike_forms:
+        key = self._key(node, names) if is_alike else None
+        if key in self._alike_forms:
             return self._alike_forms[key]
         found: list[_Form] = []
         value = self.lowering.values.get(node.name)
@@ -348,7 +316,7 @@ class _Builder:
             return replace(known, node=special, slots=slots)
         self.num_wide += len(values) > 2
         if self.num_wide > _MOST_FORMS:
-            raise self._too_wide(self.num_wide)
+            raise too_wide(self.graph, self.num_wide)
         form = self.lowering.node(special, self.graph)
         self._forms[key] = form
         return form
@@ -363,77 +331,6 @@ class _Builder:
         if isinstance(form, Lowered):
             return form.term(self.dag, value)
         return self.dag.constant(0.0 if form is None else math.nan)
-
-    # -------------------------------------------------------------- supports
-
-    def _support(self, node: Node, forms: Sequence[Lowered]) -> tuple[Value, ...]:
-        """Return every value that a discrete latent can take, at any configuration."""
-        numbers: set[int] = set()
-        found: list[Value] = []
-        for form in forms:
-            for branch in form.branches:
-                values = self._values_of(node, form, branch)
-                if isinstance(values, range):
-                    numbers.update(values)
-                    continue
-                found.extend(v for v in values if not any(equal(v, o) for o in found))
-        if not all(map(is_known, found)):
-            raise ModelError(
-                Problem(
-                    place(self.graph, "P", node.name),
-                    f"the values of the discrete latent {node.label} are random "
-                    "themselves, so that it cannot be summed out",
-                    "a categorical over constants, and (get values index)",
-                )
-            )
-        if numbers and all(
-            isinstance(v, int) and not isinstance(v, bool) for v in found
-        ):
-            return tuple(sorted(numbers.union(found)))
-        return (*sorted(numbers), *found)
-
-    def _values_of(self, node: Node, form: Lowered, branch: Branch) -> Sequence[Value]:
-        family = branch.family
-        if family == "flip":
-            return (False, True)
-        if family == "bernoulli":
-            return range(2)
-        if family == "discrete":
-            return range(branch.shapes[0][0])
-        if family == "categorical":
-            return form.categories
-        if node.name in self.cuts:
-            if self.cuts[node.name] >= MOST_VALUES:
-                raise self._too_wide(self.cuts[node.name])
-            self._note_truncated(node)
-            return range(self.cuts[node.name] + 1)
-        known = [
-            [self.dag.number(slot) for slot in slots]
-            if all(map(self.dag.is_constant, slots))
-            else None
-            for slots in branch.parameters
-        ]
-        bounds = _bounds(family, known, self.log_tail)
-        if bounds is None:
-            problem = Problem(
-                place(self.graph, "P", node.name),
-                f"the values of the discrete latent {node.label} are not finitely many:"
-                f" the parameters of {family} depend on continuous latents",
-                "bounds that are numbers, or depend on discrete latents",
-            )
-            if FAMILIES[family].support == "integers from zero":
-                raise UnboundedError(node.name, problem)
-            raise ModelError(problem)
-        low, high, is_cut = bounds
-        if is_cut:
-            self._note_truncated(node)
-        if high - low > MOST_VALUES:
-            raise self._too_wide(high - low)
-        return range(low, high)
-
-    def _note_truncated(self, node: Node) -> None:
-        if node.name not in self.truncated:
-            self.truncated.append(node.name)
 
     def _encoded(self, form: _Form, value: Value) -> tuple[int, ...]:
         """Return the slot of a discrete value as the density takes it."""
@@ -474,35 +371,3 @@ class _Builder:
             return like.new_zeros(0, 1)
         (found,) = Schedule.of(self.dag, [], [slots]).run([], num_rows=1, like=like)
         return found.expand(len(slots), 1).clone()
-
-    def _too_wide(self, size: int) -> TooWideError:
-        return TooWideError(
-            Problem(
-                self.graph.source,
-                "the discrete latents depend on each other too widely to be summed out",
-                f"tables of at most {MOST_ENTRIES} entries, or `daphne-flows infer`, "
-                "which samples some of them",
-                f"{size}",
-            )
-        )
-
-
-def _bounds(
-    family: str, known: Sequence[Sequence[float] | None], log_tail: float
-) -> tuple[int, int, bool] | None:
-    """Return the first value, one past the last, and whether that cuts a tail."""
-    support = FAMILIES[family].support
-    if support == "integer interval" and family == "binomial":
-        if known[0] is None:
-            return None
-        if known[0][0] < _MANY_TRIALS or known[1] is None:
-            return 0, int(known[0][0]) + 1, False
-    elif support == "integer interval":
-        if known[0] is None or known[1] is None:
-            return None
-        return math.ceil(known[0][0]), math.ceil(known[1][0]), False
-    if None in known:
-        return None
-    parameters = [values[0] for values in known if values is not None]
-    first, last = cuts_of(family, parameters, log_tail)
-    return first, last + 1, True

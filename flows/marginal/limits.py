@@ -1,0 +1,29 @@
+"""This file says how wide sums over discrete latents may be, and refuses wider ones."""
+
+from daphne_bridge.graph.graph import Graph
+
+from ..errors import ModelError, Problem
+
+__all__ = ["MOST_ENTRIES", "MOST_VALUES", "TooWideError", "too_wide"]
+
+MOST_ENTRIES = 2**20
+"""Most entries of a joined table, for one row."""
+MOST_VALUES = 2**15
+"""Most values of one latent."""
+
+
+class TooWideError(ModelError):
+    """The tables over the discrete latents are larger than can be summed."""
+
+
+def too_wide(graph: Graph, size: int) -> TooWideError:
+    """Return the error of a graph whose sums would need so many entries."""
+    return TooWideError(
+        Problem(
+            graph.source,
+            "the discrete latents depend on each other too widely to be summed out",
+            f"tables of at most {MOST_ENTRIES} entries, or `daphne-flows infer`, which "
+            "samples some of them",
+            f"{size}",
+        )
+    )
