@@ -127,24 +127,22 @@ def infer(
             clock,
             target_ess,
         )
+        _check_method(question, method, proposal)
         found = _answered(question, method, proposal)
         if widen >= _MOST_WIDE or not _is_cut_short(found, target):
             return replace(found, why=found.why + Treatment.of(target).clause)
         widen *= 4
 
 
-def _answered(question: Question, method: str, flow: Proposal | None) -> Inference:
-    """Return the answer by a method, chosen if it is auto."""
+def _check_method(question: Question, method: str, flow: Proposal | None) -> None:
+    """Raise unless a method can answer a question."""
     latents = question.target.layout.latents
-    is_discrete = not latents
-    is_continuous = not any(variable.is_discrete for variable in latents)
-    if method == "exact" and not is_discrete:
+    discrete = [variable.label for variable in latents if variable.is_discrete]
+    if method == "exact" and latents:
+        continuous = [v.label for v in latents if not v.is_discrete]
         left = (
-            ("continuous latents", [v.label for v in latents if not v.is_discrete]),
-            (
-                "discrete latents that cannot be summed out",
-                [v.label for v in latents if v.is_discrete],
-            ),
+            ("continuous latents", continuous),
+            ("discrete latents that cannot be summed out", discrete),
         )
         said = " and ".join(
             f"{what} ({listed(names)})" for what, names in left if names
@@ -152,7 +150,7 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
         raise ArgumentError(
             Problem("method exact", f"the model has {said}", "another method")
         )
-    if method in ("laplace", "smc") and is_discrete:
+    if method in ("laplace", "smc") and not latents:
         raise ArgumentError(
             Problem(
                 f"method {method}",
@@ -160,12 +158,12 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
                 "auto or exact",
             )
         )
-    if method == "laplace" and not is_continuous:
-        names = listed([v.label for v in latents if v.is_discrete])
+    if method == "laplace" and discrete:
         raise ArgumentError(
             Problem(
                 "method laplace",
-                f"discrete latents that cannot be summed out ({names}) have no modes",
+                f"discrete latents that cannot be summed out ({listed(discrete)}) have "
+                "no modes",
                 "auto, smc or prior",
             )
         )
@@ -173,7 +171,13 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
         raise ArgumentError(
             Problem("method flow", "no trained flow is given", "an artifact")
         )
-    if is_discrete and method in ("auto", "exact"):
+
+
+def _answered(question: Question, method: str, flow: Proposal | None) -> Inference:
+    """Return the answer by a method, chosen if it is auto."""
+    latents = question.target.layout.latents
+    is_continuous = not any(variable.is_discrete for variable in latents)
+    if not latents and method in ("auto", "exact"):
         return exact(question)
     if not question.model.layout.observed:
         return prior(question, "nothing is observed: draws of the prior")
