@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..mixture import FreeTarget
-from .moves import Move, MoveOutcome, accept
+from .moves import Move, MoveOutcome, accept, shares
 from .point import Evaluate, Point
 from .schedule import Stage
 
@@ -50,13 +50,8 @@ class MirrorMoves:
         """Return the particles after one move of each kind."""
         columns = list(self.columns)
         mirrored = point.coordinates.clone()
-        shares = torch.rand(
-            mirrored[:, columns].shape,
-            dtype=mirrored.dtype,
-            generator=generator,
-            device=mirrored.device,
-        )
-        mirrored[:, columns] *= torch.where(shares < 0.5, -1.0, 1.0)
+        is_turned = shares(mirrored[:, columns], generator) < 0.5
+        mirrored[:, columns] *= torch.where(is_turned, -1.0, 1.0)
         with torch.no_grad():
             proposed = evaluate(mirrored)
         turned = accept(point, proposed, 0.0, stage, generator)

@@ -38,7 +38,7 @@ from torch import Tensor
 from .point import Evaluate, Point
 from .schedule import Stage
 
-__all__ = ["Hamiltonian", "Move", "MoveOutcome", "RandomWalk", "accept"]
+__all__ = ["Hamiltonian", "Move", "MoveOutcome", "RandomWalk", "accept", "shares"]
 
 # Roberts, Gelman and Gilks (1997): the best scale and the acceptance it leads to.
 _RANDOM_WALK_SCALE = 2.38
@@ -141,7 +141,7 @@ def _noise_and_step(
     noise = torch.randn(
         values.shape, dtype=torch.float64, generator=generator, device=values.device
     )
-    return noise, stage.step_size * _shares(point.log_weight, generator).unsqueeze(1)
+    return noise, stage.step_size * shares(point.log_weight, generator).unsqueeze(1)
 
 
 def _with_slope(
@@ -182,13 +182,13 @@ def accept(
     probability = torch.where(is_divergent, 0.0, log_ratio.clamp(max=0.0).exp())
     can_move = point.can_move
     return MoveOutcome(
-        point.replaced(proposed, _shares(probability, generator) < probability),
+        point.replaced(proposed, shares(probability, generator) < probability),
         float(probability[can_move].mean()),
         int((is_divergent & can_move).sum()),
     )
 
 
-def _shares(like: Tensor, generator: torch.Generator) -> Tensor:
+def shares(like: Tensor, generator: torch.Generator) -> Tensor:
     """Return numbers uniform between 0 and 1."""
     return torch.rand(
         like.shape, dtype=torch.float64, generator=generator, device=like.device

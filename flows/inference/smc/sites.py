@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..shapes import Latents, LogProb, Places
 from .coordinates import SpaceAround
-from .moves import Move, MoveOutcome, accept
+from .moves import Move, MoveOutcome, accept, shares
 from .point import Evaluate, Point
 from .schedule import Stage
 
@@ -141,7 +141,7 @@ def _proposed(
 ) -> Point:
     """Return the particles with another value of one coordinate."""
     values = point.coordinates[:, site.column].floor()
-    share = torch.rand(values.shape, generator=generator, dtype=values.dtype)
+    share = shares(values, generator)
     if site.num_values:
         other = 1.0 + (share * (site.num_values - 1)).floor()
         values = (values + other) % site.num_values
@@ -170,7 +170,6 @@ def _jittered(
     """Return the coordinates with the counted ones anew above their values."""
     columns = [site.column for site in sites]
     values = coordinates[:, columns].floor()
-    above = torch.rand(values.shape, generator=generator, dtype=values.dtype)
     found = coordinates.clone()
-    found[:, columns] = values + JITTER * above
+    found[:, columns] = values + JITTER * shares(values, generator)
     return found
