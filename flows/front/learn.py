@@ -7,7 +7,6 @@ with its prior over the parameters, for any parameters and any row.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -28,7 +27,7 @@ from ..model.capabilities import listed
 from ..model.model import Model
 from ..training.state import Report
 from .clock import Clock, OutOfTime
-from .figures import figures_of
+from .figures import Figures, figures_of
 from .learned import Estimate, Learned
 from .learning_doubts import learning_doubts, mass_left_out
 from .posterior import Posterior
@@ -233,32 +232,24 @@ def _estimates(
     sampled: SmcResult | None,
 ) -> dict[str, Estimate]:
     deviations = errors.covariance.diagonal().sqrt()
-    added = errors.noise.diagonal().clamp_min(0.0).sqrt()
-    found = {
-        name: Estimate(*numbers)
-        for name, *numbers in zip(
-            parted.labels,
-            values.tolist(),
-            deviations.tolist(),
-            added.tolist(),
-            strict=True,
-        )
-    }
     for number in errors.flat:
-        name = parted.labels[number]
-        found[name] = replace(found[name], standard_error=math.nan)
-    if sampled is None:
-        return found
-    mc_errors = sampled.mean_standard_error().tolist()
-    particles = sampled.particles
-    return {
-        name: replace(
-            estimate,
-            posterior=figures_of(
-                particles.latents[:, column],
-                particles.log_weights,
-                mc_error=mc_errors[column],
-            ),
-        )
-        for column, (name, estimate) in enumerate(found.items())
-    }
+        deviations[number] = math.nan
+    added = errors.noise.diagonal().clamp_min(0.0).sqrt()
+    rows = zip(
+        parted.labels,
+        values.tolist(),
+        deviations.tolist(),
+        added.tolist(),
+        [None] * len(values) if sampled is None else _posteriors(sampled),
+        strict=True,
+    )
+    return {name: Estimate(*figures) for name, *figures in rows}
+
+
+def _posteriors(sampled: SmcResult) -> list[Figures]:
+    """Return the figures of each parameter's posterior."""
+    particles, errors = sampled.particles, sampled.mean_standard_error().tolist()
+    return [
+        figures_of(column, particles.log_weights, mc_error=error)
+        for column, error in zip(particles.latents.T, errors, strict=True)
+    ]
