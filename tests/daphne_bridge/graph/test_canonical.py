@@ -1,4 +1,4 @@
-"""Tests of daphne_bridge.canonical."""
+"""Tests of daphne_bridge.graph.canonical."""
 
 import random
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Tests of daphne_bridge.checking."""
+"""Tests of daphne_bridge.graph.checking."""
 
 import pytest
 

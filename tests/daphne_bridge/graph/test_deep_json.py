@@ -1,4 +1,4 @@
-"""Tests of daphne_bridge.deep_json."""
+"""Tests of daphne_bridge.graph.deep_json."""
 
 import json
 

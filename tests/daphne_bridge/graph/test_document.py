@@ -1,4 +1,4 @@
-"""Tests of daphne_bridge.document."""
+"""Tests of daphne_bridge.graph.document."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Tests of daphne_bridge.expression."""
+"""Tests of daphne_bridge.graph.expression."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of daphne_bridge.inverse_document."""
+"""Tests of daphne_bridge.inversion.document."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tests of daphne_bridge.inverse_drawing."""
+"""Tests of daphne_bridge.inversion.drawing."""
 
 import xml.etree.ElementTree as ElementTree
 

@@ -1,4 +1,4 @@
-"""Tests of daphne_bridge.primitives.
+"""Tests of daphne_bridge.language.primitives.
 
 The expected values are Clojure's own, from its documentation and from the original
 Daphne's documents; scipy is the oracle of the special functions.

@@ -1,4 +1,4 @@
-"""Tests of flows.flow_sequence.
+"""Tests of flows.proposals.flow_sequence.
 
 The steps of an exact flow weigh nothing, those of another add up to the weight, and
 what is resampled gets a future of its own.

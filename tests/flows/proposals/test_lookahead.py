@@ -1,4 +1,4 @@
-"""Tests of flows.messages."""
+"""Tests of flows.proposals.lookahead."""
 
 import math
 

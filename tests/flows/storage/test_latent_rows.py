@@ -1,4 +1,4 @@
-"""Tests of flows.patches."""
+"""Tests of flows.storage.latent_rows."""
 
 import gzip
 import struct

@@ -1,4 +1,4 @@
-"""Tests of flows.observations_file."""
+"""Tests of flows.storage.observations."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of flows.certification."""
+"""Tests of flows.training.certification."""
 
 import math
 

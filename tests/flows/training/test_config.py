@@ -1,4 +1,4 @@
-"""Tests of flows.training_config."""
+"""Tests of flows.training.config."""
 
 import pytest
 

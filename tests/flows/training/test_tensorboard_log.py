@@ -1,4 +1,4 @@
-"""Tests of flows.board."""
+"""Tests of flows.training.tensorboard_log."""
 
 import json
 

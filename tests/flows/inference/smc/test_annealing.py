@@ -1,4 +1,4 @@
-"""Tests of flows.inference.annealing."""
+"""Tests of flows.inference.smc.annealing."""
 
 import math
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Tests of flows.inference.moves."""
+"""Tests of flows.inference.smc.moves."""
 
 import math
 from dataclasses import replace
