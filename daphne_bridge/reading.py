@@ -49,12 +49,12 @@ def read_model(
     source = "<standard input>" if str(path) == "-" else str(path)
     if text is None:
         text = read_text(path, "a program or a graph document")
-    if _is_document(text, path):
+    document = _document(text, path, source)
+    if document is not None:
         if data is not None:
             raise DocumentError(
                 Problem("--data", "stands beside a document", "a program that uses it")
             )
-        document = parse_document(text, source)
         names, odd = load_names(document, path)
         report = check_document(document, names)
         report = replace(report, warnings=(*odd, *report.warnings))
@@ -70,14 +70,13 @@ def read_model(
     return ReadModel(document, names, report)
 
 
-def _is_document(text: str, path: Path) -> bool:
-    """Return whether a text is a graph document rather than a program."""
+def _document(text: str, path: Path, source: str) -> GraphDocument | None:
+    """Return the graph document that a text is, None if it is a program."""
     if path.suffix == ".json":
-        return True
+        return parse_document(text, source)
     if not text.lstrip().startswith("["):
-        return False
+        return None
     try:
-        parse_document(text)
+        return parse_document(text, source)
     except DocumentError:
-        return False
-    return True
+        return None
