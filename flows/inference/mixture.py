@@ -210,6 +210,8 @@ class MixtureProposal:
     ) -> Float[Tensor, " particle"]:
         """Return the density at given values."""
         is_there = torch.isfinite(latents).all(1)
+        if not bool(is_there.any()):
+            return latents.new_full((len(latents),), -math.inf)
         safe = torch.where(is_there.unsqueeze(1), latents, latents[is_there][:1])
         free, log_det = self.target.unconstrain(safe)
         found = self.mixture.log_prob(free) - log_det

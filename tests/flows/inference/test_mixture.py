@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from flows.inference.mixture import Mixture
+from flows.inference.mixture import Mixture, MixtureProposal
+from flows.model.model import Model
 
 MIXTURE = Mixture(
     torch.tensor([0.3, 0.7], dtype=torch.float64).log(),
@@ -47,3 +48,13 @@ def test_a_refitted_mixture_moves_to_its_weighted_draws():
     assert moved.locations[0].tolist() == pytest.approx([1.0, -1.0], abs=0.03)
     scale = (moved.factors[0] @ moved.factors[0].T).numpy()
     np.testing.assert_allclose(scale, 0.25 * np.eye(2), atol=0.02)
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_rows_without_meaning_have_no_density_even_where_all_are(num):
+    """Seen: the prior's part of a batch, no row of it with a meaning, ended `infer`."""
+    model = Model.from_program("(let [x (sample (normal 0 1))] x)")
+    proposal = MixtureProposal(model, Mixture.around(torch.randn(9, 1).double()))
+    rows = torch.full((num, 1), torch.nan, dtype=torch.float64)
+    found = proposal.log_prob(rows, rows[:, :0], rows.new_zeros(0))
+    assert found.tolist() == [-torch.inf] * num
