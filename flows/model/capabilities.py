@@ -1,4 +1,4 @@
-"""This file says what can be done with a graph, from its families alone."""
+"""This file says which sorts of nodes a graph has, from their families alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ __all__ = ["Capabilities", "capabilities", "listed"]
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What can be done with a graph.
+    """What sorts of nodes a graph has.
 
     Attributes:
         continuous_latents: Labels of the latents with a density.
@@ -22,30 +22,9 @@ class Capabilities:
     discrete_latents: tuple[str, ...]
     observed: tuple[str, ...]
 
-    @property
-    def has_free_coordinates(self) -> bool:
-        """Whether every latent can be mapped to the real line, as flows need."""
-        return not self.discrete_latents and bool(self.continuous_latents)
-
-    @property
-    def sentence(self) -> str:
-        """What a flow can do with the model, in one sentence."""
-        if not self.continuous_latents and not self.discrete_latents:
-            return "The model has no latents: there is nothing to infer."
-        if self.discrete_latents:
-            return (
-                "A flow cannot be trained for this model: "
-                f"{listed(self.discrete_latents)} "
-                f"{'is' if len(self.discrete_latents) == 1 else 'are'} discrete; "
-                "densities, draws and the prior as proposal work."
-            )
-        if not self.observed:
-            return "A flow cannot be trained for this model: it observes nothing."
-        return f"All latents are continuous: {listed(self.continuous_latents)}."
-
 
 def capabilities(graph: Graph) -> Capabilities:
-    """Return what can be done with a graph, from its families alone."""
+    """Return which sorts of nodes a graph has."""
     discrete = {node.name for node in graph.nodes if node.is_discrete}
     labels = graph.labels
     return Capabilities(
