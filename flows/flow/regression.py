@@ -1,7 +1,9 @@
 """This file is least squares, with tests of what it leaves unexplained."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -48,13 +50,13 @@ class Regression:
             sources: columns whose squares, products and cubes must not explain what
                 is left; those read if not given.
         """
-        columns = [*reads, draws.shape[1] - 1]
+        rows = draws.T  # a column of draws is then in one piece
+        columns = [*reads, len(rows) - 1]
         solved = _solve(moments[columns][:, columns], moments[columns, column])
-        residual = draws[:, column] - draws[:, columns] @ solved
+        residual = rows[column] - _combined(rows, columns, solved)
         count = residual.numel()
         scale = (residual.square().sum() / max(1, count - len(columns))).sqrt()
-        few = slice(0, _TEST_DRAWS)
-        tested = residual[few]
+        tested = residual[:_TEST_DRAWS]
         unit = (tested - tested.mean()) / tested.std()
         count = unit.numel()
         kurtosis = float(unit.pow(4).mean() - 3.0)
@@ -62,9 +64,10 @@ class Regression:
             abs(float(unit.pow(3).mean())) < _STANDARD_ERRORS * (6.0 / count) ** 0.5
             and abs(kurtosis) < _STANDARD_ERRORS * (24.0 / count) ** 0.5
         )
-        features = _quadratic(draws[few][:, [*(reads if sources is None else sources)]])
-        is_linear = is_normal and not any(
-            _explains(features, moment) for moment in (unit, unit.square() - 1.0)
+        few = [*(reads if sources is None else sources)][:_MOST_FEATURES]
+        is_linear = is_normal and not _explain(
+            _quadratic(rows[few, :_TEST_DRAWS]),
+            torch.stack([unit, unit.square() - 1.0], -1),
         )
         return cls(
             intercept=solved[-1],
@@ -81,6 +84,17 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     return solved
 
 
+def _combined(rows: Tensor, columns: list[int], weights: Tensor) -> Tensor:
+    """The sum of some rows by their weights."""
+    if 4 * len(columns) < len(rows):
+        return weights @ rows[columns]
+    every = weights.new_zeros(
+        len(rows)
+    )  # to look at all rows is less than to copy some
+    every[columns] = weights
+    return every @ rows
+
+
 _STANDARD_ERRORS = 5.0
 """Distance from what chance explains that a test counts."""
 _MOST_FEATURES = 60
@@ -88,22 +102,29 @@ _MOST_FEATURES = 60
 _TEST_DRAWS = 20_000
 
 
-def _quadratic(reads: Tensor) -> Tensor:
-    """Squares, products of neighbours, cubes; clipped to the bulk."""
-    bulk = reads[:, :_MOST_FEATURES].clamp(-4.0, 4.0)
-    products = [bulk * bulk.roll(shift, -1) for shift in range(min(3, reads.shape[1]))]
-    products.append(bulk.pow(3))
-    return torch.cat(products, -1)[:, :_MOST_FEATURES]
+def _quadratic(reads: Float[Tensor, "read draw"]) -> Float[Tensor, "feature draw"]:
+    """Squares, products of neighbours, cubes, as many as are looked at."""
+    enough = math.ceil(_MOST_FEATURES / max(1, len(reads)))
+    return torch.cat([*islice(_products(reads), enough)])[:_MOST_FEATURES]
 
 
-def _explains(features: Tensor, target: Tensor) -> bool:
-    """Whether features explain more of the target than chance: n R^2 is chi-square."""
-    if features.shape[1] == 0:
+def _products(reads: Tensor) -> Iterator[Tensor]:
+    bulk = reads.clamp(-4.0, 4.0)
+    for shift in range(min(3, len(bulk))):
+        yield bulk * bulk.roll(shift, 0)
+    yield bulk.pow(3)
+
+
+def _explain(
+    features: Float[Tensor, "feature draw"], targets: Float[Tensor, "draw target"]
+) -> bool:
+    """Whether features explain more of a target than chance: n R^2 is chi-square."""
+    freedom = len(features)
+    if freedom == 0:
         return False
-    design = torch.cat([torch.ones_like(target[:, None]), features], -1)
-    residual = target - design @ _solve(design.T @ design, design.T @ target)
-    centred = target - target.mean()
-    explained = 1.0 - residual.square().sum() / centred.square().sum()
-    freedom = features.shape[1]
+    design = torch.cat([torch.ones_like(features[:1]), features])
+    residual = targets - design.T @ _solve(design @ design.T, design @ targets)
+    centred = targets - targets.mean(0)
+    explained = 1.0 - residual.square().sum(0) / centred.square().sum(0)
     bound = freedom + _STANDARD_ERRORS * (2.0 * freedom) ** 0.5
-    return bool(float(explained) * target.numel() > bound)
+    return bool((explained * len(targets) > bound).any())
