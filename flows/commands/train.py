@@ -36,7 +36,9 @@ __all__ = ["train_command"]
 @data_option
 @click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
 @click.option("--config", type=PATH, help="TOML file of training settings.")
-@click.option("--budget", help="Seconds of work instead of the configuration's: 10m.")
+@click.option(
+    "--budget", help="Seconds of work, all in all, instead of the configuration's: 10m."
+)
 @click.option(
     "--augment",
     type=click.IntRange(0, MOST_NUISANCES),
@@ -166,6 +168,8 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
         figure = f"free energy, at least minus the log evidence, {best:.4g} nats"
     else:
         figure = f"forward KL up to a constant {best:.4g} nats"
+    if "certify_draws" in metrics:
+        figure += f", by {metrics['certify_draws']} draws only, as time was short,"
     return (
         f"{figure} after {metrics['iterations']} iterations, {metrics['seconds']:.0f} s"
     )
@@ -193,8 +197,9 @@ def _events(report: Report) -> Iterator[str]:
     if report.status.startswith("rolled back") or "more solver" in report.status:
         yield report.status
     if report.certified is not None:
+        few = " by few draws" if "as time is short" in report.status else ""
         ess = "" if report.ess is None else f", median ESS/N {report.ess:.2f}"
-        yield f"certified J {report.certified.symmetric.sentence()}{ess}{steps}"
+        yield f"certified J {report.certified.symmetric.sentence()}{few}{ess}{steps}"
     if report.certified_forward is not None:
         forward = report.certified_forward.sentence()
         yield f"certified forward KL up to a constant {forward}{steps}"

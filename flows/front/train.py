@@ -1,7 +1,9 @@
 """This file is `train`: a model becomes a posterior for every data set of it."""
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ..model.model import Model
 from ..storage.artifact import Artifact
 from ..storage.checkpoint import RunKey
 from ..training.config import TrainingConfig, nuisance_counts
+from ..training.economy import preparing_draws
 from ..training.loop import Fit, fit
 from ..training.one_data_set import OneDataSet
 from ..training.processes import ALONE, Ranks, local_rank, local_size
@@ -62,8 +65,8 @@ def train(
 
     Args:
         model: The target, with continuous latents.
-        budget: Seconds of work, or a duration such as `10m`; the configuration's if
-            None.
+        budget: Seconds of work, preparation and certification included, or a duration
+            such as `10m`; the configuration's if None.
         seed: Of every draw.
         config: Training settings: a configuration, a mapping, or a TOML file.
         augment: Nuisance columns per latent, instead of the configuration's.
@@ -98,6 +101,7 @@ def train(
         >>> abs(float(posterior.sample(seed=1).mean()) - 0.25) < 0.05
         True
     """
+    started = time.perf_counter()
     settings = training_settings(
         config,
         budget=budget,
@@ -120,8 +124,11 @@ def train(
     structure = ranks.shared(
         lambda: _structure(model, inverse, material, settings, seed, alone)
     )
+    draws = preparing_draws(settings, structure, len(model.lowered.dag))
     flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed).to(place)
+    waited = time.perf_counter()
     flow = solved_with(flow, engine, on_compile=on_compile, processes=local_size())
+    started += time.perf_counter() - waited  # a kernel is compiled once for all runs
     with ExitStack() as held:
         if folder is not None and ranks.rank == 0:
             held.enter_context(folder.owned())
@@ -129,11 +136,12 @@ def train(
         run = fit(
             alone or material.training,
             flow,
-            settings,
+            replace(settings, normalisation_draws=draws),
             seed=seed,
             state=state,
             held_out=alone or material.held_out,
             ranks=ranks,
+            started=started,
         )
         last: Report | None = None
         if folder is None or ranks.rank > 0:
@@ -200,18 +208,19 @@ def _structure(
 ) -> Structure:
     graph, layout = model.graph, material.training.layout
     nuisances = nuisance_counts(settings.augment, model.layout)
+    whole = build_structure(inverse, layout, nuisances)
+    num_draws = preparing_draws(settings, whole, len(model.lowered.dag))
     if alone is not None:
         generator = torch.Generator().manual_seed(seed)
-        draws = alone.sample(settings.normalisation_draws, generator=generator)
+        draws = alone.sample(num_draws, generator=generator)
         free, _ = alone.unconstrain(draws.latents)
         return structure_at(inverse, layout, free, alone.observed, nuisances)
-    structure = build_structure(inverse, layout, nuisances)
     return prepare_structure(
         material.training,
-        structure,
+        whole,
         layout,
         {node.name: node.parents for node in graph.nodes},
-        num_draws=settings.normalisation_draws,
+        num_draws=num_draws,
         seed=seed,
     )
 
@@ -232,6 +241,8 @@ def _metrics(
 ) -> dict[str, Any]:
     values = run.state().values
     is_solved = isinstance(flow, Stepped)
+    draws = values["certify_draws"]
+    few = {"certify_draws": draws} if draws < settings.certify_draws else {}
     steps = {"solver_steps": values["num_steps"]} if is_solved else {}
     if not settings.amortised:
         best = "best_free_energy"
@@ -242,5 +253,6 @@ def _metrics(
         "iterations": values["iteration"],
         "seconds": values["seconds"],
         **steps,
+        **few,
         "status": values["status"] or (last.status if last else ""),
     }

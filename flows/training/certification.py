@@ -36,6 +36,8 @@ __all__ = [
 
 _ESS_DATA_SETS = 24
 _ESS_PARTICLES = 200
+_FEWEST_DATA_SETS = 6
+_FEWEST_PARTICLES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ def measured(
     *,
     held_out: TargetModel,
     num_steps: int,
+    num_draws: int,
     generator: torch.Generator,
 ) -> Measured:
     """A certified estimate, with the effective sample size and the solver's bias.
@@ -92,9 +95,10 @@ def measured(
     Args:
         model: the target.
         flow: it is copied, not changed.
-        config: how much to draw, and how exactly to solve.
+        config: how exactly to solve.
         held_out: draws that certify.
         num_steps: solver steps of training.
+        num_draws: joint draws; of the others as large a share of what is usual.
         generator: source of the draws.
     """
     certifying: Callable[..., SymmetricEstimate | Estimate] = (
@@ -107,7 +111,7 @@ def measured(
     found = certifying(
         held_out,
         flow,
-        config.certify_draws,
+        num_draws,
         generator=generator,
         tolerance=config.tolerance,
     )
@@ -116,11 +120,16 @@ def measured(
         coarse, fine = flow.in_steps(num_steps), flow.in_steps(2 * num_steps)
     fraction = bias = None
     if model.has_density and fine.is_exact:
+        share = min(1.0, num_draws / config.certify_draws)
         fractions = ess_fractions(
-            model, fine, _ESS_DATA_SETS, _ESS_PARTICLES, generator=generator
+            model,
+            fine,
+            max(_FEWEST_DATA_SETS, round(_ESS_DATA_SETS * share)),
+            max(_FEWEST_PARTICLES, round(_ESS_PARTICLES * share)),
+            generator=generator,
         )
         fraction = float(fractions.median())
-    sample = draw_batch(model, flow, config.certify_draws // 2, generator=generator)
+    sample = draw_batch(model, flow, num_draws // 2, generator=generator)
     if isinstance(coarse, Stepped):
         bias = solver_bias(model, coarse, coarse.finer(2), sample)
     if isinstance(found, SymmetricEstimate):

@@ -35,7 +35,7 @@ from torch import Tensor
 from ..errors import ArgumentError, Problem
 from ..flow.protocol import Flow, Matched, Stepped
 from .batches import TargetModel
-from .certification import measured, solver_bias
+from .certification import Measured, measured, solver_bias
 from .config import TrainingConfig
 from .decisions import (
     due_phase,
@@ -44,6 +44,7 @@ from .decisions import (
     why_ended,
     with_steps,
 )
+from .economy import certified_in_time
 from .event import Event
 from .phases import PHASES, fraction, learning_rate
 from .processes import ALONE, Ranks
@@ -56,6 +57,8 @@ __all__ = ["Fit", "fit"]
 
 _NEAR_NATS = 0.5
 _MAX_ROLLBACKS = 20
+_FINISHING = 1.3
+"""Times the last certification: it, and what writes the flow down."""
 
 
 def fit(
@@ -69,6 +72,7 @@ def fit(
     is_trained: bool = False,
     ranks: Ranks = ALONE,
     clock: Callable[[], float] = time.perf_counter,
+    started: float | None = None,
 ) -> "Fit":
     """An iterator of reports; the flow holds the best weights when it ends.
 
@@ -85,6 +89,7 @@ def fit(
             and there is no warm start.
         ranks: the processes that share the rows of each batch.
         clock: seconds, for the budget.
+        started: when the work that the budget is for began, by that clock; now if None.
 
     Raises:
         ArgumentError: if the objective needs a density that the model has not, there
@@ -121,7 +126,8 @@ def fit(
         FlatWeights(flow),
     )
     shared = partial(ranks.shared, clock)
-    return Fit(run, seed, state, is_trained=is_trained, clock=shared)
+    begun = shared() if started is None else ranks.shared(lambda: started)
+    return Fit(run, seed, state, is_trained=is_trained, clock=shared, started=begun)
 
 
 class Fit(Iterator[Report]):
@@ -135,9 +141,9 @@ class Fit(Iterator[Report]):
         *,
         is_trained: bool,
         clock: Callable[[], float],
+        started: float,
     ) -> None:
-        self._run, self._clock = run, clock
-        self._started = clock()
+        self._run, self._clock, self._started = run, clock, started
         if state is None:
             if not is_trained:
                 _normalise(run)
@@ -244,18 +250,33 @@ class Fit(Iterator[Report]):
         averaged = copy.deepcopy(run.flow)
         average = run.average(progress)
         averaged.load_state_dict(run.weights.state_dict_with(averaged, average))
-        found = run.ranks.shared(
-            lambda: measured(
-                run.model,
-                averaged,
-                config,
-                held_out=run.held_out,
-                num_steps=progress.num_steps,
-                # the same each time, and apart from the draws of training
-                generator=torch.Generator().manual_seed(progress.seed + 1_000_003),
+
+        def certify(num_draws: int) -> tuple[Measured, float]:
+            started = self._clock()
+            found = run.ranks.shared(
+                lambda: measured(
+                    run.model,
+                    averaged,
+                    config,
+                    held_out=run.held_out,
+                    num_steps=progress.num_steps,
+                    num_draws=num_draws,
+                    # the same each time, and apart from the draws of training
+                    generator=torch.Generator().manual_seed(progress.seed + 1_000_003),
+                )
             )
-        )
+            return found, self._clock() - started
+
+        draws = progress.certify_draws
+        if draws:
+            found, reserve = certify(draws)
+        else:
+            found, reserve, draws = certified_in_time(config, certify)
+        reserve *= _FINISHING
+        progress = replace(progress, certify_draws=draws, reserve=reserve)
         seconds = self._seconds(progress)
+        if draws < config.certify_draws:
+            status += f"; by {draws} draws only, as time is short"
         due = 0.0
         if progress.phase == "training":
             share = PHASES["training"].share(config, progress, seconds)

@@ -52,10 +52,14 @@ _FIRST_SHARE = 0.01
 
 
 def fraction(config: TrainingConfig, progress: Progress, seconds: float) -> float:
-    """Fraction of the budget used, by seconds or iterations, the larger."""
+    """Fraction of the budget used, by seconds or iterations, the larger.
+
+    A budget of seconds includes the certification at its end.
+    """
     parts = [0.0]
     if config.budget_seconds:
-        parts.append(seconds / config.budget_seconds)
+        most = config.budget_seconds - progress.reserve
+        parts.append(seconds / most if most > 0.0 else 1.0)
     if config.max_iterations:
         parts.append(progress.iteration / config.max_iterations)
     return max(parts)

@@ -199,6 +199,31 @@ def test_budget_counts_work_only_and_what_was_spent_before():
     assert 300 <= last.seconds < 340
 
 
+def test_a_budget_of_seconds_holds_with_all_certifications_and_what_was_before(
+    monkeypatch,
+):
+    now = [100.0]
+
+    def slowly(*args, num_draws, **kwargs):
+        now[0] += 0.05 * num_draws
+        return measured(*args, num_draws=num_draws, **kwargs)
+
+    def one_step(*args, **kwargs):
+        now[0] += 0.1
+        return step(*args, **kwargs)
+
+    measured, step = loop.measured, loop.step
+    monkeypatch.setattr(loop, "measured", slowly)
+    monkeypatch.setattr(loop, "step", one_step)
+    config = _config(budget_seconds=60, max_iterations=0, certify_draws=600)
+    run = fit(Curved(), _flow(), config, seed=0, clock=lambda: now[0], started=90.0)
+    first, *_, last = list(run)
+    assert first.status == "before training; by 60 draws only, as time is short"
+    assert last.status == "ended: budget used"
+    assert now[0] - 90.0 == pytest.approx(60.0, abs=1.5)
+    assert last.iteration > 200
+
+
 def test_learning_rate_is_a_function_of_the_fraction_of_the_budget():
     rates = []
     for scale in (1, 2):
