@@ -12,8 +12,11 @@ from typing import Any, cast
 
 import torch
 
+from daphne_bridge.graph.graph import Graph
+
 from ..errors import ArgumentError, Problem
-from .building import LaidOutModel, structure_of
+from ..model.layout import Layout
+from .building import LaidOutModel, build_structure, inverse_of, structure_of
 from .protocol import Completed, Flow
 from .structure import Structure
 
@@ -31,6 +34,7 @@ KINDS = {
     "cnf": "flows.cnf.kind",
     "finite": "flows.finite.kind",
     "autoregressive": "flows.autoregressive.kind",
+    "structured-gaussian": "flows.structured_gaussian.kind",
 }
 """Module of each kind, by the kind's name."""
 
@@ -52,6 +56,8 @@ class Kind:
             solve.
         lengths: of tensors in the flow's state, by name, counted from structure and
             config without making anything; a file that lacks them is refused.
+        structure: that of the inverse with what the kind needs of the graph besides;
+            None for the edges or factors of `building.prepare_structure`.
         training: settings of training (`training.config`) that are other than those of
             all kinds unless a configuration says more.
     """
@@ -63,6 +69,7 @@ class Kind:
     certified: Callable[[Any, float], Flow] | None = None
     solved_with: Callable[..., Flow] | None = None
     lengths: Callable[[Structure, Any], Mapping[str, int]] | None = None
+    structure: Callable[[Structure, Graph, Layout], Structure] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -121,8 +128,18 @@ def build_flow(
             )
         )
     if not isinstance(target, Structure):
-        target = structure_of(target, nuisances, seed=seed)
+        target = _structure(target, chosen, nuisances, seed)
     return chosen.build(target, config, seed)
+
+
+def _structure(
+    model: LaidOutModel, kind: Kind, nuisances: int | Mapping[str, int], seed: int
+) -> Structure:
+    if kind.structure is None:
+        return structure_of(model, nuisances, seed=seed)
+    inverse = inverse_of(model.graph, model.layout)
+    edges = build_structure(inverse, model.layout, nuisances)
+    return kind.structure(edges, model.graph, model.layout)
 
 
 def for_weights(flow: Flow, tolerance: float = 1e-6) -> Flow:

@@ -43,18 +43,24 @@ class NormalisedFlow(nn.Module, ABC):
         structure: blocks and edges.
         config: what the kind is built with.
         everywhere: see `Normalisation`.
+        normalisation: the layer; one of the structure's if None.
     """
 
     def __init__(
-        self, structure: Structure, config: Any, *, everywhere: bool = False
+        self,
+        structure: Structure,
+        config: Any,
+        *,
+        everywhere: bool = False,
+        normalisation: Scaling | None = None,
     ) -> None:
         super().__init__()
         self.structure = structure
         self.config = config
-        self.normalisation: Scaling = (
-            FactorNormalisation(structure)
-            if structure.factors
-            else Normalisation(structure, everywhere=everywhere)
+        if normalisation is None and structure.factors:
+            normalisation = FactorNormalisation(structure)
+        self.normalisation: Scaling = normalisation or Normalisation(
+            structure, everywhere=everywhere
         )
         self.columns = StateColumns(structure)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, Problem
 from .structure import Structure
 
-__all__ = ["AffineMap", "Scaling"]
+__all__ = ["AffineMap", "Scaling", "location_and_scale"]
 
 _HEAVY = 10.0
 _NORMAL_QUARTILE = 0.6744897501960817
@@ -209,8 +209,8 @@ class Scaling(nn.Module, ABC):
         padding = free.new_zeros(free.shape[0], self.structure.nuisance_dim)
         order = list(self.structure.state_order)
         state = torch.cat([free, padding], -1)[:, order]
-        shift, scale = _location_and_scale(state)
-        observed_shift, observed_scale = _location_and_scale(observed)
+        shift, scale = location_and_scale(state)
+        observed_shift, observed_scale = location_and_scale(observed)
         self.shift.copy_(shift)
         self.scale.copy_(scale)
         self.observed_shift.copy_(observed_shift)
@@ -218,7 +218,7 @@ class Scaling(nn.Module, ABC):
         return (state - shift) / scale, (observed - observed_shift) / observed_scale
 
 
-def _location_and_scale(draws: Tensor) -> tuple[Tensor, Tensor]:
+def location_and_scale(draws: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, or those of the quartiles under heavy tails."""
     if draws.shape[-1] == 0:
         return draws.new_zeros(0), draws.new_ones(0)

@@ -28,6 +28,7 @@ import numpy as np
 from ..errors import ArgumentError, Problem
 from .blocks import Factor, StateBlock, check_block, check_factors
 from .packing import Packing
+from .potentials import Potential, check_potentials
 
 __all__ = ["Factor", "StateBlock", "Structure"]
 
@@ -44,11 +45,14 @@ class Structure:
         observed_dim: number of observed columns.
         factors: all factors with latents, of a model that is linear in its latents
             once the data are known; empty for other models.
+        potentials: of all factors with latents, where the flow is, or begins with, a
+            structured Gaussian.
     """
 
     blocks: tuple[StateBlock, ...]
     observed_dim: int
     factors: tuple[Factor, ...] = ()
+    potentials: tuple[Potential, ...] = ()
 
     def __post_init__(self) -> None:
         free = sorted(c for block in self.blocks for c in block.free_columns)
@@ -65,6 +69,8 @@ class Structure:
             check_block(position, block, self.observed_dim)
         if self.factors:
             check_factors(self.blocks, self.observed_dim, self.factors)
+        if self.potentials:
+            check_potentials(self.blocks, self.observed_dim, self.potentials)
 
     @property
     def names(self) -> tuple[str, ...]:

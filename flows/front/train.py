@@ -17,7 +17,7 @@ from ..flow.building import (
     prepare_structure,
     structure_at,
 )
-from ..flow.kinds import build_flow, solved_with
+from ..flow.kinds import build_flow, kind_of, solved_with
 from ..flow.protocol import Flow, Stepped
 from ..flow.structure import Structure
 from ..model.data_backed import DataBackedModel
@@ -209,6 +209,9 @@ def _structure(
     graph, layout = model.graph, material.training.layout
     nuisances = nuisance_counts(settings.augment, model.layout)
     whole = build_structure(inverse, layout, nuisances)
+    of_kind = kind_of(settings.kind).structure
+    if of_kind is not None:
+        return of_kind(whole, graph, layout)
     num_draws = preparing_draws(settings, whole, len(model.lowered.dag))
     if alone is not None:
         generator = torch.Generator().manual_seed(seed)

@@ -44,8 +44,6 @@ from .folders import write_folder
 from .golden_values import GoldenValues
 from .json_values import json_bytes
 from .manifest import (
-    AFFINE,
-    FACTORS,
     FlowEntry,
     InverseEntry,
     Manifest,
@@ -123,6 +121,7 @@ class Artifact:
             ArtifactError: If a number of the flow is not finite.
         """
         inverse = inverse or inverse_of(graph, layout)
+        structure = structure_entry(flow.structure, layout)
         manifest = Manifest(
             model=model_entry(graph, without_density),
             layout=layout_entry(graph, layout),
@@ -130,9 +129,9 @@ class Artifact:
                 tuple(inverse.latents),
                 {name: tuple(inverse.parents[name]) for name in inverse.latents},
             ),
-            structure=structure_entry(flow.structure, layout),
+            structure=structure,
             flow=FlowEntry(flow.kind, asdict(flow.config)),
-            normalisation=FACTORS if flow.structure.factors else AFFINE,
+            normalisation=structure.normalisation,
             solver=(
                 SolverEntry("dopri5", tolerance, "float64")
                 if kind_of(flow.kind).solved_with

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..errors import ArtifactError, Problem
 from .manifest import (
-    FACTORS,
     InverseEntry,
     LayoutEntry,
     Manifest,
@@ -114,12 +113,13 @@ def check_claims(
                     f"{held}",
                 )
             )
-    if (manifest.normalisation == FACTORS) != bool(structure.factors):
+    if manifest.normalisation != structure.normalisation:
         raise ArtifactError(
             Problem(
                 f"{manifest_place}: $.normalisation",
-                "normalisation and factors disagree",
-                f"factors with {FACTORS!r}, and with it alone",
+                "normalisation and structure disagree",
+                structure.normalisation,
+                manifest.normalisation,
             )
         )
 

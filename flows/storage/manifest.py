@@ -15,6 +15,7 @@ __all__ = [
     "AFFINE",
     "FACTORS",
     "FORMAT",
+    "POTENTIALS",
     "VERSION",
     "FactorColumns",
     "FileEntry",
@@ -24,6 +25,7 @@ __all__ = [
     "Manifest",
     "ModelEntry",
     "NodeEntry",
+    "PotentialColumns",
     "SolverEntry",
     "StructureEntry",
     "TrainingEntry",
@@ -34,6 +36,7 @@ FORMAT = "daphne-flows artifact"
 VERSION = 3
 AFFINE = "shift and scale, then affine along the inverse"
 FACTORS = "shift and scale, then the posterior of factors linear in the latents"
+POTENTIALS = "shift and scale, then a product of Gaussian potentials"
 
 _STANDARD_NORMAL = "standard normal"
 
@@ -133,6 +136,26 @@ class FactorColumns:
 
 
 @dataclass(frozen=True, slots=True)
+class PotentialColumns:
+    """A Gaussian potential in predictors that are linear in latents and in data.
+
+    Attributes:
+        latents: Free columns.
+        observed: Observed columns.
+        predictors: Of each a matrix over one and the latents, by one and the observed
+            columns, row by row.
+        own: How many of the last predictors are the first latents' columns themselves.
+        form: Potentials of one form share a network; empty where it is exact.
+    """
+
+    latents: tuple[int, ...]
+    observed: tuple[int, ...]
+    predictors: tuple[float, ...]
+    own: int
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
 class StructureEntry:
     """What the flow reads: the inverse, with ancestors added where that pays.
 
@@ -141,12 +164,21 @@ class StructureEntry:
         parents: What each latent's block reads, by name.
         nuisances: Number of nuisance columns of each latent, in sampling order.
         factors: For the second kind of normalisation.
+        potentials: For the third.
     """
 
     latents: tuple[str, ...]
     parents: Mapping[str, tuple[str, ...]]
     nuisances: tuple[int, ...]
     factors: tuple[FactorColumns, ...] = ()
+    potentials: tuple[PotentialColumns, ...] = ()
+
+    @property
+    def normalisation(self) -> str:
+        """The kind that belongs to it: `AFFINE`, `FACTORS` or `POTENTIALS`."""
+        if self.potentials:
+            return POTENTIALS
+        return FACTORS if self.factors else AFFINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +226,7 @@ class Manifest:
         inverse: Of the model; None in versions 1 and 2, which did not say it.
         structure: What the flow reads.
         flow: Its kind and shape.
-        normalisation: `AFFINE` or `FACTORS`.
+        normalisation: That of `structure`.
         training: How it came into being.
         libraries: Versions by name.
         files: The other files by name; empty until the artifact is saved.

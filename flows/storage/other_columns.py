@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..flow.blocks import Factor
+from ..flow.potentials import Potential
 from ..flow.structure import Structure
 from ..model.layout import Layout
 
@@ -60,14 +63,19 @@ def structure_in(columns: OtherColumns, structure: Structure) -> Structure:
             for block in structure.blocks
         ),
         structure.observed_dim,
-        tuple(
-            replace(
-                factor,
-                latents=tuple(free[c] for c in factor.latents),
-                observed=tuple(observed[c] for c in factor.observed),
-            )
-            for factor in structure.factors
-        ),
+        tuple(_moved(columns, each) for each in structure.factors),
+        tuple(_moved(columns, each) for each in structure.potentials),
+    )
+
+
+_Joined = TypeVar("_Joined", Factor, Potential)
+
+
+def _moved(columns: OtherColumns, joined: _Joined) -> _Joined:
+    return replace(
+        joined,
+        latents=tuple(columns.free[c] for c in joined.latents),
+        observed=tuple(columns.observed[c] for c in joined.observed),
     )
 
 

@@ -11,12 +11,14 @@ from daphne_bridge.graph.expression import Call, Constant
 from daphne_bridge.graph.graph import Graph, Node
 
 from ..flow.building import build_structure
+from ..flow.potentials import Potential
 from ..flow.structure import Factor, Structure
 from ..model.layout import Layout, Variable
 from .manifest import (
     FactorColumns,
     LayoutEntry,
     Manifest,
+    PotentialColumns,
     StructureEntry,
     VariableEntry,
 )
@@ -72,6 +74,9 @@ def structure_entry(structure: Structure, layout: Layout) -> StructureEntry:
         parents=parents,
         nuisances=tuple(block.nuisances for block in structure.blocks),
         factors=tuple(FactorColumns(**asdict(each)) for each in structure.factors),
+        potentials=tuple(
+            PotentialColumns(**asdict(each)) for each in structure.potentials
+        ),
     )
 
 
@@ -79,7 +84,7 @@ def structure_from(manifest: Manifest) -> Structure:
     """Return what the flow reads.
 
     Raises:
-        ArgumentError: If the factors do not fit it.
+        ArgumentError: If factors or potentials do not fit it.
     """
     entry = manifest.structure
     nuisances = dict(zip(entry.latents, entry.nuisances, strict=True))
@@ -88,7 +93,8 @@ def structure_from(manifest: Manifest) -> Structure:
         Factor(each.latents, each.observed, each.is_of_observed)
         for each in entry.factors
     )
-    return replace(structure, factors=factors)
+    potentials = tuple(Potential(**asdict(each)) for each in entry.potentials)
+    return replace(structure, factors=factors, potentials=potentials)
 
 
 def _with_support(entry: VariableEntry, node: Node) -> VariableEntry:

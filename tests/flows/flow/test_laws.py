@@ -12,8 +12,10 @@ from flows.cnf.vector_field import FieldConfig
 from flows.errors import ArgumentError
 from flows.finite.flow import FiniteConfig
 from flows.flow.kinds import KINDS, build_flow, for_weights, kind_of
+from flows.flow.potentials import Potential
 from flows.flow.protocol import Known
 from flows.flow.structure import StateBlock, Structure
+from flows.structured_gaussian.flow import StructuredGaussianConfig
 from tests.flows.kinds.affine import AffineConfig
 
 STRUCTURE = Structure(
@@ -27,6 +29,25 @@ STRUCTURE = Structure(
 )
 """A node without anything to read, a vector, and another order of columns."""
 
+GAUSSIAN = Structure(
+    (
+        StateBlock("a", (2,), 0, (), (0, 1)),
+        StateBlock("b", (0, 4), 1, (0,), (1,)),
+        StateBlock("c", (1,), 0, (0,), (0,)),
+        StateBlock("d", (3,), 0, (2,), (0,)),
+    ),
+    observed_dim=2,
+    potentials=(
+        Potential((2,), (), (0.0, 1.0), 1, ""),
+        Potential((0, 4, 2), (), (0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, 0), 2, "vector"),
+        Potential((1, 2), (), (0.5, 1.0, -2.0), 1, ""),
+        Potential((3, 1), (0,), (1.0, 0.3, 2.0, 0.0, -1.0, 0.2), 1, ""),
+        Potential((4, 0), (1,), (0.0, 0.0, 1.0, 0.0, 0.7, 0.4), 0, "link"),
+        Potential((1, 3), (0,), (0.0, 0.0, -1.0, 0.1, 0.5, 0.0), 0, "link"),
+    ),
+)
+"""Structure of a structured Gaussian: exact potentials and others, one form twice."""
+
 CASES = {
     "cnf": ("cnf", FieldConfig(layers=2, hidden=5)),
     "cliques": ("cnf", FieldConfig(layers=3, hidden=0)),
@@ -34,6 +55,7 @@ CASES = {
     "planar": ("finite", FiniteConfig(length=3, hidden=5)),
     "radial": ("finite", FiniteConfig(transform="radial", length=4, layers=1)),
     "mixtures": ("autoregressive", NetworkConfig(components=3, layers=2, hidden=8)),
+    "gaussian": ("structured-gaussian", StructuredGaussianConfig(hidden=5)),
     "affine": ("affine", AffineConfig(1.6)),
 }
 
@@ -53,9 +75,14 @@ def case(request, monkeypatch):
 
 
 @pytest.fixture
-def flow(case):
+def structure(case):
+    return GAUSSIAN if case[0] == "structured-gaussian" else STRUCTURE
+
+
+@pytest.fixture
+def flow(case, structure):
     kind, config = case
-    flow = build_flow(STRUCTURE, config, kind=kind, seed=1)
+    flow = build_flow(structure, config, kind=kind, seed=1)
     generator = seeded(2)
     with torch.no_grad():
         for parameter in flow.parameters():
@@ -92,16 +119,16 @@ def test_term_of_a_node_depends_on_all_its_parents_and_its_reach_alone(flow):
         lambda z, x: flow.log_prob_per_node(z, torch.zeros(1, 1).double(), x)[0],
         (free, rows(1)),
     )
-    blocks = STRUCTURE.blocks
+    blocks = flow.structure.blocks
     for node, block in enumerate(blocks):
         least = {
             c for j in (node, *block.latent_parents) for c in blocks[j].free_columns
         }
-        most = {c for j in STRUCTURE.reach[node] for c in blocks[j].free_columns}
+        most = {c for j in flow.structure.reach[node] for c in blocks[j].free_columns}
         read = set(by_free[node, 0].nonzero()[:, 0].tolist())
         seen = set(by_observed[node, 0].nonzero()[:, 0].tolist())
         assert least <= read <= most
-        assert {*block.observed_columns} <= seen <= STRUCTURE.observed_reach[node]
+        assert {*block.observed_columns} <= seen <= flow.structure.observed_reach[node]
 
 
 def test_remaining_latents_given_a_joint_draw_are_that_draw(flow):
@@ -124,10 +151,10 @@ def test_row_depends_on_no_other_row(flow):
     torch.testing.assert_close(whole.log_prob[2:4], part.log_prob)
 
 
-def test_equal_seeds_give_equal_weights_and_others_do_not(case):
+def test_equal_seeds_give_equal_weights_and_others_do_not(case, structure):
     kind, config = case
     one, two, other = (
-        build_flow(STRUCTURE, config, kind=kind, seed=seed).state_dict()
+        build_flow(structure, config, kind=kind, seed=seed).state_dict()
         for seed in (0, 0, 1)
     )
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -135,11 +162,11 @@ def test_equal_seeds_give_equal_weights_and_others_do_not(case):
     assert is_random != all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_stated_lengths_are_those_of_the_tensors(case):
+def test_stated_lengths_are_those_of_the_tensors(case, structure):
     kind, config = case
-    flow = build_flow(STRUCTURE, config, kind=kind)
+    flow = build_flow(structure, config, kind=kind)
     found = {name: tensor.numel() for name, tensor in flow.state_dict().items()}
     stated = kind_of(kind).lengths
     if stated is not None:
-        for name, length in stated(STRUCTURE, config).items():
+        for name, length in stated(structure, config).items():
             assert found[name] == length, name

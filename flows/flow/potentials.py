@@ -1,0 +1,132 @@
+r"""This file says what a Gaussian potential of a structured Gaussian depends on.
+
+A factor of a model becomes a potential in predictors u, each linear in latents and in
+observed values, with z the latents' free columns and x the observed columns,
+
+    u_k = [1, z] M_k [1, x]^T,        log phi(z; x) = -1/2 u^T J u + h^T u,
+
+J and h by a network of x, which factors of one form share (`structured_gaussian/`). Of
+a factor that is linear and normal given the data the predictors are its standardised
+residuals, and J = I, h = 0: it is exact, and its `form` is empty.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import ArgumentError, Problem
+from .blocks import StateBlock
+
+__all__ = ["Potential", "check_potentials"]
+
+_MOST_ENTRIES = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Potential:
+    """One factor of a model.
+
+    Args:
+        latents: columns of the tensor of free coordinates.
+        observed: columns of the observed tensor, the factor's own value first.
+        predictors: M_k row by row, one after the other.
+        own: how many of the last predictors are the columns of the latent whose
+            density the factor is; 0 where it is that of an observed value.
+        form: the same for factors that differ in columns and predictors alone; empty
+            where the potential is exact.
+    """
+
+    latents: tuple[int, ...]
+    observed: tuple[int, ...]
+    predictors: tuple[float, ...]
+    own: int
+    form: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of one M."""
+        return 1 + len(self.latents), 1 + len(self.observed)
+
+    @property
+    def num_predictors(self) -> int:
+        """How many predictors there are."""
+        rows, columns = self.shape
+        return len(self.predictors) // (rows * columns)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is the factor itself."""
+        return not self.form
+
+
+def check_potentials(
+    blocks: Sequence[StateBlock], observed_dim: int, potentials: Sequence[Potential]
+) -> None:
+    """Eliminates latents, last first, and checks what each conditional depends on.
+
+    Raises:
+        ArgumentError: if a potential is none, a latent has none, or an edge would be
+            needed that lacks.
+    """
+    owner = {c: i for i, block in enumerate(blocks) for c in block.free_columns}
+    waiting: list[list[tuple[set[int], set[int]]]] = [[] for _ in blocks]
+    for number, each in enumerate(potentials):
+        _check(number, each, owner, observed_dim)
+        nodes = {owner[c] for c in each.latents}
+        waiting[max(nodes)].append((nodes, set(each.observed)))
+    own = {c for each in potentials for c in each.latents[: each.own]}
+    if missing := set(owner) - own:
+        raise ArgumentError(
+            Problem(
+                "structure, potentials",
+                "a latent without its own",
+                "one of every latent",
+                f"none of column {min(missing)}",
+            )
+        )
+    for i, block in reversed(list(enumerate(blocks))):
+        nodes = set().union(*(nodes for nodes, _ in waiting[i])) - {i}
+        columns = set().union(*(columns for _, columns in waiting[i]))
+        if not (
+            nodes <= set(block.latent_parents)
+            and columns <= set(block.observed_columns)
+        ):
+            raise ArgumentError(
+                Problem(
+                    f"structure, latent {block.name}",
+                    "what it reads",
+                    "all that eliminating later latents from the potentials makes it "
+                    "depend on",
+                    f"blocks {block.latent_parents}, columns {block.observed_columns}",
+                )
+            )
+        if nodes:
+            waiting[max(nodes)].append((nodes, columns))
+
+
+def _check(
+    number: int, potential: Potential, owner: dict[int, int], observed_dim: int
+) -> None:
+    latents, observed = potential.latents, potential.observed
+    rows, columns = potential.shape
+    count = potential.num_predictors
+    if (
+        not latents
+        or len(set(latents)) < len(latents)
+        or not set(latents) <= set(owner)
+        or len(set(observed)) < len(observed)
+        or not set(observed) <= set(range(observed_dim))
+    ):
+        what, expected = "columns", "distinct columns of latents and observed values"
+        got = f"{latents}, {observed}"
+    elif (
+        count < 1
+        or count * rows * columns != len(potential.predictors)
+        or count * rows * columns > _MOST_ENTRIES
+        or not 0 <= potential.own <= min(count, len(latents))
+    ):
+        what, expected = "predictors", f"rows of {rows} by {columns} numbers"
+        got = f"{len(potential.predictors)} numbers"
+    else:
+        return
+    where = f"structure, potential {number}"
+    raise ArgumentError(Problem(where, what, expected, got))

@@ -1,0 +1,243 @@
+r"""This file eliminates the columns of Gaussians given in information form.
+
+A clique has the precision F and the linear term h of its columns v = (o, p), o its own
+and p its parents,
+
+    F_oo = L L^T,   W = L^-1 F_op,   g = L^-1 h_o,
+
+so that L^T o + W p - g ~ N(0, I) given p, and its message to the clique above is
+F_pp - W^T W with h_p - W^T g. Own columns stand last sampled first, so L^T makes of
+each a row of earlier ones, which is the density of that column given them.
+
+Gradients flow through all of it. Rows of data that differ in h alone share F.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .cliques import Batch, Plan
+
+__all__ = ["Conditional", "Elimination", "Information"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Information:
+    """Precisions and linear terms of all cliques, side by side.
+
+    Args:
+        precision: one row for all data, or one for each.
+        linear: one row for each.
+    """
+
+    precision: Float[Tensor, "rows entry"]
+    linear: Float[Tensor, "batch column"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditional:
+    """Own columns of a batch of cliques given their parents.
+
+    Args:
+        root: L.
+        slopes: W.
+        offset: g.
+    """
+
+    root: Float[Tensor, "rows clique own own"]
+    slopes: Float[Tensor, "rows clique own parent"]
+    offset: Float[Tensor, "batch clique own"]
+
+    @property
+    def log_root(self) -> Float[Tensor, "rows clique own"]:
+        """Log|det| of residuals by columns."""
+        return torch.diagonal(self.root, dim1=-2, dim2=-1).log()
+
+    def rows(self, which: Tensor | None) -> "Conditional":
+        """That of each row of data that stands for several."""
+        if which is None:
+            return self
+        parts = (self.root, self.slopes, self.offset)
+        return Conditional(*(p[which] if len(p) > 1 else p for p in parts))
+
+    def to_residual(self, own: Tensor, parents: Tensor) -> Tensor:
+        """L^T o + W p - g."""
+        return _times(self.root.mT, own) + _times(self.slopes, parents) - self.offset
+
+    def from_residual(self, residual: Tensor, parents: Tensor) -> Tensor:
+        """The own columns of which the residual is given."""
+        right = residual + self.offset - _times(self.slopes, parents)
+        return _solved(self.root.mT, right, upper=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """Where a batch's messages to another go.
+
+    Args:
+        batch: the other.
+        which: cliques that send them; None if all do.
+        entries: of the other's precisions.
+        columns: of the other's linear terms.
+    """
+
+    batch: int
+    which: str
+    entries: str
+    columns: str
+
+
+class Elimination(nn.Module):
+    """What a plan does with numbers.
+
+    Args:
+        plan: an order of elimination.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+        self._messages = [self._send(plan, b) for b in range(len(plan.batches))]
+        order: list[int] = []
+        for number, batch in enumerate(plan.batches):
+            self._hold(f"own{number}", batch.own)
+            self._hold(f"parents{number}", batch.parents)
+            order.extend(c for own in batch.own for c in own)
+        self._hold("unorder", torch.tensor(order).argsort())
+        self._sources = [self._read(plan, batch) for batch in plan.batches]
+
+    def conditionals(self, information: Information) -> list[Conditional]:
+        """Each batch's own columns given their parents, in the order of elimination."""
+        sizes = [len(b.own) * b.width**2 for b in self.plan.batches]
+        widths = [len(b.own) * b.width for b in self.plan.batches]
+        precisions = list(torch.split(information.precision, sizes, -1))
+        linears = list(torch.split(information.linear, widths, -1))
+        found = []
+        for number, batch in enumerate(self.plan.batches):
+            shape = len(batch.own), batch.width, batch.width
+            precision = precisions[number].reshape(-1, *shape)
+            linear = linears[number].reshape(-1, *shape[:2])
+            own = len(batch.own[0])
+            root = _root(precision[..., :own, :own])
+            slopes = _lower(root, precision[..., :own, own:])
+            offset = _lower(root, linear[..., :own, None])[..., 0]
+            found.append(Conditional(root, slopes, offset))
+            if batch.parents[0]:
+                precision = precision[..., own:, own:] - slopes.mT @ slopes
+                linear = linear[..., own:] - _times(slopes.mT, offset)
+            for message in self._messages[number]:
+                which = self._held(message.which)
+                to, entries = message.batch, self._held(message.entries)
+                said = precision[:, which].flatten(1)
+                precisions[to] = precisions[to].index_add(-1, entries, said)
+                said, columns = linear[:, which].flatten(1), self._held(message.columns)
+                linears[to] = linears[to].index_add(-1, columns, said)
+        return found
+
+    def to_residual(
+        self, state: Float[Tensor, "batch column"], given: Sequence[Conditional]
+    ) -> Float[Tensor, "batch column"]:
+        """Independent standard normals of columns that are drawn from `given`."""
+        parts = []
+        for number, conditional in enumerate(given):
+            own, parents = self._held(f"own{number}"), self._held(f"parents{number}")
+            moved = conditional.to_residual(state[:, own], state[:, parents])
+            parts.append(moved.flatten(1))
+        return torch.cat(parts, -1)[:, self._held("unorder")]
+
+    def from_residual(
+        self, residual: Float[Tensor, "batch column"], given: Sequence[Conditional]
+    ) -> Float[Tensor, "batch column"]:
+        """Columns of standard normals; undoes `to_residual`."""
+        parts = [residual[:, :0]] * len(given)
+        for number in reversed(range(len(given))):
+            own = self._held(f"own{number}")
+            sources = self._sources[number]
+            read = torch.cat([parts[each] for each in sources], -1) if sources else None
+            shape = len(residual), *self._held(f"parents{number}").shape
+            parents = (
+                residual.new_zeros(shape)
+                if read is None
+                else read[:, self._held(f"reads{number}")].reshape(shape)
+            )
+            parts[number] = given[number].from_residual(residual[:, own], parents)
+            parts[number] = parts[number].flatten(1)
+        return torch.cat(parts, -1)[:, self._held("unorder")]
+
+    def log_roots(self, given: Sequence[Conditional]) -> Float[Tensor, "rows column"]:
+        """Log|det| of `to_residual` by columns."""
+        parts = [conditional.log_root.flatten(1) for conditional in given]
+        return torch.cat(parts, -1)[:, self._held("unorder")]
+
+    def _send(self, plan: Plan, number: int) -> list[_Message]:
+        """Holds where a batch's messages go."""
+        groups: dict[int, tuple[list[int], list[int], list[int]]] = {}
+        for position, parents in enumerate(plan.batches[number].parents):
+            if not parents:
+                continue
+            to, place, columns = plan.clique(parents[0])
+            width = plan.batches[to].width
+            at = [columns.index(c) for c in parents]
+            which, entries, rows = groups.setdefault(to, ([], [], []))
+            which.append(position)
+            entries.extend((place * width + i) * width + j for i in at for j in at)
+            rows.extend(place * width + i for i in at)
+        found = []
+        for to, parts in groups.items():
+            names = [f"{what}{number}to{to}" for what in ("which", "entries", "rows")]
+            for name, part in zip(names, parts, strict=True):
+                self._hold(name, torch.tensor(part))
+            found.append(_Message(to, *names))
+        return found
+
+    def _read(self, plan: Plan, batch: Batch) -> list[int]:
+        """Batches that hold the parents of one; holds their places among these."""
+        flat = [c for parents in batch.parents for c in parents]
+        sources = sorted({plan.place[c][0] for c in flat})
+        place: dict[int, int] = {}
+        for source in sources:
+            for own in plan.batches[source].own:
+                for column in own:
+                    place[column] = len(place)
+        number = plan.batches.index(batch)
+        self._hold(f"reads{number}", torch.tensor([place[c] for c in flat]).long())
+        return sources
+
+    def _hold(self, name: str, index: Tensor | tuple[tuple[int, ...], ...]) -> None:
+        index = index if isinstance(index, Tensor) else torch.tensor(index).long()
+        self.register_buffer(name, index, persistent=False)
+
+    def _held(self, name: str) -> Tensor:
+        found: Tensor = getattr(self, name)
+        return found
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix * vector.unsqueeze(-2)).sum(-1)
+
+
+def _root(precision: Tensor) -> Tensor:
+    """The lower Cholesky root; not a number where there is none."""
+    if precision.shape[-1] == 1:
+        return precision.sqrt()
+    root, info = torch.linalg.cholesky_ex(precision)
+    return torch.where(info[..., None, None] > 0, torch.nan, root)
+
+
+def _lower(root: Tensor, right: Tensor) -> Tensor:
+    if root.shape[-1] == 1:
+        return right / root
+    solved: Tensor = torch.linalg.solve_triangular(root, right, upper=False)
+    return solved
+
+
+def _solved(matrix: Tensor, right: Tensor, *, upper: bool) -> Tensor:
+    if matrix.shape[-1] == 1:
+        return right / matrix[..., 0]
+    solved: Tensor = torch.linalg.solve_triangular(
+        matrix, right.unsqueeze(-1), upper=upper
+    )
+    return solved[..., 0]

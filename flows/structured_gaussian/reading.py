@@ -1,0 +1,225 @@
+"""This file reads the potentials of a model off its graph (`flow/potentials.py`).
+
+A factor that is normal, its mean bilinear and its scale a number, is exact. Of any
+other the predictors are the largest parts of its link function that are bilinear, and
+single columns where nothing is; its form is the link function with holes for them.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+
+from daphne_bridge.graph.expression import (
+    Call,
+    Constant,
+    EvaluationError,
+    Expression,
+    Reference,
+    evaluate,
+    free_names,
+    postorder,
+    show_value,
+)
+from daphne_bridge.graph.graph import Graph
+from daphne_bridge.graph.nodes import Node
+
+from ..errors import ArgumentError, Problem
+from ..flow.potentials import Potential
+from ..model.layout import Layout
+from .bilinear import Bilinear, Columns, bilinear_forms
+
+__all__ = ["potentials_of"]
+
+
+def potentials_of(graph: Graph, layout: Layout) -> tuple[Potential, ...]:
+    """One potential for each factor that has a latent in its scope.
+
+    Args:
+        graph: of the model.
+        layout: its columns.
+
+    Raises:
+        ArgumentError: if a latent is in no column, as it is summed or integrated out.
+    """
+    columns = Columns.of(graph, layout)
+    missing = [n for n in graph.latents if n not in columns.latents]
+    if missing or any(not v.free_size for v in layout.latents):
+        gone = missing or [v.name for v in layout.latents if not v.free_size]
+        raise ArgumentError(
+            Problem(
+                "structured-gaussian",
+                "a latent that is not the flow's own",
+                "continuous latents, none of them integrated out",
+                gone[0],
+            )
+        )
+    return tuple(each for n in graph.nodes for each in _potential(n, columns))
+
+
+def _potential(node: Node, columns: Columns) -> Iterator[Potential]:
+    """The potential of a factor, if it has a latent."""
+    is_latent = node.name in columns.latents
+    if not is_latent and not any(p in columns.latents for p in node.parents):
+        return
+    roots = [node.distribution, *([node.condition] if node.condition else [])]
+    order = list(postorder(roots))
+    forms = bilinear_forms(order, columns)
+    residuals = None if node.condition else _residuals(node, columns, forms)
+    if residuals is not None:
+        found = _made(node, columns, residuals, "")
+    else:
+        holes, form = _holes(roots, order, forms, columns)
+        places = _own(node, columns) if is_latent else range(0)
+        own: list[Bilinear] = [{(c, None): 1.0} for c in places]
+        others = [hole for hole in holes if hole not in own]
+        found = _made(node, columns, [*others, *own], form)
+    if found.latents:
+        yield found
+
+
+def _residuals(
+    node: Node, columns: Columns, forms: dict[int, Bilinear | None]
+) -> list[Bilinear] | None:
+    """Standardised residuals of a normal factor that is linear given the data."""
+    own = _own(node, columns)
+    is_latent = node.name in columns.latents
+    match node.distribution:
+        case Call(head="normal", arguments=(mean, scale)):
+            found, scales = [forms[id(mean)]], forms[id(scale)]
+            if scales is None or set(scales) != {(None, None)}:
+                return None
+            factor = np.array([[scales[None, None]]])
+        case Call(head="mvn", arguments=(mean, matrix)) if not free_names(matrix):
+            found = _elements(mean, len(own), columns, forms)
+            try:
+                factor = np.linalg.cholesky(np.array(evaluate(matrix, {}), float))
+            except (EvaluationError, ValueError, np.linalg.LinAlgError):
+                return None
+        case _:
+            return None
+    if None in found or len(found) != len(own) or not (np.diag(factor) > 0.0).all():
+        return None
+    inverse = np.linalg.inv(factor)
+    differences: list[Bilinear] = []
+    for column, form in zip(own, found, strict=True):
+        difference = {key: -value for key, value in (form or {}).items()}
+        key = (column, None) if is_latent else (None, column)
+        difference[key] = difference.get(key, 0.0) + 1.0
+        differences.append(difference)
+    return [_sum(row, differences) for row in inverse.tolist()]
+
+
+def _elements(
+    vector: Expression, size: int, columns: Columns, forms: dict[int, Bilinear | None]
+) -> list[Bilinear | None]:
+    match vector:
+        case Call(head="vector", arguments=arguments):
+            return [forms[id(each)] for each in arguments]
+        case Reference(name=name):
+            return [columns.form(name, place) for place in range(size)]
+    return [None]
+
+
+def _sum(weights: Sequence[float], forms: Sequence[Bilinear]) -> Bilinear:
+    total: dict[tuple[int | None, int | None], float] = {}
+    for weight, form in zip(weights, forms, strict=True):
+        for key, value in form.items():
+            total[key] = total.get(key, 0.0) + weight * value
+    return {key: value for key, value in total.items() if value}
+
+
+def _holes(
+    roots: list[Expression],
+    order: list[Expression],
+    forms: dict[int, Bilinear | None],
+    columns: Columns,
+) -> tuple[list[Bilinear], str]:
+    """Predictors of a link function, and what it is around them."""
+    reads: dict[int, bool] = {}
+    for each in order:
+        match each:
+            case Reference(name=name):
+                reads[id(each)] = name in columns.latents
+            case Call(arguments=arguments):
+                reads[id(each)] = any(reads[id(a)] for a in arguments)
+            case _:
+                reads[id(each)] = False
+    needed = {id(root) for root in roots}
+    holes: list[Bilinear] = []
+    texts: dict[int, str] = {}
+    for each in reversed(order):
+        if id(each) not in needed or not isinstance(each, Call):
+            continue
+        if not reads[id(each)] or forms[id(each)] is None:
+            needed.update(id(argument) for argument in each.arguments)
+    data: dict[str, int] = {}
+    numbers: dict[int, int] = {}
+    for each in order:
+        if id(each) not in needed:
+            continue
+        form = forms[id(each)]
+        match each:
+            case _ if reads[id(each)] and form is not None:
+                text = f"predictor {_place(holes, form)}"
+            case Reference(name=name) if reads[id(each)]:
+                variable = columns.latents[name]
+                free = range(variable.free_start, variable.free_stop)
+                places = [_place(holes, {(c, None): 1.0}) for c in free]
+                text = f"latent {places}"
+            case Reference(name=name):
+                text = f"data {data.setdefault(name, len(data))}"
+            case Constant(value=value):
+                text = show_value(value)
+            case Call(head=head, arguments=arguments):
+                text = f"{head} {[numbers[id(a)] for a in arguments]}"
+        numbers[id(each)] = len(numbers)
+        texts[id(each)] = text
+    whole = "\n".join(texts.values())
+    return holes, hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+def _place(holes: list[Bilinear], form: Bilinear) -> int:
+    if form not in holes:
+        holes.append(form)
+    return holes.index(form)
+
+
+def _own(node: Node, columns: Columns) -> range:
+    """Free columns of a latent, columns of an observed node."""
+    if node.name in columns.latents:
+        variable = columns.latents[node.name]
+        return range(variable.free_start, variable.free_stop)
+    variable = columns.observed[node.name]
+    return range(variable.start, variable.stop)
+
+
+def _made(
+    node: Node, columns: Columns, predictors: Sequence[Bilinear], form: str
+) -> Potential:
+    """A potential of predictors, its columns in order of mention, its own first."""
+    is_latent = node.name in columns.latents
+    own = list(_own(node, columns))
+    keys = [key for predictor in predictors for key in predictor]
+    latents = dict.fromkeys(own if is_latent else [])
+    latents.update(dict.fromkeys(z for z, _ in keys if z is not None))
+    seen = dict.fromkeys([] if is_latent else own)
+    if form:
+        above = [p for p in node.parents if p in columns.observed]
+        for variable in (columns.observed[name] for name in above):
+            seen.update(dict.fromkeys(range(variable.start, variable.stop)))
+    seen.update(dict.fromkeys(x for _, x in keys if x is not None))
+    rows, across = [None, *latents], [None, *seen]
+    entries = tuple(
+        predictor.get(key, 0.0)
+        for predictor in predictors
+        for key in product(rows, across)
+    )
+    return Potential(
+        latents=tuple(latents),
+        observed=tuple(seen),
+        predictors=entries,
+        own=len(own) if is_latent else 0,
+        form=form,
+    )

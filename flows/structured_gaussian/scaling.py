@@ -1,0 +1,201 @@
+r"""This file is a product of Gaussian potentials as the affine layer of a flow.
+
+Scaled latents v = (z - m) / d become independent standard normals r by eliminating the
+columns of the product (`elimination.py`), last sampled first: r is triangular along the
+inverse, and of each column the density is that given the columns sampled before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..flow.potentials import Potential
+from ..flow.scaling import Scaling
+from ..flow.structure import Structure
+from .cliques import Plan, plan_of
+from .elimination import Conditional, Elimination, Information
+from .sites import Sites, site_lengths
+
+__all__ = ["PotentialMap", "PotentialScaling", "potential_lengths"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PotentialMap:
+    """The map for rows of known observed values; see `flow.scaling.AffineMap`.
+
+    Args:
+        scaling: what it is the map of.
+        conditionals: of equal neighbouring rows.
+        which: which of these is a row's; None if there is one for all.
+    """
+
+    scaling: "PotentialScaling"
+    conditionals: Sequence[Conditional]
+    which: Tensor | None
+
+    @property
+    def shift(self) -> Tensor:
+        """Of the state columns."""
+        return self.scaling.shift
+
+    @property
+    def log_det(self) -> Float[Tensor, "rows node"]:
+        """log|det dr/dz| of each node, of all rows or of each."""
+        logs = self.scaling.elimination.log_roots(self.conditionals)
+        free = self.scaling.buffer("free_columns")
+        columns = logs.new_zeros(len(logs), self.scaling.structure.state_dim)
+        found = self.scaling.log_det(columns.index_copy(-1, free, -logs).exp())
+        found = found.to(self.shift.dtype)
+        return found if self.which is None or len(found) == 1 else found[self.which]
+
+    def to_residual(self, state: Float[Tensor, "batch state"]) -> Tensor:
+        """Residual coordinates of a state; undone by `from_residual`."""
+        scaled, free = self.scaled(state), self.scaling.buffer("free_columns")
+        moved = self.scaling.elimination.to_residual(
+            scaled[..., free].double(), self._rows()
+        )
+        return scaled.index_copy(-1, free, moved.to(scaled.dtype))
+
+    def from_residual(self, residual: Float[Tensor, "batch state"]) -> Tensor:
+        """State of residual coordinates; undone by `to_residual`."""
+        free = self.scaling.buffer("free_columns")
+        moved = self.scaling.elimination.from_residual(
+            residual[..., free].double(), self._rows()
+        )
+        return self.unscaled(residual.index_copy(-1, free, moved.to(residual.dtype)))
+
+    def scaled(self, state: Float[Tensor, "*batch state"]) -> Tensor:
+        """Shifted and scaled values v; undone by `unscaled`."""
+        return (state - self.shift) / self.scaling.scale
+
+    def unscaled(self, scaled: Float[Tensor, "*batch state"]) -> Tensor:
+        """State of values v."""
+        return scaled * self.scaling.scale + self.shift
+
+    def _rows(self) -> list[Conditional]:
+        return [each.rows(self.which) for each in self.conditionals]
+
+
+class PotentialScaling(Scaling):
+    """The affine layer from a structure's potentials.
+
+    Args:
+        structure: with its potentials.
+        hidden: units of a hidden layer of their networks.
+        layers: hidden layers.
+        generator: source of the first weights.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        *,
+        hidden: int,
+        layers: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(structure)
+        free = [c for block in structure.blocks for c in block.free_columns]
+        column = torch.tensor(free).argsort().tolist()
+        scopes = [[column[c] for c in p.latents] for p in structure.potentials]
+        plan = plan_of(len(free), scopes)
+        self.elimination = Elimination(plan)
+        offsets, self.sizes = _offsets(plan)
+        self.sites = torch.nn.ModuleList(
+            Sites(
+                alike,
+                column,
+                plan,
+                offsets,
+                hidden=hidden,
+                layers=layers,
+                generator=generator,
+            )
+            for alike in _alike(structure.potentials)
+        )
+        is_free = [c < structure.free_dim for c in structure.state_order]
+        places = torch.tensor(is_free).nonzero()[:, 0]
+        self.register_buffer("free_columns", places, persistent=False)
+
+    def affine(self, observed: Float[Tensor, "batch observed"]) -> PotentialMap:  # type: ignore[override]
+        """The map for rows of normalised observed values, one for equal neighbours."""
+        with torch.no_grad():
+            rows, which = torch.unique_consecutive(observed, return_inverse=True, dim=0)
+            first = torch.searchsorted(which, torch.arange(len(rows)).to(which))
+        is_one, is_all = len(rows) == 1, len(rows) == len(observed)
+        data = observed if is_all else observed[first]
+        raw = data.double() * self.observed_scale.double() + self.observed_shift
+        conditionals = self.elimination.conditionals(self._information(raw))
+        return PotentialMap(self, conditionals, None if is_one or is_all else which)
+
+    def fit_layer(
+        self,
+        scaled: Float[Tensor, "draw state"],
+        given: Float[Tensor, "draw observed"],
+    ) -> tuple[str, ...]:
+        """Starts the learned potentials from draws; all nodes have the layer."""
+        latents = (scaled * self.scale + self.shift)[:, self.buffer("free_columns")]
+        observed = given * self.observed_scale + self.observed_shift
+        for sites in self._sites():
+            sites.fit(observed[:_DRAWS].double(), latents[:_DRAWS].double())
+        return self.structure.names
+
+    def _information(self, observed: Tensor) -> Information:
+        """All potentials multiplied, given raw data."""
+        free = self.buffer("free_columns")
+        shift, scale = self.shift[free], self.scale[free]
+        entries, columns = self.sizes
+        same = observed.new_zeros(1, entries)
+        each: Tensor | None = None
+        linear = observed.new_zeros(len(observed), columns)
+        for sites in self._sites():
+            rows = sites.rows(observed, shift, scale)
+            if len(rows.precision) == 1:
+                same = same.index_add(-1, sites.entries, rows.precision)
+            else:
+                start = observed.new_zeros(len(observed), entries)
+                each = start if each is None else each
+                each = each.index_add(-1, sites.entries, rows.precision)
+            linear = linear.index_add(-1, sites.columns, rows.linear)
+        return Information(same if each is None else same + each, linear)
+
+    def _sites(self) -> list[Sites]:
+        return [each for each in self.sites if isinstance(each, Sites)]
+
+
+_DRAWS = 4_000
+"""That a start is taken from."""
+
+
+def potential_lengths(
+    structure: Structure, *, hidden: int, layers: int
+) -> dict[str, int]:
+    """Lengths of the layer's tensors by name, without making them."""
+    found = {}
+    for number, alike in enumerate(_alike(structure.potentials)):
+        for name, length in site_lengths(alike, hidden, layers).items():
+            found[f"sites.{number}.{name}"] = length
+    return found
+
+
+def _alike(potentials: Sequence[Potential]) -> list[list[Potential]]:
+    """Potentials that share a network, or are exact and have one shape."""
+    groups: dict[tuple[object, ...], list[Potential]] = {}
+    for each in potentials:
+        key = each.form, each.shape, each.num_predictors, each.own
+        groups.setdefault(key, []).append(each)
+    return list(groups.values())
+
+
+def _offsets(plan: Plan) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """Where each batch's precisions and linear terms begin; how many there are."""
+    entries = columns = 0
+    found = []
+    for batch in plan.batches:
+        found.append((entries, columns))
+        entries += len(batch.own) * batch.width**2
+        columns += len(batch.own) * batch.width
+    return found, (entries, columns)

@@ -1,0 +1,327 @@
+r"""This file is the potentials of factors of one form, given the data.
+
+With v the scaled latents, a predictor is u = a + A v, a and A bilinear in the data. An
+exact potential is -1/2 |u|^2, of standardised residuals u. A learned one is, in
+predictors w that are shifted and scaled by draws of the model,
+
+    log phi = -1/2 |T w - m|^2 + l^T w,
+
+T lower triangular with a positive diagonal, so that its precision T^T T is positive,
+and T, m, l from one network for all potentials of the form. It reads the factor's data
+and where its predictors lie; a linear layer stands beside it, which starts as the
+regression of the factor's value on its predictors in draws of the model. m carries what
+is sharp and l what is flat.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..flow.potentials import Potential
+from ..flow.scaling import location_and_scale
+from .cliques import Plan
+
+__all__ = ["Rows", "Sites", "site_lengths"]
+
+_LAST_LAYER_SCALE = 0.1
+_LEAST_ROOT = 0.05
+"""Of T's diagonal at first, where draws say nothing of a predictor."""
+_MOST_LOG_ROOT = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What all potentials of a form add, entry by entry.
+
+    Args:
+        precision: added to entries of precisions; one row for all data, or one each.
+        linear: added to linear terms.
+    """
+
+    precision: Float[Tensor, "rows entry"]
+    linear: Float[Tensor, "batch column"]
+
+
+class Sites(nn.Module):
+    """Potentials that differ in columns and predictors alone.
+
+    Args:
+        potentials: of one form and shape.
+        column: state column of each free column, among those of latents.
+        plan: the order of elimination.
+        offsets: of each batch's precisions and linear terms among all.
+        hidden: units of a hidden layer of the network.
+        layers: hidden layers.
+        generator: source of the first weights.
+    """
+
+    entries: Tensor
+    columns: Tensor
+    latents: Tensor
+    observed: Tensor
+    predictors: Tensor
+    predictor_shift: Tensor
+    predictor_scale: Tensor
+    data_shift: Tensor
+    data_scale: Tensor
+
+    def __init__(
+        self,
+        potentials: Sequence[Potential],
+        column: Sequence[int],
+        plan: Plan,
+        offsets: Sequence[tuple[int, int]],
+        *,
+        hidden: int,
+        layers: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        first = potentials[0]
+        self.own, self.is_exact = first.own, first.is_exact
+        count, k = len(potentials), first.num_predictors
+        shape = count, k, *first.shape
+        matrix = torch.tensor([p.predictors for p in potentials], dtype=torch.float64)
+        matrix = matrix.reshape(shape)
+        self.has_products = bool(matrix[..., 1:, 1:].any())
+        entries: list[int] = []
+        columns: list[int] = []
+        for each in potentials:
+            own = [column[c] for c in each.latents]
+            batch, position, clique = plan.clique(max(own))
+            at = [clique.index(c) for c in own]
+            width = plan.batches[batch].width
+            entry, row = offsets[batch]
+            starts = [position * width + i for i in at]
+            columns.extend(row + start for start in starts)
+            entries.extend(entry + start * width + j for start in starts for j in at)
+        places = [[column[c] for c in p.latents] for p in potentials]
+        seen = [p.observed for p in potentials]
+        for name, index in (
+            ("entries", torch.tensor(entries)),
+            ("columns", torch.tensor(columns)),
+            ("latents", torch.tensor(places)),
+            ("observed", torch.tensor(seen).long().reshape(count, -1)),
+            ("predictors", matrix),
+        ):
+            self.register_buffer(name, index, persistent=False)
+        if self.is_exact:
+            return
+        size = self.observed.shape[-1]
+        for name, length in (("data", (size,)), ("predictor", (count, k))):
+            self.register_buffer(f"{name}_shift", torch.zeros(length))
+            self.register_buffer(f"{name}_scale", torch.ones(length))
+        widths = _widths(first, count, hidden, layers)
+        self.weights = nn.ParameterList(
+            nn.Parameter(_uniform(inputs, outputs, generator))
+            for inputs, outputs in pairwise(widths)
+        )
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:]
+        )
+        self.skip = nn.Parameter(torch.zeros(2 * size, widths[-1]))
+        with torch.no_grad():
+            self.weights[-1].mul_(_LAST_LAYER_SCALE if len(widths) > 2 else 0.0)
+            self.biases[-1][:k] = _number_of(_LEAST_ROOT)
+            self.biases[-1][k - self.own : k] = 0.0
+
+    def rows(
+        self, observed: Float[Tensor, "batch observed"], shift: Tensor, scale: Tensor
+    ) -> Rows:
+        """What the potentials add to cliques.
+
+        Args:
+            observed: raw observed values, float64.
+            shift: of the latents.
+            scale: of the latents.
+        """
+        start, slopes = self._predictors(observed, shift, scale)
+        if self.is_exact:
+            precision = slopes.mT @ slopes
+            linear = -(slopes.mT @ start.unsqueeze(-1))[..., 0]
+        else:
+            start = (start - self.predictor_shift) / self.predictor_scale.double()
+            slopes = slopes / self.predictor_scale.double().unsqueeze(-1)
+            root, sharp, flat = self._parts(observed)
+            rows = root @ slopes
+            left = sharp - (root @ start.unsqueeze(-1))[..., 0]
+            precision = rows.mT @ rows
+            linear = (rows.mT @ left.unsqueeze(-1))[..., 0]
+            linear = linear + (slopes.mT @ flat.unsqueeze(-1))[..., 0]
+        return Rows(precision.flatten(1), linear.flatten(1))
+
+    @torch.no_grad()
+    def fit(self, observed: Float[Tensor, "draw observed"], latents: Tensor) -> None:
+        """Starts from draws: where predictors lie, and their regressions.
+
+        Args:
+            observed: raw observed values.
+            latents: free coordinates in sampling order.
+        """
+        if self.is_exact:
+            return
+        zero, one = latents.new_zeros(()), latents.new_ones(())
+        start, slopes = self._predictors(observed, zero, one)
+        values = (slopes @ latents[:, self.latents].unsqueeze(-1))[..., 0] + start
+        count, k = values.shape[1:]
+        found = location_and_scale(values.flatten(1))
+        for name, each in zip(("shift", "scale"), found, strict=True):
+            getattr(self, f"predictor_{name}").copy_(each.reshape(count, k))
+        data = observed[:, self.observed]
+        found = location_and_scale(data.flatten(0, 1))
+        self.data_shift.copy_(found[0])
+        self.data_scale.copy_(found[1])
+        unit = (values - self.predictor_shift) / self.predictor_scale
+        unit = unit.flatten(0, 1)
+        if self.own:
+            self._start_as_prior(unit)
+        elif data.shape[-1]:
+            value = (data[..., 0] - self.data_shift[0]) / self.data_scale[0]
+            self._start_as_likelihood(unit, value.flatten())
+
+    def _predictors(
+        self, observed: Tensor, shift: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A and A of all predictors in scaled latents."""
+        seen = observed[:, self.observed]
+        given = torch.cat(
+            [torch.ones_like(observed[:, :1, None]).expand(-1, seen.shape[1], 1), seen],
+            -1,
+        )
+        plain = self.predictors
+        start = _bilinear(plain[..., 0, :], given)
+        shift, scale = shift.double(), scale.double()
+        if self.has_products:
+            slopes = torch.einsum("nkrx,bnx->bnkr", plain[..., 1:, :], given)
+        else:
+            slopes = plain[None, ..., 1:, 0]
+        if shift.ndim:
+            moved = slopes * shift[self.latents].unsqueeze(-2)
+            start = start + moved.sum(-1)
+            slopes = slopes * scale[self.latents].unsqueeze(-2)
+        return start, slopes
+
+    def _parts(self, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """T, m and l of all potentials."""
+        kind = self.skip.dtype
+        data = (observed[:, self.observed] - self.data_shift) / self.data_scale
+        data = data.to(kind)
+        data = torch.cat([data, torch.asinh(data)], -1)
+        hidden = data
+        if len(self.predictors) > 1:
+            lie = torch.cat([self.predictor_shift, self.predictor_scale.log()], -1)
+            lie = (lie - lie.mean(0)) / (lie.std(0) + 1e-6)
+            hidden = torch.cat([data, lie.to(kind).expand(len(data), -1, -1)], -1)
+        for number, (weight, bias) in enumerate(
+            zip(self.weights, self.biases, strict=True)
+        ):
+            hidden = hidden if number == 0 else torch.tanh(hidden)
+            hidden = hidden @ weight + bias
+        numbers = (hidden + data @ self.skip).double()
+        k = self.predictors.shape[1]
+        below = k * (k - 1) // 2
+        logs, lower, sharp, flat = torch.split(numbers, [k, below, k, k], -1)
+        diagonal = (_MOST_LOG_ROOT * torch.tanh(logs / _MOST_LOG_ROOT)).exp()
+        root = torch.diag_embed(diagonal)
+        if below:
+            row, column = torch.tril_indices(k, k, -1, device=numbers.device)
+            strict = torch.zeros_like(root)
+            strict[..., row, column] = lower
+            root = root + strict
+        return root, sharp, flat
+
+    def _start_as_prior(self, unit: Float[Tensor, "draw predictor"]) -> None:
+        """T w - m is the standardised residual of own columns on those before them."""
+        k = unit.shape[-1]
+        bias, place = self.biases[-1], _Places(k)
+        for row in range(k - self.own, k):
+            slopes, constant, scale = _regression(unit[:, :row], unit[:, row])
+            bias[row] = _number_of(1.0 / scale)
+            bias[place.lower(row)] = (-slopes / scale).to(bias)
+            bias[place.sharp(row)] = constant / scale
+
+    def _start_as_likelihood(
+        self, unit: Float[Tensor, "draw predictor"], value: Float[Tensor, " draw"]
+    ) -> None:
+        """That of the value's regression on the predictors."""
+        k = unit.shape[-1]
+        bias, place = self.biases[-1], _Places(k)
+        slopes, constant, scale = _regression(unit, value)
+        sign = 1.0 if slopes[-1] >= 0.0 else -1.0
+        bias[k - 1] = _number_of(max(_LEAST_ROOT, abs(float(slopes[-1])) / scale))
+        bias[place.lower(k - 1)] = (sign * slopes[:-1] / scale).to(bias)
+        for row in range(k):
+            slope = float(slopes[row]) / scale**2
+            bias[place.flat(row)] = -slope * constant
+            self.skip[0, place.flat(row)] = slope
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the numbers of k predictors stand."""
+
+    k: int
+
+    def lower(self, row: int) -> slice:
+        """Of T, left of the diagonal."""
+        start = self.k + row * (row - 1) // 2
+        return slice(start, start + row)
+
+    def sharp(self, row: int) -> int:
+        """Of m."""
+        return self.k + self.k * (self.k - 1) // 2 + row
+
+    def flat(self, row: int) -> int:
+        """Of l."""
+        return self.sharp(row) + self.k
+
+
+def site_lengths(
+    potentials: Sequence[Potential], hidden: int, layers: int
+) -> dict[str, int]:
+    """Lengths of the tensors of `Sites` by name, without making them."""
+    first = potentials[0]
+    if first.is_exact:
+        return {}
+    widths = _widths(first, len(potentials), hidden, layers)
+    found = {"skip": 2 * len(first.observed) * widths[-1]}
+    for number, (inputs, outputs) in enumerate(pairwise(widths)):
+        found[f"weights.{number}"] = inputs * outputs
+        found[f"biases.{number}"] = outputs
+    return found
+
+
+def _widths(first: Potential, count: int, hidden: int, layers: int) -> list[int]:
+    k = first.num_predictors
+    inputs = 2 * len(first.observed) + (2 * k if count > 1 else 0)
+    outputs = 3 * k + k * (k - 1) // 2
+    inner = [hidden] * layers if inputs else []
+    return [inputs, *inner, outputs]
+
+
+def _number_of(root: float) -> float:
+    """The network's number for an entry of T's diagonal."""
+    return _MOST_LOG_ROOT * math.atanh(math.log(root) / _MOST_LOG_ROOT)
+
+
+def _bilinear(matrix: Tensor, given: Tensor) -> Tensor:
+    return torch.einsum("nkx,bnx->bnk", matrix, given)
+
+
+def _regression(read: Tensor, value: Tensor) -> tuple[Tensor, float, float]:
+    """Slopes, constant and residual scale of least squares."""
+    design = torch.cat([read, torch.ones_like(value[:, None])], -1)
+    inverse = torch.linalg.pinv(design.T @ design, rtol=1e-12, hermitian=True)
+    solved = inverse @ (design.T @ value)
+    scale = float((value - design @ solved).square().mean().sqrt())
+    return solved[:-1], float(solved[-1]), max(scale, 1e-4)
+
+
+def _uniform(inputs: int, outputs: int, generator: torch.Generator) -> Tensor:
+    noise = 2.0 * torch.rand(inputs, outputs, generator=generator) - 1.0
+    return noise * math.sqrt(3.0 / max(inputs, 1))

@@ -1,0 +1,47 @@
+"""Tests of flows.structured_gaussian.kind: from training to particles."""
+
+import pytest
+import torch
+
+from flows.errors import ArgumentError
+from flows.front.train import train
+from flows.model.model import Model
+from flows.storage.artifact import Artifact
+
+SHORT = {
+    "kind": "structured-gaussian",
+    "budget_seconds": 0,
+    "max_iterations": 120,
+    "report_every": 40,
+    "num_certifications": 1,
+    "certify_draws": 400,
+    "normalisation_draws": 2000,
+}
+
+
+def test_linear_normal_model_needs_no_training(pair_graph):
+    posterior = train(Model.from_graph(pair_graph), config=SHORT)
+    assert abs(posterior.metrics["best_j"]) < 1e-3
+    assert posterior.metrics["iterations"] == 0
+
+
+def test_volatility_is_trained_saved_loaded_and_sampled(tmp_path):
+    model = Model.compile("clj-programs/stochastic_volatility.daphne")
+    posterior = train(model, config={**SHORT, "augment": 1, "converged_nats": 0.0})
+    posterior.save(tmp_path / "artifact")
+    loaded = Artifact.load(tmp_path / "artifact").flow_for(model.graph, model.layout)
+    assert loaded.structure == posterior.flow.structure
+    rows = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)).double()
+    data = model.sample(5, generator=torch.Generator().manual_seed(1)).observed
+    torch.testing.assert_close(
+        loaded.log_prob(rows, rows, data), posterior.flow.log_prob(rows, rows, data)
+    )
+    assert posterior.metrics["best_j"] < 1.0  # 3 before training
+    particles = posterior.sample(num_particles=2000, seed=0)
+    assert particles.summary().ess > 1000
+
+
+def test_model_with_discrete_latents_is_refused():
+    model = Model.compile("clj-programs/gaussian_mixture.daphne")
+    with pytest.raises(ArgumentError, match="structured-gaussian"):
+        train(model, config=SHORT)
