@@ -137,6 +137,35 @@ class Elimination(nn.Module):
                 linears[to] = linears[to].index_add(-1, columns, said)
         return found
 
+    def moments(
+        self, given: Sequence[Conditional]
+    ) -> tuple[Float[Tensor, "rows entry"], Float[Tensor, "batch column"]]:
+        """Covariances and means of cliques, laid out as in `Information`."""
+        covariances = [given[0].root.flatten()[:0]] * len(given)
+        means = list(covariances)
+        for number in reversed(range(len(given))):
+            conditional, batch = given[number], self.plan.batches[number]
+            above = len(batch.own), len(batch.parents[0])
+            spread = conditional.root.new_zeros(1, *above, above[1])
+            centre = conditional.offset.new_zeros(1, *above)
+            for message in self._messages[number]:
+                which = self._held(message.which)
+                entries, columns = map(self._held, (message.entries, message.columns))
+                said = covariances[message.batch][:, entries]
+                said = said.reshape(len(said), -1, above[1], above[1])
+                spread = spread.expand(len(said), -1, -1, -1)
+                spread = spread.index_copy(1, which, said)
+                said = means[message.batch][:, columns]
+                said = said.reshape(len(said), -1, above[1])
+                centre = centre.expand(len(said), -1, -1).index_copy(1, which, said)
+            covariance, mean = _joined(conditional, spread, centre)
+            covariances[number], means[number] = covariance.flatten(1), mean.flatten(1)
+        rows = max(map(len, covariances)), max(map(len, means))
+        return (
+            torch.cat([each.expand(rows[0], -1) for each in covariances], -1),
+            torch.cat([each.expand(rows[1], -1) for each in means], -1),
+        )
+
     def to_residual(
         self, state: Float[Tensor, "batch column"], given: Sequence[Conditional]
     ) -> Float[Tensor, "batch column"]:
@@ -213,6 +242,23 @@ class Elimination(nn.Module):
     def _held(self, name: str) -> Tensor:
         found: Tensor = getattr(self, name)
         return found
+
+
+def _joined(
+    conditional: Conditional, spread: Tensor, centre: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Covariance and mean of own columns and parents, from those of the parents."""
+    root = conditional.root.mT
+    eye = torch.eye(root.shape[-1]).to(root).expand_as(root)
+    inverse = torch.linalg.solve_triangular(root, eye, upper=True)
+    slopes = -inverse @ conditional.slopes
+    mean = _times(slopes, centre) + _times(inverse, conditional.offset)
+    across = slopes @ spread
+    own = inverse @ inverse.mT + across @ slopes.mT
+    top = torch.cat([own, across], -1)
+    spread = spread.expand(len(top), -1, -1, -1)
+    whole = torch.cat([top, torch.cat([across.mT, spread], -1)], -2)
+    return whole, torch.cat([mean, centre.expand(len(mean), -1, -1)], -1)
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:

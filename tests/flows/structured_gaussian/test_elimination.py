@@ -129,3 +129,23 @@ def test_precision_that_is_not_positive_gives_no_number(scopes):
         information(plan, bad, torch.zeros(1, SIZE).double())
     )
     assert not elimination.log_roots(given).isfinite().any()
+
+
+def test_moments_are_those_of_the_inverse(scopes):
+    precision, linear = dense(scopes, rows=3)
+    plan = plan_of(SIZE, scopes)
+    elimination = Elimination(plan)
+    given = elimination.conditionals(
+        information(plan, torch.tensor(precision)[None], torch.tensor(linear))
+    )
+    covariances, means = elimination.moments(given)
+    wanted = np.linalg.inv(precision)
+    entry = column = 0
+    for batch in plan.batches:
+        for own, parents in zip(batch.own, batch.parents, strict=True):
+            clique = [*own, *parents]
+            found = covariances[0, entry : entry + batch.width**2].numpy()
+            assert found == pytest.approx(wanted[np.ix_(clique, clique)].ravel())
+            centre = means[:, column : column + batch.width].numpy()
+            assert centre == pytest.approx((linear @ wanted)[:, clique])
+            entry, column = entry + batch.width**2, column + batch.width
