@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
@@ -56,8 +57,11 @@ class Kind:
             solve.
         lengths: of tensors in the flow's state, by name, counted from structure and
             config without making anything; a file that lacks them is refused.
-        structure: that of the inverse with what the kind needs of the graph besides;
-            None for the edges or factors of `building.prepare_structure`.
+        structure: that of the inverse with what the kind needs of the graph besides,
+            and of the data if there is one data set; None for the edges or factors of
+            `building.prepare_structure`.
+        begin: brings a flow of one data set, its normalisation fitted, near the
+            posterior before it is trained.
         training: settings of training (`training.config`) that are other than those of
             all kinds unless a configuration says more.
     """
@@ -69,7 +73,10 @@ class Kind:
     certified: Callable[[Any, float], Flow] | None = None
     solved_with: Callable[..., Flow] | None = None
     lengths: Callable[[Structure, Any], Mapping[str, int]] | None = None
-    structure: Callable[[Structure, Graph, Layout], Structure] | None = None
+    structure: Callable[[Structure, Graph, Layout, Tensor | None], Structure] | None = (
+        None
+    )
+    begin: Callable[[Any, Any, Tensor], None] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -139,7 +146,7 @@ def _structure(
         return structure_of(model, nuisances, seed=seed)
     inverse = inverse_of(model.graph, model.layout)
     edges = build_structure(inverse, model.layout, nuisances)
-    return kind.structure(edges, model.graph, model.layout)
+    return kind.structure(edges, model.graph, model.layout, None)
 
 
 def for_weights(flow: Flow, tolerance: float = 1e-6) -> Flow:

@@ -33,6 +33,8 @@ class Potential:
             density the factor is; 0 where it is that of an observed value.
         form: the same for factors that differ in columns and predictors alone; empty
             where the potential is exact.
+        is_shared: whether potentials of its form have one network of their data;
+            otherwise each has numbers of its own, and reads no data.
     """
 
     latents: tuple[int, ...]
@@ -40,6 +42,7 @@ class Potential:
     predictors: tuple[float, ...]
     own: int
     form: str
+    is_shared: bool = True
 
     @property
     def shape(self) -> tuple[int, int]:

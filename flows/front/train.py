@@ -125,7 +125,9 @@ def train(
         lambda: _structure(model, inverse, material, settings, seed, alone)
     )
     draws = preparing_draws(settings, structure, len(model.lowered.dag))
-    flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed).to(place)
+    flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed)
+    is_begun = alone is not None and _begun(flow, alone, draws, seed)
+    flow = flow.to(place)
     waited = time.perf_counter()
     flow = solved_with(flow, engine, on_compile=on_compile, processes=local_size())
     started += time.perf_counter() - waited  # a kernel is compiled once for all runs
@@ -140,6 +142,7 @@ def train(
             seed=seed,
             state=state,
             held_out=alone or material.held_out,
+            is_trained=is_begun,
             ranks=ranks,
             started=started,
         )
@@ -211,7 +214,8 @@ def _structure(
     whole = build_structure(inverse, layout, nuisances)
     of_kind = kind_of(settings.kind).structure
     if of_kind is not None:
-        return of_kind(whole, graph, layout)
+        data = None if alone is None else alone.observed
+        return of_kind(whole, graph, layout, data)
     num_draws = preparing_draws(settings, whole, len(model.lowered.dag))
     if alone is not None:
         generator = torch.Generator().manual_seed(seed)
@@ -226,6 +230,17 @@ def _structure(
         num_draws=num_draws,
         seed=seed,
     )
+
+
+def _begun(flow: Flow, alone: OneDataSet, num_draws: int, seed: int) -> bool:
+    """Bring a flow of one data set near its posterior, if its kind can."""
+    begin = kind_of(flow.kind).begin
+    if begin is not None:
+        generator = torch.Generator().manual_seed(seed)
+        draws = alone.sample(num_draws, generator=generator)
+        flow.fit_normalisation(alone.unconstrain(draws.latents)[0], draws.observed)
+        begin(flow, alone.model, alone.observed)
+    return begin is not None
 
 
 def _alone(target: Target, settings: TrainingConfig) -> OneDataSet | None:

@@ -146,6 +146,7 @@ class PotentialColumns:
             columns, row by row.
         own: How many of the last predictors are the first latents' columns themselves.
         form: Potentials of one form share a network; empty where it is exact.
+        is_shared: Whether they do; otherwise each has numbers of its own.
     """
 
     latents: tuple[int, ...]
@@ -153,6 +154,7 @@ class PotentialColumns:
     predictors: tuple[float, ...]
     own: int
     form: str
+    is_shared: bool
 
 
 @dataclass(frozen=True, slots=True)

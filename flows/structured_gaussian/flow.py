@@ -131,7 +131,13 @@ class StructuredGaussianFlow(ResidualFlow):
         drawn = self.columns.split(given.from_residual(base))
         return FlowDraw(*drawn, self.columns.base_log_prob(base) + given.log_det)
 
+    @property
+    def potentials(self) -> PotentialScaling:
+        """The layer that all of the flow is."""
+        found = self.normalisation
+        assert isinstance(found, PotentialScaling)  # noqa: S101 (made so above)
+        return found
+
     def _map(self, observed: Tensor) -> PotentialMap:
-        scaling = self.normalisation
-        assert isinstance(scaling, PotentialScaling)  # noqa: S101 (made so above)
-        return scaling.affine(scaling.normalise_observed(observed))
+        layer = self.potentials
+        return layer.affine(layer.normalise_observed(observed))

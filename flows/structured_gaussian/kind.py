@@ -1,7 +1,12 @@
 """This file makes the structured Gaussian a kind of flow (`flow/kinds.py`)."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
@@ -10,7 +15,8 @@ from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
 from ..model.layout import Layout
 from .flow import StructuredGaussianConfig, StructuredGaussianFlow
-from .reading import potentials_of
+from .natural import climb
+from .reading import at_data, potentials_of
 from .scaling import potential_lengths
 
 __all__ = ["KIND"]
@@ -26,8 +32,23 @@ def _lengths(
     }
 
 
-def _structure(structure: Structure, graph: Graph, layout: Layout) -> Structure:
-    return replace(structure, potentials=potentials_of(graph, layout))
+def _structure(
+    structure: Structure, graph: Graph, layout: Layout, data: Tensor | None
+) -> Structure:
+    potentials = potentials_of(graph, layout)
+    if data is None:
+        return replace(structure, potentials=potentials)
+    blocks = tuple(replace(block, observed_columns=()) for block in structure.blocks)
+    known = at_data(potentials, data.tolist())
+    return replace(structure, blocks=blocks, potentials=known)
+
+
+def _begin(flow: StructuredGaussianFlow, model: Any, data: Tensor) -> None:
+    """Climbs the bound by natural gradients, in float64."""
+    wide = copy.deepcopy(flow).to("cpu").to(torch.float64)
+    for _ in climb(wide, model, data):
+        pass
+    flow.load_state_dict(wide.state_dict())
 
 
 KIND = Kind(
@@ -36,5 +57,11 @@ KIND = Kind(
     StructuredGaussianFlow,
     lengths=_lengths,
     structure=_structure,
-    training={"augment": 0, "learning_rate": 5e-3},
+    begin=_begin,
+    training={
+        "augment": 0,
+        "learning_rate": 5e-3,
+        "batch_size": 512,
+        "final_batch_size": 512,
+    },
 )

@@ -5,22 +5,20 @@ other the predictors are the largest parts of its link function that are bilinea
 single columns where nothing is; its form is the link function with holes for them.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
 from daphne_bridge.graph.expression import (
     Call,
-    Constant,
     EvaluationError,
     Expression,
     Reference,
     evaluate,
     free_names,
     postorder,
-    show_value,
 )
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.graph.nodes import Node
@@ -29,8 +27,9 @@ from ..errors import ArgumentError, Problem
 from ..flow.potentials import Potential
 from ..model.layout import Layout
 from .bilinear import Bilinear, Columns, bilinear_forms
+from .holes import holes_of
 
-__all__ = ["potentials_of"]
+__all__ = ["at_data", "potentials_of", "potentials_of_node"]
 
 
 def potentials_of(graph: Graph, layout: Layout) -> tuple[Potential, ...]:
@@ -55,34 +54,49 @@ def potentials_of(graph: Graph, layout: Layout) -> tuple[Potential, ...]:
                 gone[0],
             )
         )
-    return tuple(each for n in graph.nodes for each in _potential(n, columns))
+    return tuple(each for n in graph.nodes for each in potentials_of_node(n, columns))
 
 
-def _potential(node: Node, columns: Columns) -> Iterator[Potential]:
+def at_data(
+    potentials: Sequence[Potential], observed: Sequence[float]
+) -> tuple[Potential, ...]:
+    """The potentials given one data set, which they read no more.
+
+    Each learned one has numbers of its own, as there are no other data.
+    """
+    found = []
+    for each in potentials:
+        rows, across = each.shape
+        given = np.array([1.0, *(observed[c] for c in each.observed)])
+        matrix = np.array(each.predictors).reshape(-1, rows, across) @ given
+        entries = tuple(matrix.ravel().tolist())
+        known = replace(each, observed=(), predictors=entries, is_shared=False)
+        found.append(known)
+    return tuple(found)
+
+
+def potentials_of_node(node: Node, columns: Columns) -> Iterator[Potential]:
     """The potential of a factor, if it has a latent."""
     is_latent = node.name in columns.latents
     if not is_latent and not any(p in columns.latents for p in node.parents):
         return
-    roots = [node.distribution, *([node.condition] if node.condition else [])]
-    order = list(postorder(roots))
-    forms = bilinear_forms(order, columns)
-    residuals = None if node.condition else _residuals(node, columns, forms)
+    residuals = _residuals(node, columns)
     if residuals is not None:
         found = _made(node, columns, residuals, "")
     else:
-        holes, form = _holes(roots, order, forms, columns)
+        holes = holes_of(node, columns)
         places = _own(node, columns) if is_latent else range(0)
         own: list[Bilinear] = [{(c, None): 1.0} for c in places]
-        others = [hole for hole in holes if hole not in own]
-        found = _made(node, columns, [*others, *own], form)
+        found = _made(node, columns, [*holes.predictors, *own], holes.form)
     if found.latents:
         yield found
 
 
-def _residuals(
-    node: Node, columns: Columns, forms: dict[int, Bilinear | None]
-) -> list[Bilinear] | None:
+def _residuals(node: Node, columns: Columns) -> list[Bilinear] | None:
     """Standardised residuals of a normal factor that is linear given the data."""
+    if node.condition is not None:
+        return None
+    forms = bilinear_forms(list(postorder([node.distribution])), columns)
     own = _own(node, columns)
     is_latent = node.name in columns.latents
     match node.distribution:
@@ -128,62 +142,6 @@ def _sum(weights: Sequence[float], forms: Sequence[Bilinear]) -> Bilinear:
         for key, value in form.items():
             total[key] = total.get(key, 0.0) + weight * value
     return {key: value for key, value in total.items() if value}
-
-
-def _holes(
-    roots: list[Expression],
-    order: list[Expression],
-    forms: dict[int, Bilinear | None],
-    columns: Columns,
-) -> tuple[list[Bilinear], str]:
-    """Predictors of a link function, and what it is around them."""
-    reads: dict[int, bool] = {}
-    for each in order:
-        match each:
-            case Reference(name=name):
-                reads[id(each)] = name in columns.latents
-            case Call(arguments=arguments):
-                reads[id(each)] = any(reads[id(a)] for a in arguments)
-            case _:
-                reads[id(each)] = False
-    needed = {id(root) for root in roots}
-    holes: list[Bilinear] = []
-    texts: dict[int, str] = {}
-    for each in reversed(order):
-        if id(each) not in needed or not isinstance(each, Call):
-            continue
-        if not reads[id(each)] or forms[id(each)] is None:
-            needed.update(id(argument) for argument in each.arguments)
-    data: dict[str, int] = {}
-    numbers: dict[int, int] = {}
-    for each in order:
-        if id(each) not in needed:
-            continue
-        form = forms[id(each)]
-        match each:
-            case _ if reads[id(each)] and form is not None:
-                text = f"predictor {_place(holes, form)}"
-            case Reference(name=name) if reads[id(each)]:
-                variable = columns.latents[name]
-                free = range(variable.free_start, variable.free_stop)
-                places = [_place(holes, {(c, None): 1.0}) for c in free]
-                text = f"latent {places}"
-            case Reference(name=name):
-                text = f"data {data.setdefault(name, len(data))}"
-            case Constant(value=value):
-                text = show_value(value)
-            case Call(head=head, arguments=arguments):
-                text = f"{head} {[numbers[id(a)] for a in arguments]}"
-        numbers[id(each)] = len(numbers)
-        texts[id(each)] = text
-    whole = "\n".join(texts.values())
-    return holes, hashlib.sha256(whole.encode()).hexdigest()[:16]
-
-
-def _place(holes: list[Bilinear], form: Bilinear) -> int:
-    if form not in holes:
-        holes.append(form)
-    return holes.index(form)
 
 
 def _own(node: Node, columns: Columns) -> range:

@@ -131,6 +131,28 @@ class PotentialScaling(Scaling):
         conditionals = self.elimination.conditionals(self._information(raw))
         return PotentialMap(self, conditionals, None if is_one or is_all else which)
 
+    def members(self) -> list[tuple[Sites, list[int]]]:
+        """Potentials of each form, and their numbers in the structure."""
+        number = {id(each): n for n, each in enumerate(self.structure.potentials)}
+        alike = _alike(self.structure.potentials)
+        return [
+            (sites, [number[id(each)] for each in each_form])
+            for sites, each_form in zip(self._sites(), alike, strict=True)
+        ]
+
+    @property
+    def latent_scaling(self) -> tuple[Tensor, Tensor]:
+        """Shift and scale of the free columns in sampling order."""
+        free = self.buffer("free_columns")
+        return self.shift[free], self.scale[free]
+
+    def moments(
+        self, observed: Float[Tensor, "batch observed"]
+    ) -> tuple[Tensor, Tensor]:
+        """Covariances and means of cliques, of scaled latents, given raw data."""
+        information = self._information(observed)
+        return self.elimination.moments(self.elimination.conditionals(information))
+
     def fit_layer(
         self,
         scaled: Float[Tensor, "draw state"],
@@ -145,8 +167,7 @@ class PotentialScaling(Scaling):
 
     def _information(self, observed: Tensor) -> Information:
         """All potentials multiplied, given raw data."""
-        free = self.buffer("free_columns")
-        shift, scale = self.shift[free], self.scale[free]
+        shift, scale = self.latent_scaling
         entries, columns = self.sizes
         same = observed.new_zeros(1, entries)
         each: Tensor | None = None
@@ -185,7 +206,7 @@ def _alike(potentials: Sequence[Potential]) -> list[list[Potential]]:
     """Potentials that share a network, or are exact and have one shape."""
     groups: dict[tuple[object, ...], list[Potential]] = {}
     for each in potentials:
-        key = each.form, each.shape, each.num_predictors, each.own
+        key = each.form, each.shape, each.num_predictors, each.own, each.is_shared
         groups.setdefault(key, []).append(each)
     return list(groups.values())
 

@@ -7,14 +7,13 @@ predictors w that are shifted and scaled by draws of the model,
     log phi = -1/2 |T w - m|^2 + l^T w,
 
 T lower triangular with a positive diagonal, so that its precision T^T T is positive,
-and T, m, l from one network for all potentials of the form. It reads the factor's data
-and where its predictors lie; a linear layer stands beside it, which starts as the
-regression of the factor's value on its predictors in draws of the model. m carries what
-is sharp and l what is flat.
+its numbers from `numbers.py`. They start as the regression, in draws of the model, of
+the factor's value on its predictors, or of a latent's own columns on the other
+predictors. m carries what is sharp and l what is flat.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,13 +24,14 @@ from torch import Tensor, nn
 from ..flow.potentials import Potential
 from ..flow.scaling import location_and_scale
 from .cliques import Plan
+from .numbers import Network, Table, network_widths
 
 __all__ = ["Rows", "Sites", "site_lengths"]
 
-_LAST_LAYER_SCALE = 0.1
 _LEAST_ROOT = 0.05
 """Of T's diagonal at first, where draws say nothing of a predictor."""
 _MOST_LOG_ROOT = 12.0
+_LEAST_PRECISION = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +116,13 @@ class Sites(nn.Module):
         for name, length in (("data", (size,)), ("predictor", (count, k))):
             self.register_buffer(f"{name}_shift", torch.zeros(length))
             self.register_buffer(f"{name}_scale", torch.ones(length))
-        widths = _widths(first, count, hidden, layers)
-        self.weights = nn.ParameterList(
-            nn.Parameter(_uniform(inputs, outputs, generator))
-            for inputs, outputs in pairwise(widths)
+        width = _Places(k).width
+        widths = network_widths(size, count, k, width, hidden, layers)
+        self.numbers: Network | Table = (
+            Network(size, widths, generator) if first.is_shared else Table(count, width)
         )
-        self.biases = nn.ParameterList(
-            nn.Parameter(torch.zeros(outputs)) for outputs in widths[1:]
-        )
-        self.skip = nn.Parameter(torch.zeros(2 * size, widths[-1]))
         with torch.no_grad():
-            self.weights[-1].mul_(_LAST_LAYER_SCALE if len(widths) > 2 else 0.0)
-            self.biases[-1][:k] = _number_of(_LEAST_ROOT)
-            self.biases[-1][k - self.own : k] = 0.0
+            self._start({k - 1 - row: 1.0 for row in range(first.own)})
 
     def rows(
         self, observed: Float[Tensor, "batch observed"], shift: Tensor, scale: Tensor
@@ -206,23 +200,63 @@ class Sites(nn.Module):
             slopes = slopes * scale[self.latents].unsqueeze(-2)
         return start, slopes
 
+    def moments(
+        self,
+        observed: Float[Tensor, "batch observed"],
+        scaling: tuple[Tensor, Tensor],
+        cliques: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Means and covariances of the shifted and scaled predictors.
+
+        Args:
+            observed: raw observed values, float64.
+            scaling: shift and scale of the latents.
+            cliques: `Elimination.moments`.
+        """
+        start, slopes = self._predictors(observed, *scaling)
+        size = self.latents.shape[1]
+        spread = cliques[0][:, self.entries].reshape(-1, *slopes.shape[1:2], size, size)
+        centre = cliques[1][:, self.columns].reshape(-1, slopes.shape[1], size)
+        mean = start + (slopes @ centre.unsqueeze(-1))[..., 0]
+        scale = self.predictor_scale.double()
+        mean = (mean - self.predictor_shift) / scale
+        slopes = slopes / scale.unsqueeze(-1)
+        return mean, slopes @ spread @ slopes.mT
+
+    def natural(
+        self, observed: Float[Tensor, "batch observed"]
+    ) -> tuple[Tensor, Tensor]:
+        """Precision and linear term of each potential of a table."""
+        root, sharp, flat = self._parts(observed)
+        return (root.mT @ root)[0], ((root.mT @ sharp.unsqueeze(-1))[..., 0] + flat)[0]
+
+    @torch.no_grad()
+    def set_natural(
+        self,
+        precision: Float[Tensor, "potential predictor predictor"],
+        linear: Float[Tensor, "potential predictor"],
+    ) -> None:
+        """Gives each potential of a table its T, and l; m is nought."""
+        k = linear.shape[-1]
+        places, values = _Places(k), torch.zeros(len(linear), _Places(k).width)
+        values = values.to(linear)
+        eye = _LEAST_PRECISION * torch.eye(k).to(precision)
+        flipped = torch.linalg.cholesky((precision + eye).flip(-2, -1))
+        root = flipped.flip(-2, -1).mT
+        diagonal = torch.diagonal(root, dim1=-2, dim2=-1).log() / _MOST_LOG_ROOT
+        values[:, :k] = _MOST_LOG_ROOT * torch.atanh(diagonal)
+        for row in range(k):
+            values[:, places.lower(row)] = root[:, row, :row]
+            values[:, places.flat(row)] = linear[:, row]
+        table = self.numbers
+        assert isinstance(table, Table)  # noqa: S101 (asked of one data set alone)
+        table.values.copy_(values)
+
     def _parts(self, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """T, m and l of all potentials."""
-        kind = self.skip.dtype
         data = (observed[:, self.observed] - self.data_shift) / self.data_scale
-        data = data.to(kind)
-        data = torch.cat([data, torch.asinh(data)], -1)
-        hidden = data
-        if len(self.predictors) > 1:
-            lie = torch.cat([self.predictor_shift, self.predictor_scale.log()], -1)
-            lie = (lie - lie.mean(0)) / (lie.std(0) + 1e-6)
-            hidden = torch.cat([data, lie.to(kind).expand(len(data), -1, -1)], -1)
-        for number, (weight, bias) in enumerate(
-            zip(self.weights, self.biases, strict=True)
-        ):
-            hidden = hidden if number == 0 else torch.tanh(hidden)
-            hidden = hidden @ weight + bias
-        numbers = (hidden + data @ self.skip).double()
+        lies = torch.cat([self.predictor_shift, self.predictor_scale.log()], -1)
+        numbers = self.numbers(data, lies).double()
         k = self.predictors.shape[1]
         below = k * (k - 1) // 2
         logs, lower, sharp, flat = torch.split(numbers, [k, below, k, k], -1)
@@ -238,27 +272,53 @@ class Sites(nn.Module):
     def _start_as_prior(self, unit: Float[Tensor, "draw predictor"]) -> None:
         """T w - m is the standardised residual of own columns on those before them."""
         k = unit.shape[-1]
-        bias, place = self.biases[-1], _Places(k)
-        for row in range(k - self.own, k):
-            slopes, constant, scale = _regression(unit[:, :row], unit[:, row])
-            bias[row] = _number_of(1.0 / scale)
-            bias[place.lower(row)] = (-slopes / scale).to(bias)
-            bias[place.sharp(row)] = constant / scale
+        rows = range(k - self.own, k)
+        fits = [_regression(unit[:, :row], unit[:, row]) for row in rows]
+        self._start(
+            {row: 1.0 / fit[2] for row, fit in zip(rows, fits, strict=True)},
+            lower={r: -f[0] / f[2] for r, f in zip(rows, fits, strict=True)},
+            sharp={r: f[1] / f[2] for r, f in zip(rows, fits, strict=True)},
+        )
 
     def _start_as_likelihood(
         self, unit: Float[Tensor, "draw predictor"], value: Float[Tensor, " draw"]
     ) -> None:
         """That of the value's regression on the predictors."""
-        k = unit.shape[-1]
-        bias, place = self.biases[-1], _Places(k)
+        last = unit.shape[-1] - 1
         slopes, constant, scale = _regression(unit, value)
+        slopes = slopes / scale
         sign = 1.0 if slopes[-1] >= 0.0 else -1.0
-        bias[k - 1] = _number_of(max(_LEAST_ROOT, abs(float(slopes[-1])) / scale))
-        bias[place.lower(k - 1)] = (sign * slopes[:-1] / scale).to(bias)
+        self._start(
+            {last: max(_LEAST_ROOT, abs(float(slopes[-1])))},
+            lower={last: sign * slopes[:-1]},
+            flat=-slopes * constant / scale,
+            slopes=slopes / scale,
+        )
+
+    def _start(
+        self,
+        diagonal: Mapping[int, float],
+        *,
+        lower: Mapping[int, Tensor] | None = None,
+        sharp: Mapping[int, float] | None = None,
+        flat: Tensor | None = None,
+        slopes: Tensor | None = None,
+    ) -> None:
+        """Numbers from rows of T and m, from l, and from how l grows with the data."""
+        k = self.predictors.shape[1]
+        place, like = _Places(k), self.predictor_shift
+        constant, growth = like.new_zeros(place.width), like.new_zeros(place.width)
         for row in range(k):
-            slope = float(slopes[row]) / scale**2
-            bias[place.flat(row)] = -slope * constant
-            self.skip[0, place.flat(row)] = slope
+            constant[row] = _number_of(diagonal.get(row, _LEAST_ROOT))
+        for row, values in (lower or {}).items():
+            constant[place.lower(row)] = values.to(constant)
+        for row, value in (sharp or {}).items():
+            constant[place.sharp(row)] = value
+        if flat is not None:
+            constant[-k:] = flat.to(constant)
+        if slopes is not None:
+            growth[-k:] = slopes.to(growth)
+        self.numbers.start(constant, growth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +326,11 @@ class _Places:
     """Where the numbers of k predictors stand."""
 
     k: int
+
+    @property
+    def width(self) -> int:
+        """How many numbers there are."""
+        return 3 * self.k + self.k * (self.k - 1) // 2
 
     def lower(self, row: int) -> slice:
         """Of T, left of the diagonal."""
@@ -285,23 +350,19 @@ def site_lengths(
     potentials: Sequence[Potential], hidden: int, layers: int
 ) -> dict[str, int]:
     """Lengths of the tensors of `Sites` by name, without making them."""
-    first = potentials[0]
+    first, count = potentials[0], len(potentials)
     if first.is_exact:
         return {}
-    widths = _widths(first, len(potentials), hidden, layers)
-    found = {"skip": 2 * len(first.observed) * widths[-1]}
+    size, k = len(first.observed), first.num_predictors
+    width = _Places(k).width
+    if not first.is_shared:
+        return {"numbers.values": count * width}
+    widths = network_widths(size, count, k, width, hidden, layers)
+    found = {"numbers.skip": 2 * size * widths[-1]}
     for number, (inputs, outputs) in enumerate(pairwise(widths)):
-        found[f"weights.{number}"] = inputs * outputs
-        found[f"biases.{number}"] = outputs
+        found[f"numbers.weights.{number}"] = inputs * outputs
+        found[f"numbers.biases.{number}"] = outputs
     return found
-
-
-def _widths(first: Potential, count: int, hidden: int, layers: int) -> list[int]:
-    k = first.num_predictors
-    inputs = 2 * len(first.observed) + (2 * k if count > 1 else 0)
-    outputs = 3 * k + k * (k - 1) // 2
-    inner = [hidden] * layers if inputs else []
-    return [inputs, *inner, outputs]
 
 
 def _number_of(root: float) -> float:
@@ -320,8 +381,3 @@ def _regression(read: Tensor, value: Tensor) -> tuple[Tensor, float, float]:
     solved = inverse @ (design.T @ value)
     scale = float((value - design @ solved).square().mean().sqrt())
     return solved[:-1], float(solved[-1]), max(scale, 1e-4)
-
-
-def _uniform(inputs: int, outputs: int, generator: torch.Generator) -> Tensor:
-    noise = 2.0 * torch.rand(inputs, outputs, generator=generator) - 1.0
-    return noise * math.sqrt(3.0 / max(inputs, 1))

@@ -45,3 +45,15 @@ def test_model_with_discrete_latents_is_refused():
     model = Model.compile("clj-programs/gaussian_mixture.daphne")
     with pytest.raises(ArgumentError, match="structured-gaussian"):
         train(model, config=SHORT)
+
+
+def test_flow_of_one_data_set_has_its_bound_before_training(tmp_path):
+    model = Model.compile("clj-programs/stochastic_volatility.daphne")
+    config = {**SHORT, "amortised": False, "max_iterations": 2, "batch_size": 1000}
+    posterior = train(model, config=config)
+    posterior.save(tmp_path / "artifact")
+    assert posterior.metrics["best_free_energy"] == pytest.approx(9.36, abs=0.03)
+    loaded = Artifact.load(tmp_path / "artifact").flow_for(model.graph, model.layout)
+    assert not any(b.observed_columns for b in loaded.structure.blocks)
+    particles = posterior.sample(num_particles=2000, seed=0)
+    assert particles.summary().ess > 1000

@@ -91,7 +91,7 @@ def test_first_potential_is_the_regression_of_draws():
     x = np.stack([z[:, 0] + z[:, 2], z[:, 1] - z[:, 2]], -1) * 3 + 1 + noise * 0.5
     sites = learned()
     with torch.no_grad():
-        sites.weights[-1].zero_()
+        sites.numbers.weights[-1].zero_()
     sites.fit(torch.tensor(x), torch.tensor(z))
     sites.requires_grad_(False)
     data = torch.tensor([[2.0, 4.0]]).double()
