@@ -35,6 +35,8 @@ class Potential:
             where the potential is exact.
         is_shared: whether potentials of its form have one network of their data;
             otherwise each has numbers of its own, and reads no data.
+        component: of a mixture; such potentials are exact.
+        constant: log of the factor where its predictors are nought, in nats.
     """
 
     latents: tuple[int, ...]
@@ -43,6 +45,8 @@ class Potential:
     own: int
     form: str
     is_shared: bool = True
+    component: int = 0
+    constant: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -74,10 +78,13 @@ def check_potentials(
     waiting: list[list[tuple[set[int], set[int]]]] = [[] for _ in blocks]
     for number, each in enumerate(potentials):
         _check(number, each, owner, observed_dim)
+        if not each.latents:
+            continue
         nodes = {owner[c] for c in each.latents}
         waiting[max(nodes)].append((nodes, set(each.observed)))
-    own = {c for each in potentials for c in each.latents[: each.own]}
-    if missing := set(owner) - own:
+    components = range(1 + max(each.component for each in potentials))
+    own = {(e.component, c) for e in potentials for c in e.latents[: e.own]}
+    if missing := {c for c in owner for n in components if (n, c) not in own}:
         raise ArgumentError(
             Problem(
                 "structure, potentials",
@@ -113,7 +120,7 @@ def _check(
     rows, columns = potential.shape
     count = potential.num_predictors
     if (
-        not latents
+        not (latents or potential.is_exact)
         or len(set(latents)) < len(latents)
         or not set(latents) <= set(owner)
         or len(set(observed)) < len(observed)
@@ -122,10 +129,11 @@ def _check(
         what, expected = "columns", "distinct columns of latents and observed values"
         got = f"{latents}, {observed}"
     elif (
-        count < 1
+        (count < 1 and not potential.is_exact)
         or count * rows * columns != len(potential.predictors)
         or count * rows * columns > _MOST_ENTRIES
         or not 0 <= potential.own <= min(count, len(latents))
+        or (potential.component and not potential.is_exact)
     ):
         what, expected = "predictors", f"rows of {rows} by {columns} numbers"
         got = f"{len(potential.predictors)} numbers"

@@ -147,6 +147,8 @@ class PotentialColumns:
         own: How many of the last predictors are the first latents' columns themselves.
         form: Potentials of one form share a network; empty where it is exact.
         is_shared: Whether they do; otherwise each has numbers of its own.
+        component: Of a mixture.
+        constant: Log of the factor where its predictors are nought.
     """
 
     latents: tuple[int, ...]
@@ -155,6 +157,8 @@ class PotentialColumns:
     own: int
     form: str
     is_shared: bool
+    component: int
+    constant: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,26 @@ class Elimination(nn.Module):
             parts[number] = parts[number].flatten(1)
         return torch.cat(parts, -1)[:, self._held("unorder")]
 
+    def conditional(
+        self,
+        earlier: Float[Tensor, "batch column"],
+        given: Sequence[Conditional],
+        column: int,
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " rows"]]:
+        """Centre and scale of a column given those before it.
+
+        Args:
+            earlier: values of columns; of this and later ones 0.
+            given: `conditionals`.
+            column: in sampling order.
+        """
+        number, position, _ = self.plan.clique(column)
+        own, parents = self._held(f"own{number}"), self._held(f"parents{number}")
+        place = self.plan.batches[number].own[position].index(column)
+        at_zero = given[number].to_residual(earlier[:, own], earlier[:, parents])
+        root = given[number].root[:, position, place, place]
+        return -at_zero[:, position, place] / root, 1.0 / root
+
     def log_roots(self, given: Sequence[Conditional]) -> Float[Tensor, "rows column"]:
         """Log|det| of `to_residual` by columns."""
         parts = [conditional.log_root.flatten(1) for conditional in given]

@@ -14,7 +14,9 @@ from ..flow.kinds import Kind
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
 from ..model.layout import Layout
+from .configurations import mixture_potentials
 from .flow import StructuredGaussianConfig, StructuredGaussianFlow
+from .mixture import GaussianMixtureFlow
 from .natural import climb
 from .reading import at_data, potentials_of
 from .scaling import potential_lengths
@@ -35,7 +37,9 @@ def _lengths(
 def _structure(
     structure: Structure, graph: Graph, layout: Layout, data: Tensor | None
 ) -> Structure:
-    potentials = potentials_of(graph, layout)
+    has_discrete = len(graph.latents) > len(layout.latents)
+    read = mixture_potentials if has_discrete else potentials_of
+    potentials = read(graph, layout)
     if data is None:
         return replace(structure, potentials=potentials)
     blocks = tuple(replace(block, observed_columns=()) for block in structure.blocks)
@@ -43,8 +47,20 @@ def _structure(
     return replace(structure, blocks=blocks, potentials=known)
 
 
-def _begin(flow: StructuredGaussianFlow, model: Any, data: Tensor) -> None:
+def _build(
+    structure: Structure, config: StructuredGaussianConfig, seed: int
+) -> StructuredGaussianFlow | GaussianMixtureFlow:
+    if any(each.component for each in structure.potentials):
+        return GaussianMixtureFlow(structure, config, seed)
+    return StructuredGaussianFlow(structure, config, seed)
+
+
+def _begin(
+    flow: StructuredGaussianFlow | GaussianMixtureFlow, model: Any, data: Tensor
+) -> None:
     """Climbs the bound by natural gradients, in float64."""
+    if isinstance(flow, GaussianMixtureFlow):
+        return
     wide = copy.deepcopy(flow).to("cpu").to(torch.float64)
     for _ in climb(wide, model, data):
         pass
@@ -54,7 +70,7 @@ def _begin(flow: StructuredGaussianFlow, model: Any, data: Tensor) -> None:
 KIND = Kind(
     "structured-gaussian",
     StructuredGaussianConfig,
-    StructuredGaussianFlow,
+    _build,
     lengths=_lengths,
     structure=_structure,
     begin=_begin,

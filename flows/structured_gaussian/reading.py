@@ -6,7 +6,7 @@ single columns where nothing is; its form is the link function with holes for th
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -26,6 +26,7 @@ from daphne_bridge.graph.nodes import Node
 from ..errors import ArgumentError, Problem
 from ..flow.potentials import Potential
 from ..model.layout import Layout
+from ..model.standard_normal import HALF_LOG_TWO_PI
 from .bilinear import Bilinear, Columns, bilinear_forms
 from .holes import holes_of
 
@@ -75,25 +76,48 @@ def at_data(
     return tuple(found)
 
 
-def potentials_of_node(node: Node, columns: Columns) -> Iterator[Potential]:
-    """The potential of a factor, if it has a latent."""
+def potentials_of_node(
+    node: Node, columns: Columns, *, always: bool = False
+) -> Iterator[Potential]:
+    """The potential of a factor, if it has a latent.
+
+    Args:
+        node: whose density the factor is.
+        columns: of all names.
+        always: whether that of a factor without latents is wanted too.
+    """
     is_latent = node.name in columns.latents
-    if not is_latent and not any(p in columns.latents for p in node.parents):
+    reads = is_latent or any(p in columns.latents for p in node.parents)
+    if not (reads or always):
         return
     residuals = _residuals(node, columns)
     if residuals is not None:
-        found = _made(node, columns, residuals, "")
+        found = _made(node, columns, residuals.forms, "")
+        found = replace(found, constant=residuals.constant)
     else:
         holes = holes_of(node, columns)
         places = _own(node, columns) if is_latent else range(0)
         own: list[Bilinear] = [{(c, None): 1.0} for c in places]
         found = _made(node, columns, [*holes.predictors, *own], holes.form)
-    if found.latents:
+    if found.latents or always:
         yield found
 
 
-def _residuals(node: Node, columns: Columns) -> list[Bilinear] | None:
-    """Standardised residuals of a normal factor that is linear given the data."""
+@dataclass(frozen=True, slots=True)
+class _Residuals:
+    """Standardised residuals of a normal factor.
+
+    Args:
+        forms: of the residuals.
+        constant: log density where they are nought, in nats.
+    """
+
+    forms: list[Bilinear]
+    constant: float
+
+
+def _residuals(node: Node, columns: Columns) -> _Residuals | None:
+    """Residuals of a normal factor that is linear given the data."""
     if node.condition is not None:
         return None
     forms = bilinear_forms(list(postorder([node.distribution])), columns)
@@ -122,7 +146,9 @@ def _residuals(node: Node, columns: Columns) -> list[Bilinear] | None:
         key = (column, None) if is_latent else (None, column)
         difference[key] = difference.get(key, 0.0) + 1.0
         differences.append(difference)
-    return [_sum(row, differences) for row in inverse.tolist()]
+    rows = [_sum(row, differences) for row in inverse.tolist()]
+    log_scale = float(np.log(np.diag(factor)).sum())
+    return _Residuals(rows, -log_scale - len(own) * HALF_LOG_TWO_PI)
 
 
 def _elements(

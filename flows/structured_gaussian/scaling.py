@@ -15,6 +15,7 @@ from torch import Tensor
 from ..flow.potentials import Potential
 from ..flow.scaling import Scaling
 from ..flow.structure import Structure
+from ..model.standard_normal import HALF_LOG_TWO_PI
 from .cliques import Plan, plan_of
 from .elimination import Conditional, Elimination, Information
 from .sites import Sites, site_lengths
@@ -29,11 +30,13 @@ class PotentialMap:
     Args:
         scaling: what it is the map of.
         conditionals: of equal neighbouring rows.
+        constant: log of the product where scaled latents are nought, in nats.
         which: which of these is a row's; None if there is one for all.
     """
 
     scaling: "PotentialScaling"
     conditionals: Sequence[Conditional]
+    constant: Float[Tensor, " rows"]
     which: Tensor | None
 
     @property
@@ -44,12 +47,44 @@ class PotentialMap:
     @property
     def log_det(self) -> Float[Tensor, "rows node"]:
         """log|det dr/dz| of each node, of all rows or of each."""
+        columns = self.log_det_columns
+        nodes = columns.new_zeros(len(columns), len(self.scaling.structure.blocks))
+        return nodes.index_add(-1, self.scaling.buffer("node"), columns)
+
+    @property
+    def log_det_columns(self) -> Float[Tensor, "rows state"]:
+        """Summands of it, of each state column."""
         logs = self.scaling.elimination.log_roots(self.conditionals)
         free = self.scaling.buffer("free_columns")
-        columns = logs.new_zeros(len(logs), self.scaling.structure.state_dim)
-        found = self.scaling.log_det(columns.index_copy(-1, free, -logs).exp())
+        whole = logs.new_zeros(len(logs), self.scaling.structure.state_dim)
+        found = whole.index_copy(-1, free, logs) - self.scaling.scale.log()
         found = found.to(self.shift.dtype)
         return found if self.which is None or len(found) == 1 else found[self.which]
+
+    @property
+    def log_total(self) -> Float[Tensor, " rows"]:
+        """Log of the product's integral over scaled latents, in nats."""
+        total = self.constant
+        for each in self.conditionals:
+            total = total + 0.5 * each.offset.square().sum((-2, -1))
+            total = total - each.log_root.sum((-2, -1))
+        size = self.scaling.structure.free_dim
+        found = (total + size * HALF_LOG_TWO_PI).to(self.shift.dtype)
+        return found if self.which is None else found[self.which]
+
+    def conditional(
+        self, scaled: Float[Tensor, "batch state"], column: int
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """Centre and scale of a free state column given those before it, all scaled."""
+        free = self.scaling.buffer("free_columns")
+        place = int((free == column).nonzero()[0, 0])
+        earlier = scaled[:, free].double()
+        earlier = torch.cat([earlier[:, :place], 0.0 * earlier[:, place:]], -1)
+        centre, scale = self.scaling.elimination.conditional(
+            earlier, self._rows(), place
+        )
+        kind = scaled.dtype
+        return centre.to(kind), scale.to(kind).expand(len(scaled))
 
     def to_residual(self, state: Float[Tensor, "batch state"]) -> Tensor:
         """Residual coordinates of a state; undone by `from_residual`."""
@@ -100,7 +135,9 @@ class PotentialScaling(Scaling):
         super().__init__(structure)
         free = [c for block in structure.blocks for c in block.free_columns]
         column = torch.tensor(free).argsort().tolist()
-        scopes = [[column[c] for c in p.latents] for p in structure.potentials]
+        scopes = [
+            [column[c] for c in p.latents] for p in structure.potentials if p.latents
+        ]
         plan = plan_of(len(free), scopes)
         self.elimination = Elimination(plan)
         offsets, self.sizes = _offsets(plan)
@@ -128,8 +165,11 @@ class PotentialScaling(Scaling):
         is_one, is_all = len(rows) == 1, len(rows) == len(observed)
         data = observed if is_all else observed[first]
         raw = data.double() * self.observed_scale.double() + self.observed_shift
-        conditionals = self.elimination.conditionals(self._information(raw))
-        return PotentialMap(self, conditionals, None if is_one or is_all else which)
+        information, constant = self._information(raw)
+        conditionals = self.elimination.conditionals(information)
+        return PotentialMap(
+            self, conditionals, constant, None if is_one or is_all else which
+        )
 
     def members(self) -> list[tuple[Sites, list[int]]]:
         """Potentials of each form, and their numbers in the structure."""
@@ -150,7 +190,7 @@ class PotentialScaling(Scaling):
         self, observed: Float[Tensor, "batch observed"]
     ) -> tuple[Tensor, Tensor]:
         """Covariances and means of cliques, of scaled latents, given raw data."""
-        information = self._information(observed)
+        information, _ = self._information(observed)
         return self.elimination.moments(self.elimination.conditionals(information))
 
     def fit_layer(
@@ -165,13 +205,14 @@ class PotentialScaling(Scaling):
             sites.fit(observed[:_DRAWS].double(), latents[:_DRAWS].double())
         return self.structure.names
 
-    def _information(self, observed: Tensor) -> Information:
-        """All potentials multiplied, given raw data."""
+    def _information(self, observed: Tensor) -> tuple[Information, Tensor]:
+        """All potentials multiplied, given raw data, and their log at nought."""
         shift, scale = self.latent_scaling
         entries, columns = self.sizes
         same = observed.new_zeros(1, entries)
         each: Tensor | None = None
         linear = observed.new_zeros(len(observed), columns)
+        constant = observed.new_zeros(len(observed))
         for sites in self._sites():
             rows = sites.rows(observed, shift, scale)
             if len(rows.precision) == 1:
@@ -181,7 +222,8 @@ class PotentialScaling(Scaling):
                 each = start if each is None else each
                 each = each.index_add(-1, sites.entries, rows.precision)
             linear = linear.index_add(-1, sites.columns, rows.linear)
-        return Information(same if each is None else same + each, linear)
+            constant = constant + rows.constant
+        return Information(same if each is None else same + each, linear), constant
 
     def _sites(self) -> list[Sites]:
         return [each for each in self.sites if isinstance(each, Sites)]

@@ -41,10 +41,12 @@ class Rows:
     Args:
         precision: added to entries of precisions; one row for all data, or one each.
         linear: added to linear terms.
+        constant: added to the logarithm, in nats; of exact potentials.
     """
 
     precision: Float[Tensor, "rows entry"]
     linear: Float[Tensor, "batch column"]
+    constant: Float[Tensor, " batch"]
 
 
 class Sites(nn.Module):
@@ -84,6 +86,7 @@ class Sites(nn.Module):
         super().__init__()
         first = potentials[0]
         self.own, self.is_exact = first.own, first.is_exact
+        self.constant = math.fsum(each.constant for each in potentials)
         count, k = len(potentials), first.num_predictors
         shape = count, k, *first.shape
         matrix = torch.tensor([p.predictors for p in potentials], dtype=torch.float64)
@@ -93,6 +96,8 @@ class Sites(nn.Module):
         columns: list[int] = []
         for each in potentials:
             own = [column[c] for c in each.latents]
+            if not own:
+                continue
             batch, position, clique = plan.clique(max(own))
             at = [clique.index(c) for c in own]
             width = plan.batches[batch].width
@@ -103,9 +108,9 @@ class Sites(nn.Module):
         places = [[column[c] for c in p.latents] for p in potentials]
         seen = [p.observed for p in potentials]
         for name, index in (
-            ("entries", torch.tensor(entries)),
-            ("columns", torch.tensor(columns)),
-            ("latents", torch.tensor(places)),
+            ("entries", torch.tensor(entries).long()),
+            ("columns", torch.tensor(columns).long()),
+            ("latents", torch.tensor(places).long()),
             ("observed", torch.tensor(seen).long().reshape(count, -1)),
             ("predictors", matrix),
         ):
@@ -147,7 +152,8 @@ class Sites(nn.Module):
             precision = rows.mT @ rows
             linear = (rows.mT @ left.unsqueeze(-1))[..., 0]
             linear = linear + (slopes.mT @ flat.unsqueeze(-1))[..., 0]
-        return Rows(precision.flatten(1), linear.flatten(1))
+        constant = self.constant - 0.5 * start.square().sum((-2, -1))
+        return Rows(precision.flatten(1), linear.flatten(1), constant)
 
     @torch.no_grad()
     def fit(self, observed: Float[Tensor, "draw observed"], latents: Tensor) -> None:

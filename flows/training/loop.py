@@ -294,6 +294,8 @@ class Fit(Iterator[Report]):
             status += note
         upper = value.mean + 2.0 * value.standard_error
         end = why_ended(config, now, seconds, upper if run.has_j else math.inf)
+        if not len(run.weights.values):
+            end = end or "ended: the flow has nothing to train"
         event = Event(now, end or status, loss, rate, found=found)
         return self._finished(event) if end else event
 

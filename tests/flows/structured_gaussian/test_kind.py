@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from flows.errors import ArgumentError
+from flows.front.posterior import load
 from flows.front.train import train
 from flows.model.model import Model
 from flows.storage.artifact import Artifact
@@ -57,3 +58,13 @@ def test_flow_of_one_data_set_has_its_bound_before_training(tmp_path):
     assert not any(b.observed_columns for b in loaded.structure.blocks)
     particles = posterior.sample(num_particles=2000, seed=0)
     assert particles.summary().ess > 1000
+
+
+@pytest.mark.parametrize("converged", [5e-3, 0.0])
+def test_mixture_of_linear_normal_models_needs_no_training(tmp_path, converged):
+    model = Model.compile("clj-programs/sensor_failure.daphne")
+    posterior = train(model, config={**SHORT, "converged_nats": converged})
+    posterior.save(tmp_path / "artifact")
+    assert abs(posterior.metrics["best_j"]) < 1e-3
+    particles = load(tmp_path / "artifact", model).sample(num_particles=500, seed=0)
+    assert particles.summary().ess == pytest.approx(500.0)
