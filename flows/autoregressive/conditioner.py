@@ -135,7 +135,7 @@ class Conditioner(nn.Module):
         return len(self.first) + 2 * shapes
 
     def forward(self, given: Float[Tensor, "batch given"], part: Part) -> Mixture:
-        """Mixtures of a part's columns, [column, batch, component].
+        """Mixtures of a part's columns, [column, component, batch].
 
         Args:
             given: scaled free columns in state order, then scaled observed values;
@@ -160,9 +160,9 @@ class Conditioner(nn.Module):
         ends = torch.baddbmm(
             _rows(self.last_bias, part)[:, None], state, _rows(self.last, part)
         )
-        logits, centres, raw = ends.chunk(3, -1)
+        logits, centres, raw = ends.mT.contiguous().chunk(3, -2)
         scales = functional.softplus(raw) + _LEAST_SCALE
-        return Mixture(torch.log_softmax(logits, -1), centres, scales)
+        return Mixture(torch.log_softmax(logits, -2), centres, scales)
 
 
 def reads_of(structure: Structure) -> tuple[tuple[int, ...], ...]:

@@ -8,6 +8,8 @@ and the monotone map e -> F^-1(Phi(e)) carries a standard normal to the mixture.
 solved for on the side of e: of F and 1 - F the small one is compared, so that it holds
 in the tails. The quantile lies between the least and the largest of the components'
 own, m_k + s_k e, where Newton's method on the logarithm is kept by bisection.
+
+Components stand before the last axis, so that sums over them run along long rows.
 """
 
 from dataclasses import dataclass
@@ -36,24 +38,28 @@ class Mixture:
         scales: s.
 
     Example:
-        >>> half = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
-        >>> both = torch.tensor([-3.0, 3.0], dtype=torch.float64)
+        >>> half = torch.tensor([[0.5], [0.5]], dtype=torch.float64).log()
+        >>> both = torch.tensor([[-3.0], [3.0]], dtype=torch.float64)
         >>> mixture = Mixture(half, both, torch.ones_like(both))
-        >>> round(float(mixture.quantile(torch.zeros((), dtype=torch.float64))), 9)
+        >>> round(float(mixture.quantile(torch.zeros(1, dtype=torch.float64))), 9)
         0.0
     """
 
-    log_weights: Float[Tensor, "*batch component"]
-    centres: Float[Tensor, "*batch component"]
-    scales: Float[Tensor, "*batch component"]
+    log_weights: Float[Tensor, "*batch component row"]
+    centres: Float[Tensor, "*batch component row"]
+    scales: Float[Tensor, "*batch component row"]
 
-    def log_prob(self, values: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    def log_prob(
+        self, values: Float[Tensor, "*batch row"]
+    ) -> Float[Tensor, "*batch row"]:
         """Log densities, in nats."""
-        unit = (values[..., None] - self.centres) / self.scales
+        unit = (values[..., None, :] - self.centres) / self.scales
         terms = self.log_weights - self.scales.log() - 0.5 * unit.square()
-        return torch.logsumexp(terms, -1) - HALF_LOG_TWO_PI
+        return torch.logsumexp(terms, -2) - HALF_LOG_TWO_PI
 
-    def quantile(self, base: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    def quantile(
+        self, base: Float[Tensor, "*batch row"]
+    ) -> Float[Tensor, "*batch row"]:
         """Where the monotone map carries standard normal points; carries gradients.
 
         Gradients are those of F(r) = Phi(e), by the points and the parameters.
@@ -67,37 +73,37 @@ class Mixture:
         return found - (step - step.detach())
 
     @torch.no_grad()
-    def picked(self, base: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    def picked(self, base: Float[Tensor, "*batch row"]) -> Float[Tensor, "*batch row"]:
         """Draws of the mixture from standard normal points, by picking components.
 
         Phi(e) picks a component, and what is left of it the point there: no equation is
         solved, but the map is not monotone.
         """
-        uniform = _normal_cdf(base.double())[..., None]
+        uniform = _normal_cdf(base.double())[..., None, :]
         weights = self.log_weights.double().exp()
-        upper = weights.cumsum(-1)
-        last = torch.full_like(uniform, weights.shape[-1] - 1, dtype=torch.long)
-        index = torch.minimum((upper < uniform).sum(-1, keepdim=True), last)
-        weight = weights.gather(-1, index)
-        part = (uniform - upper.gather(-1, index) + weight) / weight
+        upper = weights.cumsum(-2)
+        last = torch.full_like(uniform, weights.shape[-2] - 1, dtype=torch.long)
+        index = torch.minimum((upper < uniform).sum(-2, keepdim=True), last)
+        weight = weights.gather(-2, index)
+        part = (uniform - upper.gather(-2, index) + weight) / weight
         tiny = torch.finfo(part.dtype).eps
         unit = torch.special.ndtri(part.clamp(tiny, 1.0 - tiny)).to(base)
-        centre, scale = (each.gather(-1, index) for each in (self.centres, self.scales))
+        centre, scale = (each.gather(-2, index) for each in (self.centres, self.scales))
         drawn: Tensor = centre + scale * unit
-        return drawn[..., 0]
+        return drawn[..., 0, :]
 
     def _tail(self, values: Tensor, side: Tensor) -> Tensor:
         """F where the side is 1, 1 - F where it is -1."""
-        unit = (values[..., None] - self.centres) / self.scales
-        below = _normal_cdf(side[..., None] * unit)
-        return (self.log_weights.exp() * below).sum(-1)
+        unit = (values[..., None, :] - self.centres) / self.scales
+        below = _normal_cdf(side[..., None, :] * unit)
+        return (self.log_weights.exp() * below).sum(-2)
 
     def _solved(self, base: Tensor, side: Tensor) -> Tensor:
         """The quantile, to rounding; entries that have it wait no longer for others."""
-        own = self.centres + self.scales * base[..., None]
-        values = (self.log_weights.exp() * own).sum(-1).flatten()
+        own = self.centres + self.scales * base[..., None, :]
+        values = (self.log_weights.exp() * own).sum(-2).flatten()
         wanted = _normal_cdf(side * base).log().flatten()
-        low, high, side = own.amin(-1).flatten(), own.amax(-1).flatten(), side.flatten()
+        low, high, side = own.amin(-2).flatten(), own.amax(-2).flatten(), side.flatten()
         allowed = _ROUNDINGS * torch.finfo(base.dtype).eps
         rest, found = self._flat(), values.clone()
         waiting = torch.arange(len(values), device=values.device)
@@ -128,13 +134,13 @@ class Mixture:
 
     def _flat(self) -> "Mixture":
         """The mixtures in one row."""
-        width = self.centres.shape[-1]
         parts = (self.log_weights, self.centres, self.scales)
-        return Mixture(*(part.reshape(-1, width) for part in parts))
+        return Mixture(*(part.movedim(-2, 0).flatten(1) for part in parts))
 
     def _at(self, which: Tensor) -> "Mixture":
         """Some of the mixtures."""
-        return Mixture(self.log_weights[which], self.centres[which], self.scales[which])
+        parts = (self.log_weights, self.centres, self.scales)
+        return Mixture(*(part[:, which] for part in parts))
 
 
 def _normal_cdf(values: Tensor) -> Tensor:

@@ -48,9 +48,9 @@ def test_mixtures_are_those_of_networks_taken_one_by_one(conditioner):
             inner = inner + conditioner.hidden_bias[layer, place]
             state = state + functional.silu(inner)
         ends = state @ conditioner.last[place] + conditioner.last_bias[place]
-        logits, centres, raw = ends.split(2, -1)
+        logits, centres, raw = ends.T.split(2)
         torch.testing.assert_close(mixture.centres[place], centres)
-        torch.testing.assert_close(mixture.log_weights[place], logits.log_softmax(-1))
+        torch.testing.assert_close(mixture.log_weights[place], logits.log_softmax(0))
         torch.testing.assert_close(mixture.scales[place], torch.log1p(raw.exp()) + 1e-3)
 
 

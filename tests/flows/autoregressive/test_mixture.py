@@ -12,10 +12,10 @@ def _mixtures(rows, components=5, seed=0, spread=1.5):
     generator = torch.Generator().manual_seed(seed)
 
     def drawn():
-        return torch.randn(rows, components, generator=generator, dtype=torch.float64)
+        return torch.randn(components, rows, generator=generator, dtype=torch.float64)
 
     return Mixture(
-        torch.log_softmax(2.0 * drawn(), -1), 3.0 * drawn(), (spread * drawn()).exp()
+        torch.log_softmax(2.0 * drawn(), -2), 3.0 * drawn(), (spread * drawn()).exp()
     )
 
 
@@ -26,10 +26,10 @@ def _points(rows, seed=1, scale=2.0):
 
 def _tails(mixture, values):
     """Logarithms of F and 1 - F by scipy."""
-    unit = (values[:, None] - mixture.centres) / mixture.scales
+    unit = (values - mixture.centres) / mixture.scales
     return tuple(
         np.logaddexp.reduce(
-            mixture.log_weights.numpy() + norm.logcdf(sign * unit.numpy()), axis=-1
+            mixture.log_weights.numpy() + norm.logcdf(sign * unit.numpy()), axis=0
         )
         for sign in (1.0, -1.0)
     )
@@ -37,10 +37,8 @@ def _tails(mixture, values):
 
 def test_density_is_that_of_scipy():
     mixture, values = _mixtures(40), _points(40)
-    parts = norm.logpdf(
-        values[:, None].numpy(), mixture.centres.numpy(), mixture.scales.numpy()
-    )
-    wanted = np.logaddexp.reduce(mixture.log_weights.numpy() + parts, axis=-1)
+    parts = norm.logpdf(values.numpy(), mixture.centres.numpy(), mixture.scales.numpy())
+    wanted = np.logaddexp.reduce(mixture.log_weights.numpy() + parts, axis=0)
     np.testing.assert_allclose(mixture.log_prob(values).numpy(), wanted, rtol=1e-12)
 
 
@@ -57,7 +55,7 @@ def test_quantiles_are_exact_in_both_tails(scale):
 
 def test_quantile_of_one_normal_is_the_shifted_and_scaled_point():
     one = Mixture(
-        *(torch.full((3, 1), v, dtype=torch.float64) for v in (0.0, 2.0, 3.0))
+        *(torch.full((1, 3), v, dtype=torch.float64) for v in (0.0, 2.0, 3.0))
     )
     base = torch.tensor([-7.0, 0.0, 1.5], dtype=torch.float64)
     torch.testing.assert_close(one.quantile(base), 2.0 + 3.0 * base)
@@ -65,12 +63,12 @@ def test_quantile_of_one_normal_is_the_shifted_and_scaled_point():
 
 def test_quantiles_between_parted_components_stay_between_them():
     mixture = Mixture(
-        torch.tensor([0.5, 0.5], dtype=torch.float64).log(),
-        torch.tensor([-1e3, 1e3], dtype=torch.float64),
-        torch.tensor([1e-3, 1e-3], dtype=torch.float64),
+        torch.tensor([[0.5], [0.5]], dtype=torch.float64).log().expand(2, 2),
+        torch.tensor([[-1e3], [1e3]], dtype=torch.float64).expand(2, 2),
+        torch.tensor([[1e-3], [1e-3]], dtype=torch.float64).expand(2, 2),
     )
-    values = [float(mixture.quantile(torch.tensor(e).double())) for e in (-1e-3, 1e-3)]
-    assert values == pytest.approx([-1e3, 1e3], abs=0.1)
+    values = mixture.quantile(torch.tensor([-1e-3, 1e-3]).double())
+    assert values.tolist() == pytest.approx([-1e3, 1e3], abs=0.1)
 
 
 def test_quantile_has_the_slopes_of_finite_differences():
@@ -79,7 +77,7 @@ def test_quantile_has_the_slopes_of_finite_differences():
     moved = [part.clone().requires_grad_() for part in parts]
 
     def carried(logits, centres, scales, points):
-        normed = torch.log_softmax(logits, -1)
+        normed = torch.log_softmax(logits, -2)
         return Mixture(normed, centres, scales).quantile(points)
 
     assert torch.autograd.gradcheck(carried, moved, eps=1e-6, atol=1e-6)
@@ -88,7 +86,7 @@ def test_quantile_has_the_slopes_of_finite_differences():
 def test_picked_draws_are_of_the_mixture():
     row = _mixtures(1)
     many = Mixture(
-        *(each.expand(20_000, 5) for each in (row.log_weights, row.centres, row.scales))
+        *(each.expand(5, 20_000) for each in (row.log_weights, row.centres, row.scales))
     )
     drawn = many.picked(_points(20_000, scale=1.0))
     found = kstest(drawn.numpy(), lambda v: np.exp(_tails(row, torch.tensor(v))[0]))
