@@ -41,9 +41,11 @@ from .figures import (
     draw_evaluations,
     draw_j_over_iterations,
     draw_marginals,
+    draw_natural_steps,
 )
 from .lengths import LENGTHS, Lengths
 from .marginals import compare_marginals
+from .natural_gradients import compare_steps
 
 __all__ = ["main"]
 
@@ -82,6 +84,7 @@ class _Experiments:
             "fig9": self.deconvolution,
             "appendix_d": self.state_space,
             "fig_finite": self.energies,
+            "fig_sin": self.natural_steps,
         }
 
     @cached_property
@@ -180,6 +183,13 @@ class _Experiments:
         numbers = fit_energies(models, self.lengths.energies, note=self.note)
         return numbers, {"fig_finite": draw_energies(numbers)}
 
+    def natural_steps(self) -> Drawn:
+        """Natural and plain gradient steps of a structured Gaussian."""
+        names = ("mixture", "dynamics")
+        models = {name: self.model(f"natural/{name}") for name in names}
+        numbers = compare_steps(models, self.lengths.natural, note=self.note)
+        return numbers, {"fig_sin": draw_natural_steps(numbers)}
+
     def _objectives(self, program: str, nuisances: int, name: str) -> Drawn:
         model, structure = self.published(program, nuisances)
         numbers = compare_objectives(
@@ -193,7 +203,7 @@ class _Experiments:
         return numbers, {name: draw_j_over_iterations(numbers["iterations"], curves)}
 
 
-_NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d", "fig_finite")
+_NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d", "fig_finite", "fig_sin")
 
 
 @click.command("python -m flows.experiments", cls=Command)

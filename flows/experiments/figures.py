@@ -17,9 +17,12 @@ __all__ = [
     "draw_evaluations",
     "draw_j_over_iterations",
     "draw_marginals",
+    "draw_natural_steps",
 ]
 
 _GREY = "gray"
+_LEAST_GAP = 1e-5
+"""Nats that a logarithmic axis ends with."""
 
 
 def draw_marginals(numbers: Mapping[str, Any]) -> Figure:
@@ -124,6 +127,27 @@ def draw_energies(numbers: Mapping[str, Any]) -> Figure:
             ax.imshow(density, origin="lower", extent=(-across, across, -up, up))
             ax.set_title(title, fontsize=8)
             ax.set_axis_off()
+    return figure
+
+
+def draw_natural_steps(numbers: Mapping[str, Any]) -> Figure:
+    """A row per program: the gap to the best bound over iterations and seconds."""
+    programs = numbers["programs"]
+    figure = Figure(figsize=(8.0, 2.8 * len(programs)), layout="constrained")
+    axes = figure.subplots(len(programs), 2, squeeze=False, sharey="row")
+    for row, (name, found) in enumerate(programs.items()):
+        ways = {key: found[key] for key in ("natural", "plain")}
+        best = max(each["bound"] for way in ways.values() for each in way)
+        for ax, key in zip(axes[row], ("iteration", "seconds"), strict=True):
+            for way, heights in ways.items():
+                gaps = [max(best - each["bound"], _LEAST_GAP) for each in heights]
+                ax.plot([each[key] for each in heights], gaps, label=way)
+            ax.set_yscale("log")
+            ax.set_xscale("symlog", linthresh=1.0 if key == "iteration" else 0.01)
+            ax.set_xlim(left=0.0)
+            ax.set_xlabel(key)
+        axes[row][0].set_ylabel(f"{name}: nats below the best")
+    axes[0][0].legend()
     return figure
 
 

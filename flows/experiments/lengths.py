@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from ..training.config import TrainingConfig
 from .comparison import ComparisonConfig
 from .energies import EnergiesConfig
+from .natural_gradients import NaturalConfig
 
 __all__ = ["LENGTHS", "Lengths"]
 
@@ -21,6 +22,7 @@ class Lengths:
         deconvolution: training for figure 9.
         deconvolution_copies: varied copies of each of its patches.
         energies: finite flows on four energies.
+        natural: plain steps beside natural ones.
     """
 
     structures: ComparisonConfig
@@ -30,6 +32,7 @@ class Lengths:
     deconvolution: TrainingConfig
     deconvolution_copies: int
     energies: EnergiesConfig
+    natural: NaturalConfig
 
 
 _FORWARD = TrainingConfig(
@@ -59,6 +62,7 @@ _USUAL = Lengths(
     deconvolution=replace(_FORWARD, budget_seconds=900.0, certify_draws=400),
     deconvolution_copies=40,
     energies=EnergiesConfig(iterations=6000, continuous_iterations=2000, points=400),
+    natural=NaturalConfig(),
 )
 """An hour or two on one core, half of it in the networks without structure."""
 
@@ -81,6 +85,7 @@ _FAST = Lengths(
     deconvolution=replace(_FORWARD, budget_seconds=60.0, certify_draws=50),
     deconvolution_copies=10,
     energies=EnergiesConfig(iterations=1500, continuous_iterations=400, points=300),
+    natural=NaturalConfig(),
 )
 """Minutes: shows that everything runs, not where it ends."""
 

@@ -6,9 +6,10 @@ of E_q log f in mean parameters, so that a step of size r is
 
     P <- (1 - r) P - r E_q[f''],     h <- (1 - r) h + r (E_q[f'] - E_q[f''] E_q[w]),
 
-with f' the slopes of log f and E_q f'' = Cov_q(w)^-1 E_q[(w - E w) f'^T], by Gauss and
-Hermite in one predictor, by fixed normal points in several. What would make a precision
-negative is left out. Steps that lower the bound, on fixed base points, are halved.
+with f' the slopes of log f and E_q f'' = Cov_q(w)^-1 E_q[(w - E w) f'^T], by Gauss
+and Hermite in up to three predictors, by fixed normal points in more. What would make a
+precision negative is left out. Steps that lower the bound, on fixed base points, are
+halved.
 
 References:
     Khan, Lin, "Conjugate-Computation Variational Inference", AISTATS 2017.
@@ -25,14 +26,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ArgumentError, Problem
+from ..flow.protocol import Flow
 from ..model.model import Model
+from ..model.standard_normal import standard_normal_log_prob
 from .flow import StructuredGaussianFlow
 from .separated import Separated
 from .sites import Sites
 
-__all__ = ["Climb", "climb"]
+__all__ = ["Bound", "Climb", "climb"]
 
-_NODES = 32
+_NODES = {1: 32, 2: 20, 3: 9}
+"""Along each axis, by the number of predictors."""
 _POINTS = 512
 _BASE = 500
 _LEAST_STEP = 2.0**-8
@@ -72,8 +76,8 @@ def climb(
         observed: the data.
         step: largest size of a step.
     """
-    climber = _Climber(flow, model, observed)
-    now = Climb(0, climber.bound(), step)
+    climber, height = _Climber(flow, model, observed), Bound(flow, model, observed)
+    now = Climb(0, height.value(), step)
     yield now
     naturals = climber.naturals()
     while now.iteration < _MOST_STEPS and now.step >= _LEAST_STEP:
@@ -84,7 +88,7 @@ def climb(
             for both in zip(naturals, targets, strict=True)
         ]
         climber.set_naturals(tried)
-        bound, last = climber.bound(), now.bound
+        bound, last = height.value(), now.bound
         if bound >= last - _CONVERGED_NATS or not np.isfinite(last):
             naturals = tried
             now = replace(now, iteration=now.iteration + 1, bound=bound)
@@ -100,6 +104,31 @@ def climb(
 
 _Natural = tuple[Tensor, ...]
 """Precision and linear term of potentials of one form."""
+
+
+class Bound:
+    """The bound of a flow at one data set, on fixed base points.
+
+    Args:
+        flow: whose bound it is, whatever it becomes.
+        model: the target.
+        observed: the data.
+    """
+
+    def __init__(self, flow: Flow, model: Model, observed: Tensor) -> None:
+        self._flow, self._model = flow, model.forgiving()
+        half = flow.sample_base(_BASE, generator=torch.Generator().manual_seed(0))
+        self._base = torch.cat([half, -half])
+        self._data = observed.double().expand(2 * _BASE, -1)
+
+    @torch.no_grad()
+    def value(self) -> float:
+        """E_q[log p(z, x) - log q(z)], in nats; -inf where it is no number."""
+        draw = self._flow.from_base(self._base, self._data)
+        target = self._model.log_joint_free(draw.free.double(), self._data)
+        target = target + standard_normal_log_prob(draw.nuisances)
+        found = float((target - draw.log_prob).mean())
+        return found if np.isfinite(found) else -np.inf
 
 
 class _Climber:
@@ -120,19 +149,6 @@ class _Climber:
             for sites, numbers in self.scaling.members()
             if not sites.is_exact
         ]
-        generator = torch.Generator().manual_seed(0)
-        half = flow.sample_base(_BASE, generator=generator)
-        self.base = torch.cat([half, -half])
-
-    def bound(self) -> float:
-        """The bound on fixed base points; -inf where it is no number."""
-        draw = self.flow.from_base(self.base, self.observed.expand(2 * _BASE, -1))
-        data = self.observed.expand(2 * _BASE, -1)
-        target = self.model.log_joint_free(draw.free.double(), data)
-        nuisances = -0.5 * draw.nuisances.square().sum(-1)
-        nuisances = nuisances - 0.5 * np.log(2.0 * np.pi) * draw.nuisances.shape[-1]
-        found = float((target + nuisances - draw.log_prob).mean())
-        return found if np.isfinite(found) else -np.inf
 
     def naturals(self) -> list[_Natural]:
         """What the potentials are now."""
@@ -189,10 +205,12 @@ class _Climber:
 
 def _points(k: int) -> tuple[Tensor, Tensor]:
     """Points of a standard normal vector, and their weights."""
-    if k == 1:
-        nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    if k in _NODES:
+        nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES[k])
         total = torch.tensor(weights / weights.sum())
-        return torch.tensor(nodes)[:, None], total
+        points = torch.cartesian_prod(*[torch.tensor(nodes)] * k).reshape(-1, k)
+        weight = torch.cartesian_prod(*[total] * k).reshape(-1, k).prod(-1)
+        return points, weight
     generator = torch.Generator().manual_seed(k)
     half = torch.randn(_POINTS // 2, k, generator=generator, dtype=torch.float64)
     points = torch.cat([half, -half])

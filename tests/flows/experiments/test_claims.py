@@ -33,3 +33,14 @@ def test_the_fast_version_says_so():
     fig6 = {"iterations": [1], "objectives": {}, "length": "fast"}
     assert claims_table({"fig6": fig6}).startswith("Fast version")
     assert "Fast" not in claims_table({"fig6": {**fig6, "length": "usual"}})
+
+
+def test_natural_steps_stand_beside_plain_ones():
+    found = {
+        "plain": [{"iteration": 2000, "seconds": 7.5, "bound": -3.25}],
+        "plain_reaches": -3.25,
+        "natural_reaches": {"iteration": 4, "seconds": 0.2, "bound": -3.125},
+    }
+    table = claims_table({"fig_sin": {"programs": {"mixture": found}}})
+    assert "mixture: bound of 2000 plain gradient steps" in table
+    assert "plain -3.2500 in 7.5 s; natural -3.1250 after 4 steps, 0.2 s |" in table

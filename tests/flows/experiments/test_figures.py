@@ -59,3 +59,15 @@ def test_every_energy_has_a_row_with_the_divergence_of_each_flow():
     assert titles == [
         "exp(-u1)", "planar, 2\nKL 0.5", "exp(-u2)", "planar, 2\nKL 0.5"
     ]  # fmt: skip
+
+
+def test_steps_are_drawn_as_gaps_to_the_best_bound():
+    heights = [(0, 0.0, -9.0), (1, 0.5, -2.0)]
+    ways = [
+        dict(zip(("iteration", "seconds", "bound"), h, strict=True)) for h in heights
+    ]
+    numbers = {"programs": {"toy": {"natural": ways, "plain": ways[:1]}}}
+    left, right = figures.draw_natural_steps(numbers).axes
+    assert left.lines[0].get_xydata().tolist() == [[0.0, 7.0], [1.0, 1e-5]]
+    assert right.lines[0].get_xdata().tolist() == [0.0, 0.5]
+    assert left.lines[1].get_ydata().tolist() == [7.0]
