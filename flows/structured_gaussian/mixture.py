@@ -113,7 +113,7 @@ class GaussianMixtureFlow(NormalisedFlow):
                 centres, scales = (torch.stack(p, -1) for p in zip(*both, strict=True))
                 if not is_given[column]:
                     shares = torch.log_softmax(log_weights, -1)
-                    value = Mixture(shares, centres, scales).quantile(value)
+                    value = Mixture(shares.T, centres.T, scales.T).quantile(value)
                 unit = (value[:, None] - centres) / scales
                 terms = standard_normal_terms(unit) - scales.log()
                 terms = terms - self.normalisation.scale[column].log()
