@@ -22,9 +22,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import InferenceError, Problem
-from ..flow.building import InverseLike, inverse_of, structure_at
-from ..flow.kinds import build_flow, solved_with
+from ..flow.building import (
+    InverseLike,
+    build_structure,
+    inverse_of,
+    structure_at,
+)
+from ..flow.kinds import build_flow, kind_of, solved_with
 from ..flow.protocol import Flow
+from ..flow.structure import Structure
 from ..inference.cautions import cautions
 from ..inference.importance import importance_particles
 from ..inference.pareto import pareto_k_hat
@@ -144,18 +150,21 @@ class _Bending:
 
     def new(self) -> Flow:
         """Return a flow of these data alone, not yet trained."""
+        shape, kind = self.config.flow, self.config.kind
+        return build_flow(self._structure(), shape, kind=kind, seed=self.seed)
+
+    def _structure(self) -> Structure:
+        layout = self.target.layout
+        counts = nuisance_counts(self.config.augment, layout)
+        of_kind = kind_of(self.config.kind).structure
+        if of_kind is not None:
+            edges = build_structure(self.inverse, layout, counts)
+            return of_kind(edges, self.target.graph, layout, self.observed)
         particles, _ = self._particles()
         generator = torch.Generator().manual_seed(self.seed)
         draws = particles.sample(self.config.normalisation_draws, generator=generator)
-        structure = structure_at(
-            self.inverse,
-            self.target.layout,
-            self.target.unconstrain(draws.latents)[0],
-            self.observed,
-            nuisance_counts(self.config.augment, self.target.layout),
-        )
-        shape, kind = self.config.flow, self.config.kind
-        return build_flow(structure, shape, kind=kind, seed=self.seed)
+        free = self.target.unconstrain(draws.latents)[0]
+        return structure_at(self.inverse, layout, free, self.observed, counts)
 
     def copied(self, flow: Flow) -> Flow:
         """Return a copy of a trained flow that training may change."""

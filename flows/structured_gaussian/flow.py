@@ -18,12 +18,12 @@ from torch import Tensor
 from ..errors import ArgumentError, Problem
 from ..flow.normalised_flow import ResidualFlow
 from ..flow.protocol import Ends, FlowDraw, TwoWay
-from ..flow.settings import bounded
+from ..flow.settings import bounded, choice
 from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
 from ..flow.structure import Structure
 from .scaling import PotentialMap, PotentialScaling
 
-__all__ = ["StructuredGaussianConfig", "StructuredGaussianFlow"]
+__all__ = ["StructuredGaussianConfig", "StructuredGaussianFlow", "potentials_with"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,38 @@ class StructuredGaussianConfig:
     Args:
         hidden: units of a hidden layer.
         layers: hidden layers.
+        corrected_by: kind of a flow of the residuals (`corrected.py`), of its default
+            shape; none where the structured Gaussian is all.
     """
 
     hidden: int = bounded(32, 1, 1024)
     layers: int = bounded(2, 1, 16)
+    corrected_by: str = choice("none", "autoregressive", "finite")
+
+
+def potentials_with(
+    structure: Structure, config: StructuredGaussianConfig, seed: int
+) -> PotentialScaling:
+    """A new layer of a structure's potentials.
+
+    Raises:
+        ArgumentError: if the structure has no potentials.
+    """
+    if not structure.potentials:
+        raise ArgumentError(
+            Problem(
+                "structured-gaussian",
+                "the structure has no potentials",
+                "one that was made for this kind",
+                "a structure without any",
+            )
+        )
+    return PotentialScaling(
+        structure,
+        hidden=config.hidden,
+        layers=config.layers,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 class StructuredGaussianFlow(ResidualFlow):
@@ -58,22 +86,8 @@ class StructuredGaussianFlow(ResidualFlow):
     def __init__(
         self, structure: Structure, config: StructuredGaussianConfig, seed: int
     ) -> None:
-        if not structure.potentials:
-            raise ArgumentError(
-                Problem(
-                    "structured-gaussian",
-                    "the structure has no potentials",
-                    "one that was made for this kind",
-                    "a structure without any",
-                )
-            )
-        scaling = PotentialScaling(
-            structure,
-            hidden=config.hidden,
-            layers=config.layers,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        super().__init__(structure, config, normalisation=scaling)
+        layer = potentials_with(structure, config, seed)
+        super().__init__(structure, config, normalisation=layer)
 
     def log_prob_per_node(
         self, free: Free, nuisances: Nuisance, observed: Observed

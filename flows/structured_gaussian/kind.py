@@ -10,11 +10,12 @@ from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
-from ..flow.kinds import Kind
+from ..flow.kinds import Kind, kind_of
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
 from ..model.layout import Layout
 from .configurations import mixture_potentials
+from .corrected import CorrectedFlow, inner_structure
 from .flow import StructuredGaussianConfig, StructuredGaussianFlow
 from .mixture import GaussianMixtureFlow
 from .natural import climb
@@ -28,10 +29,17 @@ def _lengths(
     structure: Structure, config: StructuredGaussianConfig
 ) -> Mapping[str, int]:
     own = potential_lengths(structure, hidden=config.hidden, layers=config.layers)
-    return {
+    found = {
         **normalisation_lengths(structure),
         **{f"normalisation.{name}": length for name, length in own.items()},
     }
+    is_mixture = any(each.component for each in structure.potentials)
+    if config.corrected_by != "none" and not is_mixture:
+        other = kind_of(config.corrected_by)
+        assert other.lengths is not None  # noqa: S101 (those that may correct have it)
+        inner = other.lengths(inner_structure(structure), other.config())
+        found.update({f"inner.{name}": length for name, length in inner.items()})
+    return found
 
 
 def _structure(
@@ -47,19 +55,20 @@ def _structure(
     return replace(structure, blocks=blocks, potentials=known)
 
 
-def _build(
-    structure: Structure, config: StructuredGaussianConfig, seed: int
-) -> StructuredGaussianFlow | GaussianMixtureFlow:
+_Built = StructuredGaussianFlow | GaussianMixtureFlow | CorrectedFlow
+
+
+def _build(structure: Structure, config: StructuredGaussianConfig, seed: int) -> _Built:
     if any(each.component for each in structure.potentials):
         return GaussianMixtureFlow(structure, config, seed)
+    if config.corrected_by != "none":
+        return CorrectedFlow(structure, config, seed)
     return StructuredGaussianFlow(structure, config, seed)
 
 
-def _begin(
-    flow: StructuredGaussianFlow | GaussianMixtureFlow, model: Any, data: Tensor
-) -> None:
+def _begin(flow: _Built, model: Any, data: Tensor) -> None:
     """Climbs the bound by natural gradients, in float64."""
-    if isinstance(flow, GaussianMixtureFlow):
+    if not isinstance(flow, StructuredGaussianFlow):
         return
     wide = copy.deepcopy(flow).to("cpu").to(torch.float64)
     for _ in climb(wide, model, data):

@@ -24,7 +24,7 @@ from ..flow.protocol import FlowDraw
 from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
 from ..model.standard_normal import standard_normal_terms
-from .flow import StructuredGaussianConfig
+from .flow import StructuredGaussianConfig, potentials_with
 from .scaling import PotentialMap, PotentialScaling
 
 __all__ = ["GaussianMixtureFlow"]
@@ -65,14 +65,7 @@ class GaussianMixtureFlow(NormalisedFlow):
             own = [p for p in structure.potentials if p.component == component]
             alone = tuple(replace(each, component=0) for each in own)
             part = replace(structure, potentials=alone)
-            parts.append(
-                PotentialScaling(
-                    part,
-                    hidden=config.hidden,
-                    layers=config.layers,
-                    generator=torch.Generator().manual_seed(seed),
-                )
-            )
+            parts.append(potentials_with(part, config, seed))
         super().__init__(structure, config, normalisation=parts[0])
         self.others = nn.ModuleList(parts[1:])
 

@@ -56,6 +56,10 @@ CASES = {
     "radial": ("finite", FiniteConfig(transform="radial", length=4, layers=1)),
     "mixtures": ("autoregressive", NetworkConfig(components=3, layers=2, hidden=8)),
     "gaussian": ("structured-gaussian", StructuredGaussianConfig(hidden=5)),
+    "corrected": (
+        "structured-gaussian",
+        StructuredGaussianConfig(hidden=5, corrected_by="autoregressive"),
+    ),
     "affine": ("affine", AffineConfig(1.6)),
 }
 

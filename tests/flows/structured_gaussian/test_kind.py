@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flows.errors import ArgumentError
-from flows.front.posterior import load
+from flows.front.posterior import load, refine
 from flows.front.train import train
 from flows.model.model import Model
 from flows.storage.artifact import Artifact
@@ -58,6 +58,18 @@ def test_flow_of_one_data_set_has_its_bound_before_training(tmp_path):
     assert not any(b.observed_columns for b in loaded.structure.blocks)
     particles = posterior.sample(num_particles=2000, seed=0)
     assert particles.summary().ess > 1000
+
+
+@pytest.mark.parametrize(
+    "corrected_by", ["none", pytest.param("autoregressive", marks=pytest.mark.slow)]
+)
+def test_flow_bent_to_particles_weighs_well(corrected_by):
+    model = Model.compile("clj-programs/stochastic_volatility.daphne")
+    flow = {"corrected_by": corrected_by}
+    config = {**SHORT, "flow": flow, "learning_rate": 0.03, "batch_size": 128}
+    bent = refine(model, config=config, budget=20)
+    assert bent.metrics["ess_fraction"] > 0.5
+    assert not any(b.observed_columns for b in bent.flow.structure.blocks)
 
 
 @pytest.mark.parametrize("converged", [5e-3, 0.0])
