@@ -109,5 +109,5 @@ class Averages:
 
     def _with_weight(self) -> Float[Tensor, "row column"]:
         """Return the values, 0 where the weight is 0: 0 · inf counts as nothing."""
-        outside = (self.log_weights == -math.inf).unsqueeze(1)
+        outside = (self.normalized_weights == 0.0).unsqueeze(1)
         return self.values.masked_fill(outside, 0.0)
