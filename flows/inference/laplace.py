@@ -1,7 +1,7 @@
 r"""This file finds modes of a posterior, and makes a mixture of what lies around them.
 
 In free coordinates f the log density log p(f, x) is climbed from draws of the prior
-(L-BFGS). Around each different mode m the curvature H = -∇² log p gives a normal
+(`ascent`). Around each different mode m the curvature H = -∇² log p gives a normal
 N(m, H⁻¹), Laplace's approximation; the mixture has Student's t of the same location and
 scale. A mode counts by what Laplace's approximation says is its mass,
 
@@ -14,23 +14,21 @@ References:
 
 import math
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize
 from torch import Tensor
 
+from .ascent import climbed
 from .mixture import Component, FreeTarget, Mixture, factor_of
 
 __all__ = ["laplace_mixture"]
 
-_STARTS = 12
-_CANDIDATES = 256
-_MOST_STEPS = 200
+_STARTS = 128
+_CANDIDATES = 512
 _DIFFERENCE = 1e-4
-_MOST_MODES = 8
+_MOST_LOOKED_AT, _MOST_MODES = 24, 8
+"""So many modes are looked at, the highest ones; so many of largest mass are kept."""
 _FAR = 30.0
 """A mode with a log mass so far below the best one is left out, in nats."""
 
@@ -60,23 +58,27 @@ def laplace_mixture(
     usable = torch.isfinite(values) & torch.isfinite(free).all(1)
     order = values[usable].argsort(descending=True)
     ranked = free[usable][order]
-    # Half of the starts are the best draws, half are spread over all of them.
+    # Half of the starts are the best draws, half are spread over all of them: a basin
+    # that the data hardly tell from another may have a small share of the prior.
     half = min(_STARTS // 2, len(ranked))
     places = torch.linspace(0, max(len(ranked) - 1, 0), _STARTS - half).long()
     starts = torch.cat([ranked[:half], ranked[places]]) if half else ranked
+    reached = climbed(
+        lambda rows: target.log_joint_free(rows, observed), starts, is_over=is_over
+    )
+    usable = reached.has_ended & torch.isfinite(reached.places).all(1)
+    tops, heights = reached.places[usable], reached.heights[usable]
     modes: list[Component] = []
-    for start in starts:
-        if is_over():
+    for place in heights.argsort(descending=True).tolist():
+        if len(modes) == _MOST_LOOKED_AT or is_over():
             break
-        top = _climbed(target, observed, start, is_over)
-        if top is None or any(mode.covers(top) for mode in modes):
+        top = tops[place]
+        if any(mode.covers(top) for mode in modes):
             continue
         factor = _curvature_factor(target, observed, top)
         if factor is None:
             continue
-        with torch.no_grad():
-            height = float(target.log_joint_free(top.unsqueeze(0), observed)[0])
-        mass = height + float(factor.diagonal().log().sum())
+        mass = float(heights[place]) + float(factor.diagonal().log().sum())
         if math.isfinite(mass):
             modes.append(Component(top, factor, mass))
     if not modes:
@@ -87,37 +89,6 @@ def laplace_mixture(
         key=lambda mode: -mode.log_mass,
     )
     return Mixture.of(kept[:_MOST_MODES])
-
-
-def _climbed(
-    target: FreeTarget, observed: Tensor, start: Tensor, is_over: Callable[[], bool]
-) -> Tensor | None:
-    """Return the mode that a point climbs to; None if it gets nowhere in time."""
-
-    def ended(_: Any) -> None:
-        if is_over():
-            raise StopIteration
-
-    def objective(place: Any) -> tuple[float, Any]:
-        leaf = torch.from_numpy(place).unsqueeze(0).requires_grad_()
-        value = target.log_joint_free(leaf, observed).sum()
-        if not bool(torch.isfinite(value)):
-            return 1e100, np.zeros_like(place)
-        (slope,) = torch.autograd.grad(value, leaf)
-        slope = torch.where(torch.isfinite(slope), slope, 0.0)
-        return -float(value.detach()), -slope[0].numpy()
-
-    found = minimize(
-        objective,
-        start.numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        callback=ended,
-        options={"maxiter": _MOST_STEPS, "maxcor": 20},
-    )
-    place = torch.from_numpy(found.x)
-    usable = bool(torch.isfinite(place).all()) and found.fun < 1e99 and not is_over()
-    return place if usable else None
 
 
 def _curvature_factor(

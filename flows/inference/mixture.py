@@ -33,13 +33,18 @@ __all__ = [
 _FREEDOM = 5.0
 _LEAST_SHARE = 0.02
 """No component has a smaller share."""
+_LEAST_MASS = 1e-4
+"""A component that has less of the weight stands for nothing."""
 
 
 class FreeTarget(Protocol):
-    """What is needed of a model: its density in free coordinates, and prior draws."""
+    """What is needed of a model: its density in free coordinates, and its prior."""
 
     def log_joint_free(self, free: Tensor, observed: Tensor, /) -> Tensor:
         """Return log p(free, observed)."""
+
+    def log_prior(self, latents: Tensor, observed: Tensor, /) -> Tensor:
+        """Return log p(latents)."""
 
     def sample_latents(
         self, num: int, /, *, generator: torch.Generator, observed: Tensor
@@ -151,7 +156,7 @@ class Mixture:
         free, weights = free[alive], log_weights[alive].softmax(0)
         shares = self.component_log_prob(free).softmax(1) * weights.unsqueeze(1)
         totals = shares.sum(0)
-        kept = [k for k in range(len(totals)) if float(totals[k]) > _LEAST_SHARE]
+        kept = [k for k in range(len(totals)) if float(totals[k]) > _LEAST_MASS]
         locations, factors = [], []
         for k in kept:
             own = shares[:, k] / totals[k]
@@ -165,8 +170,9 @@ class Mixture:
             blended = trust * covariance + (1.0 - trust) * old
             locations.append(location)
             factors.append(factor_of(blended))
+        held = totals[kept].clamp_min(_LEAST_SHARE)
         return Mixture(
-            (totals[kept] / totals[kept].sum()).log(),
+            (held / held.sum()).log(),
             torch.stack(locations),
             torch.stack(factors),
         )

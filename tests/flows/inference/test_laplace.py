@@ -1,0 +1,75 @@
+"""Tests of flows.inference.laplace: modes, and their masses."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from flows.front.inference import infer
+from flows.inference.laplace import laplace_mixture
+from flows.model.model import Model
+
+SUM, PRODUCT = 1.285, 0.102
+EXCHANGED = f"""(let [a (sample (lognormal 0 1)) b (sample (lognormal -2 1))]
+  (observe (normal (+ a b) 0.05) {SUM}) (observe (normal (* a b) 0.01) {PRODUCT})
+  [a b])"""
+"""What is observed does not change if a and b are exchanged; the prior does."""
+
+
+@lru_cache
+def by_quadrature():
+    """Evidence, means, sds, and mass of the mode with a below b, on a grid of logs."""
+    grid = np.linspace(-4.5, 1.5, 1201)
+    u, v = np.meshgrid(grid, grid, indexing="ij")
+    a, b = np.exp(u), np.exp(v)
+    log_joint = (
+        stats.norm.logpdf(u, 0, 1)
+        + stats.norm.logpdf(v, -2, 1)
+        + stats.norm.logpdf(SUM, a + b, 0.05)
+        + stats.norm.logpdf(PRODUCT, a * b, 0.01)
+    )
+    mass = np.exp(log_joint) * (grid[1] - grid[0]) ** 2
+    evidence = mass.sum()
+    mass /= evidence
+    means = [(mass * x).sum() for x in (a, b)]
+    sds = [
+        math.sqrt((mass * (x - mean) ** 2).sum())
+        for x, mean in zip((a, b), means, strict=True)
+    ]
+    return math.log(evidence), means, sds, mass[a < b].sum()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mode_of_little_mass_is_found_and_kept(seed):
+    """It lies where 8 % of the prior's draws are, and makes most of the spread of b."""
+    log_evidence, means, sds, small = by_quadrature()
+    assert 1e-3 < small < 1e-2
+    found = infer(Model.from_program(EXCHANGED), method="laplace", seed=seed)
+    assert found.is_trusted
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(log_evidence, abs=4 * error)
+    weights = found.particles.normalized_weights
+    rows = found.particles.latents
+    mass = float(weights[rows[:, 0] < rows[:, 1]].sum())
+    assert mass == pytest.approx(small, rel=0.3)
+    for figures, mean, sd in zip(found.returned, means, sds, strict=True):
+        assert figures.mean == pytest.approx(mean, abs=5 * figures.mc_error)
+        assert figures.sd == pytest.approx(sd, rel=0.15)
+
+
+def test_a_mode_counts_by_the_evidence_around_it():
+    """Two normals of the same height, one twice as wide: shares 1 : 2."""
+    program = """(let [x (sample (normal 0 50))
+      z (* 0.5 (square (/ (- x 20) 1))) y (* 0.5 (square (/ (+ x 20) 2)))]
+      (observe (exponential (+ (exp (- 0 z)) (exp (- 0 y)) 1e-300)) 0.0) x)"""
+    model = Model.from_program("(defn square [x] (* x x)) " + program)
+    found = laplace_mixture(
+        model, model.observation(), generator=torch.Generator().manual_seed(0)
+    )
+    places = found.locations[:, 0]
+    assert sorted(places.round().tolist()) == [-20.0, 20.0]
+    shares = found.log_shares.exp()
+    assert float(shares[places < 0.0]) == pytest.approx(2 / 3, abs=0.01)
