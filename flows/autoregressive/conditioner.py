@@ -2,36 +2,28 @@ r"""This file is the networks that give each free column's mixture what it reads
 
 A column is a free column of a latent's block. It reads the free columns of the blocks
 of its latent parents, earlier columns of its own block, and the observed columns of its
-block, all shifted and scaled. Its own network,
-
-    h_1 = silu(A_1 reads + b_1),   h_l = h_{l-1} + silu(A_l h_{l-1} + b_l),
-
-ends in the logits, centres and scales of a mixture, at first nearly standard normal, as
-residuals of a linear-Gaussian model are. Columns stand in the order of how
-many they read, so that those that read equally many lie side by side: they are one
-product of matrices, and so are all columns in the layers after the first. First weights
-are stored packed, one row of hidden units for each read.
+block, all shifted and scaled. Its own network (`flow/column_networks.py`) ends in the
+logits, centres and scales of a mixture, at first nearly standard normal, as residuals
+of a linear-Gaussian model are.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from ..flow.column_networks import ColumnNetworks, Part, rounds_of
 from ..flow.settings import bounded
 from ..flow.structure import Structure
 from .mixture import Mixture
 
-__all__ = ["Conditioner", "NetworkConfig", "Part", "reads_of"]
+__all__ = ["Conditioner", "NetworkConfig", "reads_of"]
 
 _SPREAD = 0.25
 """Share of the centres in the variance at first, which is 1: nearly a normal."""
 _LEAST_SCALE = 1e-3
-_BIAS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +43,7 @@ class NetworkConfig:
     last_layer_scale: float = bounded(0.1, 0, 100)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Columns side by side that read equally many: from, to, and their first read."""
-
-    start: int
-    stop: int
-    width: int
-    first: int
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some of the columns.
-
-    Args:
-        columns: positions among the free state columns, in the part's order.
-        runs: where they stand.
-    """
-
-    columns: tuple[int, ...]
-    runs: tuple[_Run, ...]
-
-
-class Conditioner(nn.Module):
+class Conditioner(ColumnNetworks):
     """A network for each free column.
 
     Args:
@@ -86,47 +55,11 @@ class Conditioner(nn.Module):
     def __init__(
         self, structure: Structure, config: NetworkConfig, generator: torch.Generator
     ) -> None:
-        super().__init__()
         reads = reads_of(structure)
-        self._order = sorted(range(len(reads)), key=lambda c: (len(reads[c]), c))
-        self._widths = [len(reads[c]) for c in self._order]
-        self._starts = [sum(self._widths[:i]) for i in range(len(reads) + 1)]
-        flat = [c for column in self._order for c in reads[column]]
-        self.register_buffer("reads", torch.tensor(flat).long(), persistent=False)
-        count, hidden = len(reads), config.hidden
-        outputs = 3 * config.components
-
-        def drawn(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator)
-
-        fans = torch.tensor(self._widths).clamp(min=1).sqrt()
-        first = drawn(len(flat), hidden) / fans.repeat_interleave(
-            torch.tensor(self._widths)
-        ).unsqueeze(-1)
-        root, inner = hidden**0.5, config.layers - 1
-        last_bias = _first_numbers(config.components).expand(count, 3, -1)
-        self.first = nn.Parameter(first)
-        self.first_bias = nn.Parameter(_BIAS * drawn(count, hidden))
-        self.hidden = nn.Parameter(drawn(inner, count, hidden, hidden) / root)
-        self.hidden_bias = nn.Parameter(torch.zeros(inner, count, hidden))
-        last = config.last_layer_scale * drawn(count, hidden, outputs) / root
-        self.last = nn.Parameter(last)
-        self.last_bias = nn.Parameter(last_bias.reshape(count, outputs).clone())
-        self.whole = self.part(range(count))
-        self.rounds = tuple(self.part(columns) for columns in _rounds(reads))
-
-    def part(self, columns: Iterable[int]) -> Part:
-        """The part of some columns, of all or of those that are drawn together."""
-        chosen = set(columns)
-        places = [i for i, column in enumerate(self._order) if column in chosen]
-        runs = []
-        for _, group in groupby(
-            enumerate(places), lambda pair: (self._widths[pair[1]], pair[1] - pair[0])
-        ):
-            start, *_ = found = [place for _, place in group]
-            run = _Run(start, found[-1] + 1, self._widths[start], self._starts[start])
-            runs.append(run)
-        return Part(tuple(self._order[i] for i in places), tuple(runs))
+        first = _first_numbers(config.components)
+        super().__init__(reads, config, first.reshape(-1), generator)
+        waits_for = [[c for c in needed if c < len(reads)] for needed in reads]
+        self.rounds = tuple(self.part(columns) for columns in rounds_of(waits_for))
 
     @property
     def row_size(self) -> int:
@@ -142,25 +75,8 @@ class Conditioner(nn.Module):
                 what no column of the part reads is not looked at.
             part: of the columns.
         """
-        pieces = []
-        for run in part.runs:
-            count = run.stop - run.start
-            which = slice(run.first, run.first + count * run.width)
-            reads = self.reads[which]  # type: ignore[index]
-            read = given.index_select(1, reads).view(len(given), count, run.width)
-            weight = self.first[which].view(count, run.width, self.first.shape[1])
-            bias = self.first_bias[run.start : run.stop, None]
-            pieces.append(torch.baddbmm(bias, read.transpose(0, 1), weight))
-        state = functional.silu(torch.cat(pieces))
-        for weight, bias in zip(self.hidden, self.hidden_bias, strict=True):
-            inner = torch.baddbmm(
-                _rows(bias, part)[:, None], state, _rows(weight, part)
-            )
-            state = state + functional.silu(inner)
-        ends = torch.baddbmm(
-            _rows(self.last_bias, part)[:, None], state, _rows(self.last, part)
-        )
-        logits, centres, raw = ends.mT.contiguous().chunk(3, -2)
+        ends = self.outputs(given, part).mT.contiguous()
+        logits, centres, raw = ends.chunk(3, -2)
         scales = functional.softplus(raw) + _LEAST_SCALE
         return Mixture(torch.log_softmax(logits, -2), centres, scales)
 
@@ -189,21 +105,3 @@ def _first_numbers(components: int) -> Tensor:
     scale = (1.0 - centres.square().mean()).sqrt() - _LEAST_SCALE
     raw = scale.expm1().log()
     return torch.stack([torch.zeros_like(centres), centres, raw.expand(components)])
-
-
-def _rounds(reads: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Columns in rounds; each reads columns of earlier rounds alone."""
-    numbers: list[int] = []
-    for needed in reads:
-        latent = [numbers[c] for c in needed if c < len(reads)]
-        numbers.append(1 + max(latent, default=-1))
-    rounds: list[list[int]] = [[] for _ in range(1 + max(numbers, default=-1))]
-    for column, number in enumerate(numbers):
-        rounds[number].append(column)
-    return rounds
-
-
-def _rows(tensor: Tensor, part: Part) -> Tensor:
-    """Entries of a part's columns."""
-    slices = [tensor[run.start : run.stop] for run in part.runs]
-    return slices[0] if len(slices) == 1 else torch.cat(slices)

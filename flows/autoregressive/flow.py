@@ -162,7 +162,7 @@ class AutoregressiveFlow(NormalisedFlow):
 
     def _in_parts(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """Rows in parts that fit into memory; all at once where gradients are kept."""
-        most = max(1, _MOST_NUMBERS // self.conditioner.row_size)
+        most = max(1, _MOST_NUMBERS // max(1, self.conditioner.row_size))
         if torch.is_grad_enabled() or len(tensors[0]) <= most:
             return [tensors]
         return list(zip(*(torch.split(each, most) for each in tensors), strict=True))

@@ -9,6 +9,7 @@ What is left is for the affine layer, r_i = (v_i - centre_i - B_i v) / s_i, whos
 numbers depend on the observed values (`AffineMap`).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class AffineMap:
         self, use: Callable[[Tensor, Tensor], Tensor], rows: Tensor, slopes: Tensor
     ) -> Tensor:
         """What becomes of rows by their B; few at once, as each may have its own."""
-        flat = rows.reshape(-1, rows.shape[-1])
+        flat = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
         shape = (*rows.shape[:-1], slopes.shape[-2])
         if self.which is None:
             return use(slopes, flat).reshape(shape)
@@ -147,7 +148,7 @@ class Scaling(nn.Module, ABC):
             self.register_buffer(f"{prefix}shift", torch.zeros(width))
             self.register_buffer(f"{prefix}scale", torch.ones(width))
         self.register_buffer(
-            "node", torch.tensor(structure.state_node), persistent=False
+            "node", torch.tensor(structure.state_node).long(), persistent=False
         )
 
     @abstractmethod

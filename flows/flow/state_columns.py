@@ -27,11 +27,11 @@ class StateColumns(nn.Module):
     def __init__(self, structure: Structure) -> None:
         super().__init__()
         self._structure = structure
-        order = torch.tensor(structure.state_order)
+        order = torch.tensor(structure.state_order).long()
         for name, index in (
             ("order", order),
             ("unorder", torch.argsort(order)),
-            ("node", torch.tensor(structure.state_node)),
+            ("node", torch.tensor(structure.state_node).long()),
         ):
             self.register_buffer(name, index, persistent=False)
 

@@ -56,7 +56,7 @@ class Structure:
 
     def __post_init__(self) -> None:
         free = sorted(c for block in self.blocks for c in block.free_columns)
-        if not self.blocks or free != list(range(len(free))):
+        if free != list(range(len(free))):
             raise ArgumentError(
                 Problem(
                     "structure",

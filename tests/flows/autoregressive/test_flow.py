@@ -96,3 +96,14 @@ def test_linear_gaussian_model_is_nearly_answered_before_training():
     evidence = MultivariateNormal(model.mean[4:], model.covariance[4:, 4:])
     error = found - evidence.log_prob(draws.observed)
     assert float(error.square().mean()) < 0.02
+
+
+def test_a_structure_without_blocks_has_the_flow_of_no_latents():
+    flow = AutoregressiveFlow(Structure((), 2), NetworkConfig(), 0).double()
+    observed = torch.randn(5, 2, dtype=torch.float64)
+    flow.fit_normalisation(observed[:, :0], observed)
+    drawn = flow.rsample_and_log_prob(observed)
+    assert drawn.free.shape == (5, 0)
+    assert torch.equal(drawn.log_prob, torch.zeros(5, dtype=torch.float64))
+    found = flow.log_prob(drawn.free, drawn.nuisances, observed)
+    assert torch.equal(found, drawn.log_prob)
