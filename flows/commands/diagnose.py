@@ -66,8 +66,8 @@ def diagnose_command(
         raise FlowsError(
             Problem(
                 model.graph.source,
-                "discrete latents are summed out, so that what each latent's own "
-                "conditional costs is not defined",
+                "beside discrete latents, summed out or drawn by heads, what each "
+                "latent's own conditional costs is not defined",
                 "`daphne-flows evaluate`",
             )
         )

@@ -42,15 +42,12 @@ def inspect_command(artifact: Path, *, as_json: bool) -> None:
 def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
     """Return what the artifact holds as plain values."""
     entry = artifact.manifest.to_json()
-    structure = artifact.flow().structure
+    flow = artifact.flow()
+    structure = flow.structure
     layout = artifact.manifest.layout
     variables = {v.name: v for v in (*layout.latents, *layout.observed)}
-    fixed = sum(
-        tensor.numel()
-        for name, tensor in artifact.tensors.items()
-        if name.startswith("normalisation.")
-    )
     held = sum(tensor.numel() for tensor in artifact.tensors.values())
+    trained = sum(parameter.numel() for parameter in flow.parameters())
     return {
         "ok": True,
         "artifact": str(path),
@@ -77,7 +74,7 @@ def _description(artifact: Artifact, path: Path) -> dict[str, Any]:
             "nuisances": structure.nuisance_dim,
             "observed": structure.observed_dim,
         },
-        "parameters": {"trained": held - fixed, "normalisation": fixed},
+        "parameters": {"trained": trained, "normalisation": held - trained},
     }
 
 
@@ -101,6 +98,7 @@ def _tables(found: Mapping[str, Any]) -> Group:
         ),
         ("kind", found["flow"]["kind"]),
         *_integrated(found, labels),
+        *_heads(found, labels),
         *((f"shape: {n}", text) for n, text in _flat(found["flow"]["config"])),
         (
             "parameters",
@@ -194,6 +192,18 @@ def _integrated(
     names = found.get("integrated", ())
     if names:
         yield "drawn given the others", ", ".join(labels[name] for name in names)
+
+
+def _heads(
+    found: Mapping[str, Any], labels: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield which discrete latents have a head, and its shape, if any do."""
+    if "heads" in found:
+        cells, latents = found["heads"]["cells"], found["structure"]["latents"]
+        names = latents[len(latents) - len(cells) :]
+        yield "learned heads", _cut(", ".join(labels[name] for name in names))
+        for name, text in _flat(found["heads"]["config"]):
+            yield f"shape of heads: {name}", text
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ from daphne_bridge.command_line import PATH, data_option, guarded, json_option, 
 
 from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
-from ..front.settings import AUTO, training_settings
-from ..front.train import train
+from ..front.settings import AUTO
+from ..front.train import settings_for, train
 from ..report.words import j_in_words
 from ..storage.artifact import MANIFEST
 from ..storage.checkpoint import training_folder
@@ -110,7 +110,9 @@ def train_command(
     configuration. An interrupted run is continued by --resume.
     """
     with joined_ranks() as ranks, ExitStack() as held:
-        settings = training_settings(
+        model = load_model(place, data)
+        settings = settings_for(
+            model,
             config,
             budget=budget,
             augment=augment,
@@ -119,7 +121,6 @@ def train_command(
             kind=kind,
             amortised=False if one_data_set else None,
         )
-        model = load_model(place, data)
         check_folder_place(output, marker=MANIFEST)
         folder = training_folder(output)
         if resume and not RunFolder(folder).has_checkpoint:

@@ -200,6 +200,11 @@ def solved_with(
     Raises:
         ArgumentError: if the kind knows no such engine, or it cannot be used here.
     """
+    if isinstance(flow, Completed):
+        inner = solved_with(
+            flow.inner, engine, on_compile=on_compile, processes=processes
+        )
+        return flow.around(inner)
     kind = kind_of(flow.kind)
     if kind.solved_with is not None:
         return kind.solved_with(

@@ -262,7 +262,7 @@ class Stepped(Protocol):
 
 @runtime_checkable
 class Completed(Protocol):
-    """A flow around one of fewer latents, which adds what needs no parameters."""
+    """A flow around one of fewer latents, which adds the others."""
 
     @property
     def inner(self) -> Flow:

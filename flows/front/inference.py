@@ -12,7 +12,8 @@ The method is chosen with evidence:
   another shape than the posterior, or these do not come to trust it.
 
 Discrete latents beside continuous ones are summed out, and drawn at the end given the
-rest; those that are too wide for that are sampled like continuous ones. Rows without
+rest; those that are too wide for that are sampled like continuous ones, or drawn by
+the heads of a trained flow. Rows without
 meaning (a negative scale) weigh 0 and are counted.
 """
 
@@ -30,6 +31,7 @@ from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
 from ..model.capabilities import listed
 from ..model.model import Model
+from ..proposals.flow import FlowProposal
 from .answer import Inference
 from .clock import Clock
 from .exact import exact
@@ -128,10 +130,27 @@ def infer(
             target_ess,
         )
         _check_method(question, method, proposal)
-        found = _answered(question, method, proposal)
+        of_flow = _of_flow(question, proposal, widen)
+        found = _answered(question, method, proposal, of_flow)
+        is_drawn = found.method == "flow"
+        if is_drawn:
+            target = of_flow.target
         if widen >= _MOST_WIDE or not _is_cut_short(found, target):
-            return replace(found, why=found.why + Treatment.of(target).clause)
+            clause = Treatment.of(target).clause(has_heads=is_drawn)
+            return replace(found, why=found.why + clause)
         widen *= 4
+
+
+def _of_flow(question: Question, flow: Proposal | None, widen: int) -> Question:
+    """Return the question of what a trained flow is of, whose heads may be others."""
+    own = flow.model if isinstance(flow, FlowProposal) else None
+    target = question.target
+    if not isinstance(own, CollapsedModel) or not isinstance(target, CollapsedModel):
+        return question
+    if own.sampled == target.sampled:
+        return question
+    found = target_of(question.model, widen=widen, sampled=own.sampled)
+    return replace(question, target=found.forgiving())
 
 
 def _check_method(question: Question, method: str, flow: Proposal | None) -> None:
@@ -173,7 +192,9 @@ def _check_method(question: Question, method: str, flow: Proposal | None) -> Non
         )
 
 
-def _answered(question: Question, method: str, flow: Proposal | None) -> Inference:
+def _answered(
+    question: Question, method: str, flow: Proposal | None, of_flow: Question
+) -> Inference:
     """Return the answer by a method, chosen if it is auto."""
     latents = question.target.layout.latents
     is_continuous = not any(variable.is_discrete for variable in latents)
@@ -184,10 +205,10 @@ def _answered(question: Question, method: str, flow: Proposal | None) -> Inferen
     if method == "prior":
         return prior(question, "as asked: importance sampling from the prior")
     if flow is not None and method in ("auto", "flow"):
-        found = with_flow(question, flow, must=method == "flow")
+        found = with_flow(of_flow, flow, must=method == "flow")
         if isinstance(found, Inference):
             return found
-        other = _answered(question, method, None)
+        other = _answered(question, method, None, of_flow)
         return replace(other, why=f"{found}; {other.why}")
     if method == "auto":
         answer = pilot(question)

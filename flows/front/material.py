@@ -8,28 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FlowsError, Problem
+from ..errors import ArgumentError, FlowsError, Problem
+from ..flow.kinds import KINDS, kind_of
 from ..integrated.choice import integrated_where_it_pays
 from ..integrated.target import IntegratedModel
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
-from ..model.capabilities import capabilities
+from ..model.capabilities import capabilities, listed
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.latent_rows import latent_arrays, split_rows
 from ..training.config import TrainingConfig
 
-__all__ = ["Material", "Target", "check_trainable"]
+__all__ = [
+    "Material",
+    "Target",
+    "check_trainable",
+    "nothing_to_train",
+    "summed_out",
+]
 
 Target = Model | CollapsedModel | DataBackedModel | IntegratedModel
 """What a flow can be trained on."""
 
 
 def check_trainable(model: Model) -> None:
-    """Raise unless a flow can be trained for a model.
+    """Raise unless a flow can be used for a model.
 
     Raises:
-        FlowsError: If nothing is observed, or no latent is continuous.
+        FlowsError: If nothing is observed, or there are no latents.
     """
     graph = model.graph
     can = capabilities(graph)
@@ -37,14 +44,26 @@ def check_trainable(model: Model) -> None:
         raise FlowsError(
             Problem(graph.source, "the program observes nothing", "an observe")
         )
-    if not can.continuous_latents:
-        raise FlowsError(
-            Problem(
-                graph.source,
-                "the model has no continuous latent, so there is nothing to train",
-                "`daphne-flows infer`, which answers it exactly",
-            )
+    if not (can.continuous_latents or can.discrete_latents):
+        raise nothing_to_train(model)
+
+
+def summed_out(model: Model, settings: TrainingConfig) -> Model | CollapsedModel:
+    """Return the model, its discrete latents summed out but for those with a head."""
+    names = [variable.name for variable in model.layout.latents if variable.is_discrete]
+    every = tuple(names) if settings.heads == "all" else ()
+    return target_of(model, may_sample=True, sampled=every)
+
+
+def nothing_to_train(model: Model) -> FlowsError:
+    """Return the error of a model that is answered without a flow."""
+    return FlowsError(
+        Problem(
+            model.graph.source,
+            "the model has no continuous latent, so there is nothing to train",
+            "`daphne-flows infer`, which answers it exactly",
         )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +101,10 @@ class Material:
             FlowsError: If the file fits no latent, or the objective needs a density.
         """
         if rows is None:
-            target: Target = target_of(model)
+            target: Target = summed_out(model, settings)
+            if not target.layout.latents:
+                raise nothing_to_train(model)
+            _check_heads(target, settings)
             may_integrate = settings.integrate == "auto" and settings.amortised
             if may_integrate and isinstance(target, Model):
                 target = integrated_where_it_pays(target)
@@ -119,3 +141,27 @@ class Material:
                 }
             },
         )
+
+
+def _check_heads(target: Target, settings: TrainingConfig) -> None:
+    """Raise if latents have heads, and these cannot be trained as the settings say.
+
+    Raises:
+        ArgumentError: With what is wrong.
+    """
+    if not isinstance(target, CollapsedModel) or not target.sampled:
+        return
+    labels = listed([target.layout.variable(name).label for name in target.sampled])
+    if kind_of(settings.kind).structure is not None:
+        known = [name for name in KINDS if kind_of(name).structure is None]
+        what = (
+            f"a flow of this kind reads factors that the heads of {labels} take part in"
+        )
+        raise ArgumentError(Problem("kind", what, " or ".join(known), settings.kind))
+    what = f"heads of discrete latents ({labels}) have no gradient by their draws"
+    if not settings.amortised or settings.objective not in ("symmetric", "forward"):
+        raise ArgumentError(
+            Problem("objective", what, "symmetric or forward", settings.objective)
+        )
+    if settings.objective == "symmetric" and settings.gradient != "path":
+        raise ArgumentError(Problem("gradient", what, "path", settings.gradient))

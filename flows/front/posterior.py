@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..flow.protocol import Flow
 from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
@@ -60,7 +59,7 @@ class Posterior(Source):
             ArtifactError: If it is of another model, whose first difference is named;
                 if weights are wanted and a latent has no density.
         """
-        target = target_of(model)
+        target = artifact.target_for(model)
         flow = artifact.flow_for(model.graph, target.layout, weighted=weighted)
         return cls(model, target, artifact, flow)
 

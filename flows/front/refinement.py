@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InferenceError, Problem
+from ..errors import ArgumentError, InferenceError, Problem
 from ..flow.building import (
     InverseLike,
     build_structure,
@@ -31,6 +31,7 @@ from ..flow.building import (
 from ..flow.kinds import build_flow, kind_of, solved_with
 from ..flow.protocol import Flow
 from ..flow.structure import Structure
+from ..heads.flow import HeadedFlow
 from ..inference.cautions import cautions
 from ..inference.importance import importance_particles
 from ..inference.pareto import pareto_k_hat
@@ -49,7 +50,7 @@ from ..training.state import Report
 from .answer import Inference
 from .clock import Clock
 from .inference import infer
-from .material import check_trainable
+from .material import check_trainable, nothing_to_train
 from .settings import seconds_of
 
 __all__ = ["REFINING", "refinement"]
@@ -97,6 +98,17 @@ def refinement(
         FlowsError: If the model cannot be trained for, or no particle has weight.
     """
     check_trainable(model)
+    if isinstance(flow, HeadedFlow):
+        raise ArgumentError(
+            Problem(
+                "refine",
+                "a flow with heads of discrete latents is not bent to one data set",
+                "a flow of continuous latents, or `daphne-flows infer`",
+            )
+        )
+    target: Model | CollapsedModel | IntegratedModel = target_of(model)
+    if not target.layout.latents:
+        raise nothing_to_train(model)
     clock = Clock(seconds_of(budget))
     answer = infer(
         model,
@@ -113,7 +125,6 @@ def refinement(
         config = replace(config, kind=flow.kind, flow=flow.config)
     config = replace(config, budget_seconds=max(clock.left, _LEAST_SECONDS))
     is_good = answer.method == "flow"
-    target: Model | CollapsedModel | IntegratedModel = target_of(model)
     if is_good and isinstance(flow, CompletedFlow):
         target = flow.target
         flow = flow.inner

@@ -227,7 +227,12 @@ def _sampler(
     how: Drawing,
 ) -> Sampler:
     graph = Graph.from_document(parse_document(text), names)
-    model = target_of(Model.from_graph(graph))
+    made = Model.from_graph(graph)
+    model = (
+        target_of(made, may_sample=True)
+        if artifact is None
+        else artifact.target_for(made)
+    )
     trained = None
     if artifact is not None:
         flow = artifact.flow_for(graph, model.layout, weighted=how.weighted)

@@ -18,6 +18,7 @@ from ..inference.smc.observes import SmcReport, sequential_smc
 from ..inference.smc.result import SmcResult, merge_runs, run_seed
 from ..inference.smc.sequence import ObserveSequence, Sequence
 from ..marginal.collapsed import CollapsedModel
+from ..model.capabilities import listed
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
@@ -78,6 +79,16 @@ def smc(
                 "smc",
                 "the model has no continuous latents to move",
                 "`daphne-flows infer`, which answers it exactly",
+            )
+        )
+    if isinstance(model, CollapsedModel) and model.sampled:
+        labels = listed([model.layout.variable(name).label for name in model.sampled])
+        raise ArgumentError(
+            Problem(
+                "smc",
+                f"discrete latents that are not summed out ({labels}) do not move with "
+                "the others",
+                "`daphne-flows infer`, which moves them one by one, or `sample`",
             )
         )
     how = Drawing(proposal=proposal, mixture_weight=mixture_weight)

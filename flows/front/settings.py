@@ -10,7 +10,7 @@ from ..errors import ArgumentError, FlowsError, Problem
 from ..storage.folders import read_file
 from ..training.config import TrainingConfig, training_config_from
 
-__all__ = ["AUTO", "Settings", "seconds_of", "training_settings"]
+__all__ = ["AUTO", "Settings", "says_kind", "seconds_of", "training_settings"]
 
 Settings = TrainingConfig | Mapping[str, Any] | Path | str | None
 """A configuration, or a mapping or the path of a TOML file that says what differs."""
@@ -70,6 +70,11 @@ def training_settings(
     }
     chosen = {key: value for key, value in given.items() if value is not None}
     return training_config_from({**table, **chosen}, where)
+
+
+def says_kind(config: Settings) -> bool:
+    """Return whether a configuration says of which kind the flow is."""
+    return isinstance(config, TrainingConfig) or "kind" in _table(config)[0]
 
 
 def seconds_of(budget: str | float) -> float:

@@ -150,12 +150,8 @@ class Untrained(Source):
 
     @classmethod
     def of(cls, model: Model) -> "Untrained":
-        """Return a model without a flow.
-
-        Raises:
-            ModelError: If its discrete latents cannot be summed out.
-        """
-        return cls(model, target_of(model).forgiving())
+        """Return a model without a flow; latents too wide to be summed out stay."""
+        return cls(model, target_of(model, may_sample=True).forgiving())
 
     @property
     def trained(self) -> None:

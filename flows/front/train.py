@@ -10,32 +10,26 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError, Problem
-from ..flow.building import (
-    InverseLike,
-    build_structure,
-    inverse_of,
-    prepare_structure,
-    structure_at,
-)
-from ..flow.kinds import build_flow, kind_of, solved_with
+from ..flow.kinds import kind_of, solved_with
 from ..flow.protocol import Flow, Stepped
-from ..flow.structure import Structure
+from ..marginal.collapsed import CollapsedModel
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.artifact import Artifact
 from ..storage.checkpoint import RunKey
-from ..training.config import TrainingConfig, nuisance_counts
+from ..training.config import TrainingConfig
 from ..training.economy import preparing_draws
 from ..training.loop import Fit, fit
 from ..training.one_data_set import OneDataSet
 from ..training.processes import ALONE, Ranks, local_rank, local_size
 from ..training.state import Report
-from .material import Material, Target, check_trainable
+from .material import Material, Target, check_trainable, summed_out
+from .new_flow import new_flow
 from .posterior import Posterior
 from .run_folder import RunFolder
-from .settings import Settings, training_settings
+from .settings import AUTO, Settings, says_kind, training_settings
 
-__all__ = ["train"]
+__all__ = ["settings_for", "train"]
 
 
 def train(
@@ -64,7 +58,8 @@ def train(
     trained on draws of the model. Equal seeds and iterations give equal flows.
 
     Args:
-        model: The target, with continuous latents.
+        model: The target; discrete latents that are too wide to be summed out get a
+            learned head.
         budget: Seconds of work, preparation and certification included, or a duration
             such as `10m`; the configuration's if None.
         seed: Of every draw.
@@ -102,7 +97,9 @@ def train(
         True
     """
     started = time.perf_counter()
-    settings = training_settings(
+    check_trainable(model)
+    settings = settings_for(
+        model,
         config,
         budget=budget,
         augment=augment,
@@ -111,7 +108,6 @@ def train(
         kind=kind,
         amortised=amortised,
     )
-    check_trainable(model)
     folder = None if checkpoint is None else RunFolder(Path(checkpoint))
     if folder is not None:
         folder.check()
@@ -120,12 +116,10 @@ def train(
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
     alone, layout = _alone(material.training, settings), material.training.layout
-    inverse = ranks.shared(lambda: inverse_of(model.graph, layout))
-    structure = ranks.shared(
-        lambda: _structure(model, inverse, material, settings, seed, alone)
+    flow, inverse = new_flow(
+        model, material, settings, seed=seed, alone=alone, ranks=ranks
     )
-    draws = preparing_draws(settings, structure, len(model.lowered.dag))
-    flow = build_flow(structure, settings.flow, kind=settings.kind, seed=seed)
+    draws = preparing_draws(settings, flow.structure, len(model.lowered.dag))
     is_begun = alone is not None and _begun(flow, alone, draws, seed)
     flow = flow.to(place)
     waited = time.perf_counter()
@@ -177,6 +171,22 @@ def train(
     return Posterior.of(model, artifact, weighted=not material.without_density)
 
 
+def settings_for(
+    model: Model, config: Settings = None, *, kind: str | None = None, **given: Any
+) -> TrainingConfig:
+    """Return the settings of training a model; see `training_settings`.
+
+    Beside heads of discrete latents the flow is of the kind that does best, if nothing
+    says of which kind it is.
+    """
+    settings = training_settings(config, kind=kind, **given)
+    if kind is None and not says_kind(config):
+        target = summed_out(model, settings)
+        if isinstance(target, CollapsedModel) and target.sampled:
+            return training_settings(config, kind=AUTO, **given)
+    return settings
+
+
 def _device(name: str) -> torch.device:
     """Return the device of a name; with several processes each its own GPU.
 
@@ -199,37 +209,6 @@ def _device(name: str) -> torch.device:
             Problem("device", "no such device here", ", ".join(known), name)
         )
     return device
-
-
-def _structure(
-    model: Model,
-    inverse: InverseLike,
-    material: Material,
-    settings: TrainingConfig,
-    seed: int,
-    alone: OneDataSet | None,
-) -> Structure:
-    graph, layout = model.graph, material.training.layout
-    nuisances = nuisance_counts(settings.augment, model.layout)
-    whole = build_structure(inverse, layout, nuisances)
-    of_kind = kind_of(settings.kind).structure
-    if of_kind is not None:
-        data = None if alone is None else alone.observed
-        return of_kind(whole, graph, layout, data)
-    num_draws = preparing_draws(settings, whole, len(model.lowered.dag))
-    if alone is not None:
-        generator = torch.Generator().manual_seed(seed)
-        draws = alone.sample(num_draws, generator=generator)
-        free, _ = alone.unconstrain(draws.latents)
-        return structure_at(inverse, layout, free, alone.observed, nuisances)
-    return prepare_structure(
-        material.training,
-        whole,
-        layout,
-        {node.name: node.parents for node in graph.nodes},
-        num_draws=num_draws,
-        seed=seed,
-    )
 
 
 def _begun(flow: Flow, alone: OneDataSet, num_draws: int, seed: int) -> bool:

@@ -71,14 +71,20 @@ class Treatment:
             not target.layout.latents,
         )
 
-    @property
-    def clause(self) -> str:
-        """What to add to why a method was chosen; empty if nothing."""
+    def clause(self, *, has_heads: bool = False) -> str:
+        """Return what to add to why a method was chosen; empty if nothing.
+
+        Args:
+            has_heads: Whether a trained flow drew what is sampled.
+        """
         found = ""
         if self.sampled:
             rest = len(self.summed_out)
+            how = "too wide to be summed out, and sampled"
+            if has_heads:
+                how = "drawn by learned heads"
             found = (
-                f"; too wide to be summed out, and sampled: {listed(self.sampled)}; "
+                f"; {how}: {listed(self.sampled)}; "
                 f"{rest or 'no'} other discrete latent{'' if rest == 1 else 's'} "
                 "summed out"
             )

@@ -54,7 +54,11 @@ _CUT_MARGIN = 30
 
 @building()
 def collapse(
-    model: Model, *, widen: int = 1, may_sample: bool = False
+    model: Model,
+    *,
+    widen: int = 1,
+    may_sample: bool = False,
+    sampled: tuple[str, ...] = (),
 ) -> "CollapsedModel":
     """Return a model with its discrete latents summed out.
 
@@ -67,13 +71,14 @@ def collapse(
         widen: Factor on cuts: on those taken from draws, and on the log of the mass
             that the others leave out.
         may_sample: Whether latents that are too wide may stay, to be sampled.
+        sampled: Names of discrete latents that stay in any case, in the order of the
+            graph.
 
     Raises:
         ModelError: If the discrete latents depend on each other too widely, or the
             values of one are random themselves.
     """
     cuts: dict[str, int] = {}
-    sampled: tuple[str, ...] = ()
     while True:
         try:
             tables = discrete_tables(

@@ -36,6 +36,8 @@ from ..flow.protocol import Flow
 from ..flow.structure import Structure
 from ..integrated.flow import CompletedFlow
 from ..integrated.target import IntegratedModel, kept_layout
+from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import target_of
 from ..model.layout import Layout
 from ..model.model import Model
 from .artifact_checks import check_claims
@@ -59,7 +61,13 @@ from .other_columns import (
     structure_in,
 )
 from .stored_flow import stored_flow
-from .structure_entry import layout_entry, layout_from, structure_entry, structure_from
+from .structure_entry import (
+    heads_entry,
+    layout_entry,
+    layout_from,
+    structure_entry,
+    structure_from,
+)
 
 __all__ = ["MANIFEST", "Artifact"]
 
@@ -144,6 +152,7 @@ class Artifact:
             },
             data=() if data is None else tuple(data.tolist()),
             integrated=tuple(integrated),
+            heads=heads_entry(flow),
         )
         tensors = {
             name: tensor.detach().cpu().contiguous().clone()
@@ -240,14 +249,7 @@ class Artifact:
         model = self.manifest.model
         if weighted and model.without_density:
             raise self._without_weights()
-        if graph.digest != model.digest:
-            raise ArtifactError(
-                Problem(
-                    self.source,
-                    f"this artifact is of another model than {graph.source}: "
-                    + first_difference(model, graph),
-                )
-            )
+        self._check_model(graph)
         columns = self._columns(graph, layout)
         structure = structure_in(columns, self._structure())
         tensors = observed_rows_in(columns, self.tensors)
@@ -256,6 +258,29 @@ class Artifact:
             return flow
         names = tuple(columns.names[name] for name in self.manifest.integrated)
         return CompletedFlow(flow, IntegratedModel(Model.from_graph(graph), names))
+
+    def target_for(self, model: Model) -> Model | CollapsedModel:
+        """Return what the flow is of: a model, discrete latents summed out.
+
+        Those with a head stay.
+
+        Args:
+            model: Of a graph with this model's digest.
+
+        Raises:
+            ArtifactError: If the graph is of another model.
+        """
+        self._check_model(model.graph)
+        names = self._names(model.graph)
+        heads = {names[name] for name in self.heads}
+        order = [name for name in model.graph.latents if name in heads]
+        return target_of(model, sampled=tuple(order))
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Discrete latents that have a head, by the names in training."""
+        latents, heads = self.manifest.structure.latents, self.manifest.heads
+        return () if heads is None else latents[len(latents) - len(heads.cells) :]
 
     def data_for(self, graph: Graph, layout: Layout) -> Tensor | None:
         """Return the data that the flow was refined for in the columns of a graph.
@@ -272,6 +297,17 @@ class Artifact:
         place = torch.tensor(self._columns(graph, layout).observed)
         row[place] = torch.tensor(self.manifest.data, dtype=torch.float64)
         return row
+
+    def _check_model(self, graph: Graph) -> None:
+        model = self.manifest.model
+        if graph.digest != model.digest:
+            raise ArtifactError(
+                Problem(
+                    self.source,
+                    f"this artifact is of another model than {graph.source}: "
+                    + first_difference(model, graph),
+                )
+            )
 
     def _columns(self, graph: Graph, layout: Layout) -> OtherColumns:
         names = self._names(graph)
@@ -319,4 +355,4 @@ def _stored(
 ) -> Flow:
     folder = Path(source)
     places = {"manifest": folder / MANIFEST, "weights": folder / WEIGHTS}
-    return stored_flow(manifest.flow, structure, tensors, **places)
+    return stored_flow(manifest.flow, manifest.heads, structure, tensors, **places)

@@ -7,12 +7,14 @@ the weights file really holds, before anything of the claimed size is made.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ..errors import ArtifactError, Problem
 from .manifest import (
+    HeadsEntry,
     InverseEntry,
     LayoutEntry,
     Manifest,
@@ -98,6 +100,8 @@ def check_claims(
                 f"{len(manifest.data)}",
             )
         )
+    if manifest.heads is not None:
+        _check_heads(manifest.heads, manifest, f"{manifest_place}: $.heads")
     held = sum(tensor.numel() for tensor in tensors.values())
     for what, claimed in (
         ("state columns", free + sum(structure.nuisances)),
@@ -122,6 +126,30 @@ def check_claims(
                 manifest.normalisation,
             )
         )
+
+
+def _check_heads(heads: HeadsEntry, manifest: Manifest, where: str) -> None:
+    """Check that heads are of latents with one column, and cells in their order."""
+    sizes = {v.name: v.stop - v.start for v in manifest.layout.latents}
+    latents = manifest.structure.latents
+    if len(heads.cells) > len(latents):
+        got = f"{len(heads.cells)}"
+        raise ArtifactError(
+            Problem(where, "more heads than latents", f"at most {len(latents)}", got)
+        )
+    names = latents[len(latents) - len(heads.cells) :]
+    for number, (name, each) in enumerate(zip(names, heads.cells, strict=True)):
+        edges = each.edges
+        is_sorted = all(a < b for a, b in pairwise(edges))
+        if sizes[name] != 1 or not is_sorted or max(map(abs, edges)) > 2**50:
+            raise ArtifactError(
+                Problem(
+                    f"{where}.cells[{number}]",
+                    "no cells of a discrete latent",
+                    "increasing edges, of a latent with one column",
+                    f"{name[:60]}, {list(edges[:6])}"[:120],
+                )
+            )
 
 
 def _check_columns(

@@ -31,6 +31,8 @@ __all__ = ["RunKey", "load_checkpoint", "save_checkpoint", "training_folder"]
 _FORMAT = "daphne-flows checkpoint 2"
 _LIMIT = 8 * 2**30
 _NUMBER = "not finite"
+_ADDED = {"heads": "auto"}
+"""Settings that runs of earlier versions do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
     for what, mine, theirs in (
         ("model", key.digest, stored.digest),
         ("seed", key.seed, stored.seed),
-        ("configuration", dict(key.config), dict(stored.config)),
+        ("configuration", {**_ADDED, **key.config}, {**_ADDED, **stored.config}),
     ):
         if mine != theirs:
             raise ArtifactError(

@@ -17,9 +17,11 @@ __all__ = [
     "FORMAT",
     "POTENTIALS",
     "VERSION",
+    "CellsEntry",
     "FactorColumns",
     "FileEntry",
     "FlowEntry",
+    "HeadsEntry",
     "InverseEntry",
     "LayoutEntry",
     "Manifest",
@@ -196,6 +198,28 @@ class FlowEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class CellsEntry:
+    """The cells of a discrete latent's values, see `heads.cells.Cells`."""
+
+    edges: tuple[int, ...]
+    has_lower: bool
+    has_upper: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsEntry:
+    """Heads of the discrete latents that a flow is of.
+
+    Attributes:
+        config: Settings of the networks.
+        cells: Of the last latents of the structure, in sampling order.
+    """
+
+    config: Mapping[str, Any]
+    cells: tuple[CellsEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SolverEntry:
     """How the golden values and weights are computed; tolerance absolute, relative."""
 
@@ -241,6 +265,7 @@ class Manifest:
             empty for a flow of every data set.
         integrated: Latents that the flow is not of, as they are drawn given the
             others (`integrated/`), in sampling order.
+        heads: Of the discrete latents among those of the layout; None without any.
         base: Where the flow starts.
         nuisance_reference: Target of the nuisances.
         version: Of the format.
@@ -260,6 +285,7 @@ class Manifest:
     checksum: str = ""
     data: tuple[float, ...] = ()
     integrated: tuple[str, ...] = ()
+    heads: HeadsEntry | None = None
     base: str = _STANDARD_NORMAL
     nuisance_reference: str = _STANDARD_NORMAL
     version: int = VERSION

@@ -14,7 +14,11 @@ from ..model.layout import Layout
 
 __all__ = ["OtherColumns", "columns_of", "observed_rows_in", "structure_in"]
 
-_BY_OBSERVED_COLUMN = ("normalisation.observed_shift", "normalisation.observed_scale")
+_BY_OBSERVED_COLUMN = tuple(
+    f"{owner}.observed_{what}"
+    for owner in ("normalisation", "heads")
+    for what in ("shift", "scale")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,22 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, ArtifactError, Problem
-from ..flow.kinds import Kind, kind_of
+from ..flow.kinds import kind_of
 from ..flow.protocol import Flow
 from ..flow.settings import read_settings
 from ..flow.structure import Structure
-from .manifest import FlowEntry
+from ..heads.building import inner_structure
+from ..heads.cells import Cells
+from ..heads.flow import HeadedFlow, parted
+from ..heads.networks import Heads, HeadsConfig, lengths_of
+from .manifest import FlowEntry, HeadsEntry
 
 __all__ = ["stored_flow"]
 
 
 def stored_flow(
     entry: FlowEntry,
+    heads: HeadsEntry | None,
     structure: Structure,
     tensors: Mapping[str, Tensor],
     *,
@@ -34,6 +39,7 @@ def stored_flow(
 
     Args:
         entry: Kind and settings.
+        heads: Of the last latents of the structure; None without any.
         structure: What it reads.
         tensors: All of its numbers.
         manifest: Where kind and settings stand, for messages.
@@ -43,6 +49,8 @@ def stored_flow(
         ArtifactError: If the kind is not known, the settings are none of it, or the
             tensors do not fit.
     """
+    if heads is not None:
+        return _headed(entry, heads, structure, tensors, manifest, weights)
     try:
         kind = kind_of(entry.kind)
     except ArgumentError as error:
@@ -50,37 +58,76 @@ def stored_flow(
         raise ArtifactError(
             *(replace(each, where=place, got=each.got[:60]) for each in error.problems)
         ) from None
-    config = _config(kind, entry.config, f"{manifest}: $.flow.config")
+    where = f"{manifest}: $.flow.config"
+    config = _config(kind.config, kind.name, entry.config, where)
     if kind.lengths is not None:
-        for name, length in kind.lengths(structure, config).items():
-            tensor = tensors.get(name)
-            if tensor is None or tensor.numel() != length:
-                got = "none" if tensor is None else f"{tensor.numel()}"
-                raise _misfit(weights, name, f"{length} numbers"[:40], got)
+        _check_lengths(tensors, kind.lengths(structure, config), weights)
     flow = kind.build(structure, config, 0)
-    expected = {n: tuple(t.shape) for n, t in flow.state_dict().items()}
+    _fill(flow, tensors, weights)
+    return flow.to(torch.float64)
+
+
+def _headed(
+    entry: FlowEntry,
+    heads: HeadsEntry,
+    structure: Structure,
+    tensors: Mapping[str, Tensor],
+    manifest: Path,
+    weights: Path,
+) -> Flow:
+    """Return a flow with heads; see `stored_flow`."""
+    inner, own = parted(tensors)
+    cells = [Cells(each.edges, each.has_lower, each.has_upper) for each in heads.cells]
+    flow = stored_flow(
+        entry,
+        None,
+        inner_structure(structure, len(cells)),
+        inner,
+        manifest=manifest,
+        weights=weights,
+    )
+    where = f"{manifest}: $.heads.config"
+    config = _config(HeadsConfig, "heads", heads.config, where)
+    _check_lengths(own, lengths_of(structure, cells, config), weights)
+    made = Heads(structure, cells, config, 0)
+    _fill(made, own, weights)
+    return HeadedFlow(flow, made.to(torch.float64), structure)
+
+
+def _check_lengths(
+    tensors: Mapping[str, Tensor], lengths: Mapping[str, int], weights: Path
+) -> None:
+    for name, length in lengths.items():
+        tensor = tensors.get(name)
+        if tensor is None or tensor.numel() != length:
+            got = "none" if tensor is None else f"{tensor.numel()}"
+            raise _misfit(weights, name, f"{length} numbers"[:40], got)
+
+
+def _fill(module: Flow | Heads, tensors: Mapping[str, Tensor], weights: Path) -> None:
+    """Give a flow its stored tensors, which training no longer changes."""
+    expected = {n: tuple(t.shape) for n, t in module.state_dict().items()}
     found = {n: tuple(t.shape) for n, t in tensors.items()}
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):
             shape = f"shape {expected.get(name)}"
             raise _misfit(weights, name[:60], shape, f"{found.get(name)}")
-    flow.load_state_dict(dict(tensors))
-    for parameter in flow.parameters():
+    module.load_state_dict(dict(tensors))
+    for parameter in module.parameters():
         parameter.requires_grad = False
-    return flow.to(torch.float64)
 
 
-def _config(kind: Kind, entry: Mapping[str, Any], where: str) -> Any:
-    names = [field.name for field in fields(kind.config)]
+def _config(shape: type, name: str, entry: Mapping[str, Any], where: str) -> Any:
+    names = [field.name for field in fields(shape)]
     if set(entry) != set(names):
         got = ", ".join(sorted(entry))[:80]
         raise ArtifactError(
-            Problem(where, f"not the settings of {kind.name}", ", ".join(names), got)
+            Problem(where, f"not the settings of {name}", ", ".join(names), got)
         )
-    values, problems = read_settings(kind.config, entry, where)
+    values, problems = read_settings(shape, entry, where)
     if problems:
         raise ArtifactError(*problems)
-    return kind.config(**values)
+    return shape(**values)
 
 
 def _misfit(weights: Path, name: str, expected: str, got: str) -> ArtifactError:

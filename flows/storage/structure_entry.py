@@ -12,10 +12,14 @@ from daphne_bridge.graph.graph import Graph, Node
 
 from ..flow.building import build_structure
 from ..flow.potentials import Potential
+from ..flow.protocol import Flow
 from ..flow.structure import Factor, Structure
+from ..heads.flow import HeadedFlow
 from ..model.layout import Layout, Variable
 from .manifest import (
+    CellsEntry,
     FactorColumns,
+    HeadsEntry,
     LayoutEntry,
     Manifest,
     PotentialColumns,
@@ -78,6 +82,14 @@ def structure_entry(structure: Structure, layout: Layout) -> StructureEntry:
             PotentialColumns(**asdict(each)) for each in structure.potentials
         ),
     )
+
+
+def heads_entry(flow: Flow) -> HeadsEntry | None:
+    """Return the entry of a flow's heads; None where it has none."""
+    if not isinstance(flow, HeadedFlow):
+        return None
+    cells = tuple(CellsEntry(**asdict(each)) for each in flow.heads.cells)
+    return HeadsEntry(asdict(flow.heads.config), cells)
 
 
 def structure_from(manifest: Manifest) -> Structure:

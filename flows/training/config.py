@@ -15,6 +15,7 @@ from ..flow.settings import bounded, choice, problem_of, read_settings
 from ..model.layout import Layout
 
 __all__ = [
+    "HEADS",
     "INTEGRATE",
     "MOST_NUISANCES",
     "OBJECTIVES",
@@ -25,6 +26,9 @@ __all__ = [
 
 INTEGRATE = ("none", "auto")
 """Which latents need no network."""
+
+HEADS = ("auto", "all")
+"""Which discrete latents have a learned head."""
 
 OBJECTIVES = ("symmetric", "forward", "reverse", "free-energy")
 """What can be minimised."""
@@ -47,6 +51,8 @@ class TrainingConfig:
             a latent, with `default` for the others; see `nuisance_counts`.
         integrate: none: all latents are the flow's; auto: those whose conditional given
             the others is made of known factors are integrated out where that pays.
+        heads: auto: discrete latents that are too wide to be summed out have a learned
+            head; all: every one has.
         objective: symmetric, forward, reverse, or free-energy, the annealed reverse.
         amortised: whether the flow is of all data sets; else of the document's alone,
             and only reverse or free-energy, the default then, can be minimised.
@@ -87,6 +93,7 @@ class TrainingConfig:
     flow: Any = None
     augment: int | Mapping[str, int] = bounded(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
     integrate: str = choice(*INTEGRATE)
+    heads: str = choice(*HEADS)
     objective: str = choice(*OBJECTIVES)
     amortised: bool = True
     annealing_iterations: int = bounded(10_000, 1, 1_000_000_000)

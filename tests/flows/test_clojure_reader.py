@@ -182,7 +182,8 @@ def write_damaged(good, bad):
     rewrite(copy("golden"), same, [("golden.json", json.dumps(golden).encode())])
     # The reader does not look at the data that a flow was refined for.
     claims = [each for each in CLAIMS if each is not claims_data_of_another_width]
-    for claim in (*claims, without_density, of_another_kind, of_fewer_latents):
+    whole = (without_density, of_another_kind, of_fewer_latents, with_heads)
+    for claim in (*claims, *whole):
         rewrite(copy(claim.__name__), claim)
 
 
@@ -199,6 +200,13 @@ def of_another_kind(manifest):
 def of_fewer_latents(manifest):
     """An artifact that is whole, of a flow beside which others are drawn."""
     manifest["integrated"] = ["sample99"]
+
+
+def with_heads(manifest):
+    """An artifact that is whole, of a flow beside heads of discrete latents."""
+    shape = {"layers": 2, "hidden": 8, "last_layer_scale": 0.1}
+    cells = {"edges": [0, 1, 2], "has_lower": False, "has_upper": False}
+    manifest["heads"] = {"config": shape, "cells": [cells]}
 
 
 def test_the_clojure_reader_agrees_with_torch(tmp_path):

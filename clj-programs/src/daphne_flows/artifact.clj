@@ -63,7 +63,7 @@
 
 (defn- check-known
   "Throws if the manifest says something that this reader does not know."
-  [{:strs [base nuisance_reference normalisation structure flow model integrated]} where]
+  [{:strs [base nuisance_reference normalisation structure flow model integrated heads]} where]
   (when-not (flow-kinds (flow "kind"))
     (fail where "another kind of flow than this reader knows"
           (apply str (interpose " or " flow-kinds)) (shown (flow "kind"))))
@@ -76,6 +76,10 @@
     (fail where (str "latents that this flow is not of are drawn from the model's own "
                      "densities, which this reader does not do")
           "an artifact of train --integrate none" (shown (first integrated))))
+  (when heads
+    (fail where "discrete latents have learned heads, which this reader does not draw"
+          "an artifact of a model whose discrete latents are summed out"
+          (str (count (heads "cells")) " heads")))
   (when (seq (model "without_density"))
     (fail where (str "latents of this flow have no density, as their values came from "
                      "a file; so its draws have no weights"))))

@@ -94,6 +94,11 @@
                         #"not of are drawn from the model's own densities"
                         (proposal/load-proposal (io/file cases "bad" "of_fewer_latents")))))
 
+(deftest heads-of-discrete-latents-are-refused-in-words
+  (is (thrown-with-msg? clojure.lang.ExceptionInfo
+                        #"have learned heads, which this reader does not draw"
+                        (proposal/load-proposal (io/file cases "bad" "with_heads")))))
+
 (defn- log-normal [x mean sd]
   (let [z (/ (- x mean) sd)]
     (- (* -0.5 z z) (Math/log sd) (* 0.5 (Math/log (* 2.0 Math/PI))))))

@@ -99,7 +99,7 @@ def test_linear_gaussian_model_is_nearly_answered_before_training():
 
 
 def test_a_structure_without_blocks_has_the_flow_of_no_latents():
-    flow = AutoregressiveFlow(Structure((), 2), NetworkConfig(), 0).double()
+    flow = build_flow(Structure((), 2), kind="autoregressive").double()
     observed = torch.randn(5, 2, dtype=torch.float64)
     flow.fit_normalisation(observed[:, :0], observed)
     drawn = flow.rsample_and_log_prob(observed)

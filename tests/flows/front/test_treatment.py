@@ -84,4 +84,4 @@ def test_what_is_done_with_discrete_latents_is_said_with_the_method(tmp_path):
 def test_nothing_is_said_of_a_model_without_discrete_latents():
     model = Model.from_graph(graph_of("(sample (normal 0 1))"))
     assert Treatment.of(target_of(model)) == Treatment()
-    assert Treatment().clause == ""
+    assert Treatment().clause() == ""

@@ -215,7 +215,7 @@ def test_what_is_not_summed_out_is_refused_where_it_must_be(tmp_path):
 
     CliRunner().invoke(bridge, ["compile", str(program), "-o", str(graph)])
     result = CliRunner().invoke(
-        main, ["train", str(graph), "-o", str(tmp_path / "artifact")]
+        main, ["refine", str(graph), "-o", str(tmp_path / "artifact")]
     )
     assert result.exit_code == 2
     assert "too widely to be summed out" in result.output

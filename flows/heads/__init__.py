@@ -1,0 +1,1 @@
+"""Discrete latents too wide to be summed out, each by a learned categorical head."""

@@ -1,0 +1,230 @@
+r"""This file is a flow of continuous latents with heads for discrete ones after it.
+
+    log q(c, k | x) = log q(c | x) + Σ_i log P(k_i | c, earlier k, x),
+
+q(c | x) a flow of any kind, the heads those of `networks.py`. A discrete latent of
+value k has the free coordinate k + 1/2 (`marginal/kept.py`): its density there is P(k),
+as a cell of length one has it, so that this is a flow of all of them and its weights
+are those of any other. In sampling order the continuous latents come first, each with
+its nuisances, then the discrete ones, each with one base point of its own.
+
+Base points of heads become values by jumps, which no gradient sees; training follows
+contrasts (`training/losses.py`), which need none.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..flow.protocol import Drawn, Flow, FlowDraw, Known, Matched
+from ..flow.shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
+from ..flow.structure import Structure
+from .networks import Heads
+
+__all__ = ["HeadedFlow"]
+
+_PREFIX = "heads."
+
+
+def _of_inner(name: str) -> Any:
+    """Return the property of this name of the inner flow."""
+    return property(attrgetter(f"inner.{name}"))
+
+
+@dataclass(frozen=True, eq=False)
+class HeadedFlow:
+    """A flow of continuous and discrete latents; see `flow.protocol.Flow`.
+
+    Attributes:
+        inner: The flow of the continuous latents, in columns of their own.
+        heads: Of the discrete latents, the last of the structure.
+        structure: Of all latents, in the model's columns.
+    """
+
+    inner: Flow
+    heads: Heads
+    structure: Structure
+
+    def around(self, inner: Flow) -> "HeadedFlow":
+        """Return the same around another version of the inner flow.
+
+        The heads are copied where that has another precision or device.
+        """
+        like = self.heads.shift
+        heads = self.heads
+        if (like.dtype, like.device) != (inner.dtype, inner.device):
+            heads = copy.deepcopy(heads).to(inner.device).to(inner.dtype)
+        return replace(self, inner=inner, heads=heads)
+
+    kind = _of_inner("kind")
+    config = _of_inner("config")
+    dtype = _of_inner("dtype")
+    device = _of_inner("device")
+    is_exact = _of_inner("is_exact")
+
+    # -------------------------------------------------------------- parameters
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those of the inner flow, and of the heads with `heads.` before them."""
+        yield from self.inner.named_parameters()
+        for name, parameter in self.heads.named_parameters():
+            yield _PREFIX + name, parameter
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the inner flow and of the heads."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All tensors by name."""
+        heads = {_PREFIX + n: each for n, each in self.heads.state_dict().items()}
+        return {**self.inner.state_dict(), **heads}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Takes tensors over."""
+        inner, heads = parted(state_dict)
+        self.heads.load_state_dict(heads)
+        return self.inner.load_state_dict(inner)
+
+    def to(self, place: Any) -> "HeadedFlow":
+        """The flow itself, moved to a device or into a precision."""
+        self.inner.to(place)
+        self.heads.to(place)
+        return self
+
+    def fit_normalisation(self, free: Free, observed: Observed) -> None:
+        """Fits both normalisations to joint draws."""
+        self.inner.fit_normalisation(free[:, self._continuous], observed)
+        self.heads.fit_normalisation(free, observed)
+
+    # -------------------------------------------------------------- densities
+
+    def log_prob_per_node(
+        self, free: Free, nuisances: Nuisance, observed: Observed
+    ) -> LogProbPerNode:
+        """Conditional log densities, one per node in sampling order, in nats."""
+        inner = self.inner.log_prob_per_node(
+            free[:, self._continuous], nuisances, observed
+        )
+        return torch.cat([inner, self.heads.log_prob(free, observed)], -1)
+
+    def log_prob(self, free: Free, nuisances: Nuisance, observed: Observed) -> LogProb:
+        """Log densities log q(free, nuisances | observed), in nats."""
+        return self.log_prob_per_node(free, nuisances, observed).sum(-1)
+
+    def matching_terms(
+        self, free: Free, nuisances: Nuisance, observed: Observed, base: Base, time: Row
+    ) -> Row:
+        """Terms of the inner flow's warm start, or its forward KL, and the heads' own.
+
+        The model's constant is left out.
+        """
+        kept = free[:, self._continuous]
+        width = self.inner.structure.state_dim
+        if isinstance(self.inner, Matched):
+            terms = self.inner.matching_terms(
+                kept, nuisances, observed, base[:, :width], time
+            )
+        else:
+            terms = -self.inner.log_prob(kept, nuisances, observed)
+        return terms - self.heads.log_prob(free, observed).sum(-1)
+
+    # -------------------------------------------------------------- draws
+
+    def sample_base(self, num: int, *, generator: Generator | None = None) -> Base:
+        """Standard normal base points, in the flow's precision and on its device."""
+        inner = self.inner.sample_base(num, generator=generator)
+        shape = (num, len(self.heads.columns))
+        noise = torch.randn(shape, generator=generator, dtype=inner.dtype)
+        return torch.cat([inner, noise.to(inner)], -1)
+
+    def from_base(self, base: Base, observed: Observed) -> FlowDraw:
+        """Where base points go, with the density there."""
+        width = self.inner.structure.state_dim
+        drawn = self.inner.from_base(base[:, :width], observed)
+        return self._around(drawn, base[:, width:], observed)
+
+    def rsample_and_log_prob(
+        self, observed: Observed, *, generator: Generator | None = None
+    ) -> FlowDraw:
+        """One draw per row with its density."""
+        base = self.sample_base(len(observed), generator=generator)
+        return self.from_base(base, observed)
+
+    @torch.no_grad()
+    def drawn(self, base: Base, observed: Observed) -> tuple[Free, Nuisance]:
+        """Draws from base points, without gradients."""
+        width = self.inner.structure.state_dim
+        if isinstance(self.inner, Drawn):
+            kept, nuisances = self.inner.drawn(base[:, :width], observed)
+        else:
+            draw = self.inner.from_base(base[:, :width], observed)
+            kept, nuisances = draw.free, draw.nuisances
+        share = torch.special.ndtr(base[:, width:].double())
+        return self.heads.drawn(self._whole(kept), observed, share)[0], nuisances
+
+    def rsample_remaining(
+        self, known: Known, observed: Observed, *, generator: Generator | None = None
+    ) -> FlowDraw:
+        """Draws of all other latents given some; see `protocol.Flow`."""
+        self.structure.ancestral(known.nodes)
+        own = self.inner.structure.names
+        given = [name for name in known.nodes if name in own]
+        if given:
+            inner = Known(known.free[:, self._continuous], known.nuisances, given)
+            drawn = self.inner.rsample_remaining(inner, observed, generator=generator)
+        else:
+            drawn = self.inner.rsample_and_log_prob(observed, generator=generator)
+        shape = (len(known.free), len(self.heads.columns))
+        base = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return self._around(drawn, base, observed, known)
+
+    def _around(
+        self,
+        drawn: FlowDraw,
+        base: Tensor,
+        observed: Observed,
+        known: Known | None = None,
+    ) -> FlowDraw:
+        """Draws of the inner flow with the discrete latents drawn from base points."""
+        whole = self._whole(drawn.free)
+        names = () if known is None else tuple(known.nodes)
+        if known is not None:
+            columns = self.heads.columns
+            whole = whole.index_copy(
+                1, torch.tensor(columns, device=whole.device), known.free[:, columns]
+            )
+        share = torch.special.ndtr(base.double())
+        free, terms = self.heads.drawn(whole, observed, share, names)
+        per_node = torch.cat([drawn.log_prob_per_node, terms], -1)
+        return FlowDraw(free, drawn.nuisances, per_node)
+
+    def _whole(self, kept: Tensor) -> Tensor:
+        """Free coordinates of all latents, 0 where discrete."""
+        found = kept.new_zeros(len(kept), self.structure.free_dim)
+        return found.index_copy(1, self._continuous.to(kept.device), kept)
+
+    @cached_property
+    def _continuous(self) -> Tensor:
+        """Columns of the continuous latents, in the order of the inner flow's."""
+        last = set(self.heads.columns)
+        free = range(self.structure.free_dim)
+        return torch.tensor([c for c in free if c not in last]).long()
+
+
+def parted(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of the inner flow, and those of the heads by own names."""
+    inner = {n: each for n, each in tensors.items() if not n.startswith(_PREFIX)}
+    heads = {
+        name.removeprefix(_PREFIX): each
+        for name, each in tensors.items()
+        if name.startswith(_PREFIX)
+    }
+    return inner, heads
