@@ -10,6 +10,7 @@ from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
+from ..errors import ArgumentError, Problem
 from ..flow.kinds import Kind, kind_of
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
@@ -33,8 +34,7 @@ def _lengths(
         **normalisation_lengths(structure),
         **{f"normalisation.{name}": length for name, length in own.items()},
     }
-    is_mixture = any(each.component for each in structure.potentials)
-    if config.corrected_by != "none" and not is_mixture:
+    if config.corrected_by != "none":
         other = kind_of(config.corrected_by)
         assert other.lengths is not None  # noqa: S101 (those that may correct have it)
         inner = other.lengths(inner_structure(structure), other.config())
@@ -60,6 +60,15 @@ _Built = StructuredGaussianFlow | GaussianMixtureFlow | CorrectedFlow
 
 def _build(structure: Structure, config: StructuredGaussianConfig, seed: int) -> _Built:
     if any(each.component for each in structure.potentials):
+        if config.corrected_by != "none":
+            raise ArgumentError(
+                Problem(
+                    "structured-gaussian, corrected_by",
+                    "the mixture is the posterior itself",
+                    "none",
+                    config.corrected_by,
+                )
+            )
         return GaussianMixtureFlow(structure, config, seed)
     if config.corrected_by != "none":
         return CorrectedFlow(structure, config, seed)

@@ -80,3 +80,10 @@ def test_mixture_of_linear_normal_models_needs_no_training(tmp_path, converged):
     assert abs(posterior.metrics["best_j"]) < 1e-3
     particles = load(tmp_path / "artifact", model).sample(num_particles=500, seed=0)
     assert particles.summary().ess == pytest.approx(500.0)
+
+
+def test_correction_of_a_mixture_is_refused():
+    model = Model.compile("clj-programs/sensor_failure.daphne")
+    config = {**SHORT, "flow": {"corrected_by": "finite"}}
+    with pytest.raises(ArgumentError, match="the mixture is the posterior itself"):
+        train(model, config=config)
