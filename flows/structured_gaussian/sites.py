@@ -32,6 +32,8 @@ _LEAST_ROOT = 0.05
 """Of T's diagonal at first, where draws say nothing of a predictor."""
 _MOST_LOG_ROOT = 12.0
 _LEAST_PRECISION = 1e-9
+_MOST_UNIT = 20.0
+"""Of data: columns with larger draws than so many scales have heavy tails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Sites(nn.Module):
     predictor_scale: Tensor
     data_shift: Tensor
     data_scale: Tensor
+    data_bend: Tensor
 
     def __init__(
         self,
@@ -121,6 +124,7 @@ class Sites(nn.Module):
         for name, length in (("data", (size,)), ("predictor", (count, k))):
             self.register_buffer(f"{name}_shift", torch.zeros(length))
             self.register_buffer(f"{name}_scale", torch.ones(length))
+        self.register_buffer("data_bend", torch.zeros(size))
         width = _Places(k).width
         widths = network_widths(size, count, k, width, hidden, layers)
         self.numbers: Network | Table = (
@@ -176,13 +180,15 @@ class Sites(nn.Module):
         found = location_and_scale(data.flatten(0, 1))
         self.data_shift.copy_(found[0])
         self.data_scale.copy_(found[1])
+        largest = (data - found[0]).abs().flatten(0, 1).amax(0) / found[1]
+        self.data_bend.copy_(largest > _MOST_UNIT)
         unit = (values - self.predictor_shift) / self.predictor_scale
         unit = unit.flatten(0, 1)
         if self.own:
             self._start_as_prior(unit)
         elif data.shape[-1]:
-            value = (data[..., 0] - self.data_shift[0]) / self.data_scale[0]
-            self._start_as_likelihood(unit, value.flatten())
+            value = self._data(observed)[..., 0].flatten()
+            self._start_as_likelihood(unit, value)
 
     def _predictors(
         self, observed: Tensor, shift: Tensor, scale: Tensor
@@ -258,9 +264,14 @@ class Sites(nn.Module):
         assert isinstance(table, Table)  # noqa: S101 (asked of one data set alone)
         table.values.copy_(values)
 
+    def _data(self, observed: Tensor) -> Tensor:
+        """Data at unit scale; of columns with heavy tails by the logarithm."""
+        unit = (observed[:, self.observed] - self.data_shift) / self.data_scale
+        return torch.where(self.data_bend > 0, torch.asinh(unit), unit)
+
     def _parts(self, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """T, m and l of all potentials."""
-        data = (observed[:, self.observed] - self.data_shift) / self.data_scale
+        data = self._data(observed)
         lies = torch.cat([self.predictor_shift, self.predictor_scale.log()], -1)
         numbers = self.numbers(data, lies).double()
         k = self.predictors.shape[1]

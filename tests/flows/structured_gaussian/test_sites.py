@@ -109,3 +109,17 @@ def test_lengths_are_those_of_the_tensors():
     state = sites_of(*potentials).state_dict()
     for name, length in site_lengths(potentials, 4, 1).items():
         assert state[name].numel() == length
+
+
+def test_data_with_heavy_tails_are_read_by_their_logarithm():
+    generator = np.random.default_rng(0)
+    z = generator.normal(size=(4000, 3))
+    x = np.exp(np.stack([2 * z[:, 0], 0.1 * z[:, 1]], -1))
+    for column, is_heavy in ((0, True), (1, False)):
+        potential = Potential((0, 2), (column,), (0.0, 0, 1, 0, 1, 0), 0, "link")
+        sites = sites_of(potential)
+        sites.fit(torch.tensor(x), torch.tensor(z))
+        assert bool(sites.data_bend[0]) == is_heavy
+        far = torch.full((1, 2), 1e6).double()
+        rows = sites.rows(far, torch.zeros(3), torch.ones(3))
+        assert (float(rows.linear.detach().abs().max()) < 1e3) == is_heavy
