@@ -24,11 +24,11 @@ References:
 
 import zlib
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchdiffeq import odeint, odeint_adjoint
 
 from ..errors import ArgumentError, Problem
 from .baselines import GatedField
@@ -133,10 +133,12 @@ class AdjointEngine(Engine):
         options: dict[str, Any]
         if self.num_steps:
             options = {"step_size": 1.0 / self.num_steps}
-            path = odeint(dynamics, states, ends, method="rk4", options=options)
+            path = import_module("torchdiffeq").odeint(
+                dynamics, states, ends, method="rk4", options=options
+            )
         else:
             options = {"max_num_steps": _MAX_STEPS}
-            path = odeint_adjoint(
+            path = import_module("torchdiffeq").odeint_adjoint(
                 dynamics,
                 states,
                 ends,
@@ -271,7 +273,7 @@ class ExactTraceEngine(Engine):
         joined = torch.cat([start, start.new_zeros(len(start), _num_nodes(field))], -1)
         try:
             with torch.no_grad():
-                path = odeint(
+                path = import_module("torchdiffeq").odeint(
                     change,
                     joined,
                     start.new_tensor([0.0, 1.0]),

@@ -25,11 +25,11 @@ References:
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchdiffeq import odeint
 
 from .divergence import Slopes, divergence_per_node, slopes_of
 from .vector_field import DenseField, Gates, evaluate_field
@@ -212,7 +212,7 @@ def _integrate(
     start = torch.cat([rows, rows.new_zeros(rows.shape[0], field.num_nodes)], -1)
     ends = rows.new_tensor([0.0, 1.0])
     try:
-        path = odeint(
+        path = import_module("torchdiffeq").odeint(
             velocity,
             start,
             ends,

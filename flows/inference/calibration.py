@@ -26,9 +26,9 @@ References:
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 from ..errors import ArgumentError, Problem
@@ -204,13 +204,13 @@ def rank_histogram(
     width = (num_draws + 1) // num_bins
     counts = torch.bincount(ranks // width, minlength=num_bins).tolist()
     outside = (1.0 - level) / (num_bins * num_histograms)
-    law = stats.binom(ranks.shape[0], 1.0 / num_bins)
+    law = scipy.stats.binom(ranks.shape[0], 1.0 / num_bins)
     return RankHistogram(
         tuple(counts),
         int(law.ppf(outside / 2.0)),
         int(law.isf(outside / 2.0)),
         level,
-        float(stats.chisquare(counts).pvalue),
+        float(scipy.stats.chisquare(counts).pvalue),
     )
 
 

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import minimize
 from torch import Generator
 
 from ..errors import InferenceError, Problem
@@ -266,7 +266,7 @@ class _Stretch:
             slope = torch.where(torch.isfinite(there.slope), there.slope, 0.0)
             return -there.value, -(scale * slope).numpy()
 
-        found = minimize(
+        found = scipy.optimize.minimize(
             depth,
             np.zeros(len(self.place)),
             jac=True,

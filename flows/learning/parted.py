@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -110,9 +111,7 @@ class PartedModel:
             values: Of the parameters.
             data: In the columns of the whole model.
         """
-        batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
-            values.shape[:-1], data.shape[:-1]
-        )
+        batch = np.broadcast_shapes(values.shape[:-1], data.shape[:-1])
         both = [data.expand(*batch, -1), values.expand(*batch, -1)]
         return torch.cat(both, -1)[..., self._order]
 

@@ -7,7 +7,7 @@ give and get has the column last and any batch shape.
 import math
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from ..errors import ModelError, Problem
@@ -29,6 +29,7 @@ def as_columns(values: Tensor, width: int, name: str) -> tuple[Tensor, Shape]:
         ModelError: If it has another number of columns.
 
     Example:
+        >>> import torch
         >>> columns, batch = as_columns(torch.zeros(4, 5, 2), 2, "latents")
         >>> columns.shape, batch
         (torch.Size([2, 20]), (4, 5))
@@ -69,8 +70,8 @@ def common_rows(
     if shape == batch or math.prod(shape) == 1:
         return z, x, batch
     try:
-        common = tuple(torch.broadcast_shapes(batch, shape))  # type: ignore[no-untyped-call]
-    except RuntimeError:
+        common = np.broadcast_shapes(batch, shape)
+    except ValueError:
         raise ModelError(
             Problem(
                 "observed",

@@ -9,6 +9,7 @@ References:
 
 import math
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -36,7 +37,7 @@ def _draw_dirichlet(g: Generator, alpha: Tensor) -> Tensor:
 def _standardised(x: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     """Return Σ z², z = L⁻¹ (x - mean), as [slot, row]."""
     shift = (x - mean).movedim(-1, 1).unsqueeze(-1)
-    batch = torch.broadcast_shapes(shift.shape[:2], factor.shape[:2])  # type: ignore[no-untyped-call]
+    batch = np.broadcast_shapes(shift.shape[:2], factor.shape[:2])
     z = torch.linalg.solve_triangular(
         factor.expand(*batch, *factor.shape[2:]),
         shift.expand(*batch, *shift.shape[2:]),
@@ -91,7 +92,7 @@ def _wishart(x: Tensor, nu: Tensor, scale: Tensor) -> Tensor:
     size = x.shape[1]
     x_factor, in_support = cholesky(x)
     v_factor, is_valid = cholesky(scale)
-    batch = torch.broadcast_shapes(x_factor.shape[:2], v_factor.shape[:2])  # type: ignore[no-untyped-call]
+    batch = np.broadcast_shapes(x_factor.shape[:2], v_factor.shape[:2])
     whitened = torch.linalg.solve_triangular(
         v_factor.expand(*batch, size, size),
         x_factor.expand(*batch, size, size),
