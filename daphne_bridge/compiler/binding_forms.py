@@ -56,7 +56,7 @@ def let(analyser: Analyser, form: Compound) -> Recursive[Any]:
         entered.append(analyser.bind(name.name, value))
         place.is_simplified = True
     place.is_simplified = True
-    bodies = yield evaluate_all(analyser, form.items[2:])
+    bodies = yield from evaluate_all(analyser, form.items[2:])
     result = bodies[-1]
     place.is_simplified = before
     place.scope.leave(reversed(entered))
@@ -99,9 +99,9 @@ def loop(analyser: Analyser, form: Compound) -> Recursive[Any]:
             f"{len(form.items) - 1} parts",
         )
     _, count_form, start, head, *rest = form.items
-    turns = yield turns_of(analyser, count_form, "loop")
-    arguments = yield evaluate_all(analyser, tuple(rest))
-    (accumulator,) = yield evaluate_all(analyser, (start,))
+    turns = yield from turns_of(analyser, count_form, "loop")
+    arguments = yield from evaluate_all(analyser, tuple(rest))
+    (accumulator,) = yield from evaluate_all(analyser, (start,))
     function = (
         function_named(analyser, head)
         if isinstance(head, Symbol)
@@ -109,7 +109,7 @@ def loop(analyser: Analyser, form: Compound) -> Recursive[Any]:
     )
     for turn in range(turns):
         analyser.count_steps(form)
-        accumulator = yield call_function(
+        accumulator = yield from call_function(
             analyser, function, (turn, accumulator, *arguments), form
         )
     return accumulator
@@ -121,12 +121,12 @@ def foreach(analyser: Analyser, form: Compound) -> Recursive[Any]:
         raise analyser.error(
             form, "foreach has no binding vector", "(foreach count [...] body ...)"
         )
-    turns = yield turns_of(analyser, form.items[1], "foreach")
+    turns = yield from turns_of(analyser, form.items[1], "foreach")
     pairs = bindings(form.items[2], analyser.source, "foreach")
     _require_body(analyser, form, 3)
     if turns == 0:
         return ()
-    collections = yield evaluate_all(analyser, tuple(bound for _, bound in pairs))
+    collections = yield from evaluate_all(analyser, tuple(bound for _, bound in pairs))
     bodies = form.items[3:]
     place = analyser.place
     before, place.is_simplified = place.is_simplified, True
@@ -138,7 +138,7 @@ def foreach(analyser: Analyser, form: Compound) -> Recursive[Any]:
         for (name, bound), collection in zip(pairs, collections, strict=True):
             value = element(analyser, collection, turn, turns, bound)
             entered.append((name.name, _enter_quietly(analyser, name.name, value)))
-        result = yield evaluate_body(analyser, bodies)
+        result = yield from evaluate_body(analyser, bodies)
         place.scope.leave(reversed(entered))
         is_closed = value is not UNKNOWN and is_constant(value)
         is_forced = is_closed and len(bodies) == 1

@@ -5,6 +5,7 @@ from ..language.primitives import HashMap, Value
 __all__ = ["constant_size"]
 
 _MAX_COUNTED = 100_000_000
+_ATOMS = frozenset({int, float, bool, str, type(None)})
 
 
 def constant_size(value: Value) -> int:
@@ -20,14 +21,15 @@ def constant_size(value: Value) -> int:
             if isinstance(item, HashMap)
             else item
         )
-        if not is_done:
-            inner = [x for x in parts if isinstance(x, (tuple, HashMap))]
-            if inner:
-                work.append((item, True))
-                work.extend((x, False) for x in inner)
-                continue
-        total = 1 + sum(
-            sizes[id(x)] if isinstance(x, (tuple, HashMap)) else 1 for x in parts
-        )
+        inner = [
+            x
+            for x in parts
+            if type(x) not in _ATOMS and isinstance(x, (tuple, HashMap))
+        ]
+        if inner and not is_done:
+            work.append((item, True))
+            work.extend((x, False) for x in inner)
+            continue
+        total = 1 + len(parts) + sum(sizes[id(x)] - 1 for x in inner)
         sizes[id(item)] = min(total, _MAX_COUNTED)
     return sizes[id(value)]

@@ -58,10 +58,10 @@ def evaluate(analyser: Analyser, form: Form) -> Recursive[Any]:
     if not isinstance(form, Compound):
         return evaluate_atom(analyser, form)
     if form.kind == "vector":
-        return sequence((yield evaluate_all(analyser, form.items)))
+        return sequence((yield from evaluate_all(analyser, form.items)))
     if form.kind == "map":
-        keys = yield evaluate_all(analyser, form.items[::2])
-        values = yield evaluate_all(analyser, form.items[1::2])
+        keys = yield from evaluate_all(analyser, form.items[::2])
+        values = yield from evaluate_all(analyser, form.items[1::2])
         return map_of(analyser, form, list(zip(keys, values, strict=True)))
     if not form.items:
         raise analyser.error(
@@ -74,7 +74,7 @@ def evaluate(analyser: Analyser, form: Form) -> Recursive[Any]:
         if not is_bound and name not in analyser.functions:
             handler = analyser.special.get(name)
             if handler is not None:
-                return (yield handler(analyser, form))
+                return (yield from handler(analyser, form))
         elif name in ("sample", "observe"):
             raise analyser.error(
                 head,
@@ -83,7 +83,7 @@ def evaluate(analyser: Analyser, form: Form) -> Recursive[Any]:
             )
     elif isinstance(head, Literal) and not isinstance(head.value, Keyword):
         raise analyser.error(head, "this is no function", "a function", describe(head))
-    return (yield _application(analyser, form))
+    return (yield from _application(analyser, form))
 
 
 def map_of(analyser: Analyser, form: Form, pairs: list[tuple[Any, Any]]) -> Any:
@@ -140,7 +140,7 @@ def evaluate_atom(analyser: Analyser, form: Literal | Symbol) -> Any:
 
 def evaluate_body(analyser: Analyser, forms: tuple[Form, ...]) -> Recursive[Any]:
     """Return the value of the last of several forms, nil if there is none."""
-    results = yield evaluate_all(analyser, forms)
+    results = yield from evaluate_all(analyser, forms)
     return results[-1] if results else None
 
 
@@ -153,7 +153,7 @@ def _application(analyser: Analyser, form: Compound) -> Recursive[Any]:
         function = head.value
     else:
         function = yield evaluate(analyser, head)
-    values = yield evaluate_all(analyser, tuple(arguments))
+    values = yield from evaluate_all(analyser, tuple(arguments))
     is_core = isinstance(function, FunctionTerm) and function.function is None
     if is_core and not analyser.place.is_simplified:
         if not values:
@@ -165,7 +165,7 @@ def _application(analyser: Analyser, form: Compound) -> Recursive[Any]:
         values = tuple(written(v, analyser.written) for v in values)
     if is_core:
         refuse_late_names(analyser, function.name, form, values)
-    return (yield call_function(analyser, function, values, form))
+    return (yield from call_function(analyser, function, values, form))
 
 
 def function_named(analyser: Analyser, head: Symbol) -> Any:
@@ -197,9 +197,9 @@ def call_function(
     if not isinstance(function, FunctionTerm):
         return _look_up(analyser, function, values, form)
     if function.function is not None:
-        return (yield _inlined(analyser, function.function, values, form))
+        return (yield from _inlined(analyser, function.function, values, form))
     if function.name in analyser.higher_order:
-        return (yield analyser.higher_order[function.name](analyser, values, form))
+        return (yield from analyser.higher_order[function.name](analyser, values, form))
     if weight := _weight(function.name, values):
         analyser.count_steps(form, weight)
     try:
@@ -279,7 +279,7 @@ def _inlined(
     if len(bodies) == 1:
         result = yield evaluate(analyser, bodies[0])
     else:
-        result = yield evaluate_body(analyser, bodies)
+        result = yield from evaluate_body(analyser, bodies)
     analyser.place = outer
     return forced(result) if values and is_constant(values[-1]) else result
 

@@ -22,7 +22,7 @@ def sample(analyser: Analyser, form: Compound) -> Recursive[Any]:
     usage = "(sample distribution) or (sample name distribution)"
     analyser.check_parts(form, 1, 2, usage)
     site = _site_name(analyser, form, 3)
-    distribution = yield _simplified(analyser, form.items[-1])
+    distribution = yield from _simplified(analyser, form.items[-1])
     _check_distribution(analyser, distribution, form.items[-1], "sample")
     if distribution.head == "dirac":  # its draw is its value: no random variable
         return distribution.arguments[0]
@@ -35,9 +35,9 @@ def observe(analyser: Analyser, form: Compound) -> Recursive[Any]:
     usage = "(observe distribution value) or (observe name distribution value)"
     analyser.check_parts(form, 2, 3, usage)
     site = _site_name(analyser, form, 4)
-    distribution = yield _simplified(analyser, form.items[-2])
+    distribution = yield from _simplified(analyser, form.items[-2])
     _check_distribution(analyser, distribution, form.items[-2], "observe")
-    observation = yield _simplified(analyser, form.items[-1])
+    observation = yield from _simplified(analyser, form.items[-1])
     _check_observation(analyser, observation, form.items[-1])
     try:
         check_observation(distribution, observation)

@@ -23,6 +23,8 @@ def written(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
     """
     if not isinstance(value, (tuple, HashMap)) or not value:
         return value
+    if id(value) in done:
+        return done[id(value)][1]
     work = [value]
     while work:
         item = work[-1]

@@ -67,8 +67,10 @@ def read_array(reader: TermReader, term: list[Any], scope: Scope, path: Path) ->
         place = (path, index)
         if takes_keywords and isinstance(item, str):
             arguments.append(reader.name(item, scope, place, keyword=True))
-        else:
+        elif isinstance(item, list):
             arguments.append((yield item, scope, place))
+        else:
+            arguments.append(reader.atom(item, scope, place))
     _check_arity(reader, head, len(arguments), path)
     if head == "categorical":
         arguments = [_pairs(reader.table, arguments[0])]

@@ -60,10 +60,17 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A primitive, a family or `if`, applied to arguments."""
+    """A primitive, a family or `if`, applied to arguments.
+
+    Attributes:
+        head: What is applied.
+        arguments: To what.
+        is_literal: Whether it is known to be a collection of constants all through.
+    """
 
     head: str
     arguments: tuple["Expression", ...]
+    is_literal: bool = False
 
     def __repr__(self) -> str:
         return f"<{show(self, limit=200)}>"
@@ -87,12 +94,14 @@ class ExpressionTable:
 
     def constant(self, value: Value) -> Expression:
         """Return the expression of a value; tuples and mappings become calls."""
-        if isinstance(value, tuple | list):
-            return self.call("vector", [self.constant(item) for item in value])
-        if isinstance(value, Mapping):
-            pairs = [self.constant(item) for pair in value.items() for item in pair]
-            return self.call("hash-map", pairs)
-        key = (type(value), repr(value) if isinstance(value, float) else value)
+        kind = type(value)
+        if kind is not float and kind is not int:
+            if isinstance(value, tuple | list):
+                return self.call("vector", [self.constant(item) for item in value])
+            if isinstance(value, Mapping):
+                pairs = [self.constant(item) for pair in value.items() for item in pair]
+                return self.call("hash-map", pairs)
+        key = (kind, repr(value) if isinstance(value, float) else value)
         made = self._constants.get(key)
         if made is None:
             made = self._constants[key] = Constant(value)
@@ -115,23 +124,26 @@ class ExpressionTable:
         key = (head, tuple(map(id, given)))
         made = self._calls.get(key)
         if made is None:
-            made = self._calls[key] = Call(head, given)
-            if head in ("vector", "hash-map"):
-                self._note_literal(made)
+            made = self._calls[key] = self._made(head, given)
         return made
 
-    def _note_literal(self, call: Call) -> None:
+    def _made(self, head: str, given: tuple[Expression, ...]) -> Call:
         values = self._values
-        if all(id(argument) in values for argument in call.arguments):
-            items = tuple(values[id(argument)] for argument in call.arguments)
-            if call.head == "vector":
-                values[id(call)] = items
-            elif len(items) % 2 == 0:
-                try:
-                    pairs = zip(items[::2], items[1::2], strict=True)
-                    values[id(call)] = HashMap(pairs)
-                except TypeError:
-                    return
+        if head not in ("vector", "hash-map") or not all(
+            id(a) in values for a in given
+        ):
+            return Call(head, given)
+        value: Value = tuple(values[id(argument)] for argument in given)
+        if head == "hash-map":
+            if len(value) % 2:
+                return Call(head, given)
+            try:
+                value = HashMap(zip(value[::2], value[1::2], strict=True))
+            except TypeError:
+                return Call(head, given)
+        made = Call(head, given, is_literal=True)
+        values[id(made)] = value
+        return made
 
     def _simplified(
         self, head: str, given: tuple[Expression, ...]
@@ -207,8 +219,15 @@ def is_false(value: Value) -> bool:
     return value is False or value is None
 
 
-def postorder(roots: Iterable[Expression]) -> Iterator[Expression]:
-    """Yield every expression below `roots` once, arguments before calls."""
+def postorder(
+    roots: Iterable[Expression], *, into_literals: bool = True
+) -> Iterator[Expression]:
+    """Yield every expression below `roots` once, arguments before calls.
+
+    Args:
+        roots: The expressions.
+        into_literals: Whether to yield the parts of literal collections too.
+    """
     seen: set[int] = set()
     stack: list[tuple[Expression, bool]] = [(root, False) for root in roots]
     stack.reverse()
@@ -221,7 +240,9 @@ def postorder(roots: Iterable[Expression]) -> Iterator[Expression]:
             continue
         seen.add(id(expression))
         stack.append((expression, True))
-        if isinstance(expression, Call):
+        if isinstance(expression, Call) and (
+            into_literals or not expression.is_literal
+        ):
             stack.extend(
                 (argument, False)
                 for argument in reversed(expression.arguments)
@@ -231,7 +252,20 @@ def postorder(roots: Iterable[Expression]) -> Iterator[Expression]:
 
 def free_names(*roots: Expression) -> tuple[str, ...]:
     """Return the nodes that `roots` refer to, in order of first mention."""
-    names = {e.name: None for e in postorder(roots) if isinstance(e, Reference)}
+    names: dict[str, None] = {}
+    seen: set[int] = set()
+    stack = list(reversed(roots))
+    while stack:
+        expression = stack.pop()
+        if isinstance(expression, Reference):
+            names[expression.name] = None
+        elif (
+            isinstance(expression, Call)
+            and not expression.is_literal
+            and id(expression) not in seen
+        ):
+            seen.add(id(expression))
+            stack.extend(reversed(expression.arguments))
     return tuple(names)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import Problem
 from ..language.families import FAMILIES
 from ..language.primitives import PRIMITIVES, Keyword
-from .expression import Expression, ExpressionTable
+from .expression import Call, Expression, ExpressionTable
 from .json_paths import Path, json_path, keys_of, linked
 
 __all__ = [
@@ -104,6 +104,8 @@ class TermReader:
         self._unrolled = 0
         self._call_depth = 0
         self._takes_keywords = False
+        # Data that a document holds in several places is read once.
+        self._literals: dict[int, tuple[Any, Expression]] = {}
 
     def read(
         self, term: Any, path: Path, *, takes_keywords: bool = False
@@ -155,17 +157,21 @@ class TermReader:
     def _run(self, term: Any, path: Path) -> Expression:
         """Drive the generators; return the expression of `term`."""
         self._root, self._call_depth = path, 0
-        first = self._atom(term, {}, path)
-        if first is not None:
-            return first
-        stack: list[Step] = [self._read_array(self, term, {}, path)]
+        if not isinstance(term, list):
+            return self.atom(term, {}, path)
+        stack: list[tuple[Step, Any]] = [(self._read_array(self, term, {}, path), None)]
         answer: Expression | None = None
         while True:
+            step, owner = stack[-1]
             try:
-                request = next(stack[-1]) if answer is None else stack[-1].send(answer)
+                asked, scope, place = (
+                    next(step) if answer is None else step.send(answer)
+                )
             except StopIteration as stop:
                 stack.pop()
                 answer = stop.value
+                if owner is not None and isinstance(answer, Call) and answer.is_literal:
+                    self._literals[id(owner)] = (owner, answer)
                 if not stack:
                     return stop.value  # type: ignore[no-any-return]
                 continue
@@ -174,16 +180,20 @@ class TermReader:
                 raise self.refuse(
                     path, "the document is too long", f"at most {STEP_LIMIT} terms"
                 )
-            answer = self._atom(*request)
+            if not isinstance(asked, list):
+                answer = self.atom(asked, scope, place)
+                continue
+            is_closed = not scope and not self._takes_keywords
+            known = self._literals.get(id(asked)) if is_closed else None
+            answer = None if known is None else known[1]
             if answer is None:
-                stack.append(self._read_array(self, *request))
+                step = self._read_array(self, asked, scope, place)
+                stack.append((step, asked if is_closed else None))
 
-    def _atom(self, term: Any, scope: Scope, path: Path) -> Expression | None:
-        """Return the expression of a term that is not an array, else None."""
+    def atom(self, term: Any, scope: Scope, path: Path) -> Expression:
+        """Return the expression of a term that is not an array."""
         if isinstance(term, str):
             return self.name(term, scope, path)
-        if isinstance(term, list):
-            return None
         if isinstance(term, dict):
             raise self.refuse(path, "an object is not a term", '["hash-map", ...]')
         return self.table.constant(term)
