@@ -25,9 +25,9 @@ from ..model.discrete_values import kind_of
 from ..model.model import Model
 from .folding import Folder
 from .limits import MOST_VALUES
+from .node_tables import NARROW
 from .order import connected, elimination_order
 from .specialise import Specialiser
-from .tables import NARROW
 
 __all__ = ["latents_to_sample"]
 

@@ -16,13 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from daphne_bridge.building import building
-from daphne_bridge.graph.expression import Value
-from daphne_bridge.language.primitives import equal
 
 from ..errors import ModelError, Problem
 from ..model.around import AroundModel
@@ -41,7 +40,7 @@ from .choice import latents_to_sample
 from .kept import KeptLatents
 from .limits import TooWideError
 from .parts import Part
-from .supports import UnboundedError
+from .supports import UnboundedError, code_of
 from .tables import DiscreteTables, discrete_tables
 
 __all__ = ["CollapsedModel", "collapse"]
@@ -82,7 +81,7 @@ def collapse(
     while True:
         try:
             tables = discrete_tables(
-                model.graph, cuts=cuts, widen=widen, sampled=sampled
+                model.lowered, cuts=cuts, widen=widen, sampled=sampled
             )
             _check_sampled(model, tables, sampled)
             return CollapsedModel(model, tables, sampled)
@@ -245,9 +244,7 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         Values of discrete latents without meaning alone weigh nothing; a row has no
         meaning where all of them have none.
         """
-        batch = torch.broadcast_shapes(  # type: ignore[no-untyped-call]
-            latents.shape[:-1], observed.shape[:-1]
-        )
+        batch = np.broadcast_shapes(latents.shape[:-1], observed.shape[:-1])
         entries = part.entries(latents, observed, batch)
         found, matters = part.log_sum(entries, math.prod(batch))
         if self.is_forgiving:
@@ -379,14 +376,8 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         """How the columns of the full model write the values of a discrete latent."""
         return {
             name: torch.tensor(
-                [_code(value, self.model.categories(name)) for value in values],
+                [code_of(value, self.model.categories(name)) for value in values],
                 dtype=torch.float64,
             )
             for name, values in self.tables.values.items()
         }
-
-
-def _code(value: Value, categories: tuple[Value, ...]) -> float:
-    if not categories:
-        return float(value)
-    return float(next(i for i, c in enumerate(categories) if equal(c, value)))

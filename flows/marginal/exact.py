@@ -17,10 +17,13 @@ from torch import Generator, Tensor
 
 from .collapsed import CollapsedModel
 from .elimination import Elimination, Table
+from .tables import NUM_BLOCKS
 
 __all__ = ["ExactPosterior"]
 
 _MOST_CONFIGURATIONS = 2**14
+_MOST_NUMBERS = 2**23
+"""The same of latents that a table is over anyway, times the columns of a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +90,7 @@ class ExactPosterior:
         sizes = [tables.elimination.cardinalities[number] for number in numbers]
         count = math.prod(sizes)
         if not self.is_small(names):
-            raise ValueError(
-                f"joint: expected at most {_MOST_CONFIGURATIONS} configurations; "
-                f"got {count}"
-            )
+            raise ValueError(f"joint: expected few configurations; got {count}")
         places = np.indices(sizes).reshape(len(sizes), -1)
         rows = self.collapsed.coded(names, torch.from_numpy(places))
         return rows, self._joint(numbers, sizes)
@@ -98,15 +98,23 @@ class ExactPosterior:
     def is_small(self, names: Sequence[str]) -> bool:
         """Return whether `joint` takes these latents."""
         tables = self.collapsed.tables
-        sizes = [len(tables.values[name]) for name in names]
-        return math.prod(sizes) <= _MOST_CONFIGURATIONS
+        count = math.prod(len(tables.values[name]) for name in names)
+        if count <= _MOST_CONFIGURATIONS:
+            return True
+        numbers = {self._number[name] for name in names}
+        columns = self.collapsed.model.layout.latent_dim
+        return count * columns <= _MOST_NUMBERS and any(
+            numbers.issubset(table.scope) for table in tables.tables
+        )
 
     def _joint(self, numbers: Sequence[int], sizes: Sequence[int]) -> Tensor:
         tables = self.collapsed.tables
         entries = np.arange(math.prod(sizes)).reshape(sizes)
-        more = Table(tuple(numbers), entries, block=2)
+        more = Table(tuple(numbers), entries, block=NUM_BLOCKS)
         elimination = Elimination(
-            tables.elimination.cardinalities, (*tables.tables, more), num_blocks=3
+            tables.elimination.cardinalities,
+            (*tables.tables, more),
+            num_blocks=NUM_BLOCKS + 1,
         )
         zeros = self.observed.new_zeros(entries.size, 1, requires_grad=True)
         with torch.enable_grad():

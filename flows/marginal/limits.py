@@ -4,10 +4,12 @@ from daphne_bridge.graph.graph import Graph
 
 from ..errors import ModelError, Problem
 
-__all__ = ["MOST_ENTRIES", "MOST_VALUES", "TooWideError", "too_wide"]
+__all__ = ["MOST_ENTRIES", "MOST_OF_ONE_ROW", "MOST_VALUES", "TooWideError", "too_wide"]
 
 MOST_ENTRIES = 2**20
 """Most entries of a joined table, for one row."""
+MOST_OF_ONE_ROW = 2**23
+"""The same where all latents are summed out, so that there is one row."""
 MOST_VALUES = 2**15
 """Most values of one latent."""
 

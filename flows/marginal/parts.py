@@ -1,8 +1,9 @@
 """This file sums some tables of a model, computing their entries and no others."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from daphne_bridge.building import building
 
 from ..model.schedule import Schedule
+from .alike import AlikeNodes
 from .elimination import Elimination, Table
-from .tables import DiscreteTables
+from .tables import NUM_BLOCKS, DiscreteTables
+from .wide import WideTable
 
 __all__ = ["Part"]
 
@@ -25,12 +28,17 @@ class Part:
     Attributes:
         elimination: Sums out the variables that they are over.
         constants: Entries that are numbers from the start, [entry, 1].
-        schedule: Computes the others; None where there are none.
+        schedule: Computes entries, and the parameters of nodes that are alike; None
+            where there are none.
+        wide: Tables that are computed as one.
+        alike: Nodes that are alike.
     """
 
     elimination: Elimination
     constants: Float[Tensor, "entry 1"]
     schedule: Schedule | None
+    wide: tuple[WideTable, ...]
+    alike: tuple[AlikeNodes, ...]
 
     @classmethod
     @building()
@@ -52,9 +60,12 @@ class Part:
             tables.constants,
             tables.slots,
         )
+        wide, alike = tables.wide, tables.alike
         if chosen is not None:
             kept = [tables.tables[number] for number in chosen]
-            used = [_used(kept, block) for block in (0, 1)]
+            used = [_used(kept, block) for block in range(NUM_BLOCKS)]
+            wide = {number: wide[number] for number in wide if number in {*chosen}}
+            alike = tuple(n for each in alike if (n := each.among({*chosen})).tables)
             constants = constants[torch.from_numpy(used[0])]
             slots = tuple(slots[place] for place in used[1])
             variables = sorted({v for table in kept for v in table.scope})
@@ -68,10 +79,11 @@ class Part:
                     )
                     for table in kept
                 ],
-                num_blocks=2,
+                num_blocks=NUM_BLOCKS,
             )
-        schedule = Schedule.of(tables.dag, sources, [slots]) if slots else None
-        return cls(elimination, constants, schedule)
+        wanted = [slots, *(part for each in alike for part in each.parameters)]
+        schedule = Schedule.of(tables.dag, sources, wanted) if any(wanted) else None
+        return cls(elimination, constants, schedule, tuple(wide.values()), alike)
 
     def entries(
         self, latents: Tensor, observed: Tensor, batch: Sequence[int]
@@ -85,11 +97,19 @@ class Part:
             for values in (latents, observed)
         ]
         constants = self.constants.to(latents)
-        if self.schedule is None:
-            return [constants, constants.new_zeros(0, 1)]
+        none = constants.new_zeros(0, 1)
         columns = [values.t().contiguous() for values in rows]
-        (found,) = self.schedule.run(columns, num_rows=count, like=latents)
-        return [constants, found]
+        found = none
+        parameters: Iterator[Tensor] = iter(())
+        if self.schedule is not None:
+            found, *rest = self.schedule.run(columns, num_rows=count, like=latents)
+            parameters = iter(rest)
+        wide = [table.entries(columns[1]) for table in self.wide]
+        alike = [
+            each.entries(list(islice(parameters, len(each.parameters))), columns[1])
+            for each in self.alike
+        ]
+        return [constants, found, _joined(wide, none), _joined(alike, none)]
 
     def log_sum(self, entries: list[Tensor], count: int) -> tuple[Tensor, Tensor]:
         """Return the sum of every row, and where an entry without value matters."""
@@ -101,6 +121,14 @@ class Part:
         with torch.no_grad():
             matters = self.elimination.log_sum(other).expand(count) != found
         return found, matters
+
+
+def _joined(parts: Sequence[Tensor], none: Tensor) -> Tensor:
+    """Return entries one after the other, as many rows as any has."""
+    if len(parts) < 2:
+        return parts[0] if parts else none
+    rows = max(part.shape[1] for part in parts)
+    return torch.cat([part.expand(-1, rows) for part in parts])
 
 
 def _used(

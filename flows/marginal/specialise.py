@@ -19,8 +19,12 @@ from daphne_bridge.graph.expression import (
     Value,
 )
 
-__all__ = ["Specialiser"]
+__all__ = ["Pattern", "Specialiser"]
 
+Pattern = tuple[object, ...]
+
+_LONGEST_PATTERN = 64
+"""Longer expressions are known by the one object with places that they become."""
 _PLACE = "?"
 """Begins the name of a place; no node is called so."""
 
@@ -70,6 +74,31 @@ class Specialiser:
             self._kept.append(expression)  # an id stands for an object that lives
             stack.pop()
         return found[id(root)]
+
+    def pattern(self, root: Expression) -> tuple[Pattern, tuple[str, ...]]:
+        """Return what an expression is but for names of discrete latents, and those.
+
+        Equal patterns are of expressions that are the same once the latents of one,
+        in this order, take the places of the other's.
+        """
+        parts: list[object] = []
+        names: dict[str, int] = {}
+        stack = [root]
+        while stack and len(parts) < _LONGEST_PATTERN:
+            expression = stack.pop()
+            if isinstance(expression, Call) and not expression.is_literal:
+                parts.append((expression.head, len(expression.arguments)))
+                stack.extend(reversed(expression.arguments))
+            elif (
+                isinstance(expression, Reference) and expression.name in self._discrete
+            ):
+                parts.append(names.setdefault(expression.name, len(names)))
+            else:
+                parts.append((id(expression),))
+                self._kept.append(expression)
+        if stack:
+            return (id(self.placed(root)),), self.reads(root)
+        return tuple(parts), tuple(names)
 
     def placed(self, root: Expression) -> Expression:
         """Return an expression with numbered places for what `reads` lists."""

@@ -15,7 +15,7 @@ from ..model.values import is_known
 from .cuts import cuts_of
 from .limits import MOST_VALUES, too_wide
 
-__all__ = ["Supports", "UnboundedError"]
+__all__ = ["Supports", "UnboundedError", "code_of"]
 
 _MANY_TRIALS = 1000
 """From so many trials on a binomial is cut off like a poisson."""
@@ -31,6 +31,13 @@ class UnboundedError(ModelError):
     def __init__(self, name: str, problem: Problem) -> None:
         super().__init__(problem)
         self.name = name
+
+
+def code_of(value: Value, categories: Sequence[Value]) -> float:
+    """Return how a column writes a discrete value: itself, or its category's place."""
+    if not categories:
+        return float(value)
+    return float(next(i for i, c in enumerate(categories) if equal(c, value)))
 
 
 class Supports:

@@ -1,13 +1,15 @@
 r"""This file makes the tables over discrete latents whose product is a model's density.
 
 Node v contributes its log density given its parents, a table T_v over the discrete
-latents among v and its parents. An entry is the node's link function with one
-configuration put in (`specialise.py`); it is lowered like any link function, so equal
-entries are one slot and all of them run as the batches of one schedule. Entries that
-depend on nothing are numbers from the start and stay one number for all rows.
+latents among v and its parents. An entry is the node's link function at one
+configuration (`forms.py`); it is lowered like any link function, so equal entries are
+one slot and all of them run as the batches of one schedule. Entries that depend on
+nothing are numbers from the start and stay one number for all rows; those of many
+observed nodes that are alike are one tensor (`alike.py`).
 
 Where a link function reads so many discrete latents that its table would be wide, parts
-of it that take few values become variables of their own (`folding.py`).
+of it that take few values become variables of their own (`folding.py`); where it reads
+nothing else, the table is computed as one (`wide.py`).
 
 An entry that has no value (a parameter without meaning at this configuration, an index
 outside its vector) is nan: it counts as impossible where the configuration has mass 0
@@ -15,10 +17,8 @@ anyway, and is an error elsewhere. A link function without meaning at every
 configuration has none at all.
 """
 
-import itertools
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -26,39 +26,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from daphne_bridge.graph.expression import Constant, Value, is_false
-from daphne_bridge.graph.graph import Graph, Node
-from daphne_bridge.language.primitives import equal
+from daphne_bridge.graph.expression import Value
 
-from ..errors import ModelError
 from ..model.dag import Dag
 from ..model.lowered import Lowered
-from ..model.lowering import Lowering
+from ..model.lowered_graph import LoweredGraph
 from ..model.schedule import Schedule
-from .cuts import LOG_TAIL
-from .elimination import Elimination, Table
-from .folding import Folded, Folder
-from .limits import MOST_ENTRIES, TooWideError, too_wide
+from .alike import AlikeNodes
+from .elimination import Elimination, IntArray, Table
+from .limits import TooWideError, too_wide
+from .node_tables import NodeTables
 from .order import elimination_order
-from .specialise import Specialiser
-from .supports import Supports
+from .wide import WideTable
 
-__all__ = ["NARROW", "DiscreteTables", "discrete_tables"]
+__all__ = ["NUM_BLOCKS", "DiscreteTables", "discrete_tables"]
 
-_MOST_OWN = 2**16
-"""Most entries of the table of one link function, each lowered by itself."""
-_MOST_WIDE = 2**14
-"""The same of a link function that reads three discrete latents or more."""
-_MOST_FORMS = 2**16
-"""Most of them over all such link functions."""
-_UNFOLDED_OWN = 2**10
-_UNFOLDED_ENTRIES = 2**14
-"""Beyond these, link functions are folded."""
-NARROW = 2**6
-"""Tables up to this size are not worth folding."""
-
-_Form = Lowered | ModelError | None
-"""A node at a configuration; or why it has no meaning there; None: it counts not."""
+NUM_BLOCKS = 4
+"""Constants, operations, wide tables, nodes that are alike."""
+_MANY = 8
+"""So many nodes that are alike are worth a tensor of their own."""
+_NOTHING = Table((), np.zeros(0, dtype=np.int64))
+"""A table without entries, which adds nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +59,13 @@ class DiscreteTables:
         values: Every value that each of them can take.
         truncated: Names of those whose support is infinite, cut off.
         tables: Scopes and entries, by node; then of variables that others determine,
-            which come after the discrete latents in number.
+            which come after the discrete latents in number. Entries are in blocks.
         elimination: How to sum them out.
-        dag: All entries as operations.
-        slots: Slots of the entries that depend on latents or data.
-        constants: The other entries, [entry, 1].
+        dag: Entries as operations.
+        constants: Block 0: entries that are numbers, [entry, 1].
+        slots: Block 1: slots of entries that depend on latents or data.
+        wide: Block 2: tables that are computed as one, by number, in order.
+        alike: Block 3: observed nodes that are alike, in order.
         lowered: The specialised forms of every latent that is not summed out.
     """
 
@@ -85,13 +75,15 @@ class DiscreteTables:
     tables: tuple[Table, ...]
     elimination: Elimination
     dag: Dag
-    slots: tuple[int, ...]
     constants: Float[Tensor, "entry 1"]
+    slots: tuple[int, ...]
+    wide: Mapping[int, WideTable]
+    alike: tuple[AlikeNodes, ...]
     lowered: Mapping[str, tuple[Lowered, ...]]
 
 
 def discrete_tables(
-    graph: Graph,
+    lowered: LoweredGraph,
     *,
     cuts: Mapping[str, int] | None = None,
     widen: int = 1,
@@ -100,7 +92,7 @@ def discrete_tables(
     """Return the tables of a graph.
 
     Args:
-        graph: With discrete latents.
+        lowered: A graph with discrete latents, as slots.
         cuts: Largest value kept of latents whose support is infinite and whose
             parameters are not known beforehand.
         widen: Factor on the log of the mass that other cuts leave out.
@@ -112,236 +104,130 @@ def discrete_tables(
         TooWideError: If a table is too large.
         ModelError: If a link function has no meaning.
     """
-    make = partial(_Builder, graph, cuts or {}, widen, sampled)
+    make = partial(_tables, lowered, cuts or {}, widen, sampled)
     try:
-        return make(folds=False).build()
+        return make(folds=False)
     except TooWideError:
-        return make(folds=True).build()
+        return make(folds=True)
 
 
-class _Builder:
-    def __init__(
-        self,
-        graph: Graph,
-        cuts: Mapping[str, int],
-        widen: int,
-        sampled: Collection[str],
-        *,
-        folds: bool,
-    ) -> None:
-        self.graph = graph
-        self.dag = Dag()
-        self.supports = Supports(graph, self.dag, cuts, widen * LOG_TAIL)
-        self.lowering = Lowering(self.dag)
-        names = [
-            node.name
-            for node in graph.nodes
-            if node.is_discrete and not node.is_observed and node.name not in sampled
-        ]
-        self.latents = tuple(names)
-        self.number = {name: place for place, name in enumerate(names)}
-        self.specialiser = Specialiser(names)
-        self.values: dict[str, tuple[Value, ...]] = {}
-        self.folder = Folder(self.specialiser, self.values) if folds else None
-        self.num_wide = 0
-        self.lowered: dict[str, tuple[Lowered, ...]] = {}
-        self._forms: dict[tuple[int, int], Lowered] = {}
-        self._alike: dict[object, tuple[tuple[Value, ...], list[int]]] = {}
-        self._alike_forms: dict[object, list[_Form]] = {}
-        self._one_of_equal: dict[tuple[int, ...], tuple[Value, ...]] = {}
+def _tables(
+    lowered: LoweredGraph,
+    cuts: Mapping[str, int],
+    widen: int,
+    sampled: Collection[str],
+    *,
+    folds: bool,
+) -> DiscreteTables:
+    nodes = NodeTables(lowered, cuts, widen, sampled, folds=folds)
+    for node in lowered.graph.nodes:
+        nodes.add(node)
+    nodes.add_folded()
+    return _Assembly(nodes).tables()
+
+
+class _Assembly:
+    """Puts the tables of nodes together."""
+
+    def __init__(self, nodes: NodeTables) -> None:
+        self.nodes = nodes
+        self.dag = nodes.dag
         self._depends: dict[int, bool] = {}
 
-    def build(self) -> DiscreteTables:
-        found = [self._table(node) for node in self.graph.nodes]
-        folded = [] if self.folder is None else self.folder.variables
-        found += [self._determined(variable) for variable in folded]
-        values = {name: self.values[name] for name in self.latents}
-        cardinalities = [len(self.values[name]) for name in self.number]
-        order = elimination_order(cardinalities, [scope for scope, _ in found])
-        if order.largest > (MOST_ENTRIES if self.folder else _UNFOLDED_ENTRIES):
-            raise too_wide(self.graph, order.largest)
+    def tables(self) -> DiscreteTables:
+        nodes = self.nodes
+        sizes = [len(nodes.values[name]) for name in nodes.number]
+        order = elimination_order(sizes, [found.scope for found in nodes.found])
+        if order.largest > nodes.most:
+            raise too_wide(nodes.whole.graph, order.largest)
         blocks: tuple[dict[int, int], dict[int, int]] = ({}, {})
-        tables = []
-        for scope, slots in found:
-            different = dict.fromkeys(slots)  # few, of a variable that others determine
-            number = int(any(map(self._reads_source, different)))
-            block = blocks[number]
-            place = {slot: block.setdefault(slot, len(block)) for slot in different}
-            places = np.array([place[slot] for slot in slots])
-            shape = [cardinalities[v] for v in scope]
-            tables.append(Table(scope, places.reshape(shape), number))
-        return DiscreteTables(
-            self.latents,
-            values,
-            tuple(self.supports.truncated),
-            tuple(tables),
-            Elimination(cardinalities, tables, num_blocks=2, order=order),
-            self.dag,
-            tuple(blocks[1]),
-            self._numbers(tuple(blocks[0])),
-            dict(self.lowered),
-        )
-
-    def _determined(self, variable: Folded) -> tuple[tuple[int, ...], list[int]]:
-        """Return the scope of a variable that others determine, and its entries."""
-        names = (*variable.scope, variable.name)
-        number = len(variable.values)
-        never, always = self.dag.constant(-math.inf), self.dag.constant(0.0)
-        slots = np.full((len(variable.places), number), never)
-        slots[np.arange(len(variable.places)), variable.places] = always
-        return tuple(self.number[name] for name in names), slots.reshape(-1).tolist()
-
-    # -------------------------------------------------------------- one node
-
-    def _table(self, node: Node) -> tuple[tuple[int, ...], list[int]]:
-        """Return a node's scope, and the slot of every entry in row-major order."""
-        names, size = self._scope(node)
-        if self.folder is not None and size > NARROW:
-            node = self._folded(self.folder, node)
-            names, size = self._scope(node)
-        most = _MOST_OWN
-        if len(names) > 2:
-            most = _UNFOLDED_OWN if self.folder is None else _MOST_WIDE
-        if size > most:
-            raise too_wide(self.graph, size)
-        scope = tuple(self.number[name] for name in names)
-        if node.name in self.number:
-            self.values[node.name], slots = self._summed_out(node, names)
-            return (*scope, self.number[node.name]), slots
-        forms = self._everywhere(node, names)
-        if not node.is_observed:
-            kept = {id(form): form for form in forms if isinstance(form, Lowered)}
-            self.lowered[node.name] = tuple(kept.values())
-        return scope, [self._term(form, self._own(node, form)) for form in forms]
-
-    def _summed_out(
-        self, node: Node, names: Sequence[str]
-    ) -> tuple[tuple[Value, ...], list[int]]:
-        """Return the values of a latent, and the slot of every entry of its table."""
-        key = self._key(node, names)
-        if key in self._alike:
-            return self._alike[key]
-        forms = self._everywhere(node, names)
-        found = self.supports.of(node, [f for f in forms if isinstance(f, Lowered)])
-        same = tuple(id(self.specialiser.table.constant(value)) for value in found)
-        values = self._one_of_equal.setdefault(same, found)
-        slots = [
-            self._term(form, self._encoded(form, value))
-            for form in forms
-            for value in values
-        ]
-        # A cut is noted of each latent by its name.
-        if node.name not in self.supports.truncated:
-            self._alike[key] = values, slots
-        return values, slots
-
-    def _key(self, node: Node, names: Sequence[str]) -> tuple[object, ...]:
-        """Return what nodes share that are the same at every configuration."""
-        place = {name: number for number, name in enumerate(names)}
-        parts = [node.distribution, *([node.condition] if node.condition else [])]
-        return (
-            *(id(self.values[name]) for name in names),
-            *(id(self.specialiser.placed(part)) for part in parts),
-            *(place[name] for part in parts for name in self.specialiser.reads(part)),
-        )
-
-    def _scope(self, node: Node) -> tuple[list[str], int]:
-        """Return the discrete variables that a node reads, and their configurations."""
-        reads = dict.fromkeys(self.specialiser.reads(node.distribution))
-        if node.condition is not None:
-            reads |= dict.fromkeys(self.specialiser.reads(node.condition))
-        names = sorted(reads, key=self.number.__getitem__)
-        return names, math.prod(len(self.values[name]) for name in names)
-
-    def _folded(self, folder: Folder, node: Node) -> Node:
-        """Return a node that reads parts of its link function as variables."""
-        known = len(folder.variables)
-        distribution = folder.fold(node.distribution)
-        condition = None if node.condition is None else folder.fold(node.condition)
-        for variable in folder.variables[known:]:
-            self.number[variable.name] = len(self.number)
-            self.values[variable.name] = variable.values
-        return replace(node, distribution=distribution, condition=condition)
-
-    def _configurations(self, names: Sequence[str]) -> Iterator[Mapping[str, Value]]:
-        for values in itertools.product(*(self.values[name] for name in names)):
-            yield dict(zip(names, values, strict=True))
-
-    def _everywhere(self, node: Node, names: Sequence[str]) -> list[_Form]:
-        """Return a node at every configuration of discrete variables."""
-        is_alike = node.is_observed and not self.graph.children(node.name)
-        key = self._key(node, names) if is_alike else None
-        if key in self._alike_forms:
-            return self._alike_forms[key]
-        found: list[_Form] = []
-        value = self.lowering.values.get(node.name)
-        for values in self._configurations(names):
-            try:
-                found.append(self._form(node, values))
-            except TooWideError:
-                raise
-            except ModelError as error:
-                found.append(error)
+        tables = [_NOTHING] * len(nodes.found)
+        wide, alike = self._wide_tables(tables, sizes), self._alike(tables, sizes)
+        placed: dict[int, tuple[IntArray, int]] = {}
+        for number, found in enumerate(nodes.found):
+            slots = found.slots
+            if slots is None:
                 continue
-            value = self.lowering.values.get(node.name)
-        # What reads the node reads it where it has a meaning.
-        self.lowering.values[node.name] = value
-        errors = [form for form in found if isinstance(form, ModelError)]
-        if len(errors) == len(found):
-            raise errors[0]
-        if is_alike:
-            self._alike_forms[key] = found
-        return found
+            if id(slots) not in placed:  # one list of all latents that are alike
+                placed[id(slots)] = self._placed(slots, blocks)
+            places, block = placed[id(slots)]
+            shape = [sizes[v] for v in found.scope]
+            tables[number] = Table(found.scope, places.reshape(shape), block)
+        return DiscreteTables(
+            nodes.latents,
+            {name: nodes.values[name] for name in nodes.latents},
+            tuple(nodes.supports.truncated),
+            tuple(tables),
+            Elimination(sizes, tables, num_blocks=NUM_BLOCKS, order=order),
+            self.dag,
+            self._numbers(tuple(blocks[0])),
+            tuple(blocks[1]),
+            wide,
+            alike,
+            dict(nodes.lowered),
+        )
 
-    def _form(self, node: Node, values: Mapping[str, Value]) -> Lowered | None:
-        """Return a node at a configuration; None where its observe does not count."""
-        distribution = self.specialiser.at(node.distribution, values)
-        condition = node.condition
-        if condition is not None:
-            condition = self.specialiser.at(condition, values)
-            if isinstance(condition, Constant):
-                if is_false(condition.value):
-                    return None
-                condition = None
-        special = replace(node, distribution=distribution, condition=condition)
-        key = (id(distribution), id(condition))
-        known = self._forms.get(key)
-        is_leaf = not self.graph.children(node.name)
-        if known is not None and (node.name in self.number or is_leaf):
-            # The same link function again: only the value is another one.
-            slots = tuple(
-                self.dag.variable((node.name, position))
-                for position in range(len(known.slots))
+    def _placed(
+        self, slots: list[int], blocks: tuple[dict[int, int], dict[int, int]]
+    ) -> tuple[IntArray, int]:
+        """Return where the entries of a table stand, and in which block."""
+        different = dict.fromkeys(slots)  # few, of a variable that others determine
+        number = int(any(map(self._reads_source, different)))
+        block = blocks[number]
+        place = {slot: block.setdefault(slot, len(block)) for slot in different}
+        return np.array([place[slot] for slot in slots]), number
+
+    def _wide_tables(
+        self, tables: list[Table], sizes: Sequence[int]
+    ) -> dict[int, WideTable]:
+        """Return the wide tables of observed nodes, one for each scope."""
+        nodes = self.nodes
+        made: dict[int, WideTable] = {}
+        first = 0
+        for names, places in sorted(nodes.wide.items(), key=lambda item: item[1]):
+            each = [nodes.whole.graph.nodes[place].name for place in places]
+            table = WideTable.of(nodes.whole, names, nodes.values, each)
+            made[places[0]] = table
+            scope = nodes.found[places[0]].scope
+            entries = np.arange(first, first + table.size)
+            first += table.size
+            shape = [sizes[v] for v in scope]
+            tables[places[0]] = Table(scope, entries.reshape(shape), 2)
+        return made
+
+    def _alike(
+        self, tables: list[Table], sizes: Sequence[int]
+    ) -> tuple[AlikeNodes, ...]:
+        """Return the nodes that are alike; a few have slots instead."""
+        nodes = self.nodes
+        made: list[AlikeNodes] = []
+        first = 0
+        for forms, places in nodes.alike.values():
+            each = [nodes.whole.graph.nodes[place] for place in places]
+            if len(places) < _MANY:
+                for node, place in zip(each, places, strict=True):
+                    nodes.found[place].slots = nodes.observed(node, forms)
+                continue
+            different = dict.fromkeys(form.branches[0] for form in forms)
+            number = {branch: n for n, branch in enumerate(different)}
+            variables = [nodes.whole.layout.variable(node.name) for node in each]
+            columns = np.array([range(v.start, v.stop) for v in variables])
+            made.append(
+                AlikeNodes.of(
+                    tuple(different),
+                    forms[0].shape,
+                    tuple(places),
+                    torch.from_numpy(columns),
+                )
             )
-            return replace(known, node=special, slots=slots)
-        self.num_wide += len(values) > 2
-        if self.num_wide > _MOST_FORMS:
-            raise too_wide(self.graph, self.num_wide)
-        form = self.lowering.node(special, self.graph)
-        self._forms[key] = form
-        return form
-
-    def _own(self, node: Node, form: _Form) -> tuple[int, ...]:
-        """Return the slots of a node's own value."""
-        number = len(form.slots) if isinstance(form, Lowered) else 0
-        return tuple(self.dag.variable((node.name, place)) for place in range(number))
-
-    def _term(self, form: _Form, value: tuple[int, ...]) -> int:
-        """Return the slot of the log density that a form gives to a value."""
-        if isinstance(form, Lowered):
-            return form.term(self.dag, value)
-        return self.dag.constant(0.0 if form is None else math.nan)
-
-    def _encoded(self, form: _Form, value: Value) -> tuple[int, ...]:
-        """Return the slot of a discrete value as the density takes it."""
-        if not isinstance(form, Lowered):
-            return ()
-        if not form.categories:
-            return (self.dag.constant(float(value)),)
-        for position, known in enumerate(form.categories):
-            if equal(known, value):
-                return (self.dag.constant(float(position)),)
-        return (self.dag.constant(-1.0),)
+            rows = np.array([number[form.branches[0]] for form in forms])
+            rows = first + len(places) * rows
+            first += len(different) * len(places)
+            for position, place in enumerate(places):
+                scope = nodes.found[place].scope
+                shape = [sizes[v] for v in scope]
+                tables[place] = Table(scope, (rows + position).reshape(shape), 3)
+        return tuple(made)
 
     # -------------------------------------------------------------- numbers
 

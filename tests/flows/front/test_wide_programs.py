@@ -15,7 +15,7 @@ from scipy import stats
 from flows.cli import main
 from flows.errors import ArgumentError
 from flows.front.inference import infer
-from flows.marginal import choice, tables
+from flows.marginal import choice, node_tables, tables
 from flows.marginal.collapsed import CollapsedModel
 from flows.marginal.sites import sites_of
 from flows.model.model import Model
@@ -245,8 +245,8 @@ def test_any_choice_of_sampled_latents_has_the_evidence_of_enumeration(
     )
     terms = model.log_joint(rows, model.observation())
     with pytest.MonkeyPatch.context() as limits:
-        limits.setattr(tables, "MOST_ENTRIES", 3)
-        limits.setattr(tables, "_UNFOLDED_ENTRIES", 3)
+        for name in ("MOST_ENTRIES", "MOST_OF_ONE_ROW", "_UNFOLDED_ENTRIES"):
+            limits.setattr(node_tables, name, 3)
         limits.setattr(choice, "_LARGEST", 4)
         found = infer(model, num_particles=4000)
     assert "sampled" in found.why
@@ -271,7 +271,7 @@ def test_what_a_move_computes_anew_is_the_change_of_the_whole(latent):
     model = Model.from_graph(graph_of(text))
     sampled = tuple(model.graph.resolve(name) for name in "abc")
     target = CollapsedModel(
-        model, tables.discrete_tables(model.graph, sampled=sampled), sampled
+        model, tables.discrete_tables(model.lowered, sampled=sampled), sampled
     )
     observed = model.observation()
     site = sites_of(target, observed)[latent]

@@ -17,7 +17,7 @@ from flows.cli import main
 from flows.errors import FlowsError
 from flows.front.sequential import smc
 from flows.heads.flow import HeadedFlow
-from flows.marginal import choice, tables
+from flows.marginal import choice, node_tables
 from flows.measurement.evaluation import EvaluationConfig, evaluate
 from flows.storage.artifact import Artifact
 from tests.flows.heads.programs import FLIPS, MIXED
@@ -93,9 +93,9 @@ def test_weights_of_a_flow_that_was_not_trained_are_right():
 
 def test_latents_too_wide_to_sum_get_heads_and_the_others_are_summed(monkeypatch):
     monkeypatch.setattr(choice, "_LARGEST", 8)
-    monkeypatch.setattr(tables, "MOST_ENTRIES", 8)
-    monkeypatch.setattr(tables, "_UNFOLDED_ENTRIES", 8)
-    monkeypatch.setattr(tables, "_UNFOLDED_OWN", 8)
+    monkeypatch.setattr(node_tables, "MOST_ENTRIES", 8)
+    monkeypatch.setattr(node_tables, "_UNFOLDED_ENTRIES", 8)
+    monkeypatch.setattr(node_tables, "_UNFOLDED_OWN", 8)
     text = (
         "(let [a (sample (flip 0.3)) b (sample (flip 0.6)) c (sample (flip 0.5))"
         " d (sample (flip 0.2)) z (sample (normal 0 1))]"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from flows.front.inference import infer
-from flows.marginal import tables
+from flows.marginal import node_tables
 from flows.marginal.collapsed import collapse
 from flows.model.model import Model
 from tests.flows.model.programs import graph_of
@@ -121,7 +121,7 @@ def test_folded_programs_have_the_evidence_of_enumeration(part, other):
     expected = model.log_joint(rows, model.observation()).logsumexp(0)
     with pytest.MonkeyPatch.context() as limits:
         for name in ("_UNFOLDED_OWN", "_UNFOLDED_ENTRIES", "NARROW"):
-            limits.setattr(tables, name, 1)
+            limits.setattr(node_tables, name, 1)
         collapsed = collapse(model)
     none = torch.zeros(1, 0, dtype=torch.float64)
     found = collapsed.log_joint(none, model.observation())
