@@ -33,10 +33,11 @@ from ..model.lowered import Lowered
 from ..model.lowered_graph import LoweredGraph
 from ..model.schedule import Schedule
 from .alike import AlikeNodes
-from .elimination import Elimination, IntArray, Table
+from .elimination import Elimination, Table
 from .limits import TooWideError, too_wide
 from .node_tables import NodeTables
 from .order import elimination_order
+from .reads import IntArray
 from .wide import WideTable
 
 __all__ = ["NUM_BLOCKS", "DiscreteTables", "discrete_tables"]

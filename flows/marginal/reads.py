@@ -1,0 +1,108 @@
+"""This file reads the tables of alike variables from a block of numbers, at once.
+
+That is a view of the block where members and entries stand in order, as they do for
+nodes that are alike; else they are gathered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["IntArray", "Read"]
+
+_IMPOSSIBLE = -1e30
+"""Stands for -inf in matrix products, where 0 · (-inf) would be nan."""
+
+IntArray = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+Numbers = Float[Tensor, "entry row"]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Where tables of all members of a step stand.
+
+    Attributes:
+        block: Which block of numbers.
+        shape: Members (1 if they share numbers), values, and rest (1 if not read).
+        positions: Entries of the block; None where a view has them.
+        first: First entry of the view.
+        strides: Entries from one to the next along members, values and rest.
+        counts: How often each joined entry reads each position, if so many tables are
+            one product with a matrix.
+    """
+
+    block: int
+    shape: tuple[int, int, int]
+    positions: Tensor | None
+    first: int = 0
+    strides: tuple[int, int, int] = (0, 0, 0)
+    counts: Tensor | None = None
+
+    @classmethod
+    def of(cls, block: int, positions: IntArray) -> "Read":
+        """Return what reads positions [member, value, rest]."""
+        if len(positions) > 1 and (positions == positions[:1]).all():
+            positions = positions[:1]
+        members, values, rest = positions.shape
+        shape = (members, values, rest)
+        first = int(positions[0, 0, 0])
+        strides = (
+            int(positions[1, 0, 0]) - first if members > 1 else 0,
+            int(positions[0, 1, 0]) - first if values > 1 else 0,
+            int(positions[0, 0, 1]) - first if rest > 1 else 0,
+        )
+        steps = np.tensordot(strides, np.indices(shape), 1)
+        if _is_apart(shape, strides) and (positions == first + steps).all():
+            return cls(block, shape, None, first, strides)
+        return cls(
+            block, shape, torch.from_numpy(np.ascontiguousarray(positions).reshape(-1))
+        )
+
+    @classmethod
+    def counted(cls, block: int, columns: Sequence[IntArray]) -> "Read":
+        """Return what reads many tables of one member, each [1, value, rest]."""
+        used, places = np.unique(np.stack(columns), return_inverse=True)
+        counts = np.zeros((columns[0].size, used.size))
+        entries = np.arange(columns[0].size)
+        for column in places.reshape(len(columns), -1):
+            np.add.at(counts, (entries, column), 1.0)
+        _, values, rest = columns[0].shape
+        return cls(
+            block,
+            (1, values, rest),
+            torch.from_numpy(used),
+            counts=torch.from_numpy(counts),
+        )
+
+    def of_blocks(self, blocks: Sequence[Numbers]) -> Tensor:
+        """Return the numbers, [member, value, rest, row]."""
+        block = blocks[self.block]
+        rows = block.shape[1]
+        if self.positions is None:
+            block = block.contiguous()
+            return block.as_strided(
+                (*self.shape, rows),
+                (*(rows * stride for stride in self.strides), 1),
+                block.storage_offset() + self.first * rows,
+            )
+        found = block.index_select(0, self.positions)
+        if self.counts is not None:
+            found = self.counts.to(block.dtype) @ found.clamp_min(_IMPOSSIBLE)
+            found = torch.where(found <= 0.1 * _IMPOSSIBLE, -torch.inf, found)
+        return found.reshape(*self.shape, rows)
+
+
+def _is_apart(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether a view with these strides reads no number twice."""
+    end = 1
+    for stride, number in sorted(zip(strides, shape, strict=True)):
+        if number > 1:
+            if stride < end:
+                return False
+            end += stride * (number - 1)
+    return True
