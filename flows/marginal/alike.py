@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..model.families import DENSITIES, Shape
 from ..model.lowered import Branch
+from .normals import normals
 
 __all__ = ["AlikeNodes"]
 
@@ -91,7 +92,8 @@ class AlikeNodes:
                 for part in (values, *given)
             )
         density = DENSITIES[self.family]
-        found = density.log_prob(values, *given)
+        log_prob = normals if self.family == "normal" else density.log_prob
+        found = log_prob(values, *given)
         if not density.says_nan:
             found = torch.where(density.validity(*given), found, math.nan)
         return found.reshape(-1, found.shape[-1])

@@ -28,9 +28,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .joins import Join, Joins, Table
-from .log_sums import log_product, log_sum
+from .log_sums import LogSum
 from .order import EliminationOrder, elimination_order
-from .reads import Read
+from .passes import Pass, as_block, joined_tables, log_sum
 
 __all__ = ["Elimination", "Table"]
 
@@ -86,7 +86,7 @@ class Elimination:
         Args:
             blocks: Numbers in nats.
         """
-        return self._forward(blocks)
+        return log_sum(self._joins, self._left, blocks)
 
     def sample(
         self, blocks: Blocks, num: int, *, generator: torch.Generator
@@ -99,8 +99,7 @@ class Elimination:
             generator: Source of the draws.
         """
         with torch.no_grad():
-            kept: list[Tensor] = []
-            self._forward(blocks, kept=kept)
+            kept, _ = self._joined(blocks, largest=False)
             return self._backward(kept, num, generator)
 
     def most_probable(
@@ -108,65 +107,50 @@ class Elimination:
     ) -> tuple[Int[Tensor, "variable row"], Float[Tensor, " row"]]:
         """Return the most probable configuration of every row, and its Σ T."""
         with torch.no_grad():
-            kept: list[Tensor] = []
-            best = self._forward(blocks, kept=kept, largest=True)
+            kept, best = self._joined(blocks, largest=True)
             return self._backward(kept, len(best), None), best
 
     def marginals(self, blocks: Blocks) -> tuple[Float[Tensor, "value row"], ...]:
         """Return the probability of every value of every variable."""
         rows = max(block.shape[1] for block in blocks)
-        total = sum(self.cardinalities)
-        unary = blocks[0].new_zeros(total, rows, requires_grad=True)
-        with torch.enable_grad():
-            found = self._forward([block.detach() for block in blocks], unary=unary)
-            (found,) = torch.autograd.grad(found.sum(), unary)
-        return tuple(torch.split(found, list(self.cardinalities)))
+        with torch.no_grad():
+            made = Pass.of(self._joins, self._left, blocks)
+            marginals: list[Tensor] = []
+            made.gradients(
+                torch.ones_like(made.log_sum), [False] * len(blocks), marginals
+            )
+        found = blocks[0].new_zeros(sum(self.cardinalities), rows)
+        starts = np.concatenate([[0], np.cumsum(self.cardinalities)])
+        for join, own in zip(reversed(self._joins), marginals, strict=True):
+            first = torch.as_tensor(starts[join.variables.numpy()])
+            places = first[:, None] + torch.arange(join.cardinality)
+            found[places] = own
+        return torch.split(found, list(self.cardinalities))
 
     # -------------------------------------------------------------- passes
 
-    def _forward(
-        self,
-        given: Blocks,
-        *,
-        unary: Float[Tensor, "value row"] | None = None,
-        kept: list[Tensor] | None = None,
-        largest: bool = False,
-    ) -> Tensor:
-        """Return what is left when all is summed out.
+    def _joined(
+        self, given: Blocks, *, largest: bool
+    ) -> tuple[list[Tensor], Float[Tensor, " row"]]:
+        """Return all joined tables, and what is left when all is summed out.
 
         Args:
             given: Blocks of numbers.
-            unary: One more table for each variable, one after the other.
-            kept: Takes the joined tables.
             largest: Whether to take the largest term instead of the sum.
         """
-        blocks = list(given)
-        starts = np.concatenate([[0], np.cumsum(self.cardinalities)])
+        blocks, kept = list(given), []
         for join in self._joins:
-            left, right = _added(join.left, blocks), _added(join.right, blocks)
-            if left is None:
-                left = given[0].new_zeros(len(join.variables), join.cardinality, 1, 1)
-            if unary is not None:
-                first = torch.as_tensor(starts[join.variables.numpy()])
-                own = first[:, None] + torch.arange(join.cardinality)
-                left = left + unary[own][:, :, None]
-            if kept is None and right is not None:
-                found = log_product(left, right)
-            else:
-                if right is not None:
-                    left = left.unsqueeze(3) + right.unsqueeze(2)
-                    left = left.reshape(*left.shape[:2], -1, left.shape[-1])
-                if kept is not None:
-                    kept.append(left)
-                found = left.amax(1) if largest else log_sum(left)
-            size = join.sizes[0] * join.sizes[1]
-            found = found.reshape(len(found), size, found.shape[-1])
-            found = found.expand(len(join.variables), -1, -1)
-            blocks.append(found.reshape(-1, found.shape[-1]))
+            table, other = joined_tables(join, blocks)
+            if other is not None:
+                table = table.unsqueeze(3) + other.unsqueeze(2)
+                table = table.reshape(*table.shape[:2], -1, table.shape[-1])
+            kept.append(table)
+            value = table.amax(1) if largest else LogSum.of(table, None).value
+            blocks.append(as_block(join, value))
         total = given[0].new_zeros(max(block.shape[1] for block in given))
         for read in self._left:
             total = total + read.of_blocks(blocks).sum((0, 1, 2))
-        return total
+        return kept, total
 
     def _backward(
         self,
@@ -204,12 +188,3 @@ def _drawn(
         ).clamp_min(1e-300)
         scores = scores - torch.log(-torch.log(uniform))
     return scores.argmax(-1)
-
-
-def _added(reads: Sequence[Read], blocks: Blocks) -> Tensor | None:
-    """Return the sum of tables, [member, value, rest, row]; None if there are none."""
-    total: Tensor | None = None
-    for read in reads:
-        part = read.of_blocks(blocks)
-        total = part if total is None else total + part
-    return total

@@ -1,7 +1,7 @@
-"""This file sums out one variable of tables in log space, with gradients.
+"""This file sums out one variable of tables in log space, and sends gradients back.
 
-    log_sum(A)[a]         = log Σ_v exp A[v, a]
-    log_product(A, B)[a, b] = log Σ_v exp(A[v, a] + B[v, b])
+    S[a]    = log Σ_v exp L[v, a],
+    S[a, b] = log Σ_v exp(L[v, a] + R[v, b]).
 
 The second is a product of matrices: each is scaled by the largest number of a column,
 so that the sum needs no exponential of every pair. Where a sum falls below 1e-200 that
@@ -9,112 +9,110 @@ way, because the largest numbers stand at different v, it is done again pair by 
 -inf is an impossible entry; where all are, so is the sum, and its gradient is 0.
 """
 
-from typing import Any
+import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-__all__ = ["log_product", "log_sum"]
+__all__ = ["LogSum"]
 
 _LEAST = 1e-200
 _FEW = 8
 """Up to so many values are summed one by one, row after row of memory."""
 
 
-def log_sum(table: Float[Tensor, "member value rest row"]) -> Tensor:
-    """Return the logsumexp over the second axis.
+@dataclass(frozen=True, slots=True, eq=False)
+class LogSum:
+    """A sum over the values of alike variables.
 
-    Example:
-        >>> found = log_sum(torch.tensor([0.5, 0.5]).log().reshape(1, 2, 1, 1))
-        >>> found.exp().tolist()
-        [[[1.0]]]
+    Attributes:
+        value: Its log, [member, left, right, row].
+        total: The sum of what is scaled.
+        left: exp L, scaled; of every pair where there is a table of pairs.
+        right: exp R, scaled; None if there is none, or it is in the pairs.
+        pairs: Configurations of a and of b, if `left` is of every pair.
     """
-    found: Tensor = _LogSum.apply(table)  # type: ignore[no-untyped-call]
-    return found
 
+    value: Float[Tensor, "member left right row"]
+    total: Float[Tensor, "member left right row"]
+    left: Float[Tensor, "member value rest row"]
+    right: Float[Tensor, "member value right row"] | None
+    pairs: tuple[int, int] | None = None
 
-def log_product(
-    left: Float[Tensor, "member value left row"],
-    right: Float[Tensor, "member value right row"],
-) -> Float[Tensor, "member left right row"]:
-    """Return the logsumexp over the second axis of all sums of left and right."""
-    found: Tensor = _LogProduct.apply(left, right)  # type: ignore[no-untyped-call]
-    return found
+    @classmethod
+    def of(
+        cls,
+        left: Float[Tensor, "member value left row"],
+        right: Float[Tensor, "member value right row"] | None,
+        *,
+        may_change: bool = False,
+    ) -> "LogSum":
+        """Return the sum of tables over v and its neighbours.
 
+        Args:
+            left: L.
+            right: R, if there is one.
+            may_change: Whether L may be changed.
 
-class _LogSum(Function):
-    @staticmethod
-    def forward(ctx: Any, table: Tensor) -> Tensor:
-        scaled, highest = _scaled(table)
-        total = scaled.sum(1)
-        ctx.save_for_backward(scaled, total)
-        return total.log() + highest.squeeze(1)
+        Example:
+            >>> coin = torch.tensor([0.5, 0.5]).log().reshape(1, 2, 1, 1)
+            >>> LogSum.of(coin, None).value.exp().reshape(-1).tolist()
+            [1.0]
+        """
+        scaled, high = _scaled(left, may_change=may_change and right is None)
+        if right is None:
+            total = scaled.sum(1).unsqueeze(2)
+            return cls(total.log().add_(high.movedim(1, 2)), total, scaled, None)
+        other, other_high = _scaled(right)
+        total = _contracted(scaled, other)
+        if float(total.min()) < _LEAST and not _is_never(left, right, total):
+            return cls._of_pairs(left, right)
+        value = total.log().add_(high.movedim(1, 2)).add_(other_high)
+        return cls(value, total, scaled, other)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        scaled: Tensor
-        scaled, total = ctx.saved_tensors
-        return scaled * _over(gradient, total).unsqueeze(1)
-
-
-class _LogProduct(Function):
-    @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        scaled_left, high_left = _scaled(left)
-        scaled_right, high_right = _scaled(right)
-        total = _contracted(scaled_left, scaled_right)
-        ctx.is_exact = bool((total < _LEAST).any()) and not _is_never(
-            left, right, total
+    @classmethod
+    def _of_pairs(cls, left: Tensor, right: Tensor) -> "LogSum":
+        sizes = left.shape[2], right.shape[2]
+        joined = left.unsqueeze(3) + right.unsqueeze(2)
+        shape = joined.shape
+        found = cls.of(joined.reshape(*shape[:2], -1, shape[4]), None)
+        value, total = (
+            part.reshape(shape[0], *shape[2:]) for part in (found.value, found.total)
         )
-        if ctx.is_exact:
-            scaled, highest = _scaled(left.unsqueeze(3) + right.unsqueeze(2))
-            total = scaled.sum(1)
-            ctx.save_for_backward(scaled, total)
-            ctx.shapes = left.shape, right.shape
-            return total.log() + highest.squeeze(1)
-        ctx.save_for_backward(scaled_left, scaled_right, total)
-        return (
-            total.log()
-            + high_left.squeeze(1).unsqueeze(2)
-            + high_right.squeeze(1).unsqueeze(1)
-        )
+        return cls(value, total, found.left, None, sizes)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        if ctx.is_exact:
-            scaled, total = ctx.saved_tensors
-            full = scaled * _over(gradient, total).unsqueeze(1)
-            left, right = ctx.shapes
-            return full.sum(3).sum_to_size(left), full.sum(2).sum_to_size(right)
-        left, right, total = ctx.saved_tensors
-        share = _over(gradient, total)
-        to_left = to_right = None
-        if ctx.needs_input_grad[0]:
-            found = _contracted(share.transpose(1, 2), right.transpose(1, 2))
-            to_left = (left * found.transpose(1, 2)).sum_to_size(left.shape)
-        if ctx.needs_input_grad[1]:
-            found = _contracted(share, left.transpose(1, 2))
-            to_right = (right * found.transpose(1, 2)).sum_to_size(right.shape)
-        return to_left, to_right
+    def gradients(
+        self, gradient: Float[Tensor, "member left right row"]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the gradients by L and by R, [member, value, left or right, row].
+
+        Members and rows that the tables share are not summed.
+        """
+        share = gradient / self.total
+        if not float(self.total.min()) > 0.0:
+            share = torch.where(self.total > 0.0, share, 0.0)
+        if self.right is not None:
+            to_left = _contracted(share.transpose(1, 2), self.right.transpose(1, 2))
+            to_right = _contracted(share, self.left.transpose(1, 2))
+            return self.left * to_left.transpose(1, 2), self.right * (
+                to_right.transpose(1, 2)
+            )
+        if self.pairs is None:
+            return self.left * share.movedim(2, 1), None
+        members, values, _, rows = self.left.shape
+        scaled = self.left.reshape(members, values, *self.pairs, rows)
+        full = scaled * share.unsqueeze(1)
+        return full.sum(3), full.sum(2)
 
 
-def _scaled(table: Tensor) -> tuple[Tensor, Tensor]:
+def _scaled(table: Tensor, *, may_change: bool = False) -> tuple[Tensor, Tensor]:
     """Return exp of a table over the largest along axis 1, and the log of that."""
-    highest = table.amax(1, keepdim=True)
-    if not bool(torch.isfinite(highest).all()):
-        highest = torch.where(torch.isfinite(highest), highest, 0.0)
-    return (table - highest).exp_(), highest
-
-
-def _over(gradient: Tensor, total: Tensor) -> Tensor:
-    """Return a gradient over a sum; 0 where that is 0."""
-    share = gradient / total
-    return share if bool((total > 0.0).all()) else share.where(total > 0.0, 0.0)
+    high = table.amax(1, keepdim=True)
+    if not math.isfinite(float(high.sum())):
+        high = torch.where(torch.isfinite(high), high, 0.0)
+    return (table.sub_(high) if may_change else table - high).exp_(), high
 
 
 def _contracted(left: Tensor, right: Tensor) -> Tensor:

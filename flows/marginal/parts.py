@@ -113,10 +113,11 @@ class Part:
 
     def log_sum(self, entries: list[Tensor], count: int) -> tuple[Tensor, Tensor]:
         """Return the sum of every row, and where an entry without value matters."""
+        if not any(math.isnan(float(part.detach().sum())) for part in entries):
+            found = self.elimination.log_sum(entries).expand(count)
+            return found, torch.zeros_like(found, dtype=torch.bool)
         clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
         found = self.elimination.log_sum(clean).expand(count)
-        if not any(bool(torch.isnan(part).any()) for part in entries):
-            return found, torch.zeros_like(found, dtype=torch.bool)
         other = [torch.where(torch.isnan(part), 0.0, part) for part in entries]
         with torch.no_grad():
             matters = self.elimination.log_sum(other).expand(count) != found

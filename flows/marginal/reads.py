@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["IntArray", "Read"]
+__all__ = ["IntArray", "Numbers", "Read"]
 
 _IMPOSSIBLE = -1e30
 """Stands for -inf in matrix products, where 0 · (-inf) would be nan."""
@@ -84,17 +84,30 @@ class Read:
         block = blocks[self.block]
         rows = block.shape[1]
         if self.positions is None:
-            block = block.contiguous()
-            return block.as_strided(
-                (*self.shape, rows),
-                (*(rows * stride for stride in self.strides), 1),
-                block.storage_offset() + self.first * rows,
-            )
+            return self._view(block.contiguous())
         found = block.index_select(0, self.positions)
         if self.counts is not None:
             found = self.counts.to(block.dtype) @ found.clamp_min(_IMPOSSIBLE)
             found = torch.where(found <= 0.1 * _IMPOSSIBLE, -torch.inf, found)
         return found.reshape(*self.shape, rows)
+
+    def add(self, gradient: Tensor, block: Numbers) -> None:
+        """Add the gradient by what was read to that by the block it was read from."""
+        if self.positions is None:
+            self._view(block).add_(gradient)
+            return
+        flat = gradient.reshape(-1, block.shape[1])
+        if self.counts is not None:
+            flat = self.counts.to(block.dtype).T @ flat
+        block.index_add_(0, self.positions, flat)
+
+    def _view(self, block: Numbers) -> Tensor:
+        rows = block.shape[1]
+        return block.as_strided(
+            (*self.shape, rows),
+            (*(rows * stride for stride in self.strides), 1),
+            block.storage_offset() + self.first * rows,
+        )
 
 
 def _is_apart(shape: Sequence[int], strides: Sequence[int]) -> bool:

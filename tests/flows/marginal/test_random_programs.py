@@ -66,8 +66,8 @@ def programs(draw):
             bindings.append(f"{name} (sample {call})")
             discrete.append((name, size))
     if not discrete:
-        bindings.append("last (sample (bernoulli 0.3))")
-        discrete.append(("last", 2))
+        bindings.append("final (sample (bernoulli 0.3))")
+        discrete.append(("final", 2))
     data = [f"(observe (normal {number(3)} 1.5) {draw(NUMBERS)})" for _ in range(2)]
     data.append(f"(observe (bernoulli {chance()}) {draw(st.integers(0, 1))})")
     return f"(let [{' '.join(bindings)}] {' '.join(data)} {discrete[0][0]})"

@@ -42,6 +42,10 @@ def test_a_read_has_the_numbers_at_its_positions_and_their_gradient(kind):
         for part in (found, expected)
     ]
     torch.testing.assert_close(*slopes)
+    own = torch.zeros_like(block)
+    with torch.no_grad():
+        read.add(weights.sum_to_size(*read.shape, 3), own)
+    torch.testing.assert_close(own, slopes[1])
 
 
 def test_many_tables_of_one_member_are_counted():

@@ -1,0 +1,168 @@
+"""This file sums all variables out, join after join, and sends gradients back.
+
+Forward, each join leaves one more block of numbers, what is left when its variables are
+summed out. Backward, the gradient of log Z goes from each block to those that its join
+read, added up in place: one pass for any number of tables, and the probability of every
+value of every variable on the way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from .joins import Join
+from .log_sums import LogSum
+from .reads import Numbers, Read
+
+__all__ = ["Pass", "as_block", "joined_tables", "log_sum"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """What was summed out of some numbers.
+
+    Attributes:
+        joins: What was done, in order.
+        left: What was read when nothing was left to sum.
+        blocks: The numbers, those that were made after those that were given.
+        sums: What each join left.
+        log_sum: log Z of every row.
+    """
+
+    joins: Sequence[Join]
+    left: Sequence[Read]
+    blocks: Sequence[Numbers]
+    sums: Sequence[LogSum]
+    log_sum: Float[Tensor, " row"]
+
+    @classmethod
+    def of(
+        cls, joins: Sequence[Join], left: Sequence[Read], given: Sequence[Numbers]
+    ) -> "Pass":
+        """Return the sum over all variables of joins.
+
+        Args:
+            joins: In order; each reads blocks that are given or were made before.
+            left: Reads what is summed in the end.
+            given: Blocks of numbers.
+        """
+        blocks, sums = list(given), []
+        for join in joins:
+            table, other = joined_tables(join, blocks)
+            is_own = len(join.left) > 1  # a sum, not a view of a block
+            found = LogSum.of(table, other, may_change=is_own)
+            sums.append(found)
+            blocks.append(as_block(join, found.value))
+        total = given[0].new_zeros(max(block.shape[1] for block in given))
+        for read in left:
+            total = total + read.of_blocks(blocks).sum((0, 1, 2))
+        return cls(joins, left, blocks, sums, total)
+
+    def gradients(
+        self,
+        gradient: Float[Tensor, " row"],
+        wanted: Sequence[bool],
+        marginals: list[Tensor] | None = None,
+    ) -> list[Tensor | None]:
+        """Return the gradients by the blocks that were given.
+
+        Args:
+            gradient: By log Z of every row.
+            wanted: Which of them; those of the others are None.
+            marginals: Takes Σ gradient · p(value) of each join's variables, [member,
+                value, row], the last join's first.
+        """
+        # Those of blocks that are made for all rows are of each row all the same.
+        rows = 0 if marginals is None else len(gradient)
+        is_wanted = [*wanted]
+        for join in self.joins:
+            reads = (*join.left, *join.right)
+            is_wanted.append(bool(rows) or any(is_wanted[r.block] for r in reads))
+        found = [
+            block.new_zeros(len(block), max(rows, block.shape[1])) if is_asked else None
+            for block, is_asked in zip(self.blocks, is_wanted, strict=True)
+        ]
+        for read in self.left:
+            _send(read, gradient.expand(*read.shape, -1), found)
+        number = len(self.blocks)
+        for join, summed in zip(reversed(self.joins), reversed(self.sums), strict=True):
+            number -= 1
+            own = found[number]
+            if own is None:
+                continue
+            shape = (len(join.variables), *join.sizes, own.shape[1])
+            to_left, to_right = summed.gradients(own.reshape(shape))
+            if marginals is not None:
+                marginals.append(to_left.sum(2))
+            for read in join.left:
+                _send(read, to_left, found)
+            if to_right is not None:
+                for read in join.right:
+                    _send(read, to_right, found)
+            found[number] = None
+        return found[: len(wanted)]
+
+
+def joined_tables(
+    join: Join, blocks: Sequence[Numbers]
+) -> tuple[Float[Tensor, "member value left row"], Tensor | None]:
+    """Return the tables of a join over the first and over the other neighbours."""
+    left = _added(join.left, blocks)
+    if left is None:
+        left = blocks[0].new_zeros(len(join.variables), join.cardinality, 1, 1)
+    return left, _added(join.right, blocks)
+
+
+def as_block(join: Join, value: Tensor) -> Numbers:
+    """Return what is left of a join as a block of numbers."""
+    size = join.sizes[0] * join.sizes[1]
+    found = value.reshape(len(value), size, value.shape[-1])
+    found = found.expand(len(join.variables), -1, -1)
+    return found.reshape(-1, found.shape[-1])
+
+
+def log_sum(
+    joins: Sequence[Join], left: Sequence[Read], blocks: Sequence[Numbers]
+) -> Float[Tensor, " row"]:
+    """Return log Z of every row, with gradients by the blocks."""
+    if torch.is_grad_enabled() and any(block.requires_grad for block in blocks):
+        made: Tensor = _LogZ.apply(joins, left, *blocks)  # type: ignore[no-untyped-call]
+        return made
+    return Pass.of(joins, left, blocks).log_sum
+
+
+class _LogZ(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, joins: Sequence[Join], left: Sequence[Read], *blocks: Tensor
+    ) -> Tensor:
+        ctx.made = made = Pass.of(joins, left, blocks)
+        return made.log_sum.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = ctx.needs_input_grad[2:]
+        return None, None, *ctx.made.gradients(gradient, wanted)
+
+
+def _send(read: Read, gradient: Tensor, found: Sequence[Tensor | None]) -> None:
+    """Add the gradient by what was read to that by its block."""
+    own = found[read.block]
+    if own is not None:
+        read.add(gradient.sum_to_size(*read.shape, own.shape[1]), own)
+
+
+def _added(reads: Sequence[Read], blocks: Sequence[Numbers]) -> Tensor | None:
+    """Return the sum of tables, [member, value, rest, row]; None if there are none."""
+    total: Tensor | None = None
+    for read in reads:
+        part = read.of_blocks(blocks)
+        total = part if total is None else total + part
+    return total
