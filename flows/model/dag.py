@@ -56,6 +56,7 @@ class Dag:
     def __init__(self) -> None:
         self._operations: list[Operation] = []
         self._slots: dict[Hashable, int] = {}
+        self._numbers: dict[float, int] = {}
 
     def __len__(self) -> int:
         return len(self._operations)
@@ -66,16 +67,20 @@ class Dag:
     def constant(self, value: float | int) -> int:
         """Return the slot of a number; nan and the two zeros are told apart."""
         number = float(value)
-        return self._made(("constant", number.hex()), Operation("constant", (), number))
+        if number and number in self._numbers:
+            return self._numbers[number]
+        slot = self._made("constant", (), number, number.hex())
+        if number:
+            self._numbers[number] = slot
+        return slot
 
     def variable(self, name: Hashable) -> int:
         """Return the slot of a value that comes from outside, or from a draw."""
-        return self._made(("variable", name), Operation("variable", (), name))
+        return self._made("variable", (), name, name)
 
     def emit(self, name: str, inputs: Iterable[int], attribute: Hashable = None) -> int:
         """Return the slot of an operation."""
-        given = tuple(inputs)
-        return self._made((name, given, attribute), Operation(name, given, attribute))
+        return self._made(name, tuple(inputs), attribute, attribute)
 
     def affine(self, terms: Iterable[tuple[int, float]], bias: float) -> int:
         """Return the slot of bias + Σ coefficient · slot; constants are folded."""
@@ -163,9 +168,13 @@ class Dag:
                 waiting[part] += weight * factor
         return AffineTerms(terms, bias)
 
-    def _made(self, key: Hashable, operation: Operation) -> int:
+    def _made(
+        self, name: str, inputs: tuple[int, ...], attribute: Any, own: Hashable
+    ) -> int:
+        """Return the slot of an operation; `own` tells attributes apart."""
+        key = (name, inputs, own)
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = len(self._operations)
-            self._operations.append(operation)
+            self._operations.append(Operation(name, inputs, attribute))
         return slot

@@ -14,7 +14,7 @@ integer or ratio, "mixed" a number whose kind a branch decides; `=` then compare
 `==`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -90,8 +90,14 @@ def is_known(value: Value) -> bool:
     return True
 
 
+_KINDS: Mapping[type, Kind] = {bool: "boolean", int: "integer", float: "real"}
+
+
 def kind_of(value: Value) -> Kind | None:
     """Return the kind of a number or boolean, None for any other value."""
+    known = _KINDS.get(type(value))
+    if known is not None:
+        return known
     match value:
         case Scalar():
             return value.kind

@@ -124,6 +124,7 @@ class Primitives:
         self.dag = dag
         self.rules = rules
         self._bundles: dict[int, tuple[Value, Scalar | None]] = {}
+        self._columns: dict[int, tuple[Value, tuple[Value, ...] | None]] = {}
 
     def apply(
         self, name: str, arguments: tuple[Value, ...], *, are_known: bool
@@ -195,7 +196,30 @@ class Primitives:
         if bundle_of is not None:
             slot = self.dag.emit("select", (index.slot, bundle_of.slot))
             return Scalar(slot, bundle_of.kind)
-        return chosen(self.dag, index, collection)
+        columns = self._columns_of(collection)
+        if columns is None:
+            return chosen(self.dag, index, collection)
+        return tuple(
+            self.element(column, index) if isinstance(column, tuple) else column
+            for column in columns
+        )
+
+    def _columns_of(self, rows: tuple[Value, ...]) -> tuple[Value, ...] | None:
+        """Return the columns of rows of numbers, one of equal ones as that number.
+
+        None if they are anything else.
+        """
+        entry = self._columns.get(id(rows))
+        if entry is None:
+            columns: tuple[Value, ...] | None = None
+            if all(type(row) is tuple for row in rows) and (
+                len({len(row) for row in rows}) == 1
+            ):
+                columns = tuple(map(_column, zip(*rows, strict=True)))
+            if columns is not None and any(column is None for column in columns):
+                columns = None
+            entry = self._columns[id(rows)] = (rows, columns)
+        return entry[1]
 
     def _distributed(
         self, name: str, arguments: tuple[Value, ...], position: int
@@ -207,6 +231,14 @@ class Primitives:
             known = all(is_known(argument) for argument in given)
             results.append(self.apply(name, given, are_known=known))
         return chosen(self.dag, choice.index, results)
+
+
+def _column(parts: tuple[Value, ...]) -> Value:
+    """Return numbers of one kind, or the number if all are equal; None if others."""
+    kinds = {type(part) for part in parts}
+    if kinds != {int} and kinds != {float}:
+        return None
+    return parts[0] if len(set(map(repr, parts))) == 1 else parts
 
 
 def _exact(name: str, arguments: tuple[Value, ...]) -> Value:
