@@ -135,7 +135,8 @@ def infer(
         is_drawn = found.method == "flow"
         if is_drawn:
             target = of_flow.target
-        if widen >= _MOST_WIDE or not _is_cut_short(found, target):
+        is_last = widen >= _MOST_WIDE or clock.is_over()
+        if is_last or not _is_cut_short(found, target):
             clause = Treatment.of(target).clause(has_heads=is_drawn)
             return replace(found, why=found.why + clause)
         widen *= 4

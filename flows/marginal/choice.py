@@ -1,7 +1,8 @@
 """This file chooses which discrete latents are sampled where not all can be summed out.
 
-Those with too many values are; then the widest, one after the other, as long as tables
-are too large for rows by the thousand or the work of a sampler shrinks. Its work is
+Those with too many values are, or with many that are cut off for all rows; then the
+widest, one after the other, as long as tables are too large for rows by the thousand or
+the work of a sampler shrinks. Its work is
 
     Σ over sampled latents of the entries that change with it · (sampled latents + 1)²,
 
@@ -23,8 +24,9 @@ from daphne_bridge.graph.graph import Graph
 
 from ..model.discrete_values import kind_of
 from ..model.model import Model
+from .cuts import cut_beyond
 from .folding import Folder
-from .limits import MOST_VALUES
+from .limits import MOST_COUNTED, MOST_VALUES
 from .node_tables import NARROW
 from .order import connected, elimination_order
 from .specialise import Specialiser
@@ -51,7 +53,17 @@ def latents_to_sample(model: Model) -> tuple[str, ...]:
     """
     values = _drawn_values(model)
     scopes, sizes = _scopes(model.graph, values)
-    taken = {name for name in values if len(values[name]) > MOST_VALUES}
+    endless = {
+        node.name
+        for node in model.graph.nodes
+        if {family.support for family in node.families} == {"integers from zero"}
+    }
+    taken = {
+        name
+        for name, own in values.items()
+        if len(own) > MOST_VALUES
+        or (name in endless and cut_beyond(len(own)) >= MOST_COUNTED)
+    }
     best, least = set(values), math.inf
     while True:
         cost, widths = _cost(scopes, sizes, taken)

@@ -37,8 +37,9 @@ from ..model.shapes import (
     ObservedRow,
 )
 from .choice import latents_to_sample
+from .cuts import cut_beyond
 from .kept import KeptLatents
-from .limits import TooWideError
+from .limits import MOST_COUNTED, MOST_VALUES, TooWideError
 from .parts import Part
 from .supports import UnboundedError, code_of
 from .tables import DiscreteTables, discrete_tables
@@ -47,8 +48,6 @@ __all__ = ["CollapsedModel", "collapse"]
 
 
 _CUT_DRAWS = 4096
-_CUT_FACTOR = 2
-_CUT_MARGIN = 30
 
 
 @building()
@@ -78,10 +77,15 @@ def collapse(
             values of one are random themselves.
     """
     cuts: dict[str, int] = {}
+    most_counted = MOST_COUNTED if may_sample else MOST_VALUES
     while True:
         try:
             tables = discrete_tables(
-                model.lowered, cuts=cuts, widen=widen, sampled=sampled
+                model.lowered,
+                cuts=cuts,
+                widen=widen,
+                sampled=sampled,
+                most_counted=most_counted,
             )
             _check_sampled(model, tables, sampled)
             return CollapsedModel(model, tables, sampled)
@@ -97,7 +101,7 @@ def collapse(
             )
             column = drawn[:, model.layout.variable(error.name).start]
             largest = float(column[~torch.isnan(column)].max())
-            cuts[error.name] = widen * (_CUT_FACTOR * int(largest) + _CUT_MARGIN)
+            cuts[error.name] = widen * cut_beyond(int(largest))
 
 
 def _check_sampled(

@@ -12,10 +12,13 @@ from typing import Any
 
 import scipy
 
-__all__ = ["LOG_TAIL", "cuts_of", "log_mass_beyond"]
+__all__ = ["LOG_TAIL", "cut_beyond", "cuts_of", "log_mass_beyond"]
 
 LOG_TAIL = math.log(1e-30)
 """Log of the mass that a cut leaves out at parameters known beforehand."""
+
+_CUT_FACTOR = 2
+_CUT_MARGIN = 30
 
 _DISTRIBUTIONS: Mapping[str, Callable[..., Any]] = {
     "poisson": lambda rate: scipy.stats.poisson(rate),
@@ -24,6 +27,11 @@ _DISTRIBUTIONS: Mapping[str, Callable[..., Any]] = {
     "binomial": lambda n, p: scipy.stats.binom(n, p),
 }
 """By family; scipy loads its statistics, half a second, when they are used first."""
+
+
+def cut_beyond(largest: int) -> int:
+    """Return a cut well beyond the largest of many draws."""
+    return _CUT_FACTOR * largest + _CUT_MARGIN
 
 
 def log_mass_beyond(family: str, parameters: Sequence[float], cut: int) -> float:

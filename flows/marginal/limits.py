@@ -4,7 +4,14 @@ from daphne_bridge.graph.graph import Graph
 
 from ..errors import ModelError, Problem
 
-__all__ = ["MOST_ENTRIES", "MOST_OF_ONE_ROW", "MOST_VALUES", "TooWideError", "too_wide"]
+__all__ = [
+    "MOST_COUNTED",
+    "MOST_ENTRIES",
+    "MOST_OF_ONE_ROW",
+    "MOST_VALUES",
+    "TooWideError",
+    "too_wide",
+]
 
 MOST_ENTRIES = 2**20
 """Most entries of a joined table, for one row."""
@@ -12,6 +19,8 @@ MOST_OF_ONE_ROW = 2**23
 """The same where all latents are summed out, so that there is one row."""
 MOST_VALUES = 2**15
 """Most values of one latent."""
+MOST_COUNTED = 2**11
+"""The same of one whose values are cut off for all rows, if it may be sampled."""
 
 
 class TooWideError(ModelError):

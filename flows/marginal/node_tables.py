@@ -29,8 +29,10 @@ from .wide import WideTable
 
 __all__ = ["NARROW", "Found", "NodeTables"]
 
+_MOST_ENTRIES = 2**18
+"""Most entries of the table of a latent, each a slot."""
 _MOST_OWN = 2**16
-"""Most entries of the table of one link function, each lowered by itself."""
+"""Most configurations of one link function, each lowered by itself."""
 _MOST_WIDE = 2**14
 """The same of a link function that reads three discrete latents or more."""
 _MOST_IN_ALL = 2**26
@@ -79,13 +81,14 @@ class NodeTables:
         cuts: Mapping[str, int],
         widen: int,
         sampled: Collection[str],
+        most_counted: int,
         *,
         folds: bool,
     ) -> None:
         self.whole = whole
         self.graph = graph = whole.graph
         self.dag = Dag()
-        self.supports = Supports(graph, self.dag, cuts, widen * LOG_TAIL)
+        self.supports = Supports(graph, self.dag, cuts, widen * LOG_TAIL, most_counted)
         names = [
             node.name
             for node in graph.nodes
@@ -141,23 +144,19 @@ class NodeTables:
             names, key = self._forms.scope(node)
             size = self._forms.size(names)
         scope = tuple(self.number[name] for name in names)
-        is_latent = node.name in self.number
-        if size > NARROW and self._is_wide(node, names):
-            if is_latent:
-                return self._wide_latent(node, names, scope)
+        is_wide = size > NARROW and self._is_wide(node, names)
+        if node.name in self.number:
+            self.values[node.name], slots = self._summed_out(
+                node, names, key, is_wide=is_wide
+            )
+            return Found((*scope, self.number[node.name]), slots)
+        if is_wide:
             self._in_wide += size
             if size > self.most_wide or self._in_wide > _MOST_IN_ALL:
                 raise too_wide(self.graph, size)
             self.wide.setdefault(tuple(names), []).append(len(self.found))
             return Found(scope, None)
-        most = _MOST_OWN
-        if len(names) > 2:
-            most = _UNFOLDED_OWN if self.folder is None else _MOST_WIDE
-        if size > most:
-            raise too_wide(self.graph, size)
-        if is_latent:
-            self.values[node.name], slots = self._summed_out(node, names, key)
-            return Found((*scope, self.number[node.name]), slots)
+        self._check_size(names)
         forms = self._forms.everywhere(node, names, key)
         if not node.is_observed:
             kept = {id(form): form for form in forms if isinstance(form, Lowered)}
@@ -170,6 +169,14 @@ class NodeTables:
                 return Found(scope, None)
         return Found(scope, self.observed(node, forms))
 
+    def _check_size(self, names: Sequence[str]) -> None:
+        """Raise if there are too many configurations to look at one by one."""
+        size, most = self._forms.size(names), _MOST_OWN
+        if len(names) > 2:
+            most = _UNFOLDED_OWN if self.folder is None else _MOST_WIDE
+        if size > most:
+            raise too_wide(self.graph, size)
+
     def observed(self, node: Node, forms: Sequence[Form]) -> list[int]:
         """Return the slot of what each form says of a node's own value."""
         size = max((len(f.slots) for f in forms if isinstance(f, Lowered)), default=0)
@@ -177,23 +184,42 @@ class NodeTables:
         return [self._term(form, own) for form in forms]
 
     def _summed_out(
-        self, node: Node, names: Sequence[str], key: Key
+        self, node: Node, names: list[str], key: Key, *, is_wide: bool
     ) -> tuple[tuple[Value, ...], list[int]]:
         """Return the values of a latent, and the slot of every entry of its table."""
         if key in self._of_alike:
             return self._of_alike[key]
-        forms = self._forms.everywhere(node, names, key)
-        found = self.supports.of(node, [f for f in forms if isinstance(f, Lowered)])
-        values = self._one_of(found)
-        slots = [
-            self._term(form, self._encoded(form, value))
-            for form in forms
-            for value in values
-        ]
+        if is_wide:
+            forms: list[Form] = [self.whole.nodes[node.name]]
+        else:
+            self._check_size(names)
+            forms = self._forms.everywhere(node, names, key)
+        known = [form for form in forms if isinstance(form, Lowered)]
+        values = self._one_of(self.supports.of(node, known))
+        size = self._forms.size(names) * len(values)
+        if size > _MOST_ENTRIES:
+            raise too_wide(self.graph, size)
+        if is_wide:
+            slots = self._wide_slots(node.name, names, values)
+        else:
+            slots = [
+                self._term(form, self._encoded(form, value))
+                for form in forms
+                for value in values
+            ]
         # A cut is noted of each latent by its name.
         if node.name not in self.supports.truncated:
             self._of_alike[key] = values, slots
         return values, slots
+
+    def _wide_slots(
+        self, name: str, names: list[str], values: tuple[Value, ...]
+    ) -> list[int]:
+        """Return the entries of a latent's table that is computed as one."""
+        every = {**self.values, name: values}
+        table = WideTable.of(self.whole, [*names, name], every, [name])
+        numbers = table.entries(torch.zeros(0, 1, dtype=torch.float64))[:, 0]
+        return [self.dag.constant(number) for number in numbers.tolist()]
 
     def _one_of(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
         """Return the one object of equal values of latents."""
@@ -223,8 +249,6 @@ class NodeTables:
             return ()
         return (self.dag.constant(code_of(value, form.categories)),)
 
-    # -------------------------------------------------------------- as one
-
     def _is_wide(self, node: Node, names: Sequence[str]) -> bool:
         """Whether a node's table can be computed from the whole graph's density."""
         if not {*names}.issuperset(node.parents):
@@ -234,19 +258,6 @@ class NodeTables:
         return {branch.family for branch in self.whole.nodes[node.name].branches} <= (
             _PLAIN
         )
-
-    def _wide_latent(
-        self, node: Node, names: list[str], scope: tuple[int, ...]
-    ) -> Found:
-        """Return the table of a latent whose link function reads many others."""
-        values = self._one_of(self.supports.of(node, [self.whole.nodes[node.name]]))
-        self.values[node.name] = values
-        table = WideTable.of(self.whole, [*names, node.name], self.values, [node.name])
-        if table.size > _MOST_OWN:
-            raise too_wide(self.graph, table.size)
-        numbers = table.entries(torch.zeros(0, 1, dtype=torch.float64))[:, 0]
-        slots = [self.dag.constant(number) for number in numbers.tolist()]
-        return Found((*scope, self.number[node.name]), slots)
 
 
 def _plain(forms: Sequence[Form]) -> list[Lowered]:

@@ -48,7 +48,12 @@ class Supports:
     """
 
     def __init__(
-        self, graph: Graph, dag: Dag, cuts: Mapping[str, int], log_tail: float
+        self,
+        graph: Graph,
+        dag: Dag,
+        cuts: Mapping[str, int],
+        log_tail: float,
+        most_counted: int,
     ) -> None:
         """Say what values depend on.
 
@@ -57,12 +62,14 @@ class Supports:
             dag: Has the parameters of their distributions.
             cuts: Largest value kept of some latents.
             log_tail: Log of the mass that other cuts leave out.
+            most_counted: Most values of what is cut.
         """
         self.truncated: list[str] = []
         self._graph = graph
         self._dag = dag
         self._cuts = cuts
         self._log_tail = log_tail
+        self._most_counted = most_counted
 
     def of(self, node: Node, forms: Sequence[Lowered]) -> tuple[Value, ...]:
         """Return every value that a discrete latent can take, at any configuration.
@@ -112,7 +119,7 @@ class Supports:
         if family == "categorical":
             return form.categories
         if node.name in self._cuts:
-            if self._cuts[node.name] >= MOST_VALUES:
+            if self._cuts[node.name] >= self._most_counted:
                 raise too_wide(self._graph, self._cuts[node.name])
             self._note_truncated(node)
             return range(self._cuts[node.name] + 1)

@@ -34,7 +34,7 @@ from ..model.lowered_graph import LoweredGraph
 from ..model.schedule import Schedule
 from .alike import AlikeNodes
 from .elimination import Elimination, Table
-from .limits import TooWideError, too_wide
+from .limits import MOST_VALUES, TooWideError, too_wide
 from .node_tables import NodeTables
 from .order import elimination_order
 from .reads import IntArray
@@ -89,6 +89,7 @@ def discrete_tables(
     cuts: Mapping[str, int] | None = None,
     widen: int = 1,
     sampled: Collection[str] = (),
+    most_counted: int = MOST_VALUES,
 ) -> DiscreteTables:
     """Return the tables of a graph.
 
@@ -98,6 +99,7 @@ def discrete_tables(
             parameters are not known beforehand.
         widen: Factor on the log of the mass that other cuts leave out.
         sampled: Discrete latents that are not summed out: rows hold their values.
+        most_counted: Most values of a latent whose cut is given.
 
     Raises:
         UnboundedError: If a support is infinite, its parameters not known, and no cut
@@ -105,7 +107,7 @@ def discrete_tables(
         TooWideError: If a table is too large.
         ModelError: If a link function has no meaning.
     """
-    make = partial(_tables, lowered, cuts or {}, widen, sampled)
+    make = partial(_tables, lowered, cuts or {}, widen, sampled, most_counted)
     try:
         return make(folds=False)
     except TooWideError:
@@ -117,10 +119,11 @@ def _tables(
     cuts: Mapping[str, int],
     widen: int,
     sampled: Collection[str],
+    most_counted: int,
     *,
     folds: bool,
 ) -> DiscreteTables:
-    nodes = NodeTables(lowered, cuts, widen, sampled, folds=folds)
+    nodes = NodeTables(lowered, cuts, widen, sampled, most_counted, folds=folds)
     for node in lowered.graph.nodes:
         nodes.add(node)
     nodes.add_folded()
