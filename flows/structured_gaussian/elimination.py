@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .cliques import Batch, Plan
 
-__all__ = ["Conditional", "Elimination", "Information"]
+__all__ = ["Conditional", "Elimination", "Information", "square_of", "times"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,11 +65,11 @@ class Conditional:
 
     def to_residual(self, own: Tensor, parents: Tensor) -> Tensor:
         """L^T o + W p - g."""
-        return _times(self.root.mT, own) + _times(self.slopes, parents) - self.offset
+        return times(self.root.mT, own) + times(self.slopes, parents) - self.offset
 
     def from_residual(self, residual: Tensor, parents: Tensor) -> Tensor:
         """The own columns of which the residual is given."""
-        right = residual + self.offset - _times(self.slopes, parents)
+        right = residual + self.offset - times(self.slopes, parents)
         return _solved(self.root.mT, right, upper=True)
 
 
@@ -126,14 +126,13 @@ class Elimination(nn.Module):
             offset = _lower(root, linear[..., :own, None])[..., 0]
             found.append(Conditional(root, slopes, offset))
             if batch.parents[0]:
-                precision = precision[..., own:, own:] - slopes.mT @ slopes
-                linear = linear[..., own:] - _times(slopes.mT, offset)
+                precision = precision[..., own:, own:] - square_of(slopes)
+                linear = linear[..., own:] - times(slopes.mT, offset)
             for message in self._messages[number]:
-                which = self._held(message.which)
                 to, entries = message.batch, self._held(message.entries)
-                said = precision[:, which].flatten(1)
+                said = self._of(message, precision)
                 precisions[to] = precisions[to].index_add(-1, entries, said)
-                said, columns = linear[:, which].flatten(1), self._held(message.columns)
+                said, columns = self._of(message, linear), self._held(message.columns)
                 linears[to] = linears[to].index_add(-1, columns, said)
         return found
 
@@ -221,6 +220,13 @@ class Elimination(nn.Module):
         parts = [conditional.log_root.flatten(1) for conditional in given]
         return torch.cat(parts, -1)[:, self._held("unorder")]
 
+    def _of(self, message: _Message, cliques: Tensor) -> Tensor:
+        """What the senders of a message say."""
+        which = self._held(message.which)
+        if len(which) < cliques.shape[1]:
+            cliques = cliques[:, which]
+        return cliques.flatten(1)
+
     def _send(self, plan: Plan, number: int) -> list[_Message]:
         """Holds where a batch's messages go."""
         groups: dict[int, tuple[list[int], list[int], list[int]]] = {}
@@ -272,7 +278,7 @@ def _joined(
     eye = torch.eye(root.shape[-1]).to(root).expand_as(root)
     inverse = torch.linalg.solve_triangular(root, eye, upper=True)
     slopes = -inverse @ conditional.slopes
-    mean = _times(slopes, centre) + _times(inverse, conditional.offset)
+    mean = times(slopes, centre) + times(inverse, conditional.offset)
     across = slopes @ spread
     own = inverse @ inverse.mT + across @ slopes.mT
     top = torch.cat([own, across], -1)
@@ -281,8 +287,14 @@ def _joined(
     return whole, torch.cat([mean, centre.expand(len(mean), -1, -1)], -1)
 
 
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+def times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Matrices by vectors; without a product of small matrices, which is slow."""
     return (matrix * vector.unsqueeze(-2)).sum(-1)
+
+
+def square_of(matrix: Tensor) -> Tensor:
+    """M^T M; likewise where M is a row."""
+    return matrix.mT * matrix if matrix.shape[-2] == 1 else matrix.mT @ matrix
 
 
 def _root(precision: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..flow.potentials import Potential
 from ..flow.scaling import location_and_scale
 from .cliques import Plan
+from .elimination import square_of, times
 from .numbers import Network, Table, network_widths
 
 __all__ = ["Rows", "Sites", "site_lengths"]
@@ -145,17 +146,16 @@ class Sites(nn.Module):
         """
         start, slopes = self._predictors(observed, shift, scale)
         if self.is_exact:
-            precision = slopes.mT @ slopes
-            linear = -(slopes.mT @ start.unsqueeze(-1))[..., 0]
+            precision = square_of(slopes)
+            linear = -times(slopes.mT, start)
         else:
             start = (start - self.predictor_shift) / self.predictor_scale.double()
             slopes = slopes / self.predictor_scale.double().unsqueeze(-1)
             root, sharp, flat = self._parts(observed)
-            rows = root @ slopes
-            left = sharp - (root @ start.unsqueeze(-1))[..., 0]
-            precision = rows.mT @ rows
-            linear = (rows.mT @ left.unsqueeze(-1))[..., 0]
-            linear = linear + (slopes.mT @ flat.unsqueeze(-1))[..., 0]
+            rows = root * slopes if root.shape[-1] == 1 else root @ slopes
+            precision = square_of(rows)
+            linear = times(rows.mT, sharp - times(root, start))
+            linear = linear + times(slopes.mT, flat)
         constant = self.constant - 0.5 * start.square().sum((-2, -1))
         return Rows(precision.flatten(1), linear.flatten(1), constant)
 
@@ -229,7 +229,7 @@ class Sites(nn.Module):
         size = self.latents.shape[1]
         spread = cliques[0][:, self.entries].reshape(-1, *slopes.shape[1:2], size, size)
         centre = cliques[1][:, self.columns].reshape(-1, slopes.shape[1], size)
-        mean = start + (slopes @ centre.unsqueeze(-1))[..., 0]
+        mean = start + times(slopes, centre)
         scale = self.predictor_scale.double()
         mean = (mean - self.predictor_shift) / scale
         slopes = slopes / scale.unsqueeze(-1)
@@ -240,7 +240,7 @@ class Sites(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Precision and linear term of each potential of a table."""
         root, sharp, flat = self._parts(observed)
-        return (root.mT @ root)[0], ((root.mT @ sharp.unsqueeze(-1))[..., 0] + flat)[0]
+        return square_of(root)[0], (times(root.mT, sharp) + flat)[0]
 
     @torch.no_grad()
     def set_natural(
