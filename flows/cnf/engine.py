@@ -10,8 +10,9 @@ and on the direction convention (`solve.py`); they differ in steps, speed and gr
   every figure that is quoted.
 """
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import torch
@@ -143,10 +144,13 @@ class AdaptiveEngine(Engine):
         tolerance: relative and absolute.
         rows: rows solved together at most, fewer of a large network; rows share their
             steps.
+        most_work: multiplications of one solve at most, about; rows that are not done
+            by then are nan.
     """
 
     tolerance: float = 1e-6
     rows: int = 4096
+    most_work: float = math.inf
     is_exact: ClassVar[bool] = True
 
     def solve_rows(self, field: VectorField, rows: Rows) -> Solution:
@@ -160,8 +164,17 @@ class AdaptiveEngine(Engine):
         with torch.no_grad():
             dense = field.dense()
             term = dense.observed_term(rows.observed)
+            share = count / max(count, rows.start.shape[1])
+            allowed = share * self.most_work / sum(p.size for p in field.packings)
             parts = [
-                solve_adaptive(dense, start, terms, rows.sign, tolerance=self.tolerance)
+                solve_adaptive(
+                    dense,
+                    start,
+                    terms,
+                    rows.sign,
+                    tolerance=self.tolerance,
+                    most_evaluations=allowed,
+                )
                 for start, terms in zip(
                     torch.split(rows.start, count, 1),
                     torch.split(term, count, 1),
@@ -176,7 +189,7 @@ class AdaptiveEngine(Engine):
 
     def with_steps(self, factor: int) -> "AdaptiveEngine":
         """The engine with a tolerance smaller by ``factor`` to the fifth power."""
-        return AdaptiveEngine(self.tolerance / factor**5, self.rows)
+        return replace(self, tolerance=self.tolerance / factor**5)
 
 
 def check_double(field: VectorField, start: Tensor) -> None:

@@ -17,13 +17,15 @@ order stays, with half the traces.
 
 Adaptive: Dormand-Prince 5(4) of torchdiffeq. The error norm of a state is the maximum
 over rows of the row's root mean square, so that no row hides in the batch mean. Rows
-that the solver cannot finish become nan; they are found by halving the batch.
+that the solver cannot finish become nan; they are found by halving the batch, as long
+as the work that is allowed lasts.
 
 References:
     Dormand and Prince, J. Comp. Appl. Math. 6 (1980).
     Chen, Rubanova, Bettencourt, Duvenaud, "Neural ODEs", NeurIPS 2018 (torchdiffeq).
 """
 
+import math
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -37,6 +39,10 @@ from .vector_field import DenseField, Gates, evaluate_field
 __all__ = ["Solution", "solve_adaptive", "solve_fixed_step", "stage_times"]
 
 _MAX_ADAPTIVE_STEPS = 20_000
+_STAGES = 6
+"""Evaluations of a step of Dormand-Prince."""
+_SHARE = 0.25
+"""Of the work that is left, for one attempt: no stiff row uses up that of all."""
 _GRADE = 1.3
 
 
@@ -142,6 +148,7 @@ def solve_adaptive(
     sign: Float[Tensor, " direction"],
     *,
     tolerance: float,
+    most_evaluations: float = math.inf,
 ) -> Solution:
     """The end found with adaptive steps; no gradients.
 
@@ -151,13 +158,16 @@ def solve_adaptive(
         observed_term: `DenseField.observed_term` of the rows.
         sign: +1 for rows from base to latents, -1 for rows from latents to base.
         tolerance: relative and absolute, for the state and the log-determinants.
+        most_evaluations: of the field, counted for each row.
     """
     directions, batch, width = start.shape
     rows = start.reshape(-1, width)
     term = observed_term.reshape(rows.shape[0], observed_term.shape[-1])
     signs = sign[:, None].expand(directions, batch).reshape(-1, 1)
     with torch.no_grad():
-        ends, evaluations = _solve_rows(field, rows, term, signs, tolerance)
+        ends, evaluations = _solve_rows(
+            field, rows, term, signs, tolerance, most_evaluations
+        )
     state, log_det = torch.split(ends, [width, field.num_nodes], -1)
     return Solution(
         state.reshape(start.shape),
@@ -167,7 +177,12 @@ def solve_adaptive(
 
 
 def _solve_rows(
-    field: DenseField, rows: Tensor, term: Tensor, signs: Tensor, tolerance: float
+    field: DenseField,
+    rows: Tensor,
+    term: Tensor,
+    signs: Tensor,
+    tolerance: float,
+    left: float,
 ) -> tuple[Tensor, int]:
     """Ends of all rows, with nan where the solver fails, by halving the batch."""
     width = rows.shape[1]
@@ -179,9 +194,14 @@ def _solve_rows(
         chosen = waiting.pop()
         if chosen.numel() == 0:
             continue
+        most = _SHARE * left / (_STAGES * chosen.numel())
+        if most < 1.0:
+            break
+        num_steps = int(min(_MAX_ADAPTIVE_STEPS, most))
         end, count = _integrate(
-            field, rows[chosen], term[chosen], signs[chosen], tolerance
+            field, rows[chosen], term[chosen], signs[chosen], tolerance, num_steps
         )
+        left -= count * chosen.numel()
         evaluations = max(evaluations, count)
         if end is not None:
             ends[chosen] = end
@@ -191,7 +211,12 @@ def _solve_rows(
 
 
 def _integrate(
-    field: DenseField, rows: Tensor, term: Tensor, signs: Tensor, tolerance: float
+    field: DenseField,
+    rows: Tensor,
+    term: Tensor,
+    signs: Tensor,
+    tolerance: float,
+    num_steps: int,
 ) -> tuple[Tensor | None, int]:
     """Ends of all rows, or None if the solver cannot finish."""
     width = rows.shape[1]
@@ -219,7 +244,7 @@ def _integrate(
             rtol=tolerance,
             atol=tolerance,
             method="dopri5",
-            options={"norm": _worst_row_norm, "max_num_steps": _MAX_ADAPTIVE_STEPS},
+            options={"norm": _worst_row_norm, "max_num_steps": num_steps},
         )
     except AssertionError:  # torchdiffeq: step size underflow, or too many steps
         return None, count

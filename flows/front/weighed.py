@@ -2,7 +2,7 @@
 
 import math
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError, InferenceError, Problem
 from ..inference.cautions import K_HAT_LIMIT
 from ..inference.importance import importance_particles, importance_sample
 from ..inference.pareto import pareto_k_hat
@@ -61,13 +61,18 @@ def pilot(question: Question) -> Inference | None:
 
 def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | str:
     """The answer of a trained flow, or why its draws carry too little weight."""
-    particles = importance_particles(
-        question.target,
-        flow,
-        question.observed,
-        question.num_particles,
-        seed=question.seed,
-    )
+    try:
+        particles = importance_particles(
+            question.target,
+            flow,
+            question.observed,
+            question.num_particles,
+            seed=question.seed,
+        )
+    except InferenceError as error:
+        if must:
+            raise
+        return f"the trained flow cannot be used ({error.problems[0].what})"
     ess, k_hat = particles.totals.ess, pareto_k_hat(particles.log_weights)
     if not must and not (ess >= ENOUGH_ESS and k_hat <= K_HAT_LIMIT):
         figures = f"ESS {ess:,.0f} of {particles.num_particles:,}, k-hat {k_hat:.2f}"

@@ -112,9 +112,25 @@ class FlowProposal:
     def rsample_and_log_prob(
         self, observed: ObservedRow, num_particles: int, *, generator: torch.Generator
     ) -> ProposalDraw:
-        """Return draws given the observed values, with their densities."""
+        """Return draws given the observed values, with their densities.
+
+        Raises:
+            InferenceError: If a density cannot be computed, as the flow is too stiff.
+        """
         base = self.flow.sample_base(num_particles, generator=generator)
-        return self.from_base(base, observed)
+        draw = self.from_base(base, observed)
+        num_unsolved = int(draw.log_prob.isnan().sum())
+        if num_unsolved:
+            raise InferenceError(
+                Problem(
+                    "flow",
+                    f"at these data {num_unsolved} of {num_particles} draws cannot be "
+                    "solved exactly enough for weights in bounded time",
+                    "`daphne-flows infer`, which needs no flow, or one that is trained "
+                    "on",
+                )
+            )
+        return draw
 
     def from_base(
         self, base: Float[Tensor, "particle base"], observed: ObservedRow

@@ -2,7 +2,7 @@
 
 import torch
 
-from flows.cnf import engine
+from flows.cnf import engine, solve
 from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.solve import solve_adaptive, solve_fixed_step
 
@@ -69,3 +69,32 @@ def test_a_row_that_cannot_be_solved_is_nan_and_leaves_the_others_alone():
     keep = torch.ones(2, 5, dtype=torch.bool)
     keep[0, 2] = False
     torch.testing.assert_close(got.state[keep], clean.state[keep], atol=1e-6, rtol=0)
+
+
+def test_work_beyond_what_is_allowed_is_not_done_and_leaves_nan(monkeypatch):
+    structure, field = case("scalars", 3)
+    dense = field.dense()
+    start, observed = _rows(structure, 8, 10)
+    term = dense.observed_term(observed)
+    done = []
+    integrate = solve._integrate
+
+    def counted(field, rows, *rest):
+        end, count = integrate(field, rows, *rest)
+        done.append(count * len(rows))
+        return end, count
+
+    monkeypatch.setattr(solve, "_integrate", counted)
+    clean = solve_adaptive(dense, start, term, SIGNS, tolerance=1e-8)
+    whole = sum(done)
+    for most, is_solved in ((whole // 2, False), (100 * whole, True)):
+        done.clear()
+        got = solve_adaptive(
+            dense, start, term, SIGNS, tolerance=1e-8, most_evaluations=most
+        )
+        assert 0 < sum(done) < 2 * most
+        assert bool(got.state.isfinite().all()) == is_solved
+        same = got.state.isfinite()
+        torch.testing.assert_close(
+            got.state[same], clean.state[same], atol=1e-5, rtol=0
+        )

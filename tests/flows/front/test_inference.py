@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from scipy import integrate, stats
 from scipy.special import expit
 
-from flows.errors import ArgumentError, ModelError
+from flows.errors import ArgumentError, InferenceError, ModelError, Problem
 from flows.front.inference import infer
 from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
@@ -653,6 +653,24 @@ def test_a_flow_that_carries_too_little_weight_is_named_with_its_figures():
     exact = stats.norm(0, math.hypot(1, 0.001)).logpdf(0.5)
     error = found.log_evidence_standard_error
     assert found.log_evidence == pytest.approx(exact, abs=5 * error)
+
+
+class Stiff(PriorProposal):
+    """A proposal whose densities cannot be computed."""
+
+    def rsample_and_log_prob(self, observed, num_particles, *, generator):
+        raise InferenceError(Problem("flow", "no draw can be solved"))
+
+
+def test_a_flow_that_cannot_be_solved_is_passed_over_and_named():
+    model = Model.from_graph(
+        graph_of("(let [x (sample (normal 0 1))] (observe (normal x 1) 0.5) x)")
+    )
+    found = infer(model, flow=Stiff(model))
+    assert found.is_trusted
+    assert "the trained flow cannot be used (no draw can be solved)" in found.why
+    with pytest.raises(InferenceError, match="no draw can be solved"):
+        infer(model, flow=Stiff(model), method="flow")
 
 
 def test_more_draws_of_the_prior_are_made_only_within_the_budget():

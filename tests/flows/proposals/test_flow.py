@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from daphne_bridge.inversion.nami import invert
+from flows.cnf import checked
 from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.vector_field import FieldConfig
 from flows.errors import InferenceError, ModelError
@@ -50,6 +51,20 @@ def test_the_differentiable_proposal_has_the_same_density_and_a_gradient(pair_gr
     moved[:, 0] += step
     change = smooth.from_base(moved, data).latents.sum(1) - draw.latents.sum(1)
     torch.testing.assert_close(slope[:, 0], change.detach() / step, rtol=1e-4, atol=0)
+
+
+def test_a_flow_too_stiff_to_weigh_says_so_in_bounded_time(pair_graph, monkeypatch):
+    monkeypatch.setattr(checked, "_MOST_WORK", 1e3)
+    model, flow = exact_flow(pair_graph, 0.5)
+    proposal = FlowProposal(flow, model)
+    generator = torch.Generator().manual_seed(0)
+    few = proposal.rsample_and_log_prob(model.observation(), 30, generator=generator)
+    assert bool(few.log_prob.isfinite().all())
+    with torch.no_grad():
+        for parameter in proposal.flow.parameters():
+            parameter.normal_(0.0, 100.0, generator=generator)
+    with pytest.raises(InferenceError, match="needs no flow"):
+        proposal.rsample_and_log_prob(model.observation(), 30, generator=generator)
 
 
 @pytest.mark.parametrize("name", ["gaussian_tree", "state_space"])
