@@ -1,8 +1,9 @@
 """This file is `learn`: from a model and rows of data to the parameters they share.
 
 Where latents of a row are discrete, or there are none, the likelihood is exact. Others
-are averaged over by the weighted draws of a flow that is trained once, on the model
-with its prior over the parameters, for any parameters and any row.
+are averaged over by weighted draws: around the modes of each row's posterior where
+these serve, else of a flow that is trained once, on the model with its prior over the
+parameters, for any parameters and any row.
 """
 
 import math
@@ -21,7 +22,8 @@ from ..learning.ascent import Round, ascend, climb, start
 from ..learning.coordinates import UnitCoordinates
 from ..learning.errors import Errors, errors_at
 from ..learning.likelihood import Drawing, FlowDrawing, Likelihood, NoLatents
-from ..learning.parted import PartedModel
+from ..learning.modes import ModeDrawing, nats_missed
+from ..learning.parted import PartedModel, prior_draws
 from ..learning.posterior import tempered_parameters
 from ..model.capabilities import listed
 from ..model.model import Model
@@ -29,7 +31,12 @@ from ..training.state import Report
 from .clock import Clock, OutOfTime
 from .figures import Figures, figures_of
 from .learned import Estimate, Learned
-from .learning_doubts import learning_doubts, mass_left_out
+from .learning_doubts import (
+    MOST_MISSED,
+    learning_doubts,
+    mass_left_out,
+    modes_missed,
+)
 from .posterior import Posterior
 from .rows import Rows, rows_of
 from .settings import AUTO, Settings, seconds_of
@@ -37,10 +44,14 @@ from .train import train
 
 __all__ = ["LEARNING_METHODS", "learn"]
 
-LEARNING_METHODS = ("auto", "exact", "flow")
+LEARNING_METHODS = ("auto", "exact", "laplace", "flow")
 
+_PILOTS, _PILOT_ROWS, _PILOT_DRAWS = 16, 20, 64
+_LEAST_SHARE = 0.3
 _FLOW_SHARE = 0.5
 _CLIMB_SHARE = 0.5
+_ERRORS_SHARE = 0.15
+"""Of the budget, left for standard errors."""
 _CLIMB_STEPS = 500
 _PARTICLES = 400
 
@@ -69,8 +80,10 @@ def learn(
         data: Values of the observed nodes, row by row.
         parameters: Names of latents that depend on no others but parameters; `w` stands
             for all of `w[0]`, `w[1]`, ...
-        method: exact, flow, or auto for what the latents of a row allow.
-        budget: Most time, in seconds or such as `10m`; half of it trains the flow.
+        method: exact, laplace for draws around the modes of each row, flow, or auto for
+            what the latents of a row allow; with a kind or settings it is flow.
+        budget: Most time, in seconds or such as `10m`; half of it trains the flow, if
+            there is one.
         seed: Decides every draw.
         kind: Of flow (`flow.kinds.KINDS`).
         config: Settings of the flow's training, whose budget then counts.
@@ -92,9 +105,13 @@ def learn(
     clock = Clock(seconds_of(budget), on_progress)
     parted = PartedModel.of(model, parameters)
     likelihood = Likelihood(parted, rows_of(model, data))
-    chosen, why = _method(parted, method)
+    if method == "auto" and (kind != AUTO or config is not None):
+        method = "flow"
+    chosen, why = _method(likelihood, method, seed)
     drawing: Drawing = NoLatents()
-    if chosen == "flow":
+    if chosen == "laplace":
+        drawing = ModeDrawing(parted)
+    elif chosen == "flow":
         trained = _trained(parted, clock, seed=seed, kind=kind, config=config)
         drawing = FlowDrawing(parted, trained.flow)
     found = _climbed(likelihood, drawing, clock, seed)
@@ -102,13 +119,17 @@ def learn(
     errors = errors_at(found)
     there = found.surface.at(found.place)
     ess = (float(there.terms.ess.median()), float(there.terms.ess.quantile(0.05)))
+    values = found.surface.coordinates.values(found.place).detach()
     doubts = learning_doubts(found, errors, ess[1])
+    if chosen == "laplace":
+        generator = torch.Generator().manual_seed(run_seed(seed, 1_000_015))
+        missed = nats_missed(likelihood, values, generator=generator)
+        doubts += modes_missed(missed)
     sampled: SmcResult | None = None
     cautions: list[Caution] = []
     if posterior:
         sampled, cautions = _sampled(found, errors, clock, seed)
         doubts += cautions if sampled is None else []
-    values = found.surface.coordinates.values(found.place).detach()
     return Learned(
         chosen,
         why,
@@ -130,27 +151,61 @@ def learn(
     )
 
 
-def _method(parted: PartedModel, method: str) -> tuple[str, str]:
+def _method(likelihood: Likelihood, method: str, seed: int) -> tuple[str, str]:
     """Return the method, and why.
 
     Raises:
         ArgumentError: If it cannot do what is asked.
     """
+    parted = likelihood.parted
     if method not in LEARNING_METHODS:
         known = ", ".join(LEARNING_METHODS)
         raise ArgumentError(Problem("method", "unknown", f"one of {known}", method))
     left = [v.label for v in parted.target.layout.latents]
     if method == "exact" and left:
         what = f"continuous latents belong to a row: {listed(left)}"
-        raise ArgumentError(Problem("method exact", what, "method flow"))
-    if method == "flow" and not left:
+        raise ArgumentError(Problem("method exact", what, "method laplace or flow"))
+    if method in ("laplace", "flow") and not left:
         what = "no continuous latent belongs to a row, so there is nothing to draw"
-        raise ArgumentError(Problem("method flow", what, "method exact"))
-    if left:
-        return "flow", f"draws of a flow average over {listed(left)}"
-    is_summed = bool(parted.rows.layout.latents)
-    why = "discrete latents are summed out" if is_summed else "rows have no latents"
-    return "exact", why
+        raise ArgumentError(Problem(f"method {method}", what, "method exact"))
+    if not left:
+        is_summed = bool(parted.rows.layout.latents)
+        summed = "discrete latents are summed out"
+        return "exact", summed if is_summed else "rows have no latents"
+    means = f"average over {listed(left)}"
+    if method == "auto":
+        share, missed = _pilot(likelihood, seed)
+        serves = share >= _LEAST_SHARE and missed < MOST_MISSED
+        method = "laplace" if serves else "flow"
+        means += f": of draws around a row's modes {100 * share:.0f} % are effective"
+        if missed >= MOST_MISSED:
+            means += ", but modes are missed"
+    if method == "laplace":
+        return method, f"draws around the modes of each row {means}"
+    return method, f"draws of a flow {means}"
+
+
+def _pilot(likelihood: Likelihood, seed: int) -> tuple[float, float]:
+    """Return the effective share of draws around modes, and nats that they miss.
+
+    The share is the 10 % quantile over rows.
+
+    The parameters are those of a few draws of the prior under which rows are likeliest.
+    """
+    generator = torch.Generator().manual_seed(run_seed(seed, 1_000_014))
+    parted = likelihood.parted
+    some = Likelihood(parted, likelihood.data[:_PILOT_ROWS])
+    drawing = ModeDrawing(parted)
+    best, found = -math.inf, (0.0, 0.0)
+    for values in prior_draws(parted.prior, _PILOTS, generator):
+        draws = drawing.draw(values, some.data, _PILOT_DRAWS, generator=generator)
+        terms = some.terms(values, draws)
+        height = float(terms.log_likelihood.sum())
+        if height > best:
+            share = float(terms.ess.quantile(0.1)) / _PILOT_DRAWS
+            best = height
+            found = share, nats_missed(some, values, generator=generator)
+    return found
 
 
 def _trained(
@@ -177,14 +232,21 @@ def _climbed(
     """Return the last round of the ascent that there was time for."""
     generator = torch.Generator().manual_seed(run_seed(seed, 1_000_012))
     coordinates = UnitCoordinates.of(likelihood.parted.prior)
-    place = start(likelihood, coordinates, drawing, generator=generator)
+    errors = _ERRORS_SHARE * clock.seconds
+    place = start(
+        likelihood,
+        coordinates,
+        drawing,
+        generator=generator,
+        is_over=lambda: clock.left < 0.5 * clock.seconds * (1.0 - _FLOW_SHARE),
+    )
     least = clock.left * (1.0 - _CLIMB_SHARE)
     steps = climb(
         likelihood,
         coordinates,
         drawing,
         place,
-        0 if drawing.is_exact else _CLIMB_STEPS,
+        _CLIMB_STEPS if isinstance(drawing, FlowDrawing) else 0,
         generator=generator,
         is_over=lambda: clock.left < least,
     )
@@ -192,8 +254,16 @@ def _climbed(
         place = step
         share = _FLOW_SHARE + 0.1 * number / _CLIMB_STEPS
         clock.say(share, f"climbing, step {number}")
-    for found in ascend(likelihood, coordinates, drawing, place, generator=generator):
-        if found.is_top or clock.left <= 0.0:
+    rounds = ascend(
+        likelihood,
+        coordinates,
+        drawing,
+        place,
+        generator=generator,
+        is_over=lambda: clock.left < errors,
+    )
+    for found in rounds:
+        if found.is_top or clock.left < errors:
             break
         clock.say(0.6, f"round {found.number}, moved {found.moved:.2g} errors")
     return found

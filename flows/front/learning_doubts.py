@@ -7,10 +7,12 @@ from ..marginal.collapsed import CollapsedModel
 from ..model.capabilities import listed
 from .doubts import cut
 
-__all__ = ["learning_doubts", "mass_left_out"]
+__all__ = ["MOST_MISSED", "learning_doubts", "mass_left_out", "modes_missed"]
 
 _LEAST_ESS = 10.0
 _MOST_NOISE = 0.5
+MOST_MISSED = 0.1
+"""Nats of a row that modes may lack which more starts find."""
 
 
 def learning_doubts(found: Round, errors: Errors, least_ess: float) -> list[Caution]:
@@ -58,11 +60,26 @@ def learning_doubts(found: Round, errors: Errors, least_ess: float) -> list[Caut
                 f"5 % of the rows have no more than {least_ess:.2g} effective draws of "
                 f"{found.surface.draws.num}, which add {found.noise:.2g} standard "
                 "errors to the parameters",
-                "the flow is a poor proposal there and the parameters may be biased",
-                "Train longer by --budget, or choose another --kind",
+                "what is drawn from is a poor proposal there and the parameters may be "
+                "biased",
+                "Train longer by --budget, or choose another --method or --kind",
             )
         )
     return doubts
+
+
+def modes_missed(nats: float) -> list[Caution]:
+    """Return a caution if more starts find more modes of a row."""
+    if nats < MOST_MISSED:
+        return []
+    return [
+        Caution(
+            "the posteriors of rows have more modes than were found: more starts "
+            f"raise the log likelihood of a row by {nats:.2g} nats",
+            "the parameters may be biased",
+            "Choose --method flow",
+        )
+    ]
 
 
 def mass_left_out(found: Round) -> list[Caution]:

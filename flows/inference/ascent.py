@@ -47,7 +47,7 @@ class Climbed:
 
 
 def climbed(
-    log_density: Callable[[Tensor], Tensor],
+    log_density: Callable[[Tensor, Tensor], Tensor],
     starts: Float[Tensor, "row free"],
     *,
     is_over: Callable[[], bool] = lambda: False,
@@ -55,25 +55,26 @@ def climbed(
     """Return where rows climb to.
 
     Args:
-        log_density: Of rows, each by itself; differentiable.
+        log_density: Of places and the numbers of their rows; differentiable.
         starts: Where the rows begin.
         is_over: Whether to end with what is reached; asked in each round.
 
     Example:
         >>> import torch
         >>> starts = torch.tensor([[3.0], [-3.0]]).double()
-        >>> tops = climbed(lambda x: -(x.square() - 1).square().sum(1), starts).places
-        >>> tops.round(decimals=3).squeeze(1).tolist()
+        >>> found = climbed(lambda x, _: -(x.square() - 1).square().sum(1), starts)
+        >>> found.places.round(decimals=3).squeeze(1).tolist()
         [1.0, -1.0]
     """
-    places, (heights, slopes) = starts.clone(), _judged(log_density, starts)
+    rows = torch.arange(len(starts))
+    places, (heights, slopes) = starts.clone(), _judged(log_density, starts, rows)
     has_ended = torch.zeros(len(starts), dtype=torch.bool)
     on_way = torch.isfinite(heights).nonzero().squeeze(1)
     way = _Way.begun(places[on_way], heights[on_way], slopes[on_way])
     for _ in range(_MOST_ROUNDS):
         if not len(on_way) or is_over():
             break
-        way = way.moved(*_judged(log_density, way.proposed))
+        way = way.moved(*_judged(log_density, way.proposed, on_way))
         places[on_way], heights[on_way] = way.places, way.heights
         has_ended[on_way] = way.has_ended
         on_way, way = on_way[~way.has_ended], way.rows(~way.has_ended)
@@ -83,11 +84,11 @@ def climbed(
 
 
 def _judged(
-    log_density: Callable[[Tensor], Tensor], places: Tensor
+    log_density: Callable[[Tensor, Tensor], Tensor], places: Tensor, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return log density and gradient; what is no number of a gradient counts as 0."""
     leaf = places.detach().requires_grad_()
-    values = log_density(leaf)
+    values = log_density(leaf, rows)
     if not values.requires_grad:  # the same at every place
         return values, torch.zeros_like(places)
     (slopes,) = torch.autograd.grad(values.sum(), leaf)

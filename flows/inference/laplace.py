@@ -20,13 +20,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .ascent import climbed
+from .curvature import curvature
 from .mixture import Component, FreeTarget, Mixture, factor_of
 
 __all__ = ["laplace_mixture"]
 
 _STARTS = 128
 _CANDIDATES = 512
-_DIFFERENCE = 1e-4
 _MOST_LOOKED_AT, _MOST_MODES = 24, 8
 """So many modes are looked at, the highest ones; so many of largest mass are kept."""
 _FAR = 30.0
@@ -63,9 +63,11 @@ def laplace_mixture(
     half = min(_STARTS // 2, len(ranked))
     places = torch.linspace(0, max(len(ranked) - 1, 0), _STARTS - half).long()
     starts = torch.cat([ranked[:half], ranked[places]]) if half else ranked
-    reached = climbed(
-        lambda rows: target.log_joint_free(rows, observed), starts, is_over=is_over
-    )
+
+    def density(places: Tensor, _: Tensor) -> Tensor:
+        return target.log_joint_free(places, observed)
+
+    reached = climbed(density, starts, is_over=is_over)
     usable = reached.has_ended & torch.isfinite(reached.places).all(1)
     tops, heights = reached.places[usable], reached.heights[usable]
     modes: list[Component] = []
@@ -75,9 +77,10 @@ def laplace_mixture(
         top = tops[place]
         if any(mode.covers(top) for mode in modes):
             continue
-        factor = _curvature_factor(target, observed, top)
-        if factor is None:
+        bent = curvature(density, top.unsqueeze(0))
+        if not bool(bent.scales.isfinite().all()):
             continue
+        factor = factor_of(bent.inverse[0])
         mass = float(heights[place]) + float(factor.diagonal().log().sum())
         if math.isfinite(mass):
             modes.append(Component(top, factor, mass))
@@ -89,27 +92,3 @@ def laplace_mixture(
         key=lambda mode: -mode.log_mass,
     )
     return Mixture.of(kept[:_MOST_MODES])
-
-
-def _curvature_factor(
-    target: FreeTarget, observed: Tensor, top: Tensor
-) -> Tensor | None:
-    """Return L with L Lᵀ = H⁻¹, H the curvature by differences of the gradient."""
-    size = len(top)
-    step = _DIFFERENCE * (1.0 + top.abs())
-    moves = torch.diag(step)
-    leaf = torch.cat([top + moves, top - moves]).requires_grad_()
-    value = target.log_joint_free(leaf, observed).sum()
-    if not bool(torch.isfinite(value)):
-        return None
-    (slope,) = torch.autograd.grad(value, leaf)
-    curvature = -(slope[:size] - slope[size:]) / (2.0 * step.unsqueeze(1))
-    if not bool(torch.isfinite(curvature).all()):
-        return None
-    curvature = 0.5 * (curvature + curvature.T)
-    values, vectors = torch.linalg.eigh(curvature)
-    # A direction without curvature is given the width of the flattest one that has.
-    positive = values[values > 1e-10 * values.abs().max()]
-    least = float(positive.min()) if len(positive) else 1.0
-    scale = values.clamp_min(0.25 * least)
-    return factor_of((vectors / scale) @ vectors.T)

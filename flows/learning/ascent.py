@@ -94,6 +94,7 @@ def start(
     drawing: Drawing,
     *,
     generator: Generator,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Place:
     """Return where to begin: the highest of the tops above a few draws of the prior.
 
@@ -112,6 +113,8 @@ def start(
         found = float(some.terms(values, draws).log_likelihood.sum())
         if found > -math.inf:
             ranked.append((found, coordinates.place(values)))
+        if ranked and is_over():
+            break
     if not ranked:
         what = "no parameters that the prior draws give the rows a density"
         raise InferenceError(Problem("learning", what, "data that the model can draw"))
@@ -122,8 +125,10 @@ def start(
         part = _Stretch.at(
             place, more, coordinates, drawing, _START_DRAWS, generator=generator
         )
-        top, height = part.top()
+        top, height = part.top(is_over)
         tops.append((height, top))
+        if is_over():
+            break
     return max(tops, key=lambda each: each[0])[1]
 
 
@@ -175,6 +180,7 @@ def ascend(
     place: Place,
     *,
     generator: Generator,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Iterator[Round]:
     """Yield rounds up to the top; the caller ends them before if it has to.
 
@@ -184,6 +190,7 @@ def ascend(
         drawing: Of latents.
         place: Where it begins.
         generator: Source of draws.
+        is_over: Whether a round is to end with what it has reached.
     """
     num = _FIRST_DRAWS
     most = max(num, min(_MOST_DRAWS, _MOST_OF_ALL // len(likelihood.data)))
@@ -192,7 +199,7 @@ def ascend(
         part = _Stretch.at(
             place, likelihood, coordinates, drawing, num, generator=generator
         )
-        top, value = part.top()
+        top, value = part.top(is_over)
         moved = math.sqrt(2.0 * max(value - part.value, 0.0))
         errors = torch.linalg.inv(part.scatter)
         spread = part.surface.noise(top) @ errors
@@ -253,9 +260,17 @@ class _Stretch:
         """A standard error of each coordinate."""
         return self.scatter.diagonal().rsqrt()
 
-    def top(self) -> tuple[Place, float]:
-        """Return the highest place within reach, and how high it is."""
+    def top(self, is_over: Callable[[], bool]) -> tuple[Place, float]:
+        """Return the highest place within reach, and how high it is.
+
+        Args:
+            is_over: Whether to end with the place that is reached.
+        """
         scale = self.scale
+
+        def ended(_: object) -> None:
+            if is_over():
+                raise StopIteration
 
         def depth(
             steps: "np.ndarray[tuple[int], np.dtype[np.float64]]",
@@ -271,6 +286,7 @@ class _Stretch:
             np.zeros(len(self.place)),
             jac=True,
             method="L-BFGS-B",
+            callback=ended,
             bounds=[(-far, far) for far in (self.reach / scale).tolist()],
             options={"maxcor": 20, "ftol": 1e-14, "gtol": 1e-6, "maxiter": 500},
         )

@@ -160,6 +160,35 @@ def test_a_flow_averages_over_continuous_latents_of_a_row():
     check_schema(learned)
 
 
+def test_draws_around_modes_average_over_continuous_latents_of_a_row():
+    model = model_of(HIERARCHICAL)
+    data = rows_of(model, COMPONENTS, 60, 1)
+    learned = flows.learn(model, data, list(COMPONENTS), seed=0)
+    assert learned.method == "laplace"
+    assert "average over z" in learned.why
+    assert learned.is_trusted
+    values, errors = numbers(learned)
+    assert np.all(np.abs(values - hierarchical_top(data.numpy())) < 0.3 * errors)
+    check_schema(learned)
+
+
+def test_a_flow_is_trained_where_modes_are_poor_proposals():
+    """Each of ten latents of a row has two modes, so that there are a thousand."""
+    model = model_of("""
+        (let [s (sample (half-normal 1))
+              z (foreach 10 [] (sample (normal 0 1)))]
+          (foreach 10 [v z y [1 2 3 4 5 6 7 8 9 10]]
+            (observe (normal (* v v) s) y))
+          z)""")
+    data = rows_of(model, {"s": 0.1}, 5, 1)
+    learned = flows.learn(model, data, ["s"], budget=2.0, seed=0)
+    assert learned.method == "flow"
+    assert "modes are missed" in learned.why
+    asked = flows.learn(model, data, ["s"], budget=20.0, seed=0, method="laplace")
+    assert not asked.is_trusted
+    assert any("--method flow" in str(caution) for caution in asked.cautions)
+
+
 def test_no_time_leaves_parameters_that_are_not_trusted():
     model = model_of(MARKOV)
     data = rows_of(model, PATHS, 210, 1)
@@ -174,7 +203,7 @@ def test_no_time_leaves_parameters_that_are_not_trusted():
     ("options", "said"),
     [
         ({"method": "exact"}, "continuous latents belong to a row: z"),
-        ({"method": "laplace"}, "unknown; expected one of auto, exact, flow"),
+        ({"method": "mcmc"}, "unknown; expected one of auto, exact, laplace, flow"),
         ({"kind": "planar"}, "unknown"),
         ({"data": torch.zeros(2, 3)}, "rows of 4 numbers; got"),
         ({"data": []}, "there is no row"),
@@ -190,27 +219,46 @@ def test_what_cannot_be_done_is_said(options, said):
         flows.learn(model_of(HIERARCHICAL), data, [*COMPONENTS], **asked)
 
 
-def test_a_flow_is_refused_where_rows_have_nothing_to_draw():
+@pytest.mark.parametrize("method", ["laplace", "flow"])
+def test_draws_are_refused_where_rows_have_nothing_to_draw(method):
     with pytest.raises(BridgeError, match="nothing to draw"):
-        flows.learn(model_of(MARKOV), [{}], list(PATHS), method="flow")
+        flows.learn(model_of(MARKOV), [{}], list(PATHS), method=method)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("text", "truth", "num", "first", "exact"),
+    [
+        (MARKOV, PATHS, 50, 100, expectation_maximisation),
+        (HIERARCHICAL, COMPONENTS, 80, 200, hierarchical_top),
+        (WALK, SCALES, 60, 300, kalman_top),
+    ],
+    ids=["a Markov chain", "variance components", "scales of a state space"],
+)
+def test_parameters_are_learned_within_two_errors(text, truth, num, first, exact, seed):
+    model = model_of(text)
+    data = rows_of(model, truth, num, first + seed)
+    learned = flows.learn(model, data, list(truth), seed=seed)
+    values, errors = numbers(learned)
+    assert learned.is_trusted
+    assert np.all(np.abs(values - exact(data.numpy())) < 2 * errors)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("text", "truth", "num", "first", "seconds", "exact"),
     [
-        (MARKOV, PATHS, 50, 100, None, expectation_maximisation),
         (HIERARCHICAL, COMPONENTS, 80, 200, 10.0, hierarchical_top),
         (WALK, SCALES, 60, 300, 20.0, kalman_top),
     ],
-    ids=["a Markov chain", "variance components", "scales of a state space"],
+    ids=["variance components", "scales of a state space"],
 )
-def test_parameters_are_learned_within_two_errors(
+def test_a_flow_learns_parameters_within_two_errors(
     text, truth, num, first, seconds, exact, seed
 ):
     model = model_of(text)
     data = rows_of(model, truth, num, first + seed)
-    trained = None if seconds is None else {"budget_seconds": seconds}
+    trained = {"budget_seconds": seconds}
     learned = flows.learn(model, data, list(truth), seed=seed, config=trained)
     values, errors = numbers(learned)
     assert learned.is_trusted

@@ -8,7 +8,7 @@ from scipy.optimize import minimize, rosen
 from flows.inference.ascent import climbed
 
 
-def valley(rows):
+def valley(rows, _):
     """Minus Rosenbrock's function in any dimension; its top is at ones."""
     bend = rows[:, 1:] - rows[:, :-1].square()
     return -(100.0 * bend.square() + (1.0 - rows[:, :-1]).square()).sum(1)
@@ -42,25 +42,27 @@ def test_what_a_row_reaches_does_not_depend_on_the_others():
 
 def test_widths_that_differ_by_a_thousand_are_no_hindrance():
     widths = torch.logspace(-1, 2, 10, dtype=torch.float64)
-    found = climbed(lambda x: -(x / widths).square().sum(1), starts_of(6, 10) * widths)
+    found = climbed(
+        lambda x, _: -(x / widths).square().sum(1), starts_of(6, 10) * widths
+    )
     np.testing.assert_allclose((found.places / widths).numpy(), 0.0, atol=1e-2)
 
 
 def test_a_step_out_of_the_support_is_made_shorter():
     found = climbed(
-        lambda x: (x.log() - x).sum(1), torch.tensor([[1e-3], [50.0]]).double()
+        lambda x, _: (x.log() - x).sum(1), torch.tensor([[1e-3], [50.0]]).double()
     )
     np.testing.assert_allclose(found.places, 1.0, atol=1e-3)
 
 
 def test_a_corner_is_climbed_too():
-    found = climbed(lambda x: -(x - 2.0).abs().sum(1), starts_of(4, 2))
+    found = climbed(lambda x, _: -(x - 2.0).abs().sum(1), starts_of(4, 2))
     np.testing.assert_allclose(found.places, 2.0, atol=1e-3)
 
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
 def test_a_row_that_begins_without_density_stays(value):
-    def density(rows):
+    def density(rows, _):
         return torch.where(rows[:, 0] < 5.0, -rows.square().sum(1), value)
 
     found = climbed(density, torch.tensor([[9.0, 1.0], [3.0, 1.0]]).double())
@@ -73,11 +75,11 @@ def test_rows_that_time_did_not_suffice_for_say_so():
     rounds = iter([False, False, True])
     found = climbed(valley, starts_of(3, 4), is_over=lambda: next(rounds))
     assert not bool(found.has_ended.any())
-    assert bool((found.heights >= valley(starts_of(3, 4))).all())
+    assert bool((found.heights >= valley(starts_of(3, 4), None)).all())
 
 
 def test_a_density_that_is_the_same_everywhere_is_not_climbed():
     found = climbed(
-        lambda x: torch.full((len(x),), -torch.inf).double(), starts_of(3, 2)
+        lambda x, _: torch.full((len(x),), -torch.inf).double(), starts_of(3, 2)
     )
     assert not bool(found.has_ended.any())
