@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..flow.normalised_flow import NormalisedFlow
 from ..flow.protocol import FlowDraw
+from ..flow.scaling import Scaling
 from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
 from ..flow.structure import Structure
 from ..model.standard_normal import standard_normal_terms
@@ -43,14 +44,23 @@ class AutoregressiveFlow(NormalisedFlow):
         structure: blocks and edges.
         config: shape of the networks.
         seed: of the first weights.
+        normalisation: the affine layer; one of the structure's if None.
     """
 
     kind = "autoregressive"
     is_exact = True
     config: NetworkConfig
 
-    def __init__(self, structure: Structure, config: NetworkConfig, seed: int) -> None:
-        super().__init__(structure, config, everywhere=True)
+    def __init__(
+        self,
+        structure: Structure,
+        config: NetworkConfig,
+        seed: int,
+        normalisation: Scaling | None = None,
+    ) -> None:
+        super().__init__(
+            structure, config, everywhere=True, normalisation=normalisation
+        )
         generator = torch.Generator().manual_seed(seed)
         self.conditioner = Conditioner(structure, config, generator)
         is_free = [c < structure.free_dim for c in structure.state_order]

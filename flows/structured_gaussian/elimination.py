@@ -197,23 +197,35 @@ class Elimination(nn.Module):
 
     def conditional(
         self,
-        earlier: Float[Tensor, "batch column"],
+        state: Float[Tensor, "batch column"],
         given: Sequence[Conditional],
-        column: int,
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " rows"]]:
-        """Centre and scale of a column given those before it.
+        columns: Sequence[int],
+    ) -> tuple[Float[Tensor, "batch chosen"], Float[Tensor, "rows chosen"]]:
+        """Centres and scales of columns given those before each.
 
         Args:
-            earlier: values of columns; of this and later ones 0.
+            state: values of all columns; those that are not before do not matter.
             given: `conditionals`.
-            column: in sampling order.
+            columns: in sampling order.
         """
-        number, position, _ = self.plan.clique(column)
-        own, parents = self._held(f"own{number}"), self._held(f"parents{number}")
-        place = self.plan.batches[number].own[position].index(column)
-        at_zero = given[number].to_residual(earlier[:, own], earlier[:, parents])
-        root = given[number].root[:, position, place, place]
-        return -at_zero[:, position, place] / root, 1.0 / root
+        centres: dict[int, Tensor] = {}
+        scales: dict[int, Tensor] = {}
+        by_batch: dict[int, list[int]] = {}
+        for column in columns:
+            by_batch.setdefault(self.plan.place[column][0], []).append(column)
+        for number, chosen in by_batch.items():
+            own, parents = self._held(f"own{number}"), self._held(f"parents{number}")
+            away = given[number].to_residual(state[:, own], state[:, parents])
+            for column in chosen:
+                position = self.plan.place[column][1]
+                place = self.plan.batches[number].own[position].index(column)
+                scale = 1.0 / given[number].root[:, position, place, place]
+                centres[column] = state[:, column] - away[:, position, place] * scale
+                scales[column] = scale
+        return (
+            torch.stack([centres[column] for column in columns], -1),
+            torch.stack([scales[column] for column in columns], -1),
+        )
 
     def log_roots(self, given: Sequence[Conditional]) -> Float[Tensor, "rows column"]:
         """Log|det| of `to_residual` by columns."""

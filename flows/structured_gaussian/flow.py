@@ -33,13 +33,13 @@ class StructuredGaussianConfig:
     Args:
         hidden: units of a hidden layer.
         layers: hidden layers.
-        corrected_by: kind of a flow of the residuals (`corrected.py`), of its default
-            shape; none where the structured Gaussian is all.
+        corrected_by: kind of a flow of the residuals (`corrected.py`), its networks of
+            their default shape; none where the structured Gaussian is all.
     """
 
     hidden: int = bounded(32, 1, 1024)
     layers: int = bounded(2, 1, 16)
-    corrected_by: str = choice("none", "autoregressive", "finite")
+    corrected_by: str = choice("none", "autoregressive")
 
 
 def potentials_with(

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
+from ..autoregressive.conditioner import NetworkConfig
+from ..autoregressive.kind import KIND as KIND_OF_CORRECTION
 from ..errors import ArgumentError, Problem
-from ..flow.kinds import Kind, kind_of
+from ..flow.kinds import Kind
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
 from ..model.layout import Layout
 from .configurations import mixture_potentials
-from .corrected import CorrectedFlow, inner_structure
+from .corrected import CorrectedFlow
 from .flow import StructuredGaussianConfig, StructuredGaussianFlow
 from .mixture import GaussianMixtureFlow
 from .natural import climb
@@ -35,10 +37,9 @@ def _lengths(
         **{f"normalisation.{name}": length for name, length in own.items()},
     }
     if config.corrected_by != "none":
-        other = kind_of(config.corrected_by)
-        assert other.lengths is not None  # noqa: S101 (those that may correct have it)
-        inner = other.lengths(inner_structure(structure), other.config())
-        found.update({f"inner.{name}": length for name, length in inner.items()})
+        correction = KIND_OF_CORRECTION.lengths
+        assert correction is not None  # noqa: S101 (it counts them)
+        found.update(correction(structure, NetworkConfig()))
     return found
 
 

@@ -100,10 +100,11 @@ class GaussianMixtureFlow(NormalisedFlow):
         log_weights = given.log_weights
         found = []
         for column in range(fresh.shape[-1]):
+            place = torch.tensor([column], device=scaled.device)
             value = known[:, column] if is_given[column] else fresh[:, column]
             if column in free:
-                both = [each.conditional(scaled, column) for each in given.maps]
-                centres, scales = (torch.stack(p, -1) for p in zip(*both, strict=True))
+                both = [each.conditional(scaled, place) for each in given.maps]
+                centres, scales = (torch.cat(p, -1) for p in zip(*both, strict=True))
                 if not is_given[column]:
                     shares = torch.log_softmax(log_weights, -1)
                     value = Mixture(shares.T, centres.T, scales.T).quantile(value)
@@ -114,7 +115,6 @@ class GaussianMixtureFlow(NormalisedFlow):
                 terms = standard_normal_terms(value)[:, None].expand_as(log_weights)
             log_weights = log_weights + terms
             found.append(terms)
-            place = torch.tensor([column], device=scaled.device)
             scaled = scaled.index_copy(-1, place, value[:, None])
         terms = self._per_node(given.log_weights, torch.stack(found, 1))
         return FlowDraw(*self.columns.split(given.maps[0].unscaled(scaled)), terms)

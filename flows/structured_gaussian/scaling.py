@@ -73,18 +73,25 @@ class PotentialMap:
         return found if self.which is None else found[self.which]
 
     def conditional(
-        self, scaled: Float[Tensor, "batch state"], column: int
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Centre and scale of a free state column given those before it, all scaled."""
+        self, scaled: Float[Tensor, "batch state"], columns: Tensor
+    ) -> tuple[Float[Tensor, "batch chosen"], Float[Tensor, "batch chosen"]]:
+        """Centres and scales of free state columns given those before, all scaled."""
         free = self.scaling.buffer("free_columns")
-        place = int((free == column).nonzero()[0, 0])
-        earlier = scaled[:, free].double()
-        earlier = torch.cat([earlier[:, :place], 0.0 * earlier[:, place:]], -1)
-        centre, scale = self.scaling.elimination.conditional(
-            earlier, self._rows(), place
+        chosen = torch.searchsorted(free, columns).tolist()
+        centres, scales = self.scaling.elimination.conditional(
+            scaled[:, free].double(), self._rows(), chosen
         )
-        kind = scaled.dtype
-        return centre.to(kind), scale.to(kind).expand(len(scaled))
+        return centres.to(scaled.dtype), scales.to(scaled.dtype).expand_as(centres)
+
+    def next_scaled(
+        self,
+        residual: Float[Tensor, "batch column"],
+        scaled: Float[Tensor, "batch state"],
+        columns: Tensor,
+    ) -> Float[Tensor, "batch column"]:
+        """Values v of some columns, from their residuals and the v that they need."""
+        centres, scales = self.conditional(scaled, columns)
+        return centres + scales * residual
 
     def to_residual(self, state: Float[Tensor, "batch state"]) -> Tensor:
         """Residual coordinates of a state; undone by `from_residual`."""

@@ -84,6 +84,6 @@ def test_mixture_of_linear_normal_models_needs_no_training(tmp_path, converged):
 
 def test_correction_of_a_mixture_is_refused():
     model = Model.compile("clj-programs/sensor_failure.daphne")
-    config = {**SHORT, "flow": {"corrected_by": "finite"}}
+    config = {**SHORT, "flow": {"corrected_by": "autoregressive"}}
     with pytest.raises(ArgumentError, match="the mixture is the posterior itself"):
         train(model, config=config)
