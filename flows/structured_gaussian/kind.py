@@ -1,6 +1,5 @@
 """This file makes the structured Gaussian a kind of flow (`flow/kinds.py`)."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -77,13 +76,15 @@ def _build(structure: Structure, config: StructuredGaussianConfig, seed: int) ->
 
 
 def _begin(flow: _Built, model: Any, data: Tensor) -> None:
-    """Climbs the bound by natural gradients, in float64."""
-    if not isinstance(flow, StructuredGaussianFlow):
+    """Climbs the bound of the structured Gaussian by natural gradients, in float64."""
+    if isinstance(flow, GaussianMixtureFlow):
         return
-    wide = copy.deepcopy(flow).to("cpu").to(torch.float64)
-    for _ in climb(wide, model, data):
+    alone = StructuredGaussianFlow(flow.structure, StructuredGaussianConfig(), 0)
+    alone = alone.to(torch.float64)
+    alone.normalisation.load_state_dict(flow.normalisation.state_dict())
+    for _ in climb(alone, model, data):
         pass
-    flow.load_state_dict(wide.state_dict())
+    flow.normalisation.load_state_dict(alone.normalisation.state_dict())
 
 
 KIND = Kind(

@@ -6,6 +6,7 @@ import torch
 from flows.errors import ArgumentError
 from flows.front.posterior import load, refine
 from flows.front.train import train
+from flows.measurement.evaluation import EvaluationConfig, evaluate
 from flows.model.model import Model
 from flows.storage.artifact import Artifact
 
@@ -48,9 +49,11 @@ def test_model_with_discrete_latents_is_refused():
         train(model, config=SHORT)
 
 
-def test_flow_of_one_data_set_has_its_bound_before_training(tmp_path):
+@pytest.mark.parametrize("corrected_by", ["none", "autoregressive"])
+def test_flow_of_one_data_set_has_its_bound_before_training(tmp_path, corrected_by):
     model = Model.compile("clj-programs/stochastic_volatility.daphne")
     config = {**SHORT, "amortised": False, "max_iterations": 2, "batch_size": 1000}
+    config["flow"] = {"corrected_by": corrected_by}
     posterior = train(model, config=config)
     posterior.save(tmp_path / "artifact")
     assert posterior.metrics["best_free_energy"] == pytest.approx(9.36, abs=0.03)
@@ -87,3 +90,12 @@ def test_correction_of_a_mixture_is_refused():
     config = {**SHORT, "flow": {"corrected_by": "autoregressive"}}
     with pytest.raises(ArgumentError, match="the mixture is the posterior itself"):
         train(model, config=config)
+
+
+@pytest.mark.slow
+def test_volatility_is_a_good_proposal_for_most_data_sets():
+    model = Model.compile("clj-programs/stochastic_volatility.daphne")
+    posterior = train(model, config={**SHORT, "max_iterations": 1000})
+    config = EvaluationConfig(num_draws=1000, num_data_sets=50, num_particles=500)
+    *_, last = evaluate(model, posterior.flow, config)
+    assert last.result.flow.ess_median > 0.7
