@@ -184,13 +184,14 @@ bench: $(INSTALLED)
 	    name=$$(basename $$script .py); echo "== $$name"; \
 	    $(BIN)/python -m tests.bench.$$name || exit 1; done
 
-# The paper's figures into runs/figures; FAST=1 for minutes, LENGTH=paper for a day,
-# LATENTS_FROM=patches.
+# The paper's figures into runs/figures; FAST=1 for minutes, LENGTH=paper for a day (in
+# several sittings: interrupted runs go on), ONLY="fig4 fig6", LATENTS_FROM=patches.
 figures: $(INSTALLED)
 	@$(BIN)/python -c 'import matplotlib, sklearn' 2>/dev/null \
 	    || $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
 	    --constraint .constraints.txt --editable '.[figures,digits]'
 	@$(BIN)/python -m flows.experiments $(if $(FAST),--length fast,$(if $(LENGTH),--length '$(LENGTH)')) \
+	    $(foreach each,$(ONLY),--only $(each)) \
 	    $(if $(LATENTS_FROM),--latents-from '$(LATENTS_FROM)')
 
 clean:

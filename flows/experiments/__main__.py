@@ -3,8 +3,10 @@
     python -m flows.experiments [--length fast] [-o runs/figures] [--only fig3 ...]
 
 Each figure leaves NAME.json with its numbers and NAME.png; `claims.md` sets the numbers
-beside the paper's. A figure's files are written when it is done, so that an interrupted
-call loses one figure at most.
+beside the paper's. A figure's files are written when it is done. Runs of networks and
+objectives that are compared, figures 4 to 6 and appendix D, are kept in `runs`: an
+interrupted call loses a minute of them, and the same call goes on. Of the others it
+loses one figure at most.
 """
 
 import json
@@ -62,6 +64,7 @@ class _Experiments:
         lengths: how long they run.
         programs: folder of the programs.
         patches: npz or IDX file of patches; digits if None.
+        kept: folder of runs that go on over sittings.
         note: told what is done.
     """
 
@@ -70,11 +73,13 @@ class _Experiments:
         lengths: Lengths,
         programs: Path,
         patches: Path | None,
+        kept: Path,
         note: Callable[[str], None],
     ) -> None:
         self.lengths = lengths
         self.programs = programs
         self.patches = patches
+        self.kept = kept
         self.note = note
         self.makers: dict[str, Callable[[], Drawn]] = {
             "fig3": self.marginals,
@@ -131,6 +136,7 @@ class _Experiments:
             self.lengths.structures,
             engine=self.engine,
             note=self.note,
+            kept=self.kept / "fig4",
         )
         iterations, networks = numbers["iterations"], numbers["networks"]
         return numbers, {
@@ -198,6 +204,7 @@ class _Experiments:
             self.lengths.objectives,
             engine=self.engine,
             note=self.note,
+            kept=self.kept / name,
         )
         curves = numbers["objectives"]
         return numbers, {name: draw_j_over_iterations(numbers["iterations"], curves)}
@@ -242,6 +249,7 @@ def main(
         LENGTHS[length],
         programs,
         latents_from,
+        output / "runs",
         lambda text: click.echo(text, err=True),
     )
     for name in only or _NAMES:

@@ -10,8 +10,9 @@ divergence, on the same draws for all runs, and the evaluations that the paper's
 
 import copy
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,8 +32,9 @@ from ..cnf.vector_field import FieldConfig
 from ..flow.structure import Structure
 from ..model.model import Model
 from ..training.batches import draw_batch
-from ..training.estimates import SymmetricEstimate, estimate_symmetric
+from ..training.estimates import Estimate, SymmetricEstimate, estimate_symmetric
 from ..training.losses import forward_kl, reverse_kl, symmetric, symmetric_parts
+from .kept_runs import KeptRun
 from .published_training import (
     Loss,
     PublishedConfig,
@@ -105,6 +107,12 @@ class Measurement:
     to_latent: int
     to_base: int
 
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> "Measurement":
+        """Return what `dataclasses.asdict` took apart."""
+        j = {name: Estimate(**each) for name, each in values["j"].items()}
+        return cls(SymmetricEstimate(**j), values["to_latent"], values["to_base"])
+
 
 def compare_structures(
     model: Model,
@@ -113,6 +121,7 @@ def compare_structures(
     *,
     engine: EngineFactory,
     note: Note,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """Return J and solver evaluations over training, per network.
 
@@ -124,6 +133,7 @@ def compare_structures(
         config: how long.
         engine: makes the engine of the faithful network.
         note: told what is done.
+        kept: folder of runs, which go on from where an earlier call was interrupted.
     """
     results: dict[str, Any] = {"iterations": list(config.measured), "networks": {}}
     for name in BASELINES:
@@ -131,7 +141,8 @@ def compare_structures(
         for seed in range(config.num_seeds):
             flow, trainer, exact = _network(name, structure, config, engine, seed)
             loss = objective_loss("symmetric", model, flow, trainer)
-            runs.append(list(_run(model, flow, loss, exact, config, seed)))
+            place = _place(kept, model, structure, config, name, seed)
+            runs.append(_run(model, flow, trainer, loss, exact, config, seed, place))
             last = runs[-1][-1]
             note(f"{name}, seed {seed}: J {last.j.symmetric.sentence()}")
         results["networks"][name] = {
@@ -150,15 +161,17 @@ def compare_objectives(
     *,
     engine: EngineFactory,
     note: Note,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
-    """Return J over training, per objective, with the faithful network."""
+    """Return J over training, per objective; arguments as of `compare_structures`."""
     results: dict[str, Any] = {"iterations": list(config.measured), "objectives": {}}
     for name in OBJECTIVES:
         runs = []
         for seed in range(config.num_seeds):
             flow, trainer, exact = _network("faithful", structure, config, engine, seed)
             loss = objective_loss(name, model, flow, trainer)
-            runs.append(list(_run(model, flow, loss, exact, config, seed)))
+            place = _place(kept, model, structure, config, name, seed)
+            runs.append(_run(model, flow, trainer, loss, exact, config, seed, place))
             last = runs[-1][-1]
             note(f"{name} KL, seed {seed}: J {last.j.symmetric.sentence()}")
         results["objectives"][name] = _curves(runs)
@@ -237,22 +250,57 @@ def _network(
     return build_baseline(name, structure, engine=exact, seed=seed), trainer, exact
 
 
+def _place(
+    folder: Path | None,
+    model: Model,
+    structure: Structure,
+    config: ComparisonConfig,
+    name: str,
+    seed: int,
+) -> KeptRun:
+    """Return where a run is kept."""
+    path = None if folder is None else folder / f"{name}-{seed}.pt"
+    size = structure.state_dim
+    return KeptRun(path, f"{name}, seed {seed}, {size}: {config}; {model.graph.digest}")
+
+
 def _run(
     model: Model,
     flow: ConditionalFlow,
+    trainer: Engine,
     loss: Loss,
     exact: Engine,
     config: ComparisonConfig,
     seed: int,
-) -> Iterator[Measurement]:
-    """Train and measure."""
+    place: KeptRun,
+) -> list[Measurement]:
+    """Train and measure, from where an earlier call was interrupted."""
     scales_from_model(flow, model, _SCALE_DRAWS, seed=seed)
-    yield measure(model, flow, exact, config.num_draws)
+    noise = trainer.generator if isinstance(trainer, AdjointEngine) else None
+    state = place.load()
+    if state is None:
+        found = [measure(model, flow, exact, config.num_draws)]
+        training = None
+    else:
+        found = [Measurement.from_values(each) for each in state["measured"]]
+        training = state["training"]
+        if noise is not None:
+            noise.set_state(state["noise"])
     due = set(config.measured)
     settings = PublishedConfig(config.iterations)
-    for step in train_as_published(flow, loss, settings, seed=seed):
-        if step.iteration in due:
-            yield measure(model, flow, exact, config.num_draws)
+    for step in train_as_published(flow, loss, settings, seed=seed, state=training):
+        is_measured = step.iteration in due
+        if is_measured:
+            found.append(measure(model, flow, exact, config.num_draws))
+        if is_measured or place.is_due:
+            place.save(
+                {
+                    "measured": [asdict(each) for each in found],
+                    "training": step.state(),
+                    "noise": None if noise is None else noise.get_state(),
+                }
+            )
+    return found
 
 
 def _curves(runs: Sequence[Sequence[Measurement]]) -> dict[str, Any]:

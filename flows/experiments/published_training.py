@@ -8,8 +8,9 @@ References:
     Weilbach et al., AISTATS 2020, sections 3.3 and 4.2.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,15 +59,23 @@ class Step:
         iteration: how many are done.
         loss: of the batch, in nats; noisy where the divergence is.
         is_skipped: the loss or its gradient was not finite, and weights stayed.
+        state: returns what a run that goes on from here needs, see
+            `train_as_published`.
     """
 
     iteration: int
     loss: float
     is_skipped: bool
+    state: Callable[[], dict[str, Any]]
 
 
 def train_as_published(
-    flow: ConditionalFlow, loss: Loss, config: PublishedConfig, *, seed: int
+    flow: ConditionalFlow,
+    loss: Loss,
+    config: PublishedConfig,
+    *,
+    seed: int,
+    state: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Yields a step after each iteration; the flow is changed in place.
 
@@ -75,11 +84,27 @@ def train_as_published(
         loss: of a fresh batch.
         config: the schedule.
         seed: of the batches.
+        state: of an earlier run with equal arguments, which is gone on with.
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = [p for p in flow.parameters() if p.requires_grad]
     adam = torch.optim.Adam(parameters)
-    for iteration in range(config.iterations):
+    done = 0
+    if state is not None:
+        flow.load_state_dict(state["flow"])
+        adam.load_state_dict(state["adam"])
+        generator.set_state(state["generator"])
+        done = state["iteration"]
+
+    def reached() -> dict[str, Any]:
+        return {
+            "iteration": done,
+            "flow": flow.state_dict(),
+            "adam": adam.state_dict(),
+            "generator": generator.get_state(),
+        }
+
+    for iteration in range(done, config.iterations):
         for group in adam.param_groups:
             group["lr"] = config.rate(iteration)
         adam.zero_grad()
@@ -91,7 +116,8 @@ def train_as_published(
             is_finite = bool(torch.isfinite(norm))
         if is_finite:
             adam.step()
-        yield Step(iteration + 1, float(value.detach()), not is_finite)
+        done = iteration + 1
+        yield Step(done, float(value.detach()), not is_finite, reached)
 
 
 @torch.no_grad()

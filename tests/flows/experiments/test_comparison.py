@@ -1,5 +1,7 @@
 """Tests of flows.experiments.comparison."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from daphne_bridge.inversion.nami import invert
 from flows.cnf.baselines import BASELINES
 from flows.cnf.engine import AdaptiveEngine, TorchEngine
 from flows.cnf.vector_field import FieldConfig
+from flows.experiments import comparison
 from flows.experiments.comparison import (
     OBJECTIVES,
     ComparisonConfig,
@@ -73,6 +76,41 @@ def test_all_objectives_are_compared_from_equal_starts(circuit):
     ends = {curve["j"][1]["median"] for curve in curves.values()}
     assert len(starts) == 1
     assert len(ends) == 3
+
+
+def test_an_interrupted_comparison_goes_on_and_ends_where_it_would_have(
+    circuit, tmp_path, monkeypatch
+):
+    config = replace(SHORT, checkpoints=2, num_seeds=1)
+
+    def compared(note, kept):
+        return compare_structures(
+            *circuit, config, engine=TorchEngine, note=note, kept=kept
+        )
+
+    def interrupt(text):
+        raise KeyboardInterrupt
+
+    def measured_twice(*arguments):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(measure(*arguments))
+        return seen[-1]
+
+    seen = []
+    whole = compared(lambda _: None, None)
+    monkeypatch.setattr(comparison, "measure", measured_twice)
+    with pytest.raises(KeyboardInterrupt):
+        compared(interrupt, tmp_path)
+    monkeypatch.undo()
+    (place,) = tmp_path.iterdir()
+    assert torch.load(place)["state"]["training"]["iteration"] == 1
+    with pytest.raises(KeyboardInterrupt):
+        compared(interrupt, tmp_path)
+    assert torch.load(place)["state"]["training"]["iteration"] == 2
+    assert compared(lambda _: None, tmp_path) == whole
+    monkeypatch.setattr(comparison, "measure", interrupt)  # nothing is left to do
+    assert compared(lambda _: None, tmp_path) == whole
 
 
 def test_a_measurement_is_the_exact_divergence_of_a_gaussian_flow():
