@@ -96,10 +96,11 @@ class Sites(nn.Module):
         matrix = torch.tensor([p.predictors for p in potentials], dtype=torch.float64)
         matrix = matrix.reshape(shape)
         self.has_products = bool(matrix[..., 1:, 1:].any())
+        places = [tuple(column[c] for c in p.latents) for p in potentials]
+        self.is_of_same = len({*places}) == 1
         entries: list[int] = []
         columns: list[int] = []
-        for each in potentials:
-            own = [column[c] for c in each.latents]
+        for own in places[:1] if self.is_of_same else places:
             if not own:
                 continue
             batch, position, clique = plan.clique(max(own))
@@ -109,7 +110,6 @@ class Sites(nn.Module):
             starts = [position * width + i for i in at]
             columns.extend(row + start for start in starts)
             entries.extend(entry + start * width + j for start in starts for j in at)
-        places = [[column[c] for c in p.latents] for p in potentials]
         seen = [p.observed for p in potentials]
         for name, index in (
             ("entries", torch.tensor(entries).long()),
@@ -146,16 +146,15 @@ class Sites(nn.Module):
         """
         start, slopes = self._predictors(observed, shift, scale)
         if self.is_exact:
-            precision = square_of(slopes)
-            linear = -times(slopes.mT, start)
+            rows, left = slopes, -start
+            precision, linear = self._together(rows, left)
         else:
             start = (start - self.predictor_shift) / self.predictor_scale.double()
             slopes = slopes / self.predictor_scale.double().unsqueeze(-1)
             root, sharp, flat = self._parts(observed)
             rows = root * slopes if root.shape[-1] == 1 else root @ slopes
-            precision = square_of(rows)
-            linear = times(rows.mT, sharp - times(root, start))
-            linear = linear + times(slopes.mT, flat)
+            precision, linear = self._together(rows, sharp - times(root, start))
+            linear = linear + self._linear(slopes, flat)
         constant = self.constant - 0.5 * start.square().sum((-2, -1))
         return Rows(precision.flatten(1), linear.flatten(1), constant)
 
@@ -189,6 +188,17 @@ class Sites(nn.Module):
         elif data.shape[-1]:
             value = self._data(observed)[..., 0].flatten()
             self._start_as_likelihood(unit, value)
+
+    def _together(self, rows: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """R^T R and R^T l of each potential, or of all where latents are the same."""
+        whole = rows.flatten(1, 2).unsqueeze(1) if self.is_of_same else rows
+        return square_of(whole), self._linear(rows, left)
+
+    def _linear(self, rows: Tensor, left: Tensor) -> Tensor:
+        if not self.is_of_same:
+            return times(rows.mT, left)
+        rows, left = rows.flatten(1, 2), left.flatten(1, 2)
+        return left.unsqueeze(1) @ rows
 
     def _predictors(
         self, observed: Tensor, shift: Tensor, scale: Tensor
@@ -227,8 +237,9 @@ class Sites(nn.Module):
         """
         start, slopes = self._predictors(observed, *scaling)
         size = self.latents.shape[1]
-        spread = cliques[0][:, self.entries].reshape(-1, *slopes.shape[1:2], size, size)
-        centre = cliques[1][:, self.columns].reshape(-1, slopes.shape[1], size)
+        count = 1 if self.is_of_same else len(self.latents)
+        spread = cliques[0][:, self.entries].reshape(-1, count, size, size)
+        centre = cliques[1][:, self.columns].reshape(-1, count, size)
         mean = start + times(slopes, centre)
         scale = self.predictor_scale.double()
         mean = (mean - self.predictor_shift) / scale
