@@ -78,5 +78,5 @@ def test_counts_have_cells_from_zero_and_a_tail():
     assert not many.has_lower
 
 
-def test_bounds_that_are_numbers_no_longer_bound_what_may_be_below_zero():
+def test_counts_that_may_be_below_zero_have_a_tail_there_too():
     assert _found("(uniform-discrete -3 3)", [-3.0, 2.0, math.nan]).has_lower
