@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ArgumentError, Problem
-from ..inference.proposal import Proposal
+from ..inference.proposal import DefensiveMixture, Proposal
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
 from ..model.capabilities import listed
@@ -144,7 +144,8 @@ def infer(
 
 def _of_flow(question: Question, flow: Proposal | None, widen: int) -> Question:
     """Return the question of what a trained flow is of, whose heads may be others."""
-    own = flow.model if isinstance(flow, FlowProposal) else None
+    usual = flow.proposal if isinstance(flow, DefensiveMixture) else flow
+    own = usual.model if isinstance(usual, FlowProposal) else None
     target = question.target
     if not isinstance(own, CollapsedModel) or not isinstance(target, CollapsedModel):
         return question

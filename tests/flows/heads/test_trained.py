@@ -164,8 +164,9 @@ def _moved(rows, own, other):
     return rows[:, [columns[v.name] for v in other]]
 
 
-def test_infer_draws_from_heads_where_they_are_good(mixed):
-    answer = flows.infer(mixed.model, flow=mixed, method="flow")
+@pytest.mark.parametrize("kind", ["flow", "mixture"])
+def test_infer_draws_from_heads_where_they_are_good(mixed, kind):
+    answer = flows.infer(mixed.model, flow=mixed.proposal(kind), method="flow")
     assert answer.method == "flow"
     assert "drawn by learned heads: k, b, n" in answer.why
     log_evidence, means = enumerated_mixed()
@@ -215,6 +216,13 @@ def test_settings_that_heads_cannot_follow_are_refused(settings, expected):
     model = flows.Model.from_program(MIXED)
     with pytest.raises(FlowsError, match=expected):
         flows.train(model, config=ALL | settings)
+
+
+def test_a_kind_that_reads_factors_is_not_beside_heads():
+    model = flows.Model.from_program(MIXED)
+    config = {"heads": "all", "kind": "structured-gaussian"}
+    with pytest.raises(FlowsError, match="cnf or finite or autoregressive; got struct"):
+        flows.train(model, config=config)
 
 
 def test_what_does_not_move_by_gradients_is_not_tempered_nor_bent(mixed):
