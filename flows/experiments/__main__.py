@@ -5,7 +5,7 @@
 Each figure leaves NAME.json with its numbers and NAME.png; `claims.md` sets the numbers
 beside the paper's. A figure's files are written when it is done. Runs of networks and
 objectives that are compared, figures 4 to 6 and appendix D, are kept in `runs`: an
-interrupted call loses a minute of them, and the same call goes on. Of the others it
+interrupted call loses seconds of them, and the same call goes on. Of the others it
 loses one figure at most.
 """
 

@@ -1,7 +1,7 @@
 """This file keeps a run of an experiment on disk, so that it goes on over sittings.
 
 A file holds tensors and plain values, with what the run is of: that of another model,
-network, length or seed is not gone on from. It is replaced whole, at most once a minute
+network, length or seed is not gone on from. It is replaced whole, every few seconds
 and when the run is measured.
 """
 
@@ -17,7 +17,7 @@ from ..storage.folders import write_file
 
 __all__ = ["KeptRun"]
 
-_EVERY = 60.0
+_EVERY = 15.0
 """Seconds."""
 
 
@@ -36,7 +36,7 @@ class KeptRun:
 
     @property
     def is_due(self) -> bool:
-        """Whether a minute has passed since it was last saved."""
+        """Whether it is some seconds since it was last saved."""
         return self.path is not None and time.monotonic() - self._saved > _EVERY
 
     def load(self) -> dict[str, Any] | None:
