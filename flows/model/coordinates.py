@@ -32,8 +32,9 @@ from .support import BIJECTIONS
 __all__ = ["Coordinates"]
 
 _REAL = ("real", "real vector")
-_LOCATED = frozenset({"normal", "laplace", "cauchy", "student-t-loc-scale"})
-"""Families whose last parameters are a location and a scale."""
+_NUMBERS = frozenset({"normal", "laplace", "cauchy", "student-t-loc-scale"})
+_VECTORS = frozenset({"mvn", "multivariate-t"})
+"""Families whose last parameters are a location and a scale, or a covariance."""
 
 Slots = tuple[int, ...]
 
@@ -64,11 +65,13 @@ class Coordinates:
         parents = entry.node.parents
         is_given = bool(parents) and latents.issuperset(parents)
         families = {branch.family for branch in entry.branches}
-        return len(entry.branches) == 1 and is_given and families <= _LOCATED
+        return len(entry.branches) == 1 and is_given and families <= _NUMBERS | _VECTORS
 
     def _supports_of(self, entry: Lowered) -> list[tuple[str, tuple[Slots, ...]]]:
         if self.is_standard and self._is_located(entry):
-            return [("located", entry.branches[0].parameters[-2:])]
+            branch = entry.branches[0]
+            name = "located vector" if branch.family in _VECTORS else "located"
+            return [(name, branch.parameters[-2:])]
         return supports_of(entry)
 
     def constrain(self, free: Free) -> tuple[Latents, LogDet]:

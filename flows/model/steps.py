@@ -91,7 +91,9 @@ def _supports(gathering: Gathering, jobs: list[Job]) -> Step:
     bijection = BIJECTIONS[jobs[0].key[0]]
     to_value = jobs[0].operation == "constrain"
     width, num_bounds = len(jobs[0].arguments[0]), len(jobs[0].arguments) - 1
-    shapes = [(width,), *[()] * num_bounds]
+    is_vector = jobs[0].key[0] == "located vector"
+    bounds = [(width,), (width, width)] if is_vector else [()] * num_bounds
+    shapes = [(width,), *bounds]
     fetches = gathering.arguments(jobs, shapes)
     gathering.register([slot for job in jobs for slot in job.outputs[:-1]])
     gathering.register([job.outputs[-1] for job in jobs])

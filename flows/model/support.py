@@ -6,6 +6,8 @@ Every map takes batches with the slot first and the row last: free coordinates
 
     real                x = f                  log|det| = 0
     located (m, s)      x = m + s f            log s
+    located vector      x = m + L f            Σ_i log L_ii
+    (m, L Lᵀ)
     positive            x = exp f              f
     interval (a, b)     x = a + (b - a) σ(f)   log(b - a) + log σ(f) + log σ(-f)
     simplex of n        stick breaking, n - 1 coordinates
@@ -101,6 +103,46 @@ class _Located:
     def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
         location, scale = (bound.unsqueeze(1) for bound in bounds)
         return (value - location) / scale, scale.log().expand_as(value).sum(1)
+
+
+class _LocatedVector:
+    """Vectors measured from a location [slot, d, row] in the factor of a covariance.
+
+    The covariance is [slot, d, d, row]; where it has no factor nothing is a number.
+    """
+
+    free_limits: ClassVar[tuple[float, float]] = _UNLIMITED
+
+    def free_size(self, size: int) -> int:
+        return size
+
+    def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        location, factor, log_det = self._parts(*bounds)
+        moved = factor @ free.movedim(-1, 1).unsqueeze(-1)
+        return location + moved.squeeze(-1).movedim(1, -1), self._of(log_det, free)
+
+    def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
+        location, factor, log_det = self._parts(*bounds)
+        gap = (value - location).movedim(-1, 1).unsqueeze(-1)
+        free = torch.linalg.solve_triangular(
+            factor.expand(*gap.shape[:2], *factor.shape[2:]), gap, upper=False
+        )
+        return free.squeeze(-1).movedim(1, -1), self._of(log_det, value)
+
+    @staticmethod
+    def _parts(location: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        last = covariance.movedim(-1, 1).double()
+        failed = torch.linalg.cholesky_ex(last.detach())[1] != 0
+        identity = torch.eye(last.shape[-1], dtype=last.dtype, device=last.device)
+        safe = torch.where(failed[..., None, None], identity, last)
+        factor = torch.linalg.cholesky_ex(safe)[0].to(covariance.dtype)
+        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        location = torch.where(failed.unsqueeze(1), math.nan, location)
+        return location, factor, torch.where(failed, math.nan, log_det)
+
+    @staticmethod
+    def _of(log_det: Tensor, values: Tensor) -> Tensor:
+        return log_det.expand(len(values), values.shape[-1])
 
 
 class _Positive:
@@ -229,6 +271,7 @@ BIJECTIONS: Mapping[str, Bijection] = MappingProxyType(
         "real": _Real(),
         "real vector": _Real(),
         "located": _Located(),
+        "located vector": _LocatedVector(),
         "positive": _Positive(),
         "nonnegative": _Positive(),
         "unit interval": _Interval(),
@@ -237,4 +280,4 @@ BIJECTIONS: Mapping[str, Bijection] = MappingProxyType(
         "positive definite matrix": _PositiveDefinite(),
     }
 )
-"""The map to every continuous support, and the one of `Coordinates.standardised`."""
+"""The map to every continuous support, and those of `Coordinates.standardised`."""

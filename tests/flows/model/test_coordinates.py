@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,6 +126,48 @@ def test_standardised_coordinates_measure_latents_in_the_scales_that_others_give
     assert torch.allclose(again, latents)
     assert torch.allclose(log_det, log_det_again)
     assert torch.allclose(log_det, 4 * s.log() + math.log(0.5) + e.log())
+
+
+PROCESS = """
+(let [r (sample (gamma 3 1)) c (sample (normal 0 1)) k (exp (* -1 r))
+      f (sample (mvn [c (* 2 c) 1.0] [[1 k 0] [k 2 k] [0 k r]]))
+      t (sample (multivariate-t 5 [c 1.0] [[r 0.5] [0.5 4]]))]
+  (observe (normal (+ (get f 0) (get t 1)) 1) 0.5) f)
+"""
+
+
+def test_standardised_coordinates_measure_vectors_in_the_covariance_that_others_give():
+    plain = Model.from_graph(graph_of(PROCESS))
+    model = plain.standardised()
+    latents = plain.sample_latents(
+        5, generator=torch.Generator().manual_seed(0), observed=plain.observation()
+    )
+    free, log_det = model.unconstrain(latents)
+    expected, volume = [], []
+    for r, c, f0, f1, f2, t0, t1 in latents.numpy():
+        k = math.exp(-r)
+        first = np.linalg.cholesky([[1, k, 0], [k, 2, k], [0, k, r]])
+        last = np.linalg.cholesky([[r, 0.5], [0.5, 4]])
+        z = np.linalg.solve(first, [f0 - c, f1 - 2 * c, f2 - 1])
+        expected.append([math.log(r), c, *z, *np.linalg.solve(last, [t0 - c, t1 - 1])])
+        volume.append(math.log(r * np.diag(first).prod() * np.diag(last).prod()))
+    np.testing.assert_allclose(free, expected, rtol=1e-9)
+    np.testing.assert_allclose(log_det, volume, rtol=1e-9)
+    again, log_det_again = model.constrain(free)
+    np.testing.assert_allclose(again, latents, rtol=1e-9)
+    np.testing.assert_allclose(log_det_again, volume, rtol=1e-9)
+
+
+def test_a_covariance_without_a_factor_makes_a_row_no_number_and_no_other():
+    text = """(let [r (sample (normal 0 1)) f (sample (mvn [0.0 0.0] [[1 r] [r 1]]))]
+      (observe (normal (get f 0) 1) 0.5) f)"""
+    model = Model.from_graph(graph_of(text)).standardised()
+    rows = torch.tensor([[0.5, 1.0, 1.0], [2.0, 1.0, 1.0]]).double().requires_grad_()
+    values, log_det = model.constrain(rows)
+    assert values.isfinite().all(1).tolist() == [True, False]
+    assert log_det.isfinite().tolist() == [True, False]
+    (slopes,) = torch.autograd.grad(values[0].sum() + log_det[0], rows)
+    assert bool(slopes[0].isfinite().all())
 
 
 def test_without_a_scale_that_others_give_standardised_coordinates_are_the_same():
