@@ -6,7 +6,8 @@ The method is chosen with evidence:
 - nothing observed: draws of the prior;
 - draws of the prior that carry enough weight: importance sampling from the prior;
 - draws around the modes that carry enough: importance sampling from a mixture of
-  Student's t fitted there, the prior mixed in;
+  Student's t fitted there, the prior mixed in; or from many that cover a posterior of
+  few latents;
 - otherwise sequential Monte Carlo from there to the posterior, in independent islands
   whose disagreement is looked at; from the prior where what lies around the modes has
   another shape than the posterior, or these do not come to trust it.

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 
 from ..inference.cautions import K_HAT_LIMIT
+from ..inference.covering import covering
 from ..inference.importance import importance_particles
 from ..inference.laplace import laplace_mixture
 from ..inference.matching import matched_mixture
@@ -27,6 +28,8 @@ ENOUGH_ESS = 1_000.0
 
 _PRIOR_SHARE = 0.05
 _REFITS = 4
+_MOST_COVERED = 12
+"""Latents; cells of more of them have too few rows."""
 _FINE_SHARE = 0.5
 _GOOD_SHARE = 0.3
 """Below this share a tail can be missed of which k-hat knows nothing."""
@@ -75,8 +78,9 @@ class Start:
 def start(question: Question) -> Start | None:
     """A proposal around the modes, refitted while that helps; None if there is none.
 
-    Where curvature at the modes says too little of the mass around them, normals are
-    fitted by their scores, in the coordinates in which they are worth most.
+    Where curvature at the modes says too little of the mass around them, a posterior of
+    few latents is covered with many normals; failing that, normals are fitted by their
+    scores, in the coordinates in which they are worth most.
     """
     question.clock.say(0.0, "looking for modes")
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
@@ -88,6 +92,9 @@ def start(question: Question) -> Start | None:
     first = None if begun is None else _refitted(question, begun, "free")
     if first is not None and first.is_good:
         return first
+    covered = _covered(question, generator)
+    if covered is not None and covered.is_good:
+        return covered
     question.clock.say(0.0, "fitting normals around the modes")
     found: list[tuple[float, str, MixtureProposal]] = []
     for name, each in coordinates(target).items():
@@ -106,6 +113,24 @@ def start(question: Question) -> Start | None:
     return _refitted(question, proposal, name)
 
 
+def _covered(question: Question, generator: torch.Generator) -> Start | None:
+    """Return many normals that cover the posterior, of few latents; None if lost."""
+    target = question.target
+    if target.layout.latent_dim > _MOST_COVERED:
+        return None
+    question.clock.say(0.0, "covering the posterior")
+    cover = covering(
+        target,
+        question.observed,
+        generator=generator,
+        is_over=question.clock.is_over,
+    )
+    if cover is None:
+        return None
+    # Refitted, its components would leave the ends of ridges.
+    return _refitted(question, MixtureProposal(target, cover), "free", turns=1)
+
+
 def coordinates(target: Model | CollapsedModel) -> dict[str, Model | CollapsedModel]:
     """Return a model in the coordinates that particles may move in."""
     found = {"free": target}
@@ -114,11 +139,20 @@ def coordinates(target: Model | CollapsedModel) -> dict[str, Model | CollapsedMo
     return found
 
 
-def _refitted(question: Question, around: MixtureProposal, name: str) -> Start:
-    """Return the best of a proposal and what it is refitted to."""
+def _refitted(
+    question: Question, around: MixtureProposal, name: str, turns: int = _REFITS
+) -> Start:
+    """Return the best of a proposal and what it is refitted to.
+
+    Args:
+        question: What was asked.
+        around: The proposal.
+        name: Of its coordinates.
+        turns: How often it is weighed at most, refitted in between.
+    """
     best: Start | None = None
     most = 0.0
-    for turn in range(_REFITS):
+    for turn in range(turns):
         question.clock.say(0.0, "weighing draws around the modes")
         prior = PriorProposal(question.target)
         proposal = DefensiveMixture(around, prior, _PRIOR_SHARE)

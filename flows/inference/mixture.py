@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 _FREEDOM = 5.0
-_LEAST_SHARE = 0.02
-"""No component has a smaller share."""
+_LEAST_SHARE, _LEAST_SHARES = 0.02, 0.2
+"""No component has a smaller share, nor do many have more together on that account."""
 _LEAST_MASS = 1e-4
 """A component that has less of the weight stands for nothing."""
 
@@ -98,9 +98,8 @@ class Mixture:
     def of(cls, components: Sequence[Component]) -> "Mixture":
         """Return the mixture of components, each with a share by its mass."""
         masses = torch.tensor([c.log_mass for c in components], dtype=torch.float64)
-        shares = masses.softmax(0).clamp_min(_LEAST_SHARE)
         return cls(
-            (shares / shares.sum()).log(),
+            _log_shares(masses.softmax(0)),
             torch.stack([c.location for c in components]),
             torch.stack([c.factor for c in components]),
         )
@@ -170,9 +169,8 @@ class Mixture:
             blended = trust * covariance + (1.0 - trust) * old
             locations.append(location)
             factors.append(factor_of(blended))
-        held = totals[kept].clamp_min(_LEAST_SHARE)
         return Mixture(
-            (held / held.sum()).log(),
+            _log_shares(totals[kept]),
             torch.stack(locations),
             torch.stack(factors),
         )
@@ -244,6 +242,12 @@ class MixtureProposal:
         free, _ = self.target.unconstrain(particles.latents[alive])
         moved = self.mixture.refitted(free, particles.log_weights[alive])
         return MixtureProposal(self.target, moved)
+
+
+def _log_shares(masses: Float[Tensor, " component"]) -> Float[Tensor, " component"]:
+    """Return logs of shares by mass, none of them too small."""
+    held = masses.clamp_min(min(_LEAST_SHARE, _LEAST_SHARES / len(masses)))
+    return (held / held.sum()).log()
 
 
 def covariance_of(rows: Float[Tensor, "row free"]) -> Float[Tensor, "free free"]:
