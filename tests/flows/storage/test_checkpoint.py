@@ -1,5 +1,7 @@
 """Tests of flows.storage.checkpoint: what is saved comes back, or is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -45,6 +47,15 @@ def same(one, other):
 def test_a_checkpoint_comes_back_as_it_was(saved):
     path, state = saved
     assert same(load_checkpoint(path, KEY), state)
+
+
+def test_a_run_from_before_there_were_heads_goes_on_without_them(saved):
+    path, state = saved
+    key = replace(KEY, config={**KEY.config, "heads": "auto"})
+    assert same(load_checkpoint(path, key), state)
+    other = replace(KEY, config={**KEY.config, "heads": "all"})
+    with pytest.raises(ArtifactError, match=r"another configuration.*heads = all"):
+        load_checkpoint(path, other)
 
 
 @pytest.mark.parametrize("change", [lambda b: b ^ 1, lambda b: b ^ 0x80, lambda b: 0])
