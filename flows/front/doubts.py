@@ -168,7 +168,8 @@ def apart(islands: Islands) -> list[Caution]:
             Caution(
                 f"independent islands differ by {gap:.2f} nats in the log evidence",
                 "some of them have missed a part of the posterior",
-                "Draw more by --num-particles, and compare other seeds",
+                "Use --method auto, or draw more by --num-particles and compare other "
+                "seeds",
             )
         )
     if in_errors > _MOST_APART_MEANS and in_deviations > _MOST_DEVIATIONS:
@@ -177,7 +178,8 @@ def apart(islands: Islands) -> list[Caution]:
                 f"independent islands differ by {in_deviations:.2f} posterior standard "
                 f"deviations in a mean, {in_errors:.0f} of its standard errors",
                 "some of them have missed a part of the posterior",
-                "Draw more by --num-particles, and compare other seeds",
+                "Use --method auto, or draw more by --num-particles and compare other "
+                "seeds",
             )
         )
     return found

@@ -26,7 +26,8 @@ from .mixture import Component, FreeTarget, Mixture, factor_of
 __all__ = ["laplace_mixture"]
 
 _STARTS = 128
-_CANDIDATES = 512
+_BLOCK, _BLOCKS, _FEW = 512, 12, 12
+"""Draws of the prior in a block, and how many blocks where latents are few."""
 _MOST_LOOKED_AT, _MOST_MODES = 24, 8
 """So many modes are looked at, the highest ones; so many of largest mass are kept."""
 _FAR = 30.0
@@ -48,21 +49,14 @@ def laplace_mixture(
         generator: Source of the starting points.
         is_over: Whether the search is to end with what is found; asked at each step.
     """
-    drawn = target.sample_latents(_CANDIDATES, generator=generator, observed=observed)
-    drawn = drawn[torch.isfinite(drawn).all(1)]
-    if not len(drawn):
+    ranked = _ranked(target, observed, generator, is_over)
+    if not len(ranked):
         return None
-    free, _ = target.unconstrain(drawn)
-    with torch.no_grad():
-        values = target.log_joint_free(free, observed)
-    usable = torch.isfinite(values) & torch.isfinite(free).all(1)
-    order = values[usable].argsort(descending=True)
-    ranked = free[usable][order]
     # Half of the starts are the best draws, half are spread over all of them: a basin
     # that the data hardly tell from another may have a small share of the prior.
     half = min(_STARTS // 2, len(ranked))
-    places = torch.linspace(0, max(len(ranked) - 1, 0), _STARTS - half).long()
-    starts = torch.cat([ranked[:half], ranked[places]]) if half else ranked
+    places = torch.linspace(0, len(ranked) - 1, _STARTS - half).long()
+    starts = torch.cat([ranked[:half], ranked[places]])
 
     def density(places: Tensor, _: Tensor) -> Tensor:
         return target.log_joint_free(places, observed)
@@ -92,3 +86,27 @@ def laplace_mixture(
         key=lambda mode: -mode.log_mass,
     )
     return Mixture.of(kept[:_MOST_MODES])
+
+
+def _ranked(
+    target: FreeTarget,
+    observed: Float[Tensor, " observed"],
+    generator: torch.Generator,
+    is_over: Callable[[], bool],
+) -> Float[Tensor, "row free"]:
+    """Return draws of the prior by their density, the highest first.
+
+    Of few latents many: a narrow mode may lie where one draw in a thousand is.
+    """
+    rows, heights = [], []
+    for _ in range(_BLOCKS):
+        drawn = target.sample_latents(_BLOCK, generator=generator, observed=observed)
+        free, _ = target.unconstrain(drawn[torch.isfinite(drawn).all(1)])
+        with torch.no_grad():
+            values = target.log_joint_free(free, observed)
+        usable = torch.isfinite(values) & torch.isfinite(free).all(1)
+        rows.append(free[usable])
+        heights.append(values[usable])
+        if free.shape[1] > _FEW or is_over():
+            break
+    return torch.cat(rows)[torch.cat(heights).argsort(descending=True)]

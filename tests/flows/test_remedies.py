@@ -21,6 +21,14 @@ RARE = (
 )
 MANY = """(let [xs (foreach 10 [] (sample (normal 0 10)))]
   (foreach 10 [x xs] (observe (normal x 0.001) 1)) (get xs 0))"""
+NEEDLE = """(defn square [x] (* x x))
+(let [x (sample (normal 0 3)) y (sample (normal 0 3))
+      wide (+ (square (- x 2)) (square (- y 2)))
+      thin (/ (+ (square (+ x 2)) (square (+ y 2))) 0.0009)]
+  (observe (exponential (+ (exp (* -0.5 wide)) (/ (exp (* -0.5 thin)) 0.0009) 1e-300))
+           0.0)
+  x)"""
+"""Two normals of about the same mass, one thirty times narrower: few lines find it."""
 EDGE = "(let [p (sample (beta 0.01 0.01))] (observe (bernoulli p) 1) p)"
 
 
@@ -68,6 +76,12 @@ CASES = {
         SHARP, ("--method", "smc", "--budget", "0.01s"), "was used up",
         "Allow more time by --budget", ("--method", "smc", "--budget", "5m"),
         -NORMAL - 0.125,
+    ),
+    "islands that differ: modes": Case(
+        NEEDLE, ("--method", "smc", "--num-particles", 1000), "independent islands",
+        "Use --method auto", (), math.log(
+            math.exp(-0.4) / 10 + math.exp(-4 / 9.0009) / 9.0009
+        ),
     ),
     "the ends of doubles: the prior": Case(
         EDGE, ("--method", "laplace"), "are where doubles end", "Use --method prior",

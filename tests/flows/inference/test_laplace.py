@@ -73,3 +73,21 @@ def test_a_mode_counts_by_the_evidence_around_it():
     assert sorted(places.round().tolist()) == [-20.0, 20.0]
     shares = found.log_shares.exp()
     assert float(shares[places < 0.0]) == pytest.approx(2 / 3, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_narrow_mode_is_found_where_one_draw_in_a_thousand_climbs_to_it(seed):
+    """Half of the mass is in a normal a hundred times narrower than the prior."""
+    program = """(let [x (sample (normal 0 3)) y (sample (normal 0 3))
+      wide (+ (square (- x 2)) (square (- y 2)))
+      thin (/ (+ (square (+ x 2)) (square (+ y 2))) 0.0009)]
+      (observe (exponential (+ (exp (* -0.5 wide)) (/ (exp (* -0.5 thin)) 0.0009)
+                               1e-300)) 0.0) x)"""
+    found = infer(Model.from_program("(defn square [x] (* x x)) " + program), seed=seed)
+    assert found.is_trusted
+    masses = [math.exp(-4 / v) / v for v in (10.0, 9.0009)]
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(math.log(sum(masses)), abs=4 * error)
+    weights, x = found.particles.normalized_weights, found.particles.latents[:, 0]
+    share = masses[1] / sum(masses)
+    assert float(weights[x < -1.5].sum()) == pytest.approx(share, abs=0.05)
