@@ -328,8 +328,14 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         full = torch.zeros(
             places.shape[1], self.model.layout.latent_dim, dtype=torch.float64
         )
-        for name, row in zip(names, places, strict=True):
-            full[:, self.model.layout.variable(name).start] = self._codes[name][row]
+        alike: dict[int, list[int]] = {}
+        for position, name in enumerate(names):
+            alike.setdefault(id(self._codes[name]), []).append(position)
+        starts = [self.model.layout.variable(name).start for name in names]
+        for positions in alike.values():
+            codes = self._codes[names[positions[0]]]
+            columns = [starts[position] for position in positions]
+            full[:, columns] = codes[places[positions]].T
         return full
 
     def entries(self, latents: LatentRows, observed: ObservedRow) -> list[Tensor]:
@@ -377,11 +383,17 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
 
     @cached_property
     def _codes(self) -> Mapping[str, Tensor]:
-        """How the columns of the full model write the values of a discrete latent."""
-        return {
-            name: torch.tensor(
-                [code_of(value, self.model.categories(name)) for value in values],
-                dtype=torch.float64,
-            )
-            for name, values in self.tables.values.items()
-        }
+        """How the columns of the full model write the values of a discrete latent.
+
+        Latents with the same values have the same object.
+        """
+        made: dict[tuple[int, int], Tensor] = {}
+        found = {}
+        for name, values in self.tables.values.items():
+            categories = self.model.categories(name)
+            key = (id(values), id(categories) if categories else 0)
+            if key not in made:
+                codes = [code_of(value, categories) for value in values]
+                made[key] = torch.tensor(codes, dtype=torch.float64)
+            found[name] = made[key]
+        return found

@@ -34,7 +34,7 @@ from ..model.lowered_graph import LoweredGraph
 from ..model.schedule import Schedule
 from .alike import AlikeNodes
 from .elimination import Elimination, Table
-from .limits import MOST_VALUES, TooWideError, too_wide
+from .limits import MOST_ENTRIES, MOST_VALUES, TooWideError, too_wide
 from .node_tables import NodeTables
 from .order import elimination_order
 from .reads import IntArray
@@ -44,6 +44,8 @@ __all__ = ["NUM_BLOCKS", "DiscreteTables", "discrete_tables"]
 
 NUM_BLOCKS = 4
 """Constants, operations, wide tables, nodes that are alike."""
+_MOST_IN_ALL = 2**25
+"""Most entries of all joined tables where one is larger than for many rows."""
 _MANY = 8
 """So many nodes that are alike are worth a tensor of their own."""
 _NOTHING = Table((), np.zeros(0, dtype=np.int64))
@@ -142,8 +144,9 @@ class _Assembly:
         nodes = self.nodes
         sizes = [len(nodes.values[name]) for name in nodes.number]
         order = elimination_order(sizes, [found.scope for found in nodes.found])
-        if order.largest > nodes.most:
-            raise too_wide(nodes.whole.graph, order.largest)
+        is_large = order.largest > MOST_ENTRIES and order.total > _MOST_IN_ALL
+        if order.largest > nodes.most or is_large:
+            raise too_wide(nodes.whole.graph, order.total)
         blocks: tuple[dict[int, int], dict[int, int]] = ({}, {})
         tables = [_NOTHING] * len(nodes.found)
         wide, alike = self._wide_tables(tables, sizes), self._alike(tables, sizes)
