@@ -249,6 +249,8 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         meaning where all of them have none.
         """
         batch = np.broadcast_shapes(latents.shape[:-1], observed.shape[:-1])
+        if not math.prod(batch):
+            return latents.sum(-1).expand(batch)
         entries = part.entries(latents, observed, batch)
         found, matters = part.log_sum(entries, math.prod(batch))
         if self.is_forgiving:

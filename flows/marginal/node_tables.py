@@ -84,7 +84,19 @@ class NodeTables:
         most_counted: int,
         *,
         folds: bool,
+        is_narrow: bool,
     ) -> None:
+        """Return the tables of no node yet.
+
+        Args:
+            whole: The graph.
+            cuts: Largest value kept of some latents.
+            widen: Factor on the log of the mass that other cuts leave out.
+            sampled: Discrete latents that are not summed out.
+            most_counted: Most values of a latent whose cut is given.
+            folds: Whether parts of wide link functions become variables.
+            is_narrow: Whether to give up where folding might help.
+        """
         self.whole = whole
         self.graph = graph = whole.graph
         self.dag = Dag()
@@ -102,7 +114,8 @@ class NodeTables:
         self.folder = Folder(specialiser, self.values) if folds else None
         is_all = len(names) == len(graph.latents)
         self.most = MOST_OF_ONE_ROW if is_all else MOST_ENTRIES
-        if not folds:
+        self.most_read = _UNFOLDED_OWN if is_narrow else _MOST_WIDE
+        if is_narrow:
             self.most = self.most_wide = _UNFOLDED_ENTRIES
         else:
             self.most_wide = MOST_OF_ONE_ROW if is_all else _MOST_WIDE
@@ -173,7 +186,7 @@ class NodeTables:
         """Raise if there are too many configurations to look at one by one."""
         size, most = self._forms.size(names), _MOST_OWN
         if len(names) > 2:
-            most = _UNFOLDED_OWN if self.folder is None else _MOST_WIDE
+            most = self.most_read
         if size > most:
             raise too_wide(self.graph, size)
 

@@ -111,9 +111,13 @@ def discrete_tables(
     """
     make = partial(_tables, lowered, cuts or {}, widen, sampled, most_counted)
     try:
-        return make(folds=False)
+        return make(folds=False, is_narrow=True)
     except TooWideError:
-        return make(folds=True)
+        pass
+    try:
+        return make(folds=True, is_narrow=False)
+    except TooWideError:
+        return make(folds=False, is_narrow=False)  # folding may make tables wider
 
 
 def _tables(
@@ -124,8 +128,17 @@ def _tables(
     most_counted: int,
     *,
     folds: bool,
+    is_narrow: bool,
 ) -> DiscreteTables:
-    nodes = NodeTables(lowered, cuts, widen, sampled, most_counted, folds=folds)
+    nodes = NodeTables(
+        lowered,
+        cuts,
+        widen,
+        sampled,
+        most_counted,
+        folds=folds,
+        is_narrow=is_narrow,
+    )
     for node in lowered.graph.nodes:
         nodes.add(node)
     nodes.add_folded()

@@ -254,3 +254,12 @@ def test_an_invalid_parameter_matters_only_where_its_configuration_is_possible()
     bad = collapse(Model.from_graph(graph_of(text.format("0.5"))))
     with pytest.raises(ModelError, match="without meaning"):
         bad.log_joint(none, bad.observation())
+
+
+def test_no_rows_have_no_densities():
+    collapsed = collapse(Model.from_graph(graph_of(OWN["family by a branch"])))
+    rows = torch.zeros(0, 1, dtype=torch.float64, requires_grad=True)
+    found = collapsed.log_joint(rows, collapsed.model.observation())
+    assert found.shape == (0,)
+    (slope,) = torch.autograd.grad(found.sum(), rows)
+    assert slope.shape == rows.shape
