@@ -9,7 +9,9 @@ A round takes several variables that share no table, so that a round is few tens
 operations however many variables it sums out: of a chain every second one, of a mixture
 all assignments. Beside the cheapest a round takes those that cost up to `_SLACK` times
 as much, or up to `_SMALL` entries; where that makes tables larger than one at a time
-would, and larger than `_HARMLESS`, variables are taken strictly by cost.
+would, and larger than `_HARMLESS`, variables are taken strictly by cost. Few of one
+cost beside many of another, the ends of a chain beside its middle, wait: they would be
+an operation of their own in every round.
 
 References:
     Koller and Friedman (2009), Probabilistic Graphical Models, chapter 9.
@@ -17,6 +19,7 @@ References:
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +28,10 @@ __all__ = ["EliminationOrder", "connected", "elimination_order"]
 _SLACK = 4
 _SMALL = 1024
 _HARMLESS = 2**13
+_FEW = 1 / 8
+"""What a round has less often than so much of its most frequent cost waits."""
+_LITTLE = 1.25
+"""Unless that makes all tables together so many times larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,12 @@ def elimination_order(
         >>> elimination_order([2, 2, 2], [[0, 1], [1, 2]]).rounds
         ((0, 2), (1,))
     """
+    waiting = _rounds(cardinalities, scopes, slack=_SLACK, small=_SMALL, few=_FEW)
+    if waiting.largest <= _SMALL:
+        return waiting
     order = _rounds(cardinalities, scopes, slack=_SLACK, small=_SMALL)
+    if waiting.largest <= order.largest and waiting.total <= _LITTLE * order.total:
+        order = waiting
     if order.largest <= _HARMLESS:
         return order
     strict = _rounds(cardinalities, scopes, slack=1, small=0)
@@ -68,6 +80,7 @@ def _rounds(
     *,
     slack: int,
     small: int,
+    few: float = 0.0,
 ) -> EliminationOrder:
     tables: dict[int, frozenset[int]] = {
         number: frozenset(scope) for number, scope in enumerate(scopes)
@@ -109,6 +122,12 @@ def _rounds(
             used |= held[variable]
             taken.append(variable)
             left.discard(variable)
+        costs = Counter(latest[variable] for variable in taken)
+        most = max(costs.values())
+        waits = {v for v in taken if costs[latest[v]] < few * most}
+        blocked += [(latest[v], v) for v in waits]
+        left |= waits
+        taken = [v for v in taken if v not in waits]
         changed: set[int] = set()
         for variable in taken:
             scope = joined(variable)

@@ -7,7 +7,7 @@ value of every variable on the way.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -84,29 +84,68 @@ class Pass:
         for join in self.joins:
             reads = (*join.left, *join.right)
             is_wanted.append(bool(rows) or any(is_wanted[r.block] for r in reads))
-        found = [
-            block.new_zeros(len(block), max(rows, block.shape[1])) if is_asked else None
-            for block, is_asked in zip(self.blocks, is_wanted, strict=True)
-        ]
+        found = _Gradients(self.blocks, is_wanted, rows)
         for read in self.left:
-            _send(read, gradient.expand(*read.shape, -1), found)
+            found.send(read, gradient.expand(*read.shape, -1))
         number = len(self.blocks)
         for join, summed in zip(reversed(self.joins), reversed(self.sums), strict=True):
             number -= 1
-            own = found[number]
-            if own is None:
+            if not is_wanted[number]:
                 continue
+            own = found.of(number)
             shape = (len(join.variables), *join.sizes, own.shape[1])
             to_left, to_right = summed.gradients(own.reshape(shape))
             if marginals is not None:
                 marginals.append(to_left.sum(2))
             for read in join.left:
-                _send(read, to_left, found)
+                found.send(read, to_left)
             if to_right is not None:
                 for read in join.right:
-                    _send(read, to_right, found)
-            found[number] = None
-        return found[: len(wanted)]
+                    found.send(read, to_right)
+            del found.made[number]
+        return [
+            found.of(number) if is_asked else None
+            for number, is_asked in enumerate(wanted)
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gradients:
+    """The gradients by blocks, each made when something adds to it.
+
+    Attributes:
+        blocks: The blocks.
+        is_wanted: Which of them count.
+        rows: Least number of rows of a gradient.
+        made: Those that were made, by number.
+    """
+
+    blocks: Sequence[Numbers]
+    is_wanted: Sequence[bool]
+    rows: int
+    made: dict[int, Tensor] = field(default_factory=dict)
+
+    def of(self, number: int) -> Numbers:
+        """Return the gradient by a block so far."""
+        if number not in self.made:
+            block = self.blocks[number]
+            shape = (len(block), max(self.rows, block.shape[1]))
+            self.made[number] = block.new_zeros(shape)
+        return self.made[number]
+
+    def send(self, read: Read, gradient: Tensor) -> None:
+        """Add the gradient by what was read to that by its block."""
+        number = read.block
+        if not self.is_wanted[number]:
+            return
+        block = self.blocks[number]
+        rows = max(self.rows, block.shape[1])
+        own = gradient.sum_to_size(*read.shape, rows)
+        if number not in self.made and read.is_all_of(block):
+            self.made[number] = block.new_empty(len(block), rows)
+            read.put(own, self.made[number])
+        else:
+            read.add(own, self.of(number))
 
 
 def joined_tables(
@@ -150,13 +189,6 @@ class _LogZ(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[2:]
         return None, None, *ctx.made.gradients(gradient, wanted)
-
-
-def _send(read: Read, gradient: Tensor, found: Sequence[Tensor | None]) -> None:
-    """Add the gradient by what was read to that by its block."""
-    own = found[read.block]
-    if own is not None:
-        read.add(gradient.sum_to_size(*read.shape, own.shape[1]), own)
 
 
 def _added(reads: Sequence[Read], blocks: Sequence[Numbers]) -> Tensor | None:

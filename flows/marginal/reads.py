@@ -4,6 +4,7 @@ That is a view of the block where members and entries stand in order, as they do
 nodes that are alike; else they are gathered.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,6 +101,14 @@ class Read:
         if self.counts is not None:
             flat = self.counts.to(block.dtype).T @ flat
         block.index_add_(0, self.positions, flat)
+
+    def is_all_of(self, block: Numbers) -> bool:
+        """Whether each number of a block is read, once."""
+        return self.positions is None and math.prod(self.shape) == len(block)
+
+    def put(self, gradient: Tensor, block: Numbers) -> None:
+        """Write numbers to where all of a block is read from."""
+        self._view(block).copy_(gradient)
 
     def _view(self, block: Numbers) -> Tensor:
         rows = block.shape[1]

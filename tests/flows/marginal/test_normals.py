@@ -37,6 +37,6 @@ def test_densities_and_gradients_are_those_of_a_normal(shapes, wanted):
 
 
 def test_a_scale_without_meaning_has_no_density():
-    x = torch.zeros(2, dtype=torch.float64)
-    scale = torch.tensor([-1.0, 0.0], dtype=torch.float64)
-    assert bool(torch.isnan(normals(x, x, scale)).all())
+    x = torch.zeros(1, 3, 1, dtype=torch.float64)
+    scale = torch.tensor([-1.0, 0.0], dtype=torch.float64).reshape(2, 1, 1)
+    assert bool(torch.isnan(normals(x, x[:, :1], scale)).all())
