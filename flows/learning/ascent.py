@@ -4,10 +4,10 @@ Of many rows a climb by minibatches comes first (Adam, fresh draws in each step)
 in rounds: latents of all rows are drawn at the parameters θ0 that are reached, and the
 surface on these draws is climbed to its top within a few standard errors of θ0, where
 the draws serve (L-BFGS). Rounds end where the top moves less than its error; draws are
-doubled until what they add to the error is small. How far a round moves is told by
-what it gains, m²/2 nats for m standard errors: a surface that is flat towards the edge
-of what is possible ends the rounds as well. Where the likelihood is exact the first
-round reaches the top and the second one says so.
+doubled where their noise explains the move, until what they add to the error is small.
+How far a round moves is told by what it gains, m²/2 nats for m standard errors: a
+surface that is flat towards the edge of what is possible ends the rounds as well. Where
+the likelihood is exact the first round reaches the top and the second one says so.
 
 Scores of rows give the scale of the steps: the inverse root of their scatter.
 
@@ -206,13 +206,13 @@ def ascend(
         added = (errors @ spread).diagonal()
         noise = float((added / errors.diagonal()).max().sqrt())
         # Two sets of draws part by what the draws of both add.
-        is_noise = moved < min(2.0 * float(spread.trace()) ** 0.5, _MOST_NOISE)
-        is_still = moved < still or is_noise
+        is_noise = moved < 2.0 * float(spread.trace()) ** 0.5
+        is_still = moved < still or (is_noise and moved < _MOST_NOISE)
         is_top = is_still and (noise < _QUIET or num >= most)
         yield Round(number, top, part.surface, part.scale, value, moved, noise, is_top)
         if is_top:
             return
-        num = min(2 * num, most) if is_still else num
+        num = min(2 * num, most) if is_still or is_noise else num
         place = top
 
 
