@@ -113,8 +113,8 @@ class Part:
 
     def log_sum(self, entries: list[Tensor], count: int) -> tuple[Tensor, Tensor]:
         """Return the sum of every row, and where an entry without value matters."""
-        if not any(math.isnan(float(part.detach().sum())) for part in entries):
-            found = self.elimination.log_sum(entries).expand(count)
+        found = self.elimination.log_sum(entries).expand(count)
+        if not math.isnan(float(found.detach().sum())):  # as one entry makes its row
             return found, torch.zeros_like(found, dtype=torch.bool)
         clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
         found = self.elimination.log_sum(clean).expand(count)
