@@ -49,6 +49,8 @@ __all__ = ["METHODS", "infer"]
 METHODS = ("auto", "exact", "flow", "prior", "laplace", "smc")
 
 _MOST_WIDE = 64
+_AS_GOOD = 0.5
+"""Fresh draws around the modes carry this share of what the first ones did."""
 _NEAR_CUT = 0.1
 _LEAST_NEAR = 1e-6
 
@@ -227,8 +229,12 @@ def _answered(
     if begun is not None and begun.is_good:
         why = "draws around the modes carry enough weight: importance sampling"
         answer = around_modes(question, begun, why)
-        if answer.is_trusted:
+        is_as_good = answer.ess >= _AS_GOOD * begun.share * answer.num_particles
+        if answer.is_trusted and is_as_good:
             return answer
+        if not is_as_good:
+            why = "fresh draws around the modes found a tail that the first ones missed"
+            return tempered(question, None, f"{why}: tempered from the prior")
     weak = "no proposal carries enough weight"
     if begun is None or not begun.has_shape:
         return tempered(question, None, f"{weak}: tempered from the prior")

@@ -53,6 +53,11 @@ class Start:
     proposal: Proposal
     particles: Particles
 
+    @property
+    def share(self) -> float:
+        """The effective sample size for each draw."""
+        return self.particles.totals.ess / self.particles.num_particles
+
     @cached_property
     def is_good(self) -> bool:
         """Whether the draws carry enough weight."""
@@ -71,8 +76,7 @@ class Start:
         says so.
         """
         num_coordinates = self.around.mixture.locations.shape[1]
-        share = self.particles.totals.ess / self.particles.num_particles
-        return share >= _SHARE_PER_COORDINATE**num_coordinates
+        return self.share >= _SHARE_PER_COORDINATE**num_coordinates
 
 
 def start(question: Question) -> Start | None:

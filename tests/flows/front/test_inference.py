@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from scipy import integrate, stats
 from scipy.special import expit
 
 from flows.errors import ArgumentError, InferenceError, ModelError, Problem
+from flows.front import inference
 from flows.front.inference import infer
+from flows.front.start import start
 from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
 from flows.marginal.exact import ExactPosterior
@@ -866,3 +869,25 @@ def test_the_tail_of_weights_is_not_blamed_on_the_posterior():
     found = answer(text, method="prior", num_particles=200)
     assert not found.is_trusted
     assert not any("mean may not exist" in str(each) for each in found.cautions)
+
+
+def test_fresh_draws_that_carry_less_than_the_first_ones_are_not_believed(monkeypatch):
+    """As where a tail shows late: the first draws are better than their proposal."""
+
+    def hopeful(question):
+        begun = start(question)
+        mixture = begun.around.mixture
+        wide = replace(mixture, factors=5.0 * mixture.factors)
+        around = replace(begun.around, mixture=wide)
+        return replace(begun, around=around, proposal=around)
+
+    monkeypatch.setattr(inference, "start", hopeful)
+    found = answer("""(let [x (sample (normal 0 10)) y (sample (normal 0 10))]
+      (observe (normal x 0.01) 3) (observe (normal y 0.01) -4) x)""")
+    assert found.method == "smc"
+    assert "found a tail" in found.why
+    assert found.is_trusted
+    scale = math.hypot(10, 0.01)
+    expected = stats.norm(0, scale).logpdf([3, -4]).sum()
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(expected, abs=4 * error)
