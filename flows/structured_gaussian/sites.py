@@ -1,19 +1,14 @@
 r"""This file is the potentials of factors of one form, given the data.
 
 With v the scaled latents, a predictor is u = a + A v, a and A bilinear in the data. An
-exact potential is -1/2 |u|^2, of standardised residuals u. A learned one is, in
-predictors w that are shifted and scaled by draws of the model,
-
-    log phi = -1/2 |T w - m|^2 + l^T w,
-
-T lower triangular with a positive diagonal, so that its precision T^T T is positive,
-its numbers from `numbers.py`. They start as the regression, in draws of the model, of
-the factor's value on its predictors, or of a latent's own columns on the other
-predictors. m carries what is sharp and l what is flat.
+exact potential is -1/2 |u|^2, of standardised residuals u. A learned one is quadratic
+in predictors that are shifted and scaled by draws of the model (`quadratics.py`), its
+numbers from `numbers.py`. They start as the regression, in draws of the model, of the
+factor's value on its predictors, or of a latent's own columns on the other predictors.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,13 +21,10 @@ from ..flow.scaling import location_and_scale
 from .cliques import Plan
 from .elimination import square_of, times
 from .numbers import Network, Table, network_widths
+from .quadratics import LEAST_ROOT, Quadratic, num_numbers
 
 __all__ = ["Rows", "Sites", "site_lengths"]
 
-_LEAST_ROOT = 0.05
-"""Of T's diagonal at first, where draws say nothing of a predictor."""
-_MOST_LOG_ROOT = 12.0
-_LEAST_PRECISION = 1e-9
 _MOST_UNIT = 20.0
 """Of data: columns with larger draws than so many scales have heavy tails."""
 
@@ -126,13 +118,16 @@ class Sites(nn.Module):
             self.register_buffer(f"{name}_shift", torch.zeros(length))
             self.register_buffer(f"{name}_scale", torch.ones(length))
         self.register_buffer("data_bend", torch.zeros(size))
-        width = _Places(k).width
+        width = num_numbers(k)
         widths = network_widths(size, count, k, width, hidden, layers)
         self.numbers: Network | Table = (
             Network(size, widths, generator) if first.is_shared else Table(count, width)
         )
+        diagonal = torch.full((k,), LEAST_ROOT)
+        diagonal[k - first.own :] = 1.0
+        plain = Quadratic(torch.diag(diagonal), torch.zeros(k), torch.zeros(k)).numbers
         with torch.no_grad():
-            self._start({k - 1 - row: 1.0 for row in range(first.own)})
+            self.numbers.start(plain, torch.zeros_like(plain))
 
     def rows(
         self, observed: Float[Tensor, "batch observed"], shift: Tensor, scale: Tensor
@@ -151,10 +146,11 @@ class Sites(nn.Module):
         else:
             start = (start - self.predictor_shift) / self.predictor_scale.double()
             slopes = slopes / self.predictor_scale.double().unsqueeze(-1)
-            root, sharp, flat = self._parts(observed)
+            found = self._quadratic(observed)
+            root = found.root
             rows = root * slopes if root.shape[-1] == 1 else root @ slopes
-            precision, linear = self._together(rows, sharp - times(root, start))
-            linear = linear + self._linear(slopes, flat)
+            precision, linear = self._together(rows, found.sharp - times(root, start))
+            linear = linear + self._linear(slopes, found.flat)
         constant = self.constant - 0.5 * start.square().sum((-2, -1))
         return Rows(precision.flatten(1), linear.flatten(1), constant)
 
@@ -172,22 +168,25 @@ class Sites(nn.Module):
         start, slopes = self._predictors(observed, zero, one)
         values = (slopes @ latents[:, self.latents].unsqueeze(-1))[..., 0] + start
         count, k = values.shape[1:]
-        found = location_and_scale(values.flatten(1))
-        for name, each in zip(("shift", "scale"), found, strict=True):
+        lie = location_and_scale(values.flatten(1))
+        for name, each in zip(("shift", "scale"), lie, strict=True):
             getattr(self, f"predictor_{name}").copy_(each.reshape(count, k))
         data = observed[:, self.observed]
-        found = location_and_scale(data.flatten(0, 1))
-        self.data_shift.copy_(found[0])
-        self.data_scale.copy_(found[1])
-        largest = (data - found[0]).abs().flatten(0, 1).amax(0) / found[1]
+        centre, spread = location_and_scale(data.flatten(0, 1))
+        self.data_shift.copy_(centre)
+        self.data_scale.copy_(spread)
+        largest = (data - centre).abs().flatten(0, 1).amax(0) / spread
         self.data_bend.copy_(largest > _MOST_UNIT)
         unit = (values - self.predictor_shift) / self.predictor_scale
         unit = unit.flatten(0, 1)
         if self.own:
-            self._start_as_prior(unit)
+            found = Quadratic.of_prior(unit, self.own)
+            self.numbers.start(found.numbers, torch.zeros_like(found.numbers))
         elif data.shape[-1]:
             value = self._data(observed)[..., 0].flatten()
-            self._start_as_likelihood(unit, value)
+            found, growth = Quadratic.of_likelihood(unit, value)
+            nothing = torch.zeros_like(found.numbers[: -len(growth)])
+            self.numbers.start(found.numbers, torch.cat([nothing, growth]))
 
     def _together(self, rows: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
         """R^T R and R^T l of each potential, or of all where latents are the same."""
@@ -250,8 +249,8 @@ class Sites(nn.Module):
         self, observed: Float[Tensor, "batch observed"]
     ) -> tuple[Tensor, Tensor]:
         """Precision and linear term of each potential of a table."""
-        root, sharp, flat = self._parts(observed)
-        return square_of(root)[0], (times(root.mT, sharp) + flat)[0]
+        precision, linear = self._quadratic(observed).natural
+        return precision[0], linear[0]
 
     @torch.no_grad()
     def set_natural(
@@ -259,119 +258,21 @@ class Sites(nn.Module):
         precision: Float[Tensor, "potential predictor predictor"],
         linear: Float[Tensor, "potential predictor"],
     ) -> None:
-        """Gives each potential of a table its T, and l; m is nought."""
-        k = linear.shape[-1]
-        places, values = _Places(k), torch.zeros(len(linear), _Places(k).width)
-        values = values.to(linear)
-        eye = _LEAST_PRECISION * torch.eye(k).to(precision)
-        flipped = torch.linalg.cholesky((precision + eye).flip(-2, -1))
-        root = flipped.flip(-2, -1).mT
-        diagonal = torch.diagonal(root, dim1=-2, dim2=-1).log() / _MOST_LOG_ROOT
-        values[:, :k] = _MOST_LOG_ROOT * torch.atanh(diagonal)
-        for row in range(k):
-            values[:, places.lower(row)] = root[:, row, :row]
-            values[:, places.flat(row)] = linear[:, row]
+        """Gives each potential of a table its precision and linear term."""
         table = self.numbers
         assert isinstance(table, Table)  # noqa: S101 (asked of one data set alone)
-        table.values.copy_(values)
+        table.values.copy_(Quadratic.from_natural(precision, linear).numbers)
 
     def _data(self, observed: Tensor) -> Tensor:
         """Data at unit scale; of columns with heavy tails by the logarithm."""
         unit = (observed[:, self.observed] - self.data_shift) / self.data_scale
         return torch.where(self.data_bend > 0, torch.asinh(unit), unit)
 
-    def _parts(self, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """T, m and l of all potentials."""
-        data = self._data(observed)
+    def _quadratic(self, observed: Tensor) -> Quadratic:
+        """All potentials in their predictors."""
         lies = torch.cat([self.predictor_shift, self.predictor_scale.log()], -1)
-        numbers = self.numbers(data, lies).double()
-        k = self.predictors.shape[1]
-        below = k * (k - 1) // 2
-        logs, lower, sharp, flat = torch.split(numbers, [k, below, k, k], -1)
-        diagonal = (_MOST_LOG_ROOT * torch.tanh(logs / _MOST_LOG_ROOT)).exp()
-        root = torch.diag_embed(diagonal)
-        if below:
-            row, column = torch.tril_indices(k, k, -1, device=numbers.device)
-            strict = torch.zeros_like(root)
-            strict[..., row, column] = lower
-            root = root + strict
-        return root, sharp, flat
-
-    def _start_as_prior(self, unit: Float[Tensor, "draw predictor"]) -> None:
-        """T w - m is the standardised residual of own columns on those before them."""
-        k = unit.shape[-1]
-        rows = range(k - self.own, k)
-        fits = [_regression(unit[:, :row], unit[:, row]) for row in rows]
-        self._start(
-            {row: 1.0 / fit[2] for row, fit in zip(rows, fits, strict=True)},
-            lower={r: -f[0] / f[2] for r, f in zip(rows, fits, strict=True)},
-            sharp={r: f[1] / f[2] for r, f in zip(rows, fits, strict=True)},
-        )
-
-    def _start_as_likelihood(
-        self, unit: Float[Tensor, "draw predictor"], value: Float[Tensor, " draw"]
-    ) -> None:
-        """That of the value's regression on the predictors."""
-        last = unit.shape[-1] - 1
-        slopes, constant, scale = _regression(unit, value)
-        slopes = slopes / scale
-        sign = 1.0 if slopes[-1] >= 0.0 else -1.0
-        self._start(
-            {last: max(_LEAST_ROOT, abs(float(slopes[-1])))},
-            lower={last: sign * slopes[:-1]},
-            flat=-slopes * constant / scale,
-            slopes=slopes / scale,
-        )
-
-    def _start(
-        self,
-        diagonal: Mapping[int, float],
-        *,
-        lower: Mapping[int, Tensor] | None = None,
-        sharp: Mapping[int, float] | None = None,
-        flat: Tensor | None = None,
-        slopes: Tensor | None = None,
-    ) -> None:
-        """Numbers from rows of T and m, from l, and from how l grows with the data."""
-        k = self.predictors.shape[1]
-        place, like = _Places(k), self.predictor_shift
-        constant, growth = like.new_zeros(place.width), like.new_zeros(place.width)
-        for row in range(k):
-            constant[row] = _number_of(diagonal.get(row, _LEAST_ROOT))
-        for row, values in (lower or {}).items():
-            constant[place.lower(row)] = values.to(constant)
-        for row, value in (sharp or {}).items():
-            constant[place.sharp(row)] = value
-        if flat is not None:
-            constant[-k:] = flat.to(constant)
-        if slopes is not None:
-            growth[-k:] = slopes.to(growth)
-        self.numbers.start(constant, growth)
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the numbers of k predictors stand."""
-
-    k: int
-
-    @property
-    def width(self) -> int:
-        """How many numbers there are."""
-        return 3 * self.k + self.k * (self.k - 1) // 2
-
-    def lower(self, row: int) -> slice:
-        """Of T, left of the diagonal."""
-        start = self.k + row * (row - 1) // 2
-        return slice(start, start + row)
-
-    def sharp(self, row: int) -> int:
-        """Of m."""
-        return self.k + self.k * (self.k - 1) // 2 + row
-
-    def flat(self, row: int) -> int:
-        """Of l."""
-        return self.sharp(row) + self.k
+        numbers = self.numbers(self._data(observed), lies).double()
+        return Quadratic.from_numbers(numbers, self.predictors.shape[1])
 
 
 def site_lengths(
@@ -382,7 +283,7 @@ def site_lengths(
     if first.is_exact:
         return {}
     size, k = len(first.observed), first.num_predictors
-    width = _Places(k).width
+    width = num_numbers(k)
     if not first.is_shared:
         return {"numbers.values": count * width}
     widths = network_widths(size, count, k, width, hidden, layers)
@@ -393,19 +294,5 @@ def site_lengths(
     return found
 
 
-def _number_of(root: float) -> float:
-    """The network's number for an entry of T's diagonal."""
-    return _MOST_LOG_ROOT * math.atanh(math.log(root) / _MOST_LOG_ROOT)
-
-
 def _bilinear(matrix: Tensor, given: Tensor) -> Tensor:
     return torch.einsum("nkx,bnx->bnk", matrix, given)
-
-
-def _regression(read: Tensor, value: Tensor) -> tuple[Tensor, float, float]:
-    """Slopes, constant and residual scale of least squares."""
-    design = torch.cat([read, torch.ones_like(value[:, None])], -1)
-    inverse = torch.linalg.pinv(design.T @ design, rtol=1e-12, hermitian=True)
-    solved = inverse @ (design.T @ value)
-    scale = float((value - design @ solved).square().mean().sqrt())
-    return solved[:-1], float(solved[-1]), max(scale, 1e-4)
