@@ -164,7 +164,8 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
     if best is None:
         figure = "no certified estimate was finite: this flow cannot be trusted"
     elif "best_j" in metrics:
-        figure = f"J about {best:.3g} nats ({j_in_words(best)})"
+        words = j_in_words(best, metrics.get("ess"))
+        figure = f"J about {best:.3g} nats ({words})"
     elif "best_free_energy" in metrics:
         figure = f"free energy, at least minus the log evidence, {best:.4g} nats"
     else:

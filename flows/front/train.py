@@ -240,6 +240,7 @@ def _metrics(
     is_solved = isinstance(flow, Stepped)
     draws = values["certify_draws"]
     few = {"certify_draws": draws} if draws < settings.certify_draws else {}
+    ess = {} if last is None or last.ess is None else {"ess": last.ess}
     steps = {"solver_steps": values["num_steps"]} if is_solved else {}
     if not settings.amortised:
         best = "best_free_energy"
@@ -249,6 +250,7 @@ def _metrics(
         best: values["best"],
         "iterations": values["iteration"],
         "seconds": values["seconds"],
+        **ess,
         **steps,
         **few,
         "status": values["status"] or (last.status if last else ""),

@@ -196,6 +196,8 @@ def evaluate(
     weighing = for_weights(flow, tolerance)
     total = 2 * config.num_draws + config.num_data_sets * config.num_particles
     done = 0
+    # What a flow draws may have no meaning in the model, where its density is 0.
+    judge = model.forgiving()
     forward, reverse, truth, drawn = [], [], [], []
     for start in range(0, config.num_draws, _ROWS):
         count = min(_ROWS, config.num_draws - start)
@@ -205,7 +207,7 @@ def evaluate(
                 rows = batch.rows(part.start, part.stop)
                 log_prob = exact.log_prob(rows.free, rows.nuisances, rows.observed)
                 forward.append(rows.log_joint - log_prob)
-                free, terms = _reverse(model, exact, rows.base, rows.observed)
+                free, terms = _reverse(judge, exact, rows.base, rows.observed)
                 reverse.append(terms)
                 drawn.append(model.constrain(free)[0])
             truth.append(model.constrain(batch.free)[0])
@@ -226,7 +228,7 @@ def evaluate(
             base = flow.sample_base(count * config.num_particles, generator=generator)
             found = [
                 _reverse(
-                    model,
+                    judge,
                     weighing,
                     base[part.start : part.stop],
                     batch.observed[torch.tensor(part) // config.num_particles],

@@ -97,9 +97,10 @@ def quality_section(run: FinishedRun) -> dict[str, Any] | None:
         return None
     j = evaluation["j"]["symmetric"]
     both = f"{number(j['mean'])} ± {number(j['standard_error'], 2)} nats"
+    words = j_in_words(j["mean"], evaluation["flow"]["ess_median"])
     return {
         "figures": [
-            ("J, symmetric KL", f"{both}: {j_in_words(j['mean'])}"),
+            ("J, symmetric KL", f"{both}: {words}"),
             ("parameters", evaluation["num_parameters"]),
         ],
         "num_data_sets": evaluation["config"]["num_data_sets"],

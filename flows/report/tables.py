@@ -119,7 +119,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> RenderableType:
         if part["num_non_finite"]:
             value += f" ({part['num_non_finite']} not finite)"
         if key == "symmetric":
-            value += f": {j_in_words(part['mean'])}"
+            value += f": {j_in_words(part['mean'], evaluation['flow']['ess_median'])}"
         table.add_row(*cells(name, value, draws))
     symmetric = evaluation["j"]["symmetric"]
     table.add_row(

@@ -23,6 +23,7 @@ _J_SCALE = (
     (3.0, "a usable proposal: expect a few per cent of ESS"),
     (8.0, "a poor proposal: expect ESS below one per cent, train longer"),
 )
+_GOOD_ESS = 0.1
 _J_BEYOND = "this flow is useless for typical data, train longer"
 
 
@@ -57,14 +58,16 @@ def estimate(
     return number(figures[value], 5), number(figures[error], 2), *rest
 
 
-def j_in_words(nats: float | None) -> str:
+def j_in_words(nats: float | None, ess: float | None = None) -> str:
     """Return what a symmetric KL means for draws from the flow.
 
     J is the mean of both directions. By Jensen's inequality log E_q[(p/q)²] is at
-    least KL(p‖q), so that ESS / N of typical data is about exp(-J) or less.
+    least KL(p‖q), so that ESS / N of typical data is about exp(-J) or less; where it is
+    much more, a few draws that are far off make J.
 
     Args:
         nats: J; None or not a number if no estimate was finite.
+        ess: Median ESS / N over data sets, if it is known.
 
     Example:
         >>> j_in_words(737.0)
@@ -72,6 +75,8 @@ def j_in_words(nats: float | None) -> str:
     """
     if nats is None or nats != nats:
         return "not known: no estimate was finite"
+    if ess is not None and ess >= _GOOD_ESS and nats > _J_SCALE[2][0]:
+        return f"rare draws are far off; half of all data have ESS/N {ess:.2f} or more"
     return next((words for most, words in _J_SCALE if nats <= most), _J_BEYOND)
 
 

@@ -4,7 +4,7 @@ Latents are in free coordinates. Every row serves both directions (`losses.py`).
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..flow.shapes import Base, Free, LogProb, Nuisance, Observed
 from ..model.draws import Draws
 from ..model.standard_normal import standard_normal_log_prob
 
-__all__ = ["Batch", "TargetModel", "draw_batch"]
+__all__ = ["Batch", "Judged", "TargetModel", "draw_batch"]
 
 
 class TargetModel(Protocol):
@@ -40,6 +40,54 @@ class TargetModel(Protocol):
     def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Free coordinates, with log|det|."""
         ...
+
+
+@runtime_checkable
+class Forgiving(Protocol):
+    """A model that can take values without meaning for impossible ones."""
+
+    def forgiving(self) -> TargetModel:
+        """Return the model in which they have density 0 and are no error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A model for training: a flow may draw what has no meaning, the model may not.
+
+    Attributes:
+        model: Drawn from.
+        judge: Its density is that of what a flow draws.
+    """
+
+    model: TargetModel
+    judge: TargetModel
+
+    @classmethod
+    def of(cls, model: TargetModel) -> "Judged":
+        """Return a model with itself as the judge, forgiving if it can be."""
+        return cls(model, model.forgiving() if isinstance(model, Forgiving) else model)
+
+    @property
+    def has_density(self) -> bool:
+        """Whether `log_joint` can be computed; else only draws are there."""
+        return self.model.has_density
+
+    def sample(self, num: int, *, generator: torch.Generator) -> Draws:
+        """Joint draws."""
+        return self.model.sample(num, generator=generator)
+
+    def log_joint(self, latents: Tensor, observed: Tensor, /) -> Tensor:
+        """Log joint density of natural values, in nats."""
+        return self.model.log_joint(latents, observed)
+
+    def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
+        """Log joint density in free coordinates, in nats; -inf without a meaning."""
+        return self.judge.log_joint_free(free, observed)
+
+    def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Free coordinates, with log|det|."""
+        return self.model.unconstrain(latents)
 
 
 @dataclass(frozen=True, slots=True)

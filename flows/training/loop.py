@@ -34,7 +34,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, Problem
 from ..flow.protocol import Flow, Matched, Stepped
-from .batches import TargetModel
+from .batches import Judged, TargetModel
 from .certification import Measured, measured, solver_bias
 from .config import TrainingConfig
 from .decisions import (
@@ -117,8 +117,8 @@ def fit(
             )
         )
     run = Run(
-        model,
-        model if held_out is None else held_out,
+        Judged.of(model),
+        Judged.of(model if held_out is None else held_out),
         flow,
         config,
         ranks,

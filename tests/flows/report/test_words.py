@@ -15,6 +15,12 @@ def test_a_j_of_hundreds_of_nats_is_called_useless():
     assert "useless" in j_in_words(737.0)
 
 
+def test_a_j_that_rare_draws_make_is_not_called_useless():
+    assert j_in_words(737.0, 0.9).startswith("rare draws are far off")
+    assert "useless" in j_in_words(737.0, 0.01)
+    assert j_in_words(0.5, 0.9) == j_in_words(0.5)
+
+
 def test_words_get_no_better_as_j_grows():
     grades = [j_in_words(nats) for nats in (-0.01, 0.05, 0.5, 2.0, 5.0, 50.0, 5000.0)]
     assert grades[0] == grades[1]

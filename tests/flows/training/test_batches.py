@@ -2,14 +2,16 @@
 
 import math
 
+import pytest
 import torch
 
 from daphne_bridge.inversion.nami import invert
 from flows.cnf.vector_field import FieldConfig
+from flows.errors import FlowsError
 from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow
 from flows.model.model import Model
-from flows.training.batches import draw_batch
+from flows.training.batches import Judged, draw_batch
 from tests.flows.cnf.models import Circuit
 
 
@@ -32,3 +34,19 @@ def test_batch_of_a_bounded_latent_holds_the_density_of_its_free_coordinates():
     batch = draw_batch(model, flow, 50, generator=torch.Generator().manual_seed(0))
     wanted = model.log_joint_free(batch.free, batch.observed)
     torch.testing.assert_close(batch.log_joint, wanted)
+
+
+def test_a_flow_may_draw_what_has_no_meaning_and_the_model_may_not():
+    text = "(let [x (sample (normal 0 1))] (observe (poisson (exp x)) 2) x)"
+    model = Model.from_program(text)
+    judged = Judged.of(model)
+    # The exponential of the second is 0 in every precision.
+    free = torch.tensor([[0.5], [-1000.0]], dtype=torch.float64)
+    data = torch.tensor([[2.0], [2.0]], dtype=torch.float64)
+    found = judged.log_joint_free(free, data)
+    wanted = -0.125 - 0.5 * math.log(2 * math.pi) - math.exp(0.5) + 1 - math.log(2)
+    assert found.tolist() == [pytest.approx(wanted), -math.inf]
+    with pytest.raises(FlowsError, match="rate"):
+        judged.log_joint(free, data)
+    circuit = Circuit()
+    assert Judged.of(circuit).judge is circuit
