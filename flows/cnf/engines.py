@@ -195,7 +195,7 @@ def weighing_engine(tolerance: float) -> Engine:
 
     Example:
         >>> weighing_engine(1e-9)
-        AdaptiveEngine(tolerance=1e-09, rows=4096)
+        AdaptiveEngine(tolerance=1e-09, rows=4096, most_work=inf)
     """
     is_checked = tolerance >= _LEAST_CHECKED and _has_numba()
     threads = min(_MOST_THREADS, torch.get_num_threads())

@@ -34,7 +34,10 @@ _UNTRUSTED = 3
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Progress]:
-    """Yield a progress bar on standard error; its tasks have a field `note`."""
+    """Yield a progress bar on standard error, to be started; tasks have a field `note`.
+
+    One that nothing started leaves no trace: what went wrong before stands alone.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -44,8 +47,12 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
     )
     console = Console(stderr=True, quiet=quiet)
-    with Progress(*columns, console=console) as progress:
+    progress = Progress(*columns, console=console)
+    try:
         yield progress
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager
@@ -55,6 +62,7 @@ def shown_progress(
     """Yield what is called with the share of a work that is done, and a note."""
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task(title, total=1.0, note="")
+        progress.start()
 
         def show(share: float, note: str) -> None:
             progress.update(task, completed=share, note=note)

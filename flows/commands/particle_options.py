@@ -82,6 +82,7 @@ def new_output(output: Path, *, quiet: bool) -> Iterator[tuple[Path, Progress]]:
         new_folder(output, marker=SUMMARY, own=_OWN_FILES) as folder,
         progress_bar(quiet=quiet) as progress,
     ):
+        progress.start()
         yield folder, progress
 
 

@@ -64,6 +64,7 @@ def refine_command(
     trained = None if artifact is None else load_posterior(artifact, model)
     prepare_kernel(say_compiling)
     with progress_bar(quiet=as_json) as progress:
+        progress.start()
         posterior = refine(
             model,
             observed,

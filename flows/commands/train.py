@@ -185,6 +185,7 @@ def _progress_of(progress: Progress) -> Callable[[Report], None]:
         note = f"{report.phase}, {report.iteration} iterations, loss {report.loss:.3g}"
         if math.isfinite(report.best):
             note += f", best {report.best:.4g} nats"
+        progress.start()
         for line in _events(report):
             progress.console.print(f"iteration {report.iteration}: {line}")
         progress.update(task, completed=report.fraction, note=note)

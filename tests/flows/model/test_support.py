@@ -9,7 +9,12 @@ from torch.distributions import biject_to, constraints
 from daphne_bridge.language.families import FAMILIES
 from flows.model.support import BIJECTIONS
 
-SIZES = {"simplex": 4, "positive definite matrix": 9, "real vector": 3}
+SIZES = {
+    "simplex": 4,
+    "positive definite matrix": 9,
+    "real vector": 3,
+    "located vector": 3,
+}
 
 
 def _free(support, rows=5, seed=0, dtype=torch.float64):
@@ -19,10 +24,17 @@ def _free(support, rows=5, seed=0, dtype=torch.float64):
 
 
 def _bounds(support, rows=5):
-    if support != "interval":
-        return ()
     low = torch.linspace(-1, 1, 2 * rows, dtype=torch.float64).view(2, rows)
-    return low, low + 2.5
+    if support == "interval":
+        return low, low + 2.5
+    if support == "located":
+        return low, low.exp()
+    if support == "located vector":
+        generator = torch.Generator().manual_seed(1)
+        roots = torch.randn(2, 3, 3, rows, generator=generator, dtype=torch.float64)
+        covariance = torch.einsum("sijr,skjr->sikr", roots, roots)
+        return roots[:, 0], covariance + 0.1 * torch.eye(3).double()[..., None]
+    return ()
 
 
 def _reduced(support, value):
@@ -37,11 +49,11 @@ def _reduced(support, value):
 
 def test_every_continuous_support_has_a_map():
     wanted = {f.support for f in FAMILIES.values() if not f.is_discrete}
-    # `located` maps the real line where another latent gives location and scale.
-    assert set(BIJECTIONS) == wanted | {"located"}
+    # These map the real line and vectors where other latents give location and scale.
+    assert set(BIJECTIONS) == wanted | {"located", "located vector"}
 
 
-@pytest.mark.parametrize("support", sorted({*BIJECTIONS} - {"located"}))
+@pytest.mark.parametrize("support", sorted(BIJECTIONS))
 def test_there_and_back_is_the_identity(support):
     free, bounds = _free(support), _bounds(support)
     value, log_det = BIJECTIONS[support].to_value(free, *bounds)
@@ -50,7 +62,7 @@ def test_there_and_back_is_the_identity(support):
     assert torch.allclose(log_det, log_det_again, atol=1e-9)
 
 
-@pytest.mark.parametrize("support", sorted({*BIJECTIONS} - {"located"}))
+@pytest.mark.parametrize("support", sorted(BIJECTIONS))
 def test_log_det_is_that_of_autodiff(support):
     free, bounds = _free(support), _bounds(support)
     _, log_det = BIJECTIONS[support].to_value(free, *bounds)
@@ -58,7 +70,7 @@ def test_log_det_is_that_of_autodiff(support):
         for row in range(5):
 
             def function(point, slot=slot, row=row):
-                own = [bound[slot : slot + 1, row : row + 1] for bound in bounds]
+                own = [bound[slot : slot + 1, ..., row : row + 1] for bound in bounds]
                 value, _ = BIJECTIONS[support].to_value(point[None, :, None], *own)
                 return _reduced(support, value.flatten())
 
