@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .heavy_tails import heavy_log_density, heavy_spread
 from .particles import Particles
 from .proposal import ProposalDraw
 
@@ -30,7 +31,6 @@ __all__ = [
     "factor_of",
 ]
 
-_FREEDOM = 5.0
 _LEAST_SHARE, _LEAST_SHARES = 0.02, 0.2
 """No component has a smaller share, nor do many have more together on that account."""
 _LEAST_MASS = 1e-4
@@ -118,8 +118,7 @@ class Mixture:
         shares = self.log_shares.exp()
         which = torch.multinomial(shares, num, replacement=True, generator=generator)
         noise = torch.randn(num, size, 1, dtype=torch.float64, generator=generator)
-        half = torch.full((num,), 0.5 * _FREEDOM, dtype=torch.float64)
-        spread = torch._standard_gamma(half, generator=generator) / (0.5 * _FREEDOM)
+        spread = heavy_spread(num, generator=generator)
         moved = (self.factors[which] @ noise).squeeze(-1)
         return self.locations[which] + moved / spread.sqrt().unsqueeze(1)
 
@@ -131,15 +130,8 @@ class Mixture:
         gap = (free.unsqueeze(0) - self.locations.unsqueeze(1)).mT
         z = torch.linalg.solve_triangular(self.factors, gap, upper=False)
         distance = z.square().sum(1).t()
-        half = 0.5 * (_FREEDOM + size)
         log_det = self.factors.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-        constant = (
-            math.lgamma(half)
-            - math.lgamma(0.5 * _FREEDOM)
-            - 0.5 * size * math.log(math.pi * _FREEDOM)
-        )
-        density = constant - log_det - half * torch.log1p(distance / _FREEDOM)
-        return self.log_shares + density
+        return self.log_shares + heavy_log_density(distance, size, log_det)
 
     def log_prob(self, free: Float[Tensor, "row free"]) -> Float[Tensor, " row"]:
         """Return the log density of rows."""

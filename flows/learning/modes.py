@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 
 from ..inference.ascent import climbed
 from ..inference.curvature import Curvature, curvature
+from ..inference.heavy_tails import heavy_log_density, heavy_spread
 from .likelihood import Likelihood, RowDraws, Rows, Values
 from .parted import PartedModel
 
@@ -30,7 +31,6 @@ __all__ = ["ModeDrawing", "nats_missed"]
 
 _CANDIDATES = 16
 """Draws of the prior, of which the best one is a start."""
-_FREEDOM = 5.0
 _MOST_NUMBERS = 2**23
 _MORE = 6
 _CHECKED_ROWS, _CHECKED_DRAWS = 100, 200
@@ -170,8 +170,7 @@ class _Around:
             self.log_shares.exp().T, num, replacement=True, generator=generator
         ).T
         noise = torch.randn(num, rows, size, dtype=torch.float64, generator=generator)
-        half = torch.full((num, rows), 0.5 * _FREEDOM, dtype=torch.float64)
-        spread = torch._standard_gamma(half, generator=generator) / (0.5 * _FREEDOM)
+        spread = heavy_spread(num, rows, generator=generator)
         is_normal = torch.rand(num, rows, dtype=torch.float64, generator=generator)
         stretch = torch.where(is_normal < 0.5, 1.0, spread.rsqrt()).unsqueeze(-1)
         number = torch.arange(rows)
@@ -185,13 +184,7 @@ class _Around:
         size = free.shape[-1]
         z = self.curvature.whitened(free.unsqueeze(1) - self.locations)
         distance = z.square().sum(-1)
-        half = 0.5 * (_FREEDOM + size)
-        constant = (
-            math.lgamma(half)
-            - math.lgamma(0.5 * _FREEDOM)
-            - 0.5 * size * math.log(math.pi * _FREEDOM)
-        )
-        heavy = constant - half * torch.log1p(distance / _FREEDOM)
+        heavy = heavy_log_density(distance, size)
         normal = -0.5 * (distance + size * math.log(2.0 * math.pi))
         both = torch.logaddexp(heavy, normal) - math.log(2.0)
         log_det = 0.5 * self.curvature.scales.log().sum(-1)

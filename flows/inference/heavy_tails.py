@@ -1,0 +1,35 @@
+"""This file owns the Student's t that proposals in free coordinates have for tails."""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+__all__ = ["heavy_log_density", "heavy_spread"]
+
+_FREEDOM = 5.0
+
+
+def heavy_spread(*shape: int, generator: Generator) -> Tensor:
+    """Return precisions; noise of N(0, 1 / precision) is of the Student's t."""
+    half = torch.full(shape, 0.5 * _FREEDOM, dtype=torch.float64)
+    return torch._standard_gamma(half, generator=generator) / (0.5 * _FREEDOM)
+
+
+def heavy_log_density(
+    distance: Tensor, size: int, log_det: Tensor | float = 0.0
+) -> Tensor:
+    """Return the log density of the Student's t.
+
+    Args:
+        distance: Squared distance from its location, by its scale matrix.
+        size: Number of coordinates.
+        log_det: Half the log determinant of its scale matrix.
+    """
+    half = 0.5 * (_FREEDOM + size)
+    constant = (
+        math.lgamma(half)
+        - math.lgamma(0.5 * _FREEDOM)
+        - 0.5 * size * math.log(math.pi * _FREEDOM)
+    )
+    return constant - log_det - half * torch.log1p(distance / _FREEDOM)
