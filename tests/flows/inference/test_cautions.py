@@ -53,3 +53,10 @@ def test_a_constant_prediction_that_misses_is_infinitely_far():
     assert prior_predictive_cautions(hit, predictive, ["x"]) == ()
     (only,) = prior_predictive_cautions(hit + 1, predictive, ["x"])
     assert "inf prior predictive" in only.what
+
+
+def test_an_observation_absurdly_far_outside_is_named_in_few_digits():
+    predictive = torch.randn(1000, 1, generator=seeded(0), dtype=torch.float64)
+    observed = torch.tensor([1e300], dtype=torch.float64)
+    (only,) = prior_predictive_cautions(observed, predictive, ["x"])
+    assert "e+300 prior predictive" in str(only)
