@@ -5,12 +5,12 @@ before it in sampling order, and observed columns. A factor of the model (`facto
 joins columns of latents and of observed values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import ArgumentError, Problem
 
-__all__ = ["Factor", "StateBlock", "check_block", "check_factors"]
+__all__ = ["Factor", "StateBlock", "check_block", "check_eliminated", "check_factors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,11 @@ def check_factors(
                 f"{len(owner)}, and {size}",
             )
         )
-    waiting: list[list[tuple[set[int], set[int]]]] = [[] for _ in blocks]
+    scopes = []
     for number, factor in enumerate(factors):
         _check_columns(number, factor, set(owner), set(range(observed_dim)))
         nodes = {owner[c] for c in factor.latents}
-        waiting[max(nodes)].append((nodes, set(factor.observed)))
+        scopes.append((nodes, set(factor.observed)))
     missing = set(owner) - {f.latents[0] for f in factors if not f.is_of_observed}
     if missing:
         raise ArgumentError(
@@ -127,6 +127,28 @@ def check_factors(
                 f"none of column {min(missing)}",
             )
         )
+    check_eliminated(blocks, scopes, "factors")
+
+
+def check_eliminated(
+    blocks: Sequence[StateBlock],
+    scopes: Iterable[tuple[set[int], set[int]]],
+    whose: str,
+) -> None:
+    """Eliminates latents, last first, and checks what each conditional depends on.
+
+    Args:
+        blocks: In sampling order.
+        scopes: Positions of the blocks, one at least, and the observed columns that are
+            joined, of each.
+        whose: What the scopes are of, for the message.
+
+    Raises:
+        ArgumentError: if an edge would be needed that lacks.
+    """
+    waiting: list[list[tuple[set[int], set[int]]]] = [[] for _ in blocks]
+    for nodes, columns in scopes:
+        waiting[max(nodes)].append((nodes, columns))
     for i, block in reversed(list(enumerate(blocks))):
         nodes = set().union(*(nodes for nodes, _ in waiting[i])) - {i}
         columns = set().union(*(columns for _, columns in waiting[i]))
@@ -138,8 +160,8 @@ def check_factors(
                 Problem(
                     f"structure, latent {block.name}",
                     "what it reads",
-                    "all that eliminating later latents from the factors makes it "
-                    "depend on",
+                    f"all that eliminating later latents from the {whose} makes "
+                    "it depend on",
                     f"blocks {block.latent_parents}, columns {block.observed_columns}",
                 )
             )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import ArgumentError, Problem
-from .blocks import StateBlock
+from .blocks import StateBlock, check_eliminated
 
 __all__ = ["Potential", "check_potentials"]
 
@@ -75,13 +75,13 @@ def check_potentials(
             needed that lacks.
     """
     owner = {c: i for i, block in enumerate(blocks) for c in block.free_columns}
-    waiting: list[list[tuple[set[int], set[int]]]] = [[] for _ in blocks]
+    scopes = []
     for number, each in enumerate(potentials):
         _check(number, each, owner, observed_dim)
         if not each.latents:
             continue
         nodes = {owner[c] for c in each.latents}
-        waiting[max(nodes)].append((nodes, set(each.observed)))
+        scopes.append((nodes, set(each.observed)))
     components = range(1 + max(each.component for each in potentials))
     own = {(e.component, c) for e in potentials for c in e.latents[: e.own]}
     if missing := {c for c in owner for n in components if (n, c) not in own}:
@@ -93,24 +93,7 @@ def check_potentials(
                 f"none of column {min(missing)}",
             )
         )
-    for i, block in reversed(list(enumerate(blocks))):
-        nodes = set().union(*(nodes for nodes, _ in waiting[i])) - {i}
-        columns = set().union(*(columns for _, columns in waiting[i]))
-        if not (
-            nodes <= set(block.latent_parents)
-            and columns <= set(block.observed_columns)
-        ):
-            raise ArgumentError(
-                Problem(
-                    f"structure, latent {block.name}",
-                    "what it reads",
-                    "all that eliminating later latents from the potentials makes it "
-                    "depend on",
-                    f"blocks {block.latent_parents}, columns {block.observed_columns}",
-                )
-            )
-        if nodes:
-            waiting[max(nodes)].append((nodes, columns))
+    check_eliminated(blocks, scopes, "potentials")
 
 
 def _check(
