@@ -130,8 +130,8 @@ def prior_predictive_cautions(
     is_beyond = (observed < ordered[0]) | (observed > ordered[last])
     return tuple(
         Caution(
-            f"{label} = {float(observed[i]):g} lies {float(distance[i].round()):g} prior"
-            " predictive standard deviations from what the model draws",
+            f"{label} = {float(observed[i]):g} lies {float(distance[i].round()):g}"
+            " prior predictive standard deviations from what the model draws",
             "a proposal trained on the model's own draws has never seen such data, and"
             " the model hardly explains them",
             "Check the observation and its unit, or widen the model; if both are"
