@@ -38,7 +38,7 @@ _CHECKED_ROWS, _CHECKED_DRAWS = 100, 200
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModeDrawing:
-    """Student's t around the modes of each row; see `likelihood.Drawing`.
+    """Normals and Student's t around the modes of each row; see `likelihood.Drawing`.
 
     Attributes:
         parted: The model.
