@@ -24,8 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 import torch
-from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator
 
 from ..errors import InferenceError, Problem
 from .coordinates import Place, UnitCoordinates
@@ -54,8 +53,6 @@ _MOST_OF_ALL = 2**19
 _REACH = 4.0
 _LONGEST = 1.0
 """Standard errors, and units of the prior, that a round may go: so far draws serve."""
-_SERVING, _LOW = 0.3, 0.1
-"""Share of effective draws that is left in nine of ten rows where a round ends."""
 _STILL = 0.2
 _EXACTLY_STILL = 1e-3
 """Standard errors that a round moves no more at the end."""
@@ -228,7 +225,6 @@ class _Stretch:
         surface: The surface.
         value: Its height there, in nats.
         scatter: Information there, by the scatter of scores.
-        ess: Effective draws of each row there.
         reach: How far from there draws serve, by coordinate.
     """
 
@@ -236,7 +232,6 @@ class _Stretch:
     surface: Surface
     value: float
     scatter: Square
-    ess: Float[Tensor, " row"]
     reach: Place
 
     @classmethod
@@ -258,7 +253,7 @@ class _Stretch:
         reach = (_REACH * scatter.diagonal().rsqrt()).clamp_max(_LONGEST)
         if drawing.is_exact:
             reach = torch.full_like(reach, math.inf)
-        return cls(place, surface, here.value, scatter, here.terms.ess, reach)
+        return cls(place, surface, here.value, scatter, reach)
 
     @property
     def scale(self) -> Place:
@@ -272,7 +267,6 @@ class _Stretch:
             is_over: Whether to end with the place that is reached.
         """
         scale = self.scale
-        least = _SERVING * float(self.ess.quantile(_LOW))
 
         def ended(_: object) -> None:
             if is_over():
@@ -282,8 +276,7 @@ class _Stretch:
             steps: "np.ndarray[tuple[int], np.dtype[np.float64]]",
         ) -> tuple[float, object]:
             there = self.surface.at(self.place + scale * torch.from_numpy(steps))
-            served = float(there.terms.ess.quantile(_LOW))
-            if not math.isfinite(there.value) or served < least:
+            if not math.isfinite(there.value):
                 return 1e100, np.zeros_like(steps)
             slope = torch.where(torch.isfinite(there.slope), there.slope, 0.0)
             return -there.value, -(scale * slope).numpy()
