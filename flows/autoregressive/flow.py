@@ -20,10 +20,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..flow.normalised_flow import NormalisedFlow
+from ..flow.normalised_flow import WarmedForward
 from ..flow.protocol import FlowDraw
 from ..flow.scaling import Scaling
-from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
+from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
 from ..model.standard_normal import standard_normal_terms
 from .conditioner import Conditioner, NetworkConfig
@@ -37,7 +37,7 @@ _MOST_NUMBERS = 2**24
 _Map = Callable[[Mixture, Tensor], Tensor]
 
 
-class AutoregressiveFlow(NormalisedFlow):
+class AutoregressiveFlow(WarmedForward):
     """q(latents, nuisances | observed) in free coordinates; see `flow.protocol.Flow`.
 
     Args:
@@ -99,17 +99,6 @@ class AutoregressiveFlow(NormalisedFlow):
             for part in self._in_parts(base, observed)
         )
         return found.free, found.nuisances
-
-    def matching_terms(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        base: Base,  # noqa: ARG002
-        time: Row,  # noqa: ARG002
-    ) -> Row:
-        """Terms of the warm start: of the forward KL, without the model's constant."""
-        return -self.log_prob(free, nuisances, observed)
 
     def _log_prob_per_node(
         self, free: Tensor, nuisances: Tensor, observed: Tensor

@@ -18,7 +18,8 @@ from daphne_bridge.graph.graph import Graph
 from ..errors import ArgumentError, Problem
 from ..model.layout import Layout
 from .building import LaidOutModel, build_structure, inverse_of, structure_of
-from .protocol import Completed, Flow
+from .completed import Completed
+from .protocol import Flow
 from .structure import Structure
 
 __all__ = [

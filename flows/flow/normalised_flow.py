@@ -2,7 +2,8 @@
 
 A kind derives from `NormalisedFlow` and adds `from_base`, `log_prob_per_node` and how
 the remaining latents are drawn; one that maps all columns at once derives from
-`ResidualFlow`, which has the last of them.
+`ResidualFlow`, which has the last of them. `WarmedForward` is the warm start of a kind
+whose density costs little.
 """
 
 from abc import ABC, abstractmethod
@@ -15,11 +16,16 @@ from .factor_normalisation import FactorNormalisation
 from .normalisation import Normalisation
 from .protocol import FlowDraw, Known
 from .scaling import AffineMap, Scaling
-from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed
+from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
 from .state_columns import StateColumns
 from .structure import Structure
 
-__all__ = ["NormalisedFlow", "ResidualFlow", "normalisation_lengths"]
+__all__ = [
+    "NormalisedFlow",
+    "ResidualFlow",
+    "WarmedForward",
+    "normalisation_lengths",
+]
 
 
 def normalisation_lengths(structure: Structure) -> dict[str, int]:
@@ -123,6 +129,21 @@ class NormalisedFlow(nn.Module, ABC):
     def _join(self, free: Tensor, nuisances: Tensor) -> Tensor:
         """State columns of latents and nuisances, in the flow's precision."""
         return self.columns.join(free, nuisances).to(self.dtype)
+
+
+class WarmedForward(NormalisedFlow):
+    """A flow whose warm start is the forward KL itself."""
+
+    def matching_terms(
+        self,
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        base: Base,  # noqa: ARG002
+        time: Row,  # noqa: ARG002
+    ) -> Row:
+        """Terms of the warm start: of the forward KL, without the model's constant."""
+        return -self.log_prob(free, nuisances, observed)
 
 
 class ResidualFlow(NormalisedFlow):

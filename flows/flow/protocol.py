@@ -24,7 +24,6 @@ from .shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
 from .structure import Structure
 
 __all__ = [
-    "Completed",
     "Counted",
     "Drawn",
     "Ends",
@@ -257,20 +256,6 @@ class Stepped(Protocol):
 
     def finer(self, factor: int) -> Self:
         """A view of the flow, of the same parameters, solved in more steps."""
-        ...
-
-
-@runtime_checkable
-class Completed(Protocol):
-    """A flow around one of fewer latents, which adds the others."""
-
-    @property
-    def inner(self) -> Flow:
-        """The flow of fewer latents."""
-        ...
-
-    def around(self, inner: Flow) -> Flow:
-        """The same around another version of the inner flow."""
         ...
 
 

@@ -44,12 +44,6 @@ class Cells:
         """Number of cells without the tails."""
         return len(self.edges) - 1
 
-    @property
-    def are_values(self) -> bool:
-        """Whether each cell is one value, and nothing is beyond them."""
-        is_whole = self.edges[-1] - self.edges[0] == self.count
-        return is_whole and not (self.has_lower or self.has_upper)
-
 
 def cells_of(model: Model, name: str, drawn: Float[Tensor, " draw"]) -> Cells:
     """Return the cells of a latent: each value, or quantiles of draws, with tails.

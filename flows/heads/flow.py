@@ -16,14 +16,14 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
+from ..flow.completed import Completed
 from ..flow.protocol import Drawn, Flow, FlowDraw, Known, Matched
-from ..flow.shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed, Row
+from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
 from ..flow.structure import Structure
 from .networks import Heads
 
@@ -32,13 +32,8 @@ __all__ = ["HeadedFlow"]
 _PREFIX = "heads."
 
 
-def _of_inner(name: str) -> Any:
-    """Return the property of this name of the inner flow."""
-    return property(attrgetter(f"inner.{name}"))
-
-
 @dataclass(frozen=True, eq=False)
-class HeadedFlow:
+class HeadedFlow(Completed):
     """A flow of continuous and discrete latents; see `flow.protocol.Flow`.
 
     Attributes:
@@ -62,11 +57,10 @@ class HeadedFlow:
             heads = copy.deepcopy(heads).to(inner.device).to(inner.dtype)
         return replace(self, inner=inner, heads=heads)
 
-    kind = _of_inner("kind")
-    config = _of_inner("config")
-    dtype = _of_inner("dtype")
-    device = _of_inner("device")
-    is_exact = _of_inner("is_exact")
+    @property
+    def num_added(self) -> int:
+        """How many latents have a head."""
+        return len(self.heads.columns)
 
     # -------------------------------------------------------------- parameters
 
@@ -113,10 +107,6 @@ class HeadedFlow:
         )
         return torch.cat([inner, self.heads.log_prob(free, observed)], -1)
 
-    def log_prob(self, free: Free, nuisances: Nuisance, observed: Observed) -> LogProb:
-        """Log densities log q(free, nuisances | observed), in nats."""
-        return self.log_prob_per_node(free, nuisances, observed).sum(-1)
-
     def matching_terms(
         self, free: Free, nuisances: Nuisance, observed: Observed, base: Base, time: Row
     ) -> Row:
@@ -135,26 +125,6 @@ class HeadedFlow:
         return terms - self.heads.log_prob(free, observed).sum(-1)
 
     # -------------------------------------------------------------- draws
-
-    def sample_base(self, num: int, *, generator: Generator | None = None) -> Base:
-        """Standard normal base points, in the flow's precision and on its device."""
-        inner = self.inner.sample_base(num, generator=generator)
-        shape = (num, len(self.heads.columns))
-        noise = torch.randn(shape, generator=generator, dtype=inner.dtype)
-        return torch.cat([inner, noise.to(inner)], -1)
-
-    def from_base(self, base: Base, observed: Observed) -> FlowDraw:
-        """Where base points go, with the density there."""
-        width = self.inner.structure.state_dim
-        drawn = self.inner.from_base(base[:, :width], observed)
-        return self._around(drawn, base[:, width:], observed)
-
-    def rsample_and_log_prob(
-        self, observed: Observed, *, generator: Generator | None = None
-    ) -> FlowDraw:
-        """One draw per row with its density."""
-        base = self.sample_base(len(observed), generator=generator)
-        return self.from_base(base, observed)
 
     @torch.no_grad()
     def drawn(self, base: Base, observed: Observed) -> tuple[Free, Nuisance]:

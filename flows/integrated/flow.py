@@ -11,7 +11,6 @@ nuisances, then the others, each with one base point of its own.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -19,8 +18,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from ..flow.blocks import StateBlock
+from ..flow.completed import Completed
 from ..flow.protocol import Flow, FlowDraw, Known
-from ..flow.shapes import Base, Free, LogProb, LogProbPerNode, Nuisance, Observed
+from ..flow.shapes import Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
 from .grid import Grid
 from .target import IntegratedModel
@@ -28,13 +28,8 @@ from .target import IntegratedModel
 __all__ = ["CompletedFlow"]
 
 
-def _of_inner(name: str) -> Any:
-    """Return the property of this name of the inner flow."""
-    return property(attrgetter(f"inner.{name}"))
-
-
 @dataclass(frozen=True, eq=False)
-class CompletedFlow:
+class CompletedFlow(Completed):
     """A flow of all latents of a model; see `flow.protocol.Flow`.
 
     Attributes:
@@ -49,13 +44,12 @@ class CompletedFlow:
         """Return the same around another version of the inner flow."""
         return replace(self, inner=inner)
 
-    # -------------------------------------------------------------- of the inner flow
+    @property
+    def num_added(self) -> int:
+        """How many latents are integrated out."""
+        return len(self.target.integrated)
 
-    kind = _of_inner("kind")
-    config = _of_inner("config")
-    dtype = _of_inner("dtype")
-    device = _of_inner("device")
-    is_exact = _of_inner("is_exact")
+    # -------------------------------------------------------------- of the inner flow
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those of the inner flow."""
@@ -124,31 +118,7 @@ class CompletedFlow:
         )
         return torch.cat([inner.to(terms), terms], -1)
 
-    def log_prob(self, free: Free, nuisances: Nuisance, observed: Observed) -> LogProb:
-        """Log densities log q(free, nuisances | observed), in nats."""
-        return self.log_prob_per_node(free, nuisances, observed).sum(-1)
-
     # -------------------------------------------------------------- draws
-
-    def sample_base(self, num: int, *, generator: Generator | None = None) -> Base:
-        """Standard normal base points, in the flow's precision and on its device."""
-        inner = self.inner.sample_base(num, generator=generator)
-        shape = (num, len(self.target.integrated))
-        noise = torch.randn(shape, generator=generator, dtype=inner.dtype)
-        return torch.cat([inner, noise.to(inner)], -1)
-
-    def from_base(self, base: Base, observed: Observed) -> FlowDraw:
-        """Where base points go, with the density there; carries gradients."""
-        width = self.inner.structure.state_dim
-        drawn = self.inner.from_base(base[:, :width], observed)
-        return self._around(drawn, base[:, width:], observed)
-
-    def rsample_and_log_prob(
-        self, observed: Observed, *, generator: Generator | None = None
-    ) -> FlowDraw:
-        """One draw per row with its density; carries gradients."""
-        base = self.sample_base(len(observed), generator=generator)
-        return self.from_base(base, observed)
 
     def rsample_remaining(
         self, known: Known, observed: Observed, *, generator: Generator | None = None

@@ -26,8 +26,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..flow.completed import Completed
 from ..flow.kinds import certified, for_weights
-from ..flow.protocol import Completed, Counted, Evaluations, Flow
+from ..flow.protocol import Counted, Evaluations, Flow
 from ..inference.calibration import (
     RankHistogram,
     ks_statistic,

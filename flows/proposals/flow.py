@@ -26,8 +26,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ArgumentError, InferenceError, Problem
+from ..flow.completed import Completed
 from ..flow.kinds import for_weights, solved_with
-from ..flow.protocol import Completed, Flow, FlowDraw, Known, Stepped
+from ..flow.protocol import Flow, FlowDraw, Known, Stepped
 from ..inference.proposal import (
     DefensiveMixture,
     PriorProposal,

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, Problem
-from ..flow.normalised_flow import ResidualFlow
+from ..flow.normalised_flow import ResidualFlow, WarmedForward
 from ..flow.protocol import Ends, FlowDraw, TwoWay
 from ..flow.settings import bounded, choice
-from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
+from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
 from .scaling import PotentialMap, PotentialScaling
 
@@ -67,7 +67,7 @@ def potentials_with(
     )
 
 
-class StructuredGaussianFlow(ResidualFlow):
+class StructuredGaussianFlow(WarmedForward, ResidualFlow):
     """See `flow.protocol.Flow`.
 
     Args:
@@ -114,17 +114,6 @@ class StructuredGaussianFlow(ResidualFlow):
         given = self._map(observed)
         moved = given.to_residual(self._join(free, nuisances))
         return Ends(moved, *self.columns.split(given.from_residual(base)))
-
-    def matching_terms(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        base: Base,  # noqa: ARG002
-        time: Row,  # noqa: ARG002
-    ) -> Row:
-        """Terms of the warm start: of the forward KL, without the model's constant."""
-        return -self.log_prob(free, nuisances, observed)
 
     def residual_to_base(
         self, residual: Base, given: Observed

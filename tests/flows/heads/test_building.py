@@ -3,6 +3,7 @@
 import networkx as nx
 
 from flows.heads.building import headed_inverse, headed_structure, inner_structure
+from flows.heads.cells import Cells
 from flows.marginal.target import target_of
 from flows.model.model import Model
 
@@ -53,4 +54,4 @@ def test_the_inner_structure_has_columns_of_its_own():
     assert inner.names == structure.names[:2]
     assert sorted(c for b in inner.blocks for c in b.free_columns) == [0, 1]
     assert inner.nuisance_dim == structure.nuisance_dim == 2
-    assert all(each.are_values for each in cells)
+    assert [*cells] == 2 * [Cells((0, 1, 2))]

@@ -66,7 +66,8 @@ def _found(distribution, drawn):
 def test_finite_supports_have_a_cell_for_each_value():
     assert _found("(flip 0.2)", [0.0]) == Cells((0, 1, 2))
     assert _found("(discrete [0.1 0.2 0.7])", [0.0]) == Cells((0, 1, 2, 3))
-    assert _found('(categorical [["a" 0.5] ["b" 0.5]])', [1.0]).are_values
+    words = _found('(categorical [["a" 0.5] ["b" 0.5]])', [1.0])
+    assert words == Cells((0, 1, 2))
 
 
 def test_counts_have_cells_from_zero_and_a_tail():
