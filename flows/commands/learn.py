@@ -7,8 +7,9 @@ import click
 from daphne_bridge.command_line import PATH, guarded, json_option, setting
 
 from ..flow.kinds import KINDS
-from ..front.learn import LEARNING_METHODS, learn
+from ..front.learn import learn
 from ..front.learned import LEARNED_FILES, LEARNING
+from ..front.learning_method import LEARNING_METHODS
 from ..front.settings import AUTO
 from ..model.model import Model
 from ..report.learning_table import learning_table

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, InferenceError, Problem
+from ..errors import InferenceError
 from ..inference.cautions import Caution
 from ..inference.smc.annealing import AnnealingReport
 from ..inference.smc.forgetting import move_cautions
@@ -23,31 +23,22 @@ from ..learning.coordinates import UnitCoordinates
 from ..learning.errors import Errors, errors_at
 from ..learning.likelihood import Drawing, FlowDrawing, Likelihood, NoLatents
 from ..learning.modes import ModeDrawing, nats_missed
-from ..learning.parted import PartedModel, prior_draws
+from ..learning.parted import PartedModel
 from ..learning.posterior import tempered_parameters
-from ..model.capabilities import listed
 from ..model.model import Model
 from ..training.state import Report
 from .clock import Clock, OutOfTime
 from .figures import Figures, figures_of
 from .learned import Estimate, Learned
-from .learning_doubts import (
-    MOST_MISSED,
-    learning_doubts,
-    mass_left_out,
-    modes_missed,
-)
+from .learning_doubts import learning_doubts, mass_left_out, modes_missed
+from .learning_method import method_for
 from .posterior import Posterior
 from .rows import Rows, rows_of
 from .settings import AUTO, Settings, seconds_of
 from .train import train
 
-__all__ = ["LEARNING_METHODS", "learn"]
+__all__ = ["learn"]
 
-LEARNING_METHODS = ("auto", "exact", "laplace", "flow")
-
-_PILOTS, _PILOT_ROWS, _PILOT_DRAWS = 16, 20, 64
-_LEAST_SHARE = 0.3
 _FLOW_SHARE = 0.5
 _CLIMB_SHARE = 0.5
 _ERRORS_SHARE = 0.15
@@ -107,7 +98,7 @@ def learn(
     likelihood = Likelihood(parted, rows_of(model, data))
     if method == "auto" and (kind != AUTO or config is not None):
         method = "flow"
-    chosen, why = _method(likelihood, method, seed)
+    chosen, why = method_for(likelihood, method, seed)
     drawing: Drawing = NoLatents()
     if chosen == "laplace":
         drawing = ModeDrawing(parted)
@@ -149,63 +140,6 @@ def learn(
         not doubts,
         clock.passed,
     )
-
-
-def _method(likelihood: Likelihood, method: str, seed: int) -> tuple[str, str]:
-    """Return the method, and why.
-
-    Raises:
-        ArgumentError: If it cannot do what is asked.
-    """
-    parted = likelihood.parted
-    if method not in LEARNING_METHODS:
-        known = ", ".join(LEARNING_METHODS)
-        raise ArgumentError(Problem("method", "unknown", f"one of {known}", method))
-    left = [v.label for v in parted.target.layout.latents]
-    if method == "exact" and left:
-        what = f"continuous latents belong to a row: {listed(left)}"
-        raise ArgumentError(Problem("method exact", what, "method laplace or flow"))
-    if method in ("laplace", "flow") and not left:
-        what = "no continuous latent belongs to a row, so there is nothing to draw"
-        raise ArgumentError(Problem(f"method {method}", what, "method exact"))
-    if not left:
-        is_summed = bool(parted.rows.layout.latents)
-        summed = "discrete latents are summed out"
-        return "exact", summed if is_summed else "rows have no latents"
-    means = f"average over {listed(left)}"
-    if method == "auto":
-        share, missed = _pilot(likelihood, seed)
-        serves = share >= _LEAST_SHARE and missed < MOST_MISSED
-        method = "laplace" if serves else "flow"
-        means += f": of draws around a row's modes {100 * share:.0f} % are effective"
-        if missed >= MOST_MISSED:
-            means += ", but modes are missed"
-    if method == "laplace":
-        return method, f"draws around the modes of each row {means}"
-    return method, f"draws of a flow {means}"
-
-
-def _pilot(likelihood: Likelihood, seed: int) -> tuple[float, float]:
-    """Return the effective share of draws around modes, and nats that they miss.
-
-    The share is the 10 % quantile over rows.
-
-    The parameters are those of a few draws of the prior under which rows are likeliest.
-    """
-    generator = torch.Generator().manual_seed(run_seed(seed, 1_000_014))
-    parted = likelihood.parted
-    some = Likelihood(parted, likelihood.data[:_PILOT_ROWS])
-    drawing = ModeDrawing(parted)
-    best, found = -math.inf, (0.0, 0.0)
-    for values in prior_draws(parted.prior, _PILOTS, generator):
-        draws = drawing.draw(values, some.data, _PILOT_DRAWS, generator=generator)
-        terms = some.terms(values, draws)
-        height = float(terms.log_likelihood.sum())
-        if height > best:
-            share = float(terms.ess.quantile(0.1)) / _PILOT_DRAWS
-            best = height
-            found = share, nats_missed(some, values, generator=generator)
-    return found
 
 
 def _trained(
