@@ -33,8 +33,8 @@ class Deadly:
 
     def rsample_and_log_prob(self, observed, num_particles, *, generator):
         if self.flag.exists():
-            if not self.keeps:
-                self.flag.unlink()
+            if not self.keeps:  # the other worker may see the file at the same time
+                self.flag.unlink(missing_ok=True)
             os.kill(os.getpid(), signal.SIGKILL)
         return self.inner.rsample_and_log_prob(
             observed, num_particles, generator=generator
