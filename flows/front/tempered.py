@@ -9,7 +9,13 @@ import torch
 from ..errors import InferenceError
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
 from ..inference.proposal import PriorProposal, Proposal
-from ..inference.smc.annealing import AnnealingReport, init, linger, step
+from ..inference.smc.annealing import (
+    AnnealingReport,
+    AnnealingState,
+    init,
+    linger,
+    step,
+)
 from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.coordinates import FreeSpace, Space, WatchedSpace
 from ..inference.smc.forgetting import move_cautions
@@ -17,6 +23,7 @@ from ..inference.smc.mirrors import MirrorMoves, mirrors_of
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.result import SmcResult, run_seed
 from ..inference.smc.sites import SiteMoves, SiteSpace
+from ..inference.smc.slices import SliceMoves
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.sites import sites_of
 from ..model.model import Model
@@ -36,6 +43,10 @@ _SHARE = 0.1
 _MOVED = 0.6
 _LEAST_PARTICLES = 200
 _CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
+_SHORT = Hamiltonian(4)
+"""Beside slices, which go far."""
+_MOST_SLICED = 32
+"""Coordinates; a slice along each costs some ten densities."""
 _MOST_ROUNDS = 200
 """So often particles are moved further at the end, to know means better."""
 
@@ -153,6 +164,7 @@ def _island(
     state = init(space, num, config, generator)
     while state.temperature < 1.0:
         state, report = step(state, space, config, generator)
+        config = _sliced(config, state, report)
         yield report
     first: SmcResult | None = None
     for _ in range(_MOST_ROUNDS):
@@ -168,6 +180,19 @@ def _island(
         except OutOfTime:
             return
         yield report
+
+
+def _sliced(
+    config: AnnealingConfig, state: AnnealingState, report: AnnealingReport
+) -> AnnealingConfig:
+    """Return moves by slices too, once the others do not forget as they should."""
+    is_narrow = state.point.coordinates.shape[1] <= _MOST_SLICED
+    is_done = (
+        isinstance(config.move, SliceMoves) or report.correlation <= config.correlation
+    )
+    if is_done or not is_narrow:
+        return config
+    return replace(config, move=SliceMoves(_SHORT))
 
 
 def _is_idle(first: SmcResult, now: SmcResult) -> bool:

@@ -48,7 +48,9 @@ class Point:
         """Whether a particle stands where there is a density."""
         return self.log_reference > -torch.inf
 
-    def rows(self, rows: Int[Tensor, " row"] | slice) -> "Point":
+    def rows(
+        self, rows: Int[Tensor, " row"] | Bool[Tensor, " particle"] | slice
+    ) -> "Point":
         """Return some of the particles."""
         return self._with(lambda values, _: values[rows], self)
 
@@ -59,6 +61,18 @@ class Point:
             return torch.where(
                 where.unsqueeze(1) if own.ndim > 1 else where, others, own
             )
+
+        return self._with(chosen, other)
+
+    def placed(
+        self, where: Int[Tensor, " row"] | Bool[Tensor, " particle"], other: "Point"
+    ) -> "Point":
+        """Return the particles with those of `other` in some rows, one for each."""
+
+        def chosen(own: Tensor, others: Tensor) -> Tensor:
+            found = own.clone()
+            found[where] = others
+            return found
 
         return self._with(chosen, other)
 

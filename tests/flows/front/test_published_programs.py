@@ -314,3 +314,50 @@ def figures(value):
             yield from figures(part)
     else:
         yield value
+
+
+def clusters(data):
+    """Log evidence, and the mean of whether the first two are of one cluster.
+
+    Three clusters with N(0, 10) and gamma(1, 1), their shares integrated out; the
+    middle of a cluster in closed form, its scale on a grid.
+    """
+    logs = np.linspace(-14.0, 4.0, 4001)
+    scales = np.exp(logs)
+
+    def evidence(mine):
+        if not mine.any():
+            return 0.0
+        values, num = data[mine], mine.sum()
+        around = ((values - values.mean()) ** 2).sum()
+        inside = -(num - 1) / 2 * np.log(2 * np.pi * scales**2) - np.log(num) / 2
+        middle = norm.logpdf(values.mean(), 0, np.sqrt(100 + scales**2 / num))
+        terms = inside - around / (2 * scales**2) + middle - scales + logs
+        return special.logsumexp(terms) + math.log(logs[1] - logs[0])
+
+    def weight(*states):
+        mine = [np.array(states) == k for k in range(3)]
+        shares = sum(special.gammaln(each.sum() + 1) for each in mine)
+        total = sum(evidence(each) for each in mine) + shares
+        return math.exp(total + special.gammaln(3) - special.gammaln(3 + len(data)))
+
+    states = itertools.product(range(3), repeat=len(data))
+    return enumerated(states, weight, lambda *z: z[0] == z[1])
+
+
+@pytest.mark.slow
+def test_clusters_with_and_without_points_are_answered_and_trusted():
+    data = [1.1, 2.1, 2.0, 1.9, 0.0, -0.1, -0.05]
+    evidence, (same,) = clusters(np.array(data))
+    text = f"""(let [likes (foreach 3 [] (normal (sample (normal 0 10))
+                                              (sample (gamma 1 1))))
+                     shares (sample (dirichlet [1 1 1]))
+                     z (foreach 7 [y [{" ".join(map(str, data))}]]
+                         (let [z (sample (discrete shares))]
+                           (observe (get likes z) y) z))]
+                 (= (first z) (second z)))"""
+    answer = flows.infer(Model.from_graph(graph_of(text)))
+    assert answer.is_trusted, answer.cautions
+    error = answer.log_evidence_standard_error
+    assert abs(answer.log_evidence - evidence) < max(5 * error, 0.1)
+    assert answer.returned.mean == pytest.approx(same, abs=0.03)

@@ -11,10 +11,15 @@ from scipy import stats
 from flows.inference.smc.moves import Hamiltonian, RandomWalk
 from flows.inference.smc.point import Point
 from flows.inference.smc.schedule import Stage, weighted_factor
+from flows.inference.smc.slices import SliceMoves
 
 from ..targets import seeded
 
-MOVES = {"random walk": RandomWalk(), "hamiltonian": Hamiltonian()}
+MOVES = {
+    "random walk": RandomWalk(),
+    "hamiltonian": Hamiltonian(),
+    "slices": SliceMoves(RandomWalk()),
+}
 
 
 def at_skewed(coordinates):
