@@ -28,6 +28,7 @@ DIAGNOSE ?=
 SEED ?= 0
 NUM_PARTICLES ?= 10000
 T ?= tests
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 BRIDGE := $(BIN)/daphne-bridge
@@ -145,7 +146,7 @@ $(RUN)/report.html: $(RUN)/particles/summary.json $(RUN)/evaluation.json \
 # --- the project's own checks --------------------------------------------------------
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m 'not slow and not long and not cuda' $(T)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not slow and not long and not cuda' $(T)
 
 test-fast: $(INSTALLED)
 	@FAST=1 $(BIN)/python -m pytest -q -m 'not slow and not long and not cuda' -x $(T)
