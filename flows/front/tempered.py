@@ -23,7 +23,7 @@ from ..inference.smc.mirrors import MirrorMoves, mirrors_of
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.result import SmcResult, run_seed
 from ..inference.smc.sites import SiteMoves, SiteSpace
-from ..inference.smc.slices import SliceMoves
+from ..inference.smc.slices import MOST_SLICED, SliceMoves
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.sites import sites_of
 from ..model.model import Model
@@ -45,8 +45,6 @@ _LEAST_PARTICLES = 200
 _CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
 _SHORT = Hamiltonian(4)
 """Beside slices, which go far."""
-_MOST_SLICED = 32
-"""Coordinates; a slice along each costs some ten densities."""
 _MOST_ROUNDS = 200
 """So often particles are moved further at the end, to know means better."""
 
@@ -186,7 +184,7 @@ def _sliced(
     config: AnnealingConfig, state: AnnealingState, report: AnnealingReport
 ) -> AnnealingConfig:
     """Return moves by slices too, once the others do not forget as they should."""
-    is_narrow = state.point.coordinates.shape[1] <= _MOST_SLICED
+    is_narrow = state.point.coordinates.shape[1] <= MOST_SLICED
     is_done = (
         isinstance(config.move, SliceMoves) or report.correlation <= config.correlation
     )

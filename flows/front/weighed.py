@@ -1,6 +1,7 @@
 """This file answers by importance sampling: from the prior, a flow, or around modes."""
 
 import math
+from dataclasses import replace
 
 from ..errors import ArgumentError, InferenceError, Problem
 from ..inference.cautions import K_HAT_LIMIT
@@ -12,6 +13,7 @@ from ..inference.smc.result import run_seed
 from .answer import Inference
 from .doubts import left_out, weak, without_mean, without_meaning
 from .lost_digits import lost_digits
+from .missed_mass import missed_mass
 from .question import Question
 from .sampling import num_without_meaning
 from .start import BATCH, ENOUGH_ESS, Start
@@ -103,7 +105,12 @@ def around_modes(question: Question, start: Start | None, why: str) -> Inference
         batch_size=BATCH,
     )
     particles = _enough(question, start.proposal, particles)
-    return weighted(question, particles, why, method="laplace")
+    answer = weighted(question, particles, why, method="laplace")
+    if not answer.is_trusted:
+        return answer
+    missed = missed_mass(question, start.proposal, particles)
+    cautions = (*missed, *answer.cautions)
+    return replace(answer, cautions=cautions, is_trusted=not missed)
 
 
 def _enough(question: Question, proposal: Proposal, particles: Particles) -> Particles:

@@ -21,7 +21,10 @@ from .moves import Move, MoveOutcome, shares
 from .point import Evaluate, Point
 from .schedule import Stage
 
-__all__ = ["SliceMoves"]
+__all__ = ["MOST_SLICED", "SliceMoves"]
+
+MOST_SLICED = 32
+"""Coordinates; a slice along each costs some ten densities."""
 
 _MARGIN = 0.25
 _MOST_SHRINKS = 50
