@@ -5,11 +5,13 @@ from dataclasses import replace
 
 from .certification import SolverBias
 from .config import TrainingConfig
+from .estimates import Estimate
 from .phases import PHASES, fraction
 from .state import Progress
 
 __all__ = [
     "due_phase",
+    "has_risen",
     "is_certification_due",
     "rolled_back",
     "why_ended",
@@ -19,6 +21,8 @@ __all__ = [
 _BIAS_SHARE = 0.02
 """Share of the objective that the solver's bias may be."""
 _STEP_RAISE = 1.25
+_MOST_RISEN = 1.0
+"""Nats above twice the last J, where training has gone astray."""
 
 
 def due_phase(config: TrainingConfig, progress: Progress, seconds: float) -> Progress:
@@ -37,6 +41,16 @@ def rolled_back(progress: Progress) -> Progress:
         rate_factor=0.5 * progress.rate_factor,
         rollbacks=progress.rollbacks + 1,
     )
+
+
+def has_risen(progress: Progress, value: Estimate) -> bool:
+    """Whether J, without its largest terms, is far above the last one certified.
+
+    Not at the end of the warm start, which brings down one direction alone.
+    """
+    if progress.phase != "training" or progress.last is None:
+        return False
+    return not value.trimmed_mean <= 2.0 * max(progress.last, 0.0) + _MOST_RISEN
 
 
 def is_certification_due(

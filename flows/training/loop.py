@@ -6,8 +6,9 @@ weights, and larger batches at the end. The clock is read only while working: ti
 between reports does not count, and a resumed run counts what was spent before.
 
 From time to time J is certified (`certification.py`) for the averaged weights, on the
-same draws each time; the weights with the lowest finite certified J are the result. If
-J with N and with 2N solver steps part, N is raised.
+same draws each time; the weights with the lowest finite certified J are the result, and
+are gone on from, with half the learning rate, where J has risen far. If J with N and
+with 2N solver steps part, N is raised.
 
 A loss or gradient that is not finite takes the run back to the state of its last report
 with half the learning rate, and a report says so; after `_MAX_ROLLBACKS` of them in a
@@ -39,6 +40,7 @@ from .certification import Measured, measured, solver_bias
 from .config import TrainingConfig
 from .decisions import (
     due_phase,
+    has_risen,
     is_certification_due,
     rolled_back,
     why_ended,
@@ -193,7 +195,8 @@ class Fit(Iterator[Report]):
         due = due_phase(config, progress, self._seconds(progress))
         if due != progress:
             run.weights.restart()
-        progress, phase = due, PHASES[due.phase]
+            return self._certified(due, "certified: the warm start is over")
+        phase = PHASES[progress.phase]
         flow = run.solved(progress.num_steps)
         batches = batches_of(run, phase, progress)
         total, count, rate = 0.0, 0, 0.0
@@ -286,9 +289,15 @@ class Fit(Iterator[Report]):
         )
         value = found.value
         is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)
+        if is_sound:
+            now = replace(now, last=value.mean)
         if is_sound and (now.best is None or value.mean < now.best):
             now = replace(now, best=value.mean, best_seconds=seconds)
             run.weights.best.copy_(average)
+        elif has_risen(self._progress, value) and run.has_j:
+            run.weights.go_back()
+            now = replace(now, last=now.best, rate_factor=0.5 * now.rate_factor)
+            status = f"rolled back: J has risen to {value.mean:.3g} nats"
         if found.bias is not None:
             now, note = with_steps(config, now, found.bias, value.mean, has_j=run.has_j)
             status += note

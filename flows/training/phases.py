@@ -47,7 +47,6 @@ __all__ = [
 
 _OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
 _PATH_OBJECTIVES = {"symmetric": symmetric_path}
-_RAMP = 0.01
 _FIRST_SHARE = 0.01
 
 
@@ -204,8 +203,8 @@ def annealing(config: TrainingConfig, progress: Progress) -> float:
 def learning_rate(
     phase: Phase, config: TrainingConfig, progress: Progress, seconds: float
 ) -> float:
-    """Adam's rate: half a cosine over the phase, after a short ramp."""
+    """Adam's rate: half a cosine over the phase."""
     share = min(1.0, phase.share(config, progress, seconds))
     high, low = phase.rates(config)
     cosine = low + (high - low) * 0.5 * (1.0 + math.cos(math.pi * share))
-    return cosine * min(1.0, (share + 1e-3) / _RAMP) * progress.rate_factor
+    return cosine * progress.rate_factor

@@ -89,6 +89,7 @@ class Progress:
         certifications: certified estimates so far.
         best: lowest finite certified J, or forward KL, so far.
         best_seconds: seconds of work when it was found.
+        last: the last one, if it was finite.
         certify_draws: draws of each certified estimate, 0 before the first.
         reserve: seconds of work that the end of the run will take.
         status: why training ended, or nothing.
@@ -106,6 +107,7 @@ class Progress:
     certifications: int = 0
     best: float | None = None
     best_seconds: float = 0.0
+    last: float | None = None
     certify_draws: int = 0
     reserve: float = 0.0
     status: str = ""

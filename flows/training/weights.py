@@ -23,6 +23,8 @@ __all__ = ["FlatWeights"]
 _PREFIX = "weights."
 _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
+_RAMP = 10.0
+"""Steps until Adam knows how much gradients vary."""
 
 
 class FlatWeights:
@@ -78,9 +80,17 @@ class FlatWeights:
             moment.zero_()
         self.average.copy_(self.values)
 
+    def go_back(self) -> None:
+        """Takes the best weights up again."""
+        self.values.copy_(self.best)
+        self.restart()
+
     @torch.no_grad()
     def step(self, rate: float, clip: float, decay: float) -> bool:
         """One step of Adam along the gradient, and of the average.
+
+        The first steps after a restart are shorter: made by one or a few gradients,
+        they are as long as later ones and in hardly any direction.
 
         Args:
             rate: Adam's.
@@ -108,7 +118,7 @@ class FlatWeights:
             amsgrad=False,
             beta1=one,
             beta2=two,
-            lr=rate,
+            lr=rate * min(1.0, (1.0 + float(self._steps)) / _RAMP),
             weight_decay=0.0,
             eps=_ADAM_EPSILON,
             maximize=False,

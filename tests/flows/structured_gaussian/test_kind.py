@@ -70,7 +70,7 @@ def test_flow_bent_to_particles_weighs_well(corrected_by):
     model = Model.compile("clj-programs/stochastic_volatility.daphne")
     flow = {"corrected_by": corrected_by}
     config = {**SHORT, "flow": flow, "learning_rate": 0.03, "batch_size": 128}
-    bent = refine(model, config=config, budget=20)
+    bent = refine(model, config=config, budget=200)
     assert bent.metrics["ess_fraction"] > 0.5
     assert not any(b.observed_columns for b in bent.flow.structure.blocks)
 

@@ -4,16 +4,19 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from flows.training.certification import SolverBias
 from flows.training.config import TrainingConfig
 from flows.training.decisions import (
     due_phase,
+    has_risen,
     is_certification_due,
     rolled_back,
     why_ended,
     with_steps,
 )
+from flows.training.estimates import estimate
 from flows.training.state import Progress
 
 CONFIG = TrainingConfig(budget_seconds=0.0, max_iterations=100, warm_start_fraction=0.2)
@@ -31,6 +34,25 @@ def test_the_warm_start_gives_way_at_its_share_of_the_budget():
 def test_a_rollback_halves_the_rate_and_is_counted():
     twice = rolled_back(rolled_back(TRAINING))
     assert (twice.rate_factor, twice.rollbacks) == (0.25, 2)
+
+
+@pytest.mark.parametrize(
+    ("last", "nats", "risen"),
+    [
+        (None, 50.0, False),
+        (0.0, 0.9, False),
+        (0.0, 1.1, True),
+        (20.0, 40.0, False),  # such a J is not known well
+        (20.0, 42.0, True),
+        (0.0, math.nan, True),
+    ],
+)
+def test_j_has_risen_where_it_is_far_above_the_last_one(last, nats, risen):
+    terms = torch.full((1000,), nats)
+    assert has_risen(replace(TRAINING, last=last), estimate(terms)) is risen
+    assert not has_risen(replace(WARM, last=last), estimate(terms))
+    terms[0] = 1e6  # a single term of a heavy tail says nothing
+    assert has_risen(replace(TRAINING, last=last), estimate(terms)) is risen
 
 
 @pytest.mark.parametrize(("iteration", "due"), [(39, False), (40, True), (100, True)])

@@ -174,6 +174,24 @@ def test_run_that_cannot_recover_ends_and_says_so():
     assert all(torch.isfinite(p).all() for p in flow.parameters())
 
 
+def test_a_rate_at_which_j_rises_is_halved_from_the_best_weights_on():
+    flow = build_flow(_structure(0), kind="autoregressive")
+    config = _config(learning_rate=1.0, max_iterations=80, num_certifications=8)
+    reports = list(fit(Curved(), flow, config, seed=3, clock=lambda: 0.0))
+    risen = [r for r in reports if r.status.startswith("rolled back: J has risen")]
+    assert risen
+    found = [r.certified.symmetric.mean for r in reports if r.certified]
+    assert reports[-1].best == min(found) < found[0]
+    assert reports[-1].learning_rate < 1e-2 * 0.5 ** len(risen)
+
+
+def test_what_the_warm_start_reached_is_certified():
+    run = fit(Curved(), _flow(), _config(), seed=3, clock=lambda: 0.0)
+    first = [next(run) for _ in range(4)][-1]
+    assert (first.iteration, first.phase) == (10, "training")
+    assert first.status == "certified: the warm start is over"
+
+
 def test_budget_counts_work_only_and_what_was_spent_before():
     ticks = iter(range(10_000))
     config = _config(budget_seconds=300, max_iterations=0)
