@@ -117,9 +117,12 @@ class Mixture:
         size = self.locations.shape[1]
         shares = self.log_shares.exp()
         which = torch.multinomial(shares, num, replacement=True, generator=generator)
-        noise = torch.randn(num, size, 1, dtype=torch.float64, generator=generator)
+        noise = torch.randn(num, size, dtype=torch.float64, generator=generator)
         spread = heavy_spread(num, generator=generator)
-        moved = (self.factors[which] @ noise).squeeze(-1)
+        moved = torch.empty_like(noise)
+        for component in set(which.tolist()):  # a matrix for each row is too much
+            own = which == component
+            moved[own] = noise[own] @ self.factors[component].T
         return self.locations[which] + moved / spread.sqrt().unsqueeze(1)
 
     def component_log_prob(

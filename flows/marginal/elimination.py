@@ -30,7 +30,7 @@ from torch import Tensor
 from .joins import Join, Joins, Table
 from .log_sums import LogSum
 from .order import EliminationOrder, elimination_order
-from .passes import Pass, as_block, joined_tables, log_sum
+from .passes import Pass, as_block, joined_tables, log_sum, row_parts
 
 __all__ = ["Elimination", "Table"]
 
@@ -98,9 +98,13 @@ class Elimination:
             num: Number of rows, or of draws where the blocks have one row.
             generator: Source of the draws.
         """
+        found = []
         with torch.no_grad():
-            kept, _ = self._joined(blocks, largest=False)
-            return self._backward(kept, num, generator)
+            for part in row_parts(self._joins, blocks):
+                kept, total = self._joined(part, largest=False)
+                count = num if len(total) == 1 else len(total)
+                found.append(self._backward(kept, count, generator))
+        return torch.cat(found, 1)
 
     def most_probable(
         self, blocks: Blocks

@@ -6,8 +6,10 @@ read, added up in place: one pass for any number of tables, and the probability 
 value of every variable on the way.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +22,10 @@ from .joins import Join
 from .log_sums import LogSum
 from .reads import Numbers, Read
 
-__all__ = ["Pass", "as_block", "joined_tables", "log_sum"]
+__all__ = ["Pass", "as_block", "joined_tables", "log_sum", "row_parts"]
+
+_MOST_NUMBERS = 2**25
+"""Most entries of all joined tables that memory holds for several rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,13 +172,38 @@ def as_block(join: Join, value: Tensor) -> Numbers:
 
 
 def log_sum(
-    joins: Sequence[Join], left: Sequence[Read], blocks: Sequence[Numbers]
+    joins: Sequence[Join],
+    left: Sequence[Read],
+    blocks: Sequence[Numbers],
 ) -> Float[Tensor, " row"]:
     """Return log Z of every row, with gradients by the blocks."""
     if torch.is_grad_enabled() and any(block.requires_grad for block in blocks):
         made: Tensor = _LogZ.apply(joins, left, *blocks)  # type: ignore[no-untyped-call]
         return made
-    return Pass.of(joins, left, blocks).log_sum
+    parts = row_parts(joins, blocks)
+    return _cat([Pass.of(joins, left, part).log_sum for part in parts])
+
+
+def row_parts(
+    joins: Sequence[Join], blocks: Sequence[Numbers]
+) -> list[Sequence[Numbers]]:
+    """Return the blocks of some rows after the other, as many as memory holds."""
+    rows = max(block.shape[1] for block in blocks)
+    if rows == 1:
+        return [blocks]
+    of_rows = [block.shape[1] > 1 for block in blocks]
+    entries = 0
+    for join in joins:
+        of_rows.append(any(of_rows[r.block] for r in (*join.left, *join.right)))
+        if of_rows[-1]:
+            entries += len(join.variables) * join.cardinality * math.prod(join.sizes)
+    most = max(1, _MOST_NUMBERS // max(entries, 1))
+    if rows <= most:
+        return [blocks]
+    return [
+        [b if b.shape[1] == 1 else b[:, first : first + most] for b in blocks]
+        for first in range(0, rows, most)
+    ]
 
 
 class _LogZ(Function):
@@ -181,14 +211,46 @@ class _LogZ(Function):
     def forward(
         ctx: Any, joins: Sequence[Join], left: Sequence[Read], *blocks: Tensor
     ) -> Tensor:
-        ctx.made = made = Pass.of(joins, left, blocks)
-        return made.log_sum.clone()
+        ctx.make = partial(Pass.of, joins, left)
+        ctx.parts = parts = row_parts(joins, blocks)
+        if len(parts) == 1:
+            made = Pass.of(joins, left, parts[0])
+            ctx.made = made
+            return made.log_sum.clone()
+        ctx.made = None  # all of them at once are too much: made again
+        return _cat([ctx.make(part).log_sum for part in parts])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         wanted = ctx.needs_input_grad[2:]
-        return None, None, *ctx.made.gradients(gradient, wanted)
+        if ctx.made is not None:
+            return None, None, *ctx.made.gradients(gradient, wanted)
+        found: list[list[Tensor | None]] = []
+        first = 0
+        for part in ctx.parts:
+            made = ctx.make(part)
+            own = gradient[first : first + len(made.log_sum)]
+            first += len(own)
+            found.append(made.gradients(own, wanted))
+        whole = zip(zip(*ctx.parts, strict=True), zip(*found, strict=True), strict=True)
+        return None, None, *(_whole(*each) for each in whole)
+
+
+def _whole(
+    blocks: tuple[Tensor, ...], found: tuple[Tensor | None, ...]
+) -> Tensor | None:
+    """Return the gradient by a block from those by its parts."""
+    known = [part for part in found if part is not None]
+    if not known:
+        return None
+    is_shared = blocks[0] is blocks[-1]
+    return sum(known[1:], known[0]) if is_shared else torch.cat(known, 1)
+
+
+def _cat(parts: Sequence[Tensor]) -> Tensor:
+    """Return the rows of parts, one after the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _added(reads: Sequence[Read], blocks: Sequence[Numbers]) -> Tensor | None:
