@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..inference.cautions import Caution
 from ..inference.columns import latent_columns
-from ..inference.importance import importance_particles
+from ..inference.importance import BATCH_SIZE, importance_particles
 from ..inference.particles import Particles
-from ..inference.proposal import PriorProposal
+from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.result import SmcResult
 from ..marginal.collapsed import CollapsedModel
 from ..model.discrete_values import kind_of
@@ -25,7 +25,10 @@ from .figures import Figures, figures_of
 from .islands import Islands
 from .sampling import completed
 
-__all__ = ["Question", "mapped", "returned_figures"]
+__all__ = ["BATCH", "Question", "mapped", "returned_figures"]
+
+BATCH = 1_000
+"""Draws that are weighed at once where time matters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +66,29 @@ class Question:
             columns = latent_columns(self.target.layout)
             return Particles.from_draws(rows, weights, columns)
         proposal = PriorProposal(self.target)
+        return self.weighed(proposal, num, seed=self.seed)
+
+    def weighed(
+        self, proposal: Proposal, num: int, *, seed: int, batch_size: int | None = None
+    ) -> Particles:
+        """Return weighted draws of a proposal, fewer where the time is up before.
+
+        Args:
+            proposal: What is drawn from.
+            num: How many draws.
+            seed: Decides them, together with `batch_size`.
+            batch_size: How many at once; as many as usual if None, but no more than the
+                clock can be looked at between.
+        """
+        usual = BATCH_SIZE if math.isinf(self.clock.seconds) else BATCH
         return importance_particles(
-            self.target, proposal, self.observed, num, seed=self.seed
+            self.target,
+            proposal,
+            self.observed,
+            num,
+            seed=seed,
+            batch_size=batch_size or usual,
+            is_over=self.clock.is_over,
         )
 
     def completed(self, particles: Particles) -> Particles:

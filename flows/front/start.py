@@ -7,7 +7,6 @@ import torch
 
 from ..inference.cautions import K_HAT_LIMIT
 from ..inference.covering import covering
-from ..inference.importance import importance_particles
 from ..inference.laplace import laplace_mixture
 from ..inference.matching import matched_mixture
 from ..inference.mixture import MixtureProposal
@@ -17,12 +16,10 @@ from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.result import run_seed
 from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
-from .question import Question
+from .question import BATCH, Question
 
-__all__ = ["BATCH", "ENOUGH_ESS", "Start", "coordinates", "start"]
+__all__ = ["ENOUGH_ESS", "Start", "coordinates", "start"]
 
-BATCH = 1_000
-"""Draws that are weighed at once."""
 ENOUGH_ESS = 1_000.0
 """Effective sample size of draws that carry enough weight."""
 
@@ -160,10 +157,8 @@ def _refitted(
         question.clock.say(0.0, "weighing draws around the modes")
         prior = PriorProposal(question.target)
         proposal = DefensiveMixture(around, prior, _PRIOR_SHARE)
-        particles = importance_particles(
-            question.target,
+        particles = question.weighed(
             proposal,
-            question.observed,
             question.num_particles,
             seed=run_seed(question.seed, 1_000_005 + turn),
             batch_size=BATCH,

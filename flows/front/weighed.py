@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..errors import ArgumentError, InferenceError, Problem
 from ..inference.cautions import K_HAT_LIMIT
-from ..inference.importance import importance_particles, importance_sample
+from ..inference.importance import importance_sample
 from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.proposal import Proposal
@@ -14,9 +14,9 @@ from .answer import Inference
 from .doubts import left_out, weak, without_mean, without_meaning
 from .lost_digits import lost_digits
 from .missed_mass import missed_mass
-from .question import Question
+from .question import BATCH, Question
 from .sampling import num_without_meaning
-from .start import BATCH, ENOUGH_ESS, Start
+from .start import ENOUGH_ESS, Start
 
 __all__ = ["around_modes", "pilot", "prior", "weighted", "with_flow"]
 
@@ -64,13 +64,7 @@ def pilot(question: Question) -> Inference | None:
 def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | str:
     """The answer of a trained flow, or why its draws carry too little weight."""
     try:
-        particles = importance_particles(
-            question.target,
-            flow,
-            question.observed,
-            question.num_particles,
-            seed=question.seed,
-        )
+        particles = question.weighed(flow, question.num_particles, seed=question.seed)
     except InferenceError as error:
         if must:
             raise
@@ -96,10 +90,8 @@ def around_modes(question: Question, start: Start | None, why: str) -> Inference
             Problem("method laplace", "no mode of the posterior was found", "smc")
         )
     # Fresh: those that it was fitted to and chosen by would be too sure of it.
-    particles = importance_particles(
-        question.target,
+    particles = question.weighed(
         start.proposal,
-        question.observed,
         question.num_particles,
         seed=run_seed(question.seed, 1_000_009),
         batch_size=BATCH,

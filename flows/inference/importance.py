@@ -165,8 +165,12 @@ def importance_particles(
     *,
     seed: int,
     batch_size: int = BATCH_SIZE,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Particles:
-    """Return all particles of `importance_sample` as one set."""
+    """Return all particles of `importance_sample` as one set.
+
+    After a batch at whose end `is_over` no more are drawn.
+    """
     reports = importance_sample(
         target,
         proposal,
@@ -175,7 +179,12 @@ def importance_particles(
         seed=seed,
         batch_size=batch_size,
     )
-    return Particles.merge(report.particles for report in reports)
+    kept = []
+    for report in reports:
+        kept.append(report.particles)
+        if is_over():
+            break
+    return Particles.merge(kept)
 
 
 def _batches(

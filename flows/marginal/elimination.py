@@ -100,9 +100,10 @@ class Elimination:
         """
         found = []
         with torch.no_grad():
-            for part in row_parts(self._joins, blocks):
+            parts = row_parts(self._joins, blocks)
+            for part in parts:
                 kept, total = self._joined(part, largest=False)
-                count = num if len(total) == 1 else len(total)
+                count = num if len(parts) == 1 else len(total)
                 found.append(self._backward(kept, count, generator))
         return torch.cat(found, 1)
 

@@ -681,7 +681,7 @@ def test_more_draws_of_the_prior_are_made_only_within_the_budget():
     assert answer(text).method == "prior"
     hurried = answer(text, budget=1e-9)
     assert hurried.method != "prior"
-    assert hurried.particles.num_particles == 10_000
+    assert hurried.particles.num_particles == 1_000
 
 
 def gamma_of_logs(shape, scale):

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
+from flows.marginal import passes
 from flows.marginal.elimination import Elimination, Table
 from flows.marginal.order import elimination_order
+from flows.marginal.target import target_of
+from flows.model.model import Model
 
 
 @st.composite
@@ -176,3 +179,26 @@ def test_numbers_that_all_rows_share_may_stand_once():
         for b in ([shared, own], wide)
     ]
     assert torch.equal(*same)
+
+
+@pytest.mark.parametrize("most", [1, 300, 2_000, 2**25])
+def test_rows_in_parts_give_the_sums_and_gradients_of_all_at_once(monkeypatch, most):
+    model = Model.compile("clj-programs/gaussian_mixture.daphne")
+    target, observed = target_of(model), model.observation()
+    rows = target.sample_latents(
+        30, generator=torch.Generator().manual_seed(0), observed=observed
+    )
+
+    def with_gradients(rows):
+        leaf = rows.clone().requires_grad_()
+        found = target.log_joint(leaf, observed)
+        return found.detach(), *torch.autograd.grad(found.sum(), leaf)
+
+    one_by_one = [with_gradients(rows[k : k + 1]) for k in range(len(rows))]
+    monkeypatch.setattr(passes, "_MOST_NUMBERS", most)
+    for found, each in zip(
+        with_gradients(rows), zip(*one_by_one, strict=True), strict=True
+    ):
+        torch.testing.assert_close(found, torch.cat(each), rtol=1e-12, atol=1e-12)
+    drawn = target.complete(rows, observed, generator=torch.Generator().manual_seed(1))
+    assert len(drawn) == 30
