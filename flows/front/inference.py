@@ -223,9 +223,9 @@ def _answered(
         return tempered(question, None, "as asked: tempered from the prior")
     if not is_continuous:
         return tempered(question, None, "tempered from the prior")
-    begun = start(question)
     if method == "laplace":
-        return around_modes(question, begun, "as asked")
+        return around_modes(question, start(question), "as asked")
+    begun = None if question.clock.is_over() else start(question)
     if begun is not None and begun.is_good:
         why = "draws around the modes carry enough weight: importance sampling"
         answer = around_modes(question, begun, why)

@@ -29,6 +29,9 @@ __all__ = ["BATCH", "Question", "mapped", "returned_figures"]
 
 BATCH = 1_000
 """Draws that are weighed at once where time matters."""
+_LEAST_BATCH = 20
+_MOST_ENTRIES = 2**24
+"""Of the largest table over all rows of such a batch, a second of work or so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,17 +80,22 @@ class Question:
             proposal: What is drawn from.
             num: How many draws.
             seed: Decides them, together with `batch_size`.
-            batch_size: How many at once; as many as usual if None, but no more than the
-                clock can be looked at between.
+            batch_size: How many at once, as many as usual if None; with a budget fewer,
+                so that the clock is looked at in between.
         """
-        usual = BATCH_SIZE if math.isinf(self.clock.seconds) else BATCH
+        size = batch_size or BATCH_SIZE
+        if math.isfinite(self.clock.seconds):
+            size = min(size, BATCH)
+            if isinstance(self.target, CollapsedModel):
+                entries = self.target.tables.elimination.largest
+                size = min(size, max(_LEAST_BATCH, _MOST_ENTRIES // entries))
         return importance_particles(
             self.target,
             proposal,
             self.observed,
             num,
             seed=seed,
-            batch_size=batch_size or usual,
+            batch_size=size,
             is_over=self.clock.is_over,
         )
 

@@ -4,9 +4,11 @@ import math
 
 import torch
 
+from flows.front import question
 from flows.front.clock import Clock
 from flows.front.question import BATCH, Question
 from flows.inference.proposal import PriorProposal
+from flows.marginal.target import target_of
 from flows.model.model import Model
 from tests.flows.model.programs import graph_of
 
@@ -24,10 +26,21 @@ def test_draws_end_with_the_batch_in_which_the_time_is_up():
     assert question_of(math.inf).drawn(5000).num_particles == 5000
 
 
+def test_batches_are_small_where_tables_are_large(monkeypatch):
+    text = """(let [r (sample (beta 1 1)) k (sample (flip r))]
+                (observe (normal (if k 1 0) r) 1) k)"""
+    model = Model.from_graph(graph_of(text))
+    target, observed = target_of(model), model.observation()
+    hurried = Question(model, target, observed, 5000, 0, Clock(0.0), 1000)
+    assert hurried.drawn(5000).num_particles == BATCH
+    monkeypatch.setattr(question, "_MOST_ENTRIES", 100)
+    assert hurried.drawn(5000).num_particles == 100 // target.tables.elimination.largest
+
+
 def test_draws_within_the_time_are_those_of_all_batches():
-    question = question_of(1000.0)
-    proposal = PriorProposal(question.target)
-    some = question.weighed(proposal, 2500, seed=3)
+    asked = question_of(1000.0)
+    proposal = PriorProposal(asked.target)
+    some = asked.weighed(proposal, 2500, seed=3)
     assert some.num_particles == 2500
-    again = question.weighed(proposal, 2500, seed=3)
+    again = asked.weighed(proposal, 2500, seed=3)
     assert torch.equal(some.latents, again.latents)
