@@ -28,6 +28,8 @@ _MOVED = 500
 _MOVES = 2
 _MOST_ABOVE = 0.01
 """Share of the moved ones; draws that miss nothing leave some thousandths."""
+_FEW_DRAWS = 10.0
+"""Above the largest weight of n draws lie some 1 / n of the mass, at most so many."""
 
 
 def missed_mass(
@@ -68,7 +70,7 @@ def missed_mass(
         return []
     excess = point.log_weight - particles.log_weights.max()
     share = float((excess > 0.0).double().mean())
-    if share <= _MOST_ABOVE:
+    if share <= max(_MOST_ABOVE, _FEW_DRAWS / particles.num_particles):
         return []
     times = math.exp(min(float(excess.max()), 700.0))
     return [

@@ -43,8 +43,6 @@ _SHARE = 0.1
 _MOVED = 0.6
 _LEAST_PARTICLES = 200
 _CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
-_SHORT = Hamiltonian(4)
-"""Beside slices, which go far."""
 _MOST_ROUNDS = 200
 """So often particles are moved further at the end, to know means better."""
 
@@ -183,14 +181,15 @@ def _island(
 def _sliced(
     config: AnnealingConfig, state: AnnealingState, report: AnnealingReport
 ) -> AnnealingConfig:
-    """Return moves by slices too, once the others do not forget as they should."""
+    """Return moves by slices too, once the others do not forget as they should.
+
+    Counted coordinates have moves that need no width.
+    """
     is_narrow = state.point.coordinates.shape[1] <= MOST_SLICED
-    is_done = (
-        isinstance(config.move, SliceMoves) or report.correlation <= config.correlation
-    )
-    if is_done or not is_narrow:
+    is_stuck = report.correlation > config.correlation
+    if isinstance(config.move, SliceMoves | SiteMoves) or not (is_narrow and is_stuck):
         return config
-    return replace(config, move=SliceMoves(_SHORT))
+    return replace(config, move=SliceMoves(config.move))
 
 
 def _is_idle(first: SmcResult, now: SmcResult) -> bool:

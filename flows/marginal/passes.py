@@ -172,9 +172,7 @@ def as_block(join: Join, value: Tensor) -> Numbers:
 
 
 def log_sum(
-    joins: Sequence[Join],
-    left: Sequence[Read],
-    blocks: Sequence[Numbers],
+    joins: Sequence[Join], left: Sequence[Read], blocks: Sequence[Numbers]
 ) -> Float[Tensor, " row"]:
     """Return log Z of every row, with gradients by the blocks."""
     if torch.is_grad_enabled() and any(block.requires_grad for block in blocks):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..mixture import FreeTarget
-from .moves import Move, MoveOutcome, accept, shares
+from .moves import Move, MoveAround, MoveOutcome, accept, shares
 from .point import Evaluate, Point
 from .schedule import Stage
 
@@ -25,7 +25,7 @@ _SAME = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class MirrorMoves:
+class MirrorMoves(MoveAround):
     """Signs of some coordinates, then all coordinates together.
 
     Attributes:
@@ -35,14 +35,6 @@ class MirrorMoves:
 
     columns: tuple[int, ...]
     rest: Move
-
-    def first_step_size(self, num_coordinates: int) -> float:
-        """Return that of the kernel of all coordinates."""
-        return self.rest.first_step_size(num_coordinates)
-
-    def adapted(self, step_size: float, acceptance: float) -> float:
-        """Return that of the kernel of all coordinates."""
-        return self.rest.adapted(step_size, acceptance)
 
     def step(
         self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator

@@ -38,7 +38,15 @@ from torch import Tensor
 from .point import Evaluate, Point
 from .schedule import Stage
 
-__all__ = ["Hamiltonian", "Move", "MoveOutcome", "RandomWalk", "accept", "shares"]
+__all__ = [
+    "Hamiltonian",
+    "Move",
+    "MoveAround",
+    "MoveOutcome",
+    "RandomWalk",
+    "accept",
+    "shares",
+]
 
 # Roberts, Gelman and Gilks (1997): the best scale and the acceptance it leads to.
 _RANDOM_WALK_SCALE = 2.38
@@ -74,6 +82,25 @@ class Move(Protocol):
         self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator
     ) -> MoveOutcome:
         """Return the particles after one move that keeps π of a stage."""
+
+
+class MoveAround:
+    """A kernel that first moves in a way of its own, then by another one.
+
+    Attributes:
+        rest: The other one, whose step size it is.
+    """
+
+    __slots__ = ()
+    rest: Move
+
+    def first_step_size(self, num_coordinates: int) -> float:
+        """Return that of the other kernel."""
+        return self.rest.first_step_size(num_coordinates)
+
+    def adapted(self, step_size: float, acceptance: float) -> float:
+        """Return that of the other kernel."""
+        return self.rest.adapted(step_size, acceptance)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..shapes import Latents, LogProb, Places
 from .coordinates import SpaceAround
-from .moves import Move, MoveOutcome, accept, shares
+from .moves import Move, MoveAround, MoveOutcome, accept, shares
 from .point import Evaluate, Point
 from .schedule import Stage
 
@@ -71,7 +71,7 @@ class SiteSpace(SpaceAround):
 
 
 @dataclass(frozen=True, slots=True)
-class SiteMoves:
+class SiteMoves(MoveAround):
     """Counted coordinates one by one, then all others together.
 
     Attributes:
@@ -85,10 +85,6 @@ class SiteMoves:
     def first_step_size(self, num_coordinates: int) -> float:
         """Return that of the kernel of the other coordinates."""
         return self.rest.first_step_size(num_coordinates - len(self.sites))
-
-    def adapted(self, step_size: float, acceptance: float) -> float:
-        """Return that of the kernel of the other coordinates."""
-        return self.rest.adapted(step_size, acceptance)
 
     @torch.no_grad()
     def step(

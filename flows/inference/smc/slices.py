@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from ..shapes import Places
-from .moves import Move, MoveOutcome, shares
+from .moves import Move, MoveAround, MoveOutcome, shares
 from .point import Evaluate, Point
 from .schedule import Stage
 
@@ -32,7 +32,7 @@ _MOST_SHRINKS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class SliceMoves:
+class SliceMoves(MoveAround):
     """Each coordinate by a slice, then all coordinates together.
 
     Attributes:
@@ -40,14 +40,6 @@ class SliceMoves:
     """
 
     rest: Move
-
-    def first_step_size(self, num_coordinates: int) -> float:
-        """Return that of the kernel of all coordinates."""
-        return self.rest.first_step_size(num_coordinates)
-
-    def adapted(self, step_size: float, acceptance: float) -> float:
-        """Return that of the kernel of all coordinates."""
-        return self.rest.adapted(step_size, acceptance)
 
     def step(
         self, point: Point, evaluate: Evaluate, stage: Stage, generator: torch.Generator

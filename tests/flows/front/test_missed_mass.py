@@ -39,9 +39,9 @@ def question_of(text, seconds=math.inf):
     return Question(model, model.forgiving(), observed, 2000, 0, Clock(seconds), 1000)
 
 
-def missed(question, proposal):
+def missed(question, proposal, num=2000):
     particles = importance_particles(
-        question.target, proposal, question.observed, 2000, seed=0
+        question.target, proposal, question.observed, num, seed=0
     )
     return missed_mass(question, proposal, particles)
 
@@ -54,6 +54,12 @@ def test_a_tail_that_no_draw_reached_is_found_by_moves():
 def test_draws_that_reach_everything_have_missed_nothing():
     question = question_of(HEAVY)
     assert missed(question, PriorProposal(question.target)) == []
+
+
+@pytest.mark.parametrize("num", [20, 200])
+def test_few_draws_have_missed_no_more_than_few_can_show(num):
+    question = question_of("(let [x (sample (normal 0 1))] (observe (normal x 1) 1) x)")
+    assert missed(question, PriorProposal(question.target), num) == []
 
 
 def test_a_budget_that_is_used_up_ends_the_look():
