@@ -105,7 +105,6 @@ def _shown(progress: Progress) -> dict[str, Any]:
 
     def training(report: Report) -> None:
         progress.update(first, completed=1.0, note="")
-        note = f"{report.iteration} iterations, loss {report.loss:.3g}"
-        progress.update(second, completed=report.fraction, note=note)
+        progress.update(second, completed=report.fraction, note=report.note)
 
     return {"on_progress": particles, "on_report": training}

@@ -182,7 +182,7 @@ def _progress_of(progress: Progress) -> Callable[[Report], None]:
     task = progress.add_task("training", total=1.0, note="")
 
     def show(report: Report) -> None:
-        note = f"{report.phase}, {report.iteration} iterations, loss {report.loss:.3g}"
+        note = f"{report.phase}, {report.note}"
         if math.isfinite(report.best):
             note += f", best {report.best:.4g} nats"
         progress.start()

@@ -4,6 +4,7 @@
 `TrainingState`, tensors and plain values only, is all that a continuation needs.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -28,7 +29,7 @@ class Report:
         phase: warm start, training or done.
         status: a few words: ok, certified, rolled back, more solver steps, or why
             training ended.
-        loss: mean of the phase's loss since the last report.
+        loss: mean of the phase's loss since the last report; nan without iterations.
         certified: certified J of the averaged weights, where it was measured now.
         certified_forward: certified forward KL instead, of a model without density.
         certified_free_energy: certified free energy instead, of one data set.
@@ -57,6 +58,12 @@ class Report:
     learning_rate: float
     fraction: float
     seconds: float
+
+    @property
+    def note(self) -> str:
+        """Iterations so far, with the loss where training went on since the last."""
+        note = f"{self.iteration} iterations"
+        return note if math.isnan(self.loss) else f"{note}, loss {self.loss:.3g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,9 +187,12 @@ def test_a_rate_at_which_j_rises_is_halved_from_the_best_weights_on():
 
 def test_what_the_warm_start_reached_is_certified():
     run = fit(Curved(), _flow(), _config(), seed=3, clock=lambda: 0.0)
-    first = [next(run) for _ in range(4)][-1]
+    reports = [next(run) for _ in range(4)]
+    first = reports[-1]
     assert (first.iteration, first.phase) == (10, "training")
     assert first.status == "certified: the warm start is over"
+    assert first.note == "10 iterations"
+    assert reports[-2].note.startswith("10 iterations, loss ")
 
 
 def test_budget_counts_work_only_and_what_was_spent_before():
