@@ -17,6 +17,8 @@ from .reads import IntArray, Read
 
 __all__ = ["Join", "Joins", "Table"]
 
+_AT_ONCE = 2**17
+"""Numbers of a table that stay in the processor's cache."""
 _MANY = 8
 """Tables of one variable from which on a matrix product joins them."""
 
@@ -58,6 +60,31 @@ class Join:
     sizes: tuple[int, int]
     rest: Tensor
     strides: Tensor
+
+    def parts(self, rows: int) -> "list[tuple[slice, Join]]":
+        """Return the join of some variables after the others, as many as cache holds.
+
+        Args:
+            rows: Of the numbers that it reads.
+        """
+        number, reads = len(self.variables), (*self.left, *self.right)
+        entries = self.cardinality * max(self.sizes) * rows
+        step = max(1, _AT_ONCE // entries)
+        if step >= number or all(read.shape[0] == 1 for read in reads):
+            return [(slice(None), self)]
+        places = [slice(first, first + step) for first in range(0, number, step)]
+        return [(members, self._among(members)) for members in places]
+
+    def _among(self, members: slice) -> "Join":
+        return Join(
+            self.variables[members],
+            self.cardinality,
+            tuple(read.among(members) for read in self.left),
+            tuple(read.among(members) for read in self.right),
+            self.sizes,
+            self.rest[members],
+            self.strides[members],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,14 +46,14 @@ class _Normals(Function):
     def forward(ctx: Any, x: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
         shape = np.broadcast_shapes(x.shape, mean.shape, scale.shape)
         ctx.save_for_backward(x, mean, scale)
-        constant = torch.log(scale) + HALF_LOG_TWO_PI
-        wide = mean.expand(shape[0], -1, shape[2])
+        constant = -HALF_LOG_TWO_PI - torch.log(scale)
+        wide, inverse = mean.expand(shape[0], -1, shape[2]), 1.0 / scale
         found = x.new_empty(shape)
         for part in _parts(shape):
             z = found[:, part]
             torch.sub(x[:, part], wide, out=z)
-            z.div_(scale)
-            z.mul_(z).mul_(-0.5).sub_(constant)
+            z.mul_(inverse)
+            torch.addcmul(constant, z, z, value=-0.5, out=z)
         return found
 
     @staticmethod
@@ -65,8 +65,9 @@ class _Normals(Function):
         )
         to_mean = gradient.new_zeros(len(gradient), 1, gradient.shape[2])
         to_scale = torch.zeros_like(to_mean)
+        inverse = 1.0 / scale
         for part in _parts(gradient.shape):
-            z = x[:, part].sub(mean).div(scale)
+            z = x[:, part].sub(mean).mul(inverse)
             slope = gradient[:, part] * z
             to_mean += slope.sum(1, keepdim=True)
             if to_x is not None:

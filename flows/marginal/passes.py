@@ -29,6 +29,21 @@ _MOST_NUMBERS = 2**25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What some of a join's variables left.
+
+    Attributes:
+        members: Which of them.
+        join: Their own.
+        sum: What is left of them.
+    """
+
+    members: slice
+    join: Join
+    sum: LogSum
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """What was summed out of some numbers.
 
@@ -36,14 +51,14 @@ class Pass:
         joins: What was done, in order.
         left: What was read when nothing was left to sum.
         blocks: The numbers, those that were made after those that were given.
-        sums: What each join left.
+        sums: What each join left, part after part.
         log_sum: log Z of every row.
     """
 
     joins: Sequence[Join]
     left: Sequence[Read]
     blocks: Sequence[Numbers]
-    sums: Sequence[LogSum]
+    sums: Sequence[Sequence[_Part]]
     log_sum: Float[Tensor, " row"]
 
     @classmethod
@@ -59,11 +74,10 @@ class Pass:
         """
         blocks, sums = list(given), []
         for join in joins:
-            table, other = joined_tables(join, blocks)
-            is_own = len(join.left) > 1  # a sum, not a view of a block
-            found = LogSum.of(table, other, may_change=is_own)
+            found = _summed(join, blocks)
             sums.append(found)
-            blocks.append(as_block(join, found.value))
+            value = _cat([part.sum.value for part in found])
+            blocks.append(as_block(join, value))
         total = given[0].new_zeros(max(block.shape[1] for block in given))
         for read in left:
             total = total + read.of_blocks(blocks).sum((0, 1, 2))
@@ -99,14 +113,20 @@ class Pass:
                 continue
             own = found.of(number)
             shape = (len(join.variables), *join.sizes, own.shape[1])
-            to_left, to_right = summed.gradients(own.reshape(shape))
+            whole = own.reshape(shape)
+            is_put = found.prepared((*join.left, *join.right))
+            of_values: list[Tensor] = []
+            for part in summed:
+                to_left, to_right = part.sum.gradients(whole[part.members])
+                if marginals is not None:
+                    of_values.append(to_left.sum(2))
+                for read in part.join.left:
+                    found.send(read, to_left, is_put=read.block in is_put)
+                if to_right is not None:
+                    for read in part.join.right:
+                        found.send(read, to_right, is_put=read.block in is_put)
             if marginals is not None:
-                marginals.append(to_left.sum(2))
-            for read in join.left:
-                found.send(read, to_left)
-            if to_right is not None:
-                for read in join.right:
-                    found.send(read, to_right)
+                marginals.append(_cat(of_values))
             del found.made[number]
         return [
             found.of(number) if is_asked else None
@@ -138,16 +158,33 @@ class _Gradients:
             self.made[number] = block.new_zeros(shape)
         return self.made[number]
 
-    def send(self, read: Read, gradient: Tensor) -> None:
-        """Add the gradient by what was read to that by its block."""
+    def prepared(self, reads: Sequence[Read]) -> set[int]:
+        """Return the blocks that a join reads, once, before anything else sends back.
+
+        What is sent to them is put in place, not added.
+        """
+        numbers = [read.block for read in reads]
+        found = set()
+        for read in reads:
+            number = read.block
+            if not self.is_wanted[number] or number in self.made:
+                continue
+            block = self.blocks[number]
+            if numbers.count(number) == 1 and read.is_all_of(block):
+                rows = max(self.rows, block.shape[1])
+                self.made[number] = block.new_empty(len(block), rows)
+                found.add(number)
+        return found
+
+    def send(self, read: Read, gradient: Tensor, *, is_put: bool = False) -> None:
+        """Add the gradient by what was read to that by its block, or put it there."""
         number = read.block
         if not self.is_wanted[number]:
             return
         block = self.blocks[number]
         rows = max(self.rows, block.shape[1])
         own = gradient.sum_to_size(*read.shape, rows)
-        if number not in self.made and read.is_all_of(block):
-            self.made[number] = block.new_empty(len(block), rows)
+        if is_put:
             read.put(own, self.made[number])
         else:
             read.add(own, self.of(number))
@@ -161,6 +198,19 @@ def joined_tables(
     if left is None:
         left = blocks[0].new_zeros(len(join.variables), join.cardinality, 1, 1)
     return left, _added(join.right, blocks)
+
+
+def _summed(join: Join, blocks: Sequence[Numbers]) -> list[_Part]:
+    """Return what is left of a join, some of its variables after the others."""
+    reads = (*join.left, *join.right)
+    rows = max((blocks[read.block].shape[1] for read in reads), default=1)
+    found = []
+    for members, part in join.parts(rows):
+        table, other = joined_tables(part, blocks)
+        is_own = len(part.left) > 1  # a sum, not a view of a block
+        summed = LogSum.of(table, other, may_change=is_own)
+        found.append(_Part(members, part, summed))
+    return found
 
 
 def as_block(join: Join, value: Tensor) -> Numbers:

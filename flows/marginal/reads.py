@@ -6,7 +6,7 @@ nodes that are alike; else they are gathered.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -79,6 +79,18 @@ class Read:
             torch.from_numpy(used),
             counts=torch.from_numpy(counts),
         )
+
+    def among(self, members: slice) -> "Read":
+        """Return what reads the tables of some members."""
+        if self.shape[0] == 1:
+            return self
+        first, last, _ = members.indices(self.shape[0])
+        shape = (last - first, *self.shape[1:])
+        if self.positions is None:
+            first = self.first + first * self.strides[0]
+            return replace(self, shape=shape, first=first)
+        positions = self.positions.reshape(self.shape)[members].reshape(-1)
+        return replace(self, shape=shape, positions=positions)
 
     def of_blocks(self, blocks: Sequence[Numbers]) -> Tensor:
         """Return the numbers, [member, value, rest, row]."""

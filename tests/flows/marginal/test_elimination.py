@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from flows.marginal import passes
+from flows.marginal import joins, passes
 from flows.marginal.elimination import Elimination, Table
 from flows.marginal.order import elimination_order
 from flows.marginal.target import target_of
@@ -74,9 +74,17 @@ def test_log_sum_and_the_best_configuration_are_those_of_brute_force(problem):
             assert found[at, row] == pytest.approx(found[:, row].max())
 
 
+@pytest.mark.parametrize("at_once", [1, 20, 2**17])
 @given(problems())
-@settings(max_examples=60, deadline=None)
-def test_marginals_and_gradients_are_those_of_brute_force(problem):
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_marginals_and_gradients_are_those_of_brute_force(
+    monkeypatch, at_once, problem
+):
+    monkeypatch.setattr(joins, "_AT_ONCE", at_once)
     cards, scopes, seed = problem
     rng = np.random.default_rng(seed)
     tables, numbers = tables_of(cards, scopes, rng, impossible=0.0)
@@ -181,8 +189,12 @@ def test_numbers_that_all_rows_share_may_stand_once():
     assert torch.equal(*same)
 
 
-@pytest.mark.parametrize("most", [1, 300, 2_000, 2**25])
-def test_rows_in_parts_give_the_sums_and_gradients_of_all_at_once(monkeypatch, most):
+@pytest.mark.parametrize(
+    ("most", "at_once"), [(1, 2**17), (300, 1), (2_000, 100), (2**25, 1), (2**25, 300)]
+)
+def test_rows_in_parts_give_the_sums_and_gradients_of_all_at_once(
+    monkeypatch, most, at_once
+):
     model = Model.compile("clj-programs/gaussian_mixture.daphne")
     target, observed = target_of(model), model.observation()
     rows = target.sample_latents(
@@ -196,6 +208,7 @@ def test_rows_in_parts_give_the_sums_and_gradients_of_all_at_once(monkeypatch, m
 
     one_by_one = [with_gradients(rows[k : k + 1]) for k in range(len(rows))]
     monkeypatch.setattr(passes, "_MOST_NUMBERS", most)
+    monkeypatch.setattr(joins, "_AT_ONCE", at_once)
     for found, each in zip(
         with_gradients(rows), zip(*one_by_one, strict=True), strict=True
     ):
