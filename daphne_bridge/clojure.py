@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .errors import DaphneError, Problem
+from .errors import DaphneError
 
 __all__ = ["daphne_command", "run_daphne"]
 
@@ -31,18 +31,14 @@ def daphne_command(
         DaphneError: If the folder is no checkout, or no tool to run it is installed.
     """
     if not checkout.is_dir():
-        raise DaphneError(
-            Problem(str(checkout), "no such folder", "a checkout of Daphne")
-        )
+        raise DaphneError.at(str(checkout), "no such folder", "a checkout of Daphne")
     has_deps = (checkout / "deps.edn").is_file()
     has_project = (checkout / "project.clj").is_file()
     if not (has_deps or has_project):
-        raise DaphneError(
-            Problem(
-                str(checkout),
-                "this is no checkout of Daphne",
-                "a folder with deps.edn or project.clj",
-            )
+        raise DaphneError.at(
+            str(checkout),
+            "this is no checkout of Daphne",
+            "a folder with deps.edn or project.clj",
         )
     for tool in ("clj", "clojure"):
         if has_deps and which(tool):
@@ -50,12 +46,10 @@ def daphne_command(
     if has_project and which("lein"):
         return ("lein", "run")
     tools = " or ".join(["clj"] * has_deps + ["lein"] * has_project)
-    raise DaphneError(
-        Problem(
-            str(checkout),
-            "nothing here can run this checkout",
-            f"{tools} on the PATH (or leave DAPHNE out to use the embedded compiler)",
-        )
+    raise DaphneError.at(
+        str(checkout),
+        "nothing here can run this checkout",
+        f"{tools} on the PATH (or leave DAPHNE out to use the embedded compiler)",
     )
 
 
@@ -81,7 +75,7 @@ def run_daphne(
             writes nothing.
     """
     if not program.is_file():
-        raise DaphneError(Problem(str(program), "no such file", "a program"))
+        raise DaphneError.at(str(program), "no such file", "a program")
     start = tuple(command) if command else daphne_command(checkout)
     temporary = output.with_name(f".{output.name}.daphne")
     arguments = ["graph", "-i", str(program.resolve()), "-o", str(temporary.resolve())]
@@ -96,22 +90,20 @@ def run_daphne(
         )
         if done.returncode != 0 or not temporary.is_file():
             said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            raise DaphneError(
-                Problem(
-                    str(program),
-                    f"Daphne failed with exit status {done.returncode}",
-                    "a graph document",
-                    " / ".join(said[-3:]) or "no message",
-                )
+            raise DaphneError.at(
+                str(program),
+                f"Daphne failed with exit status {done.returncode}",
+                "a graph document",
+                " / ".join(said[-3:]) or "no message",
             )
         temporary.replace(output)
     except subprocess.TimeoutExpired:
-        raise DaphneError(
-            Problem(str(program), f"Daphne ran longer than {timeout_seconds:.0f} s")
+        raise DaphneError.at(
+            str(program), f"Daphne ran longer than {timeout_seconds:.0f} s"
         ) from None
     except OSError as error:
-        raise DaphneError(
-            Problem(str(checkout), f"cannot run {start[0]}: {error.strerror}")
+        raise DaphneError.at(
+            str(checkout), f"cannot run {start[0]}: {error.strerror}"
         ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,8 +9,8 @@ where `where` is `file:line:column` for a program and `file: $.json.path` for a
 document.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 __all__ = [
     "BridgeError",
@@ -77,9 +77,14 @@ class BridgeError(Exception):
         self.problems: tuple[Problem, ...] = problems
 
     @classmethod
-    def from_problems(cls, problems: Iterable[Problem]) -> "BridgeError":
-        """Return an error of this class that carries all `problems`."""
-        return cls(*problems)
+    def at(cls, where: str, what: str, expected: str = "", got: str = "") -> Self:
+        """Return an error of one problem; see `Problem`.
+
+        Example:
+            >>> print(BridgeError.at("a.json: $.V", "not a list", "a list", "3"))
+            a.json: $.V: not a list; expected a list; got 3
+        """
+        return cls(Problem(where, what, expected, got))
 
     def __str__(self) -> str:
         """Return one line per problem."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .compiler import compile_program, parse_data
-from .errors import DocumentError, Problem
+from .errors import DocumentError
 from .graph.checking import CheckReport, check_document
 from .graph.document import (
     GraphDocument,
@@ -52,8 +52,8 @@ def read_model(
     document = _document(text, path, source)
     if document is not None:
         if data is not None:
-            raise DocumentError(
-                Problem("--data", "stands beside a document", "a program that uses it")
+            raise DocumentError.at(
+                "--data", "stands beside a document", "a program that uses it"
             )
         names, odd = load_names(document, path)
         report = check_document(document, names)

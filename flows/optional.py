@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from .errors import FlowsError, Problem
+from .errors import FlowsError
 
 __all__ = ["require"]
 
@@ -22,4 +22,4 @@ def require(library: str, *, extra: str, where: str, instead: str = "") -> None:
     if find_spec(library) is None:
         expected = f"pip install 'daphne-bridge[{extra}]'"
         expected += f", or {instead}" if instead else ""
-        raise FlowsError(Problem(where, f"{library} is not installed", expected))
+        raise FlowsError.at(where, f"{library} is not installed", expected)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..building import building
-from ..errors import CompileError, Problem, ReadError
+from ..errors import CompileError, ReadError
 from ..graph.deep_json import JsonError, loads
 from .addresses import with_addresses
 from .analysis import analyse
@@ -173,12 +173,10 @@ def _forms(text: str, filename: str) -> tuple[Form, ...]:
             value = None
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, dict) and part for part in parts):
-            raise ReadError(
-                Problem(
-                    filename,
-                    "this is JSON, not a program; a graph document is compiled already",
-                    "a program such as (let [x (sample (normal 0 1))] x)",
-                )
+            raise ReadError.at(
+                filename,
+                "this is JSON, not a program; a graph document is compiled already",
+                "a program such as (let [x (sample (normal 0 1))] x)",
             )
     return read(text, filename)
 
@@ -191,12 +189,10 @@ def _guarded(source: Source, work: Any) -> Any:
     try:
         return work()
     except RecursionError:
-        raise CompileError(
-            Problem(
-                f"{source.filename}:1:1",
-                "a constant is nested too deeply",
-                "collections at most some hundred levels deep",
-            )
+        raise CompileError.at(
+            f"{source.filename}:1:1",
+            "a constant is nested too deeply",
+            "collections at most some hundred levels deep",
         ) from None
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import Problem, ReadError
+from ..errors import ReadError
 from ..graph.deep_json import JsonError, loads
 from ..language.primitives import HashMap, Keyword, Value
 
@@ -38,15 +38,13 @@ def parse_data(text: str, filename: str) -> dict[str, Any]:
         value = loads(text)
     except JsonError as error:
         where = f"{filename}:{error.line}:{error.column}"
-        raise ReadError(Problem(where, f"not JSON: {error}", "a JSON object")) from None
+        raise ReadError.at(where, f"not JSON: {error}", "a JSON object") from None
     if not isinstance(value, dict):
-        raise ReadError(
-            Problem(
-                filename,
-                "the data binds no names",
-                "a JSON object, name to value",
-                type(value).__name__,
-            )
+        raise ReadError.at(
+            filename,
+            "the data binds no names",
+            "a JSON object, name to value",
+            type(value).__name__,
         )
     return value
 
@@ -55,22 +53,20 @@ def _table(text: str, filename: str) -> dict[str, Any]:
     reader = csv.reader(io.StringIO(text))
     rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     if not rows:
-        raise ReadError(Problem(filename, "the table is empty", "a line of names"))
+        raise ReadError.at(filename, "the table is empty", "a line of names")
     first, names = rows[0]
     _check_header(names, f"{filename}:{first}")
     if len(rows) == 1:
-        raise ReadError(
-            Problem(f"{filename}:{first}", "the table has no rows", "rows of values")
+        raise ReadError.at(
+            f"{filename}:{first}", "the table has no rows", "rows of values"
         )
     for line, row in rows[1:]:
         if len(row) != len(names):
-            raise ReadError(
-                Problem(
-                    f"{filename}:{line}:1",
-                    "a row has the wrong number of cells",
-                    str(len(names)),
-                    str(len(row)),
-                )
+            raise ReadError.at(
+                f"{filename}:{line}:1",
+                "a row has the wrong number of cells",
+                str(len(names)),
+                str(len(row)),
             )
     lines = [line for line, _ in rows[1:]]
     return {
@@ -86,28 +82,22 @@ def _check_header(names: list[str], where: str) -> None:
     for place, name in enumerate(names, start=1):
         if not name:
             index = ", as pandas does with to_csv(index=False)" if place == 1 else ""
-            raise ReadError(
-                Problem(
-                    f"{where}:{place}",
-                    f"column {place} has no name",
-                    f"a name for each column, or a table without it{index}",
-                    str(names),
-                )
+            raise ReadError.at(
+                f"{where}:{place}",
+                f"column {place} has no name",
+                f"a name for each column, or a table without it{index}",
+                str(names),
             )
         if name in names[: place - 1]:
-            raise ReadError(
-                Problem(
-                    f"{where}:{place}",
-                    f"two columns are called {name}",
-                    "different names",
-                    str(names),
-                )
+            raise ReadError.at(
+                f"{where}:{place}",
+                f"two columns are called {name}",
+                "different names",
+                str(names),
             )
     if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        raise ReadError(
-            Problem(
-                where, "the table has one column", "commas between the cells", names[0]
-            )
+        raise ReadError.at(
+            where, "the table has one column", "commas between the cells", names[0]
         )
 
 
@@ -130,15 +120,13 @@ def _column(cells: list[str], lines: list[int], what: str, filename: str) -> lis
         )
         is_odd = _reads_as_a_number(cell) or has_numbers
         if is_missing or (is_odd and not _NUMBER.fullmatch(cell)):
-            raise ReadError(
-                Problem(
-                    f"{filename}:{line}",
-                    f"{what} has no value here"
-                    if is_missing
-                    else f"{what} has no plain number here",
-                    "a number such as 1000 or 1.5e3",
-                    repr(cell) if cell else "an empty cell",
-                )
+            raise ReadError.at(
+                f"{filename}:{line}",
+                f"{what} has no value here"
+                if is_missing
+                else f"{what} has no plain number here",
+                "a number such as 1000 or 1.5e3",
+                repr(cell) if cell else "an empty cell",
             )
     return cells
 
@@ -157,8 +145,8 @@ def _finite(
 ) -> list[float]:
     for line, number in zip(lines, numbers, strict=True):
         if not math.isfinite(number):
-            raise ReadError(
-                Problem(f"{filename}:{line}", f"{what} has a number that is too large")
+            raise ReadError.at(
+                f"{filename}:{line}", f"{what} has a number that is too large"
             )
     return numbers
 
@@ -174,9 +162,7 @@ def constants(data: Mapping[str, Any]) -> dict[str, Value]:
 
 def _constant(value: Any, path: str, depth: int) -> Value:
     if depth > _MAX_DEPTH:
-        raise ReadError(
-            Problem(f"data: {path}", "nested too deeply", f"{_MAX_DEPTH} levels")
-        )
+        raise ReadError.at(f"data: {path}", "nested too deeply", f"{_MAX_DEPTH} levels")
     match value:
         case list() | tuple():
             return tuple(
@@ -188,9 +174,7 @@ def _constant(value: Any, path: str, depth: int) -> Value:
                 for k, v in value.items()
             )
         case float() if not math.isfinite(value):
-            raise ReadError(Problem(f"data: {path}", "not a finite number"))
+            raise ReadError.at(f"data: {path}", "not a finite number")
         case None | bool() | int() | float() | str():
             return value
-    raise ReadError(
-        Problem(f"data: {path}", "not a JSON value", got=type(value).__name__)
-    )
+    raise ReadError.at(f"data: {path}", "not a JSON value", got=type(value).__name__)

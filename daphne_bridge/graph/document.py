@@ -224,25 +224,25 @@ def read_text(path: Path, what: str) -> str:
         try:
             return sys.stdin.buffer.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise DocumentError(
-                Problem("-", "not text", f"{what} in UTF-8", f"{error.reason}")
+            raise DocumentError.at(
+                "-", "not text", f"{what} in UTF-8", f"{error.reason}"
             ) from None
     try:
         # Editors may begin a file with a byte-order mark.
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DocumentError(Problem(str(path), "no such file", what)) from None
+        raise DocumentError.at(str(path), "no such file", what) from None
     except IsADirectoryError:
-        raise DocumentError(
-            Problem(str(path), "this is a directory", f"{what}, a file")
+        raise DocumentError.at(
+            str(path), "this is a directory", f"{what}, a file"
         ) from None
     except UnicodeDecodeError as error:
-        raise DocumentError(
-            Problem(str(path), "not text", f"{what} in UTF-8", f"{error.reason}")
+        raise DocumentError.at(
+            str(path), "not text", f"{what} in UTF-8", f"{error.reason}"
         ) from None
     except OSError as error:
-        raise DocumentError(
-            Problem(str(path), f"cannot be read: {error.strerror}", what)
+        raise DocumentError.at(
+            str(path), f"cannot be read: {error.strerror}", what
         ) from None
 
 

@@ -117,14 +117,12 @@ class Graph:
             return found[0]
         known = ", ".join(_both_names(node) for node in self.nodes[:12])
         more = ", ..." if len(self.nodes) > 12 else ""
-        raise GraphError(
-            Problem(
-                self.source,
-                f"no node is called {name}"
-                if not found
-                else f"several nodes are called {name}",
-                f"one of {known}{more}",
-            )
+        raise GraphError.at(
+            self.source,
+            f"no node is called {name}"
+            if not found
+            else f"several nodes are called {name}",
+            f"one of {known}{more}",
         )
 
     def parents(self, name: str) -> tuple[str, ...]:

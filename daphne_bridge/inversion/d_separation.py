@@ -169,4 +169,4 @@ def _check_shape(
         ]
         earlier.add(latent)
     if problems:
-        raise InversionError.from_problems(problems)
+        raise InversionError(*problems)

@@ -167,7 +167,7 @@ def parse_inverse(
             )
         )
     if problems:
-        raise DocumentError.from_problems(problems[:_MOST_PROBLEMS])
+        raise DocumentError(*problems[:_MOST_PROBLEMS])
     candidates = tuple(
         Candidate(Plan(*entry["plan"]), entry["edges"], entry["removable"])
         for entry in data["candidates"]
@@ -186,35 +186,29 @@ def _check_format(data: Any, source: str) -> None:
     """Raise DocumentError unless the value has the shape of an inverse."""
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         got = data.get("format", "no format") if isinstance(data, dict) else "no object"
-        raise DocumentError(
-            Problem(
-                f"{source}: $.format", "this is not an inverse", _FORMAT, _short(got)
-            )
+        raise DocumentError.at(
+            f"{source}: $.format", "this is not an inverse", _FORMAT, _short(got)
         )
     if data.get("version") != _VERSION:
-        raise DocumentError(
-            Problem(
-                f"{source}: $.version",
-                "another version of the format",
-                str(_VERSION),
-                _short(data.get("version")),
-            )
+        raise DocumentError.at(
+            f"{source}: $.version",
+            "another version of the format",
+            str(_VERSION),
+            _short(data.get("version")),
         )
     if ("parents" in data) == ("parent_runs" in data):
-        raise DocumentError(
-            Problem(
-                f"{source}: $",
-                "the parents do not stand here exactly once",
-                "either parents or parent_runs",
-                "both" if "parents" in data else "neither",
-            )
+        raise DocumentError.at(
+            f"{source}: $",
+            "the parents do not stand here exactly once",
+            "either parents or parent_runs",
+            "both" if "parents" in data else "neither",
         )
     problems = [
         Problem(f"{source}: {violation.json_path}", _short(violation.message))
         for violation in _validator().iter_errors(data)
     ]
     if problems:
-        raise DocumentError.from_problems(problems[:_MOST_PROBLEMS])
+        raise DocumentError(*problems[:_MOST_PROBLEMS])
 
 
 def _short(value: object, limit: int = 160) -> str:

@@ -273,7 +273,7 @@ def _check_names(
             if parent not in known
         ]
     if problems:
-        raise InversionError.from_problems(problems)
+        raise InversionError(*problems)
 
 
 def _parents_first(
@@ -298,7 +298,7 @@ def _parents_first(
     if len(order) < len(parents):
         stuck = [names[node] for node, count in enumerate(waits_for) if count]
         shown = ", ".join(stuck[:8]) + (", ..." if len(stuck) > 8 else "")
-        raise InversionError(
-            Problem("graph", "its edges form a cycle", "an acyclic graph", shown)
+        raise InversionError.at(
+            "graph", "its edges form a cycle", "an acyclic graph", shown
         )
     return tuple(order)

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.structure import Structure
 from .engine import Engine
 from .flow import ConditionalFlow
@@ -77,13 +77,11 @@ class GatedField(nn.Module):
         widths = [first, *(mask.shape[0] for mask in masks)]
         inputs = [mask.shape[1] for mask in masks]
         if inputs != widths[:-1] or widths[-1] != structure.state_dim:
-            raise ArgumentError(
-                Problem(
-                    "baseline",
-                    "masks do not chain",
-                    f"inputs {widths[:-1]} and {structure.state_dim} outputs",
-                    f"inputs {inputs} and {widths[-1]} outputs",
-                )
+            raise ArgumentError.at(
+                "baseline",
+                "masks do not chain",
+                f"inputs {widths[:-1]} and {structure.state_dim} outputs",
+                f"inputs {inputs} and {widths[-1]} outputs",
             )
         self.structure = structure
         self.num_nodes = len(structure.blocks)
@@ -169,7 +167,7 @@ def build_baseline_field(
         masks[0][:, -1] = False
     else:
         known = f"one of {', '.join(BASELINES)}"
-        raise ArgumentError(Problem("baseline", "unknown", known, name))
+        raise ArgumentError.at("baseline", "unknown", known, name)
     return GatedField(structure, masks, generator=generator)
 
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from .solve import Solution, solve_adaptive, solve_fixed_step
 from .vector_field import VectorField
 
@@ -199,11 +199,9 @@ def check_double(field: VectorField, start: Tensor) -> None:
         ArgumentError: if one of them is not float64.
     """
     if start.dtype != torch.float64 or field.bias.dtype != torch.float64:
-        raise ArgumentError(
-            Problem(
-                "adaptive engine",
-                "precision",
-                "a float64 flow and rows (use .double())",
-                f"{field.bias.dtype} and {start.dtype}",
-            )
+        raise ArgumentError.at(
+            "adaptive engine",
+            "precision",
+            "a float64 flow and rows (use .double())",
+            f"{field.bias.dtype} and {start.dtype}",
         )

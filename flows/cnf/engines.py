@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from .engine import AdaptiveEngine, Engine, TorchEngine
 from .paper_engine import AdjointEngine, ExactTraceEngine
 
@@ -166,7 +166,7 @@ def choose_engine(
     """
     if name not in ENGINES:
         known = f"one of {', '.join(ENGINES)}"
-        raise ArgumentError(Problem("engine", "unknown", known, name))
+        raise ArgumentError.at("engine", "unknown", known, name)
     if name == "auto":
         fastest = {"cpu": "fused", "cuda": "cuda"}.get(device, "torch")
         name = fastest if REGISTRY[fastest].is_available(on_compile) else "torch"
@@ -174,11 +174,11 @@ def choose_engine(
     if entry.device not in (None, device):
         wrong = f"it runs on the {entry.device} only"
         other = "engine torch, or that device"
-        raise ArgumentError(Problem(f"engine {name}", wrong, other, f"device {device}"))
+        raise ArgumentError.at(f"engine {name}", wrong, other, f"device {device}")
     missing = entry.missing(on_compile)
     if missing:
-        raise ArgumentError(
-            Problem(f"engine {name}", "cannot be used here", missing, "none that works")
+        raise ArgumentError.at(
+            f"engine {name}", "cannot be used here", missing, "none that works"
         )
     threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
     return lambda num_steps: entry.make(

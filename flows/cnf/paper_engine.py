@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from .baselines import GatedField
 from .divergence import divergence_per_node, slopes_of
 from .engine import Engine, Rows
@@ -226,13 +226,11 @@ class ExactTraceEngine(Engine):
             ArgumentError: if the rows are not float64.
         """
         if rows.start.dtype != torch.float64:
-            raise ArgumentError(
-                Problem(
-                    "exact trace engine",
-                    "precision",
-                    "a float64 flow and rows (use .double())",
-                    str(rows.start.dtype),
-                )
+            raise ArgumentError.at(
+                "exact trace engine",
+                "precision",
+                "a float64 flow and rows (use .double())",
+                str(rows.start.dtype),
             )
         count = 0
         ends = []

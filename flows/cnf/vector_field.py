@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.packing import Packing
 from ..flow.settings import bounded
 from ..flow.structure import Structure
@@ -179,8 +179,8 @@ class VectorField(nn.Module):
     ) -> None:
         super().__init__()
         if config.layers < 2:
-            raise ArgumentError(
-                Problem("vector field", "layers", "at least 2", str(config.layers))
+            raise ArgumentError.at(
+                "vector field", "layers", "at least 2", str(config.layers)
             )
         self.structure = structure
         self.config = config
@@ -337,7 +337,7 @@ def hidden_sizes(structure: Structure, hidden: int) -> tuple[int, ...]:
     latent gets ``hidden // 2`` more than its columns. With 0, the state's sizes.
     """
     if hidden < 0:
-        raise ArgumentError(Problem("vector field", "hidden", "0 or more", str(hidden)))
+        raise ArgumentError.at("vector field", "hidden", "0 or more", str(hidden))
     if hidden == 0:
         return structure.sizes
     sizes = []

@@ -7,7 +7,7 @@ import click
 
 from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..inference.importance import batch_generator, importance_particles
 from ..measurement.diagnosis import Diagnosis, DiagnosisConfig, diagnose
 from ..measurement.predictive import posterior_predictive
@@ -63,13 +63,11 @@ def diagnose_command(
     """
     model = load_model(place, data)
     if any(variable.is_discrete for variable in model.layout.latents):
-        raise FlowsError(
-            Problem(
-                model.graph.source,
-                "beside discrete latents, summed out or drawn by heads, what each "
-                "latent's own conditional costs is not defined",
-                "`daphne-flows evaluate`",
-            )
+        raise FlowsError.at(
+            model.graph.source,
+            "beside discrete latents, summed out or drawn by heads, what each "
+            "latent's own conditional costs is not defined",
+            "`daphne-flows evaluate`",
         )
     check_folder_place(output, marker="diagnosis.json")
     observed = observed_row(model, observe)

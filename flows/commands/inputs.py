@@ -9,7 +9,7 @@ from typing import Any
 from daphne_bridge.graph.deep_json import JsonError, loads
 
 from ..cnf.engines import prepare_kernel
-from ..errors import ArtifactError, FlowsError, Problem
+from ..errors import ArtifactError, FlowsError
 from ..front.material import check_trainable
 from ..front.posterior import Posterior, load
 from ..model.model import Model
@@ -35,10 +35,8 @@ FILE_LIMIT = 2**30
 def check_run(folder: Path) -> None:
     """Raise an error if there is no run in a place."""
     if not folder.is_dir():
-        raise FlowsError(
-            Problem(
-                str(folder), "this run does not exist", "the folder of a finished run"
-            )
+        raise FlowsError.at(
+            str(folder), "this run does not exist", "the folder of a finished run"
         )
 
 
@@ -77,12 +75,10 @@ def load_posterior(
     """
     loaded = load(artifact, model, weighted=weighted)
     if amortised and loaded.refined_for is not None:
-        raise ArtifactError(
-            Problem(
-                str(artifact),
-                "this flow is of one data set, so it says nothing of others",
-                "an artifact of `daphne-flows train` without `--one-data-set`",
-            )
+        raise ArtifactError.at(
+            str(artifact),
+            "this flow is of one data set, so it says nothing of others",
+            "an artifact of `daphne-flows train` without `--one-data-set`",
         )
     prepare_kernel(say_compiling)
     return loaded
@@ -96,9 +92,9 @@ def observations(entries: tuple[str, ...]) -> Given:
         name, separator, text = entry.partition("=")
         where = f"--observe {entry}"
         if not separator or not name:
-            raise FlowsError(Problem(where, "not an observation", "NAME=VALUE"))
+            raise FlowsError.at(where, "not an observation", "NAME=VALUE")
         if name in values:
-            raise FlowsError(Problem(where, f"{name} is observed twice"))
+            raise FlowsError.at(where, f"{name} is observed twice")
         try:
             value = loads(text)
         except JsonError:

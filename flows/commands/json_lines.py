@@ -134,29 +134,27 @@ class Server:
 def _request(line: bytes | None) -> dict[str, Any]:
     """Return the object of a line."""
     if line is None:
-        raise FlowsError(
-            Problem("request", "the line is too long", f"{LINE_LIMIT} bytes at most")
+        raise FlowsError.at(
+            "request", "the line is too long", f"{LINE_LIMIT} bytes at most"
         )
     try:
         request = loads(line.decode())
     except UnicodeDecodeError as error:
         byte = f"byte {error.object[error.start]:#04x}"
-        raise FlowsError(Problem("request", "not UTF-8 text", "JSON", byte)) from None
+        raise FlowsError.at("request", "not UTF-8 text", "JSON", byte) from None
     except JsonError as error:
         where = f"request:1:{error.column}"
         what = f"not JSON: {error}"[:200]
-        raise FlowsError(Problem(where, what, "one JSON object in a line")) from None
+        raise FlowsError.at(where, what, "one JSON object in a line") from None
     except ValueError:  # a number of more digits than Python reads
-        raise FlowsError(
-            Problem("request", "a number is too long", "a finite number")
+        raise FlowsError.at(
+            "request", "a number is too long", "a finite number"
         ) from None
     if not isinstance(request, dict):
         raise _wrong("request", "not an object", "an object", request)
     for key in request:
         if key not in _KEYS:
-            raise FlowsError(
-                Problem("request", "unknown key", ", ".join(_KEYS), _shown(key))
-            )
+            raise FlowsError.at("request", "unknown key", ", ".join(_KEYS), _shown(key))
     return request
 
 
@@ -173,7 +171,7 @@ def _identity(request: Mapping[str, Any]) -> str | int | None:
 
 def _whole(request: Mapping[str, Any], key: str, least: int, most: int) -> int:
     if key not in request:
-        raise FlowsError(Problem(key, "missing", f"a whole number from {least}"))
+        raise FlowsError.at(key, "missing", f"a whole number from {least}")
     value = request[key]
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or not least <= value <= most:
@@ -198,7 +196,7 @@ def _data(value: Any, where: str) -> Any:
             return _as_tuples(value)
     expected = "a number, vector or matrix"
     got = f"lists of more than {_DEEPEST} levels"
-    raise FlowsError(Problem(where, "nested too deep", expected, got))
+    raise FlowsError.at(where, "nested too deep", expected, got)
 
 
 def _as_tuples(value: Any) -> Any:
@@ -224,7 +222,7 @@ def _shown(value: Any) -> str:
 
 
 def _wrong(where: str, what: str, expected: str, value: Any) -> FlowsError:
-    return FlowsError(Problem(where, what, expected, _shown(value)))
+    return FlowsError.at(where, what, expected, _shown(value))
 
 
 def _error(problem: Problem) -> dict[str, Any]:

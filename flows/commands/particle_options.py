@@ -16,7 +16,7 @@ from daphne_bridge.command_line import (
     setting,
 )
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..front.material import check_trainable
 from ..front.source import Source, Untrained
 from ..model.model import Model
@@ -96,12 +96,10 @@ def load_model(
             a flow is of no such model.
     """
     if artifact is None and kind != "prior":
-        raise FlowsError(
-            Problem(
-                f"--proposal {kind}",
-                "draws of a flow need a trained one",
-                "ARTIFACT before MODEL, or --proposal prior",
-            )
+        raise FlowsError.at(
+            f"--proposal {kind}",
+            "draws of a flow need a trained one",
+            "ARTIFACT before MODEL, or --proposal prior",
         )
     model = Model.from_graph(load_any(place, data).graph)
     if artifact is not None:

@@ -7,7 +7,7 @@ import click
 from daphne_bridge.command_line import PATH, guarded
 from daphne_bridge.files import check_no_input
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..model.model import Model
 from ..report.canvas import check_plots
 from ..report.finished_run import FinishedRun, run_files
@@ -50,7 +50,7 @@ def report_command(run: Path, output: Path | None, program: Path | None) -> None
             content = read_file(program, "a program", limit=FILE_LIMIT)
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise FlowsError(Problem(str(program), "not a text file")) from None
+            raise FlowsError.at(str(program), "not a text file") from None
     page = report_page(FinishedRun(run, graph, Model.from_graph(graph), text))
     write_file(path, page.encode())
     click.echo(str(path))

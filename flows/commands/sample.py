@@ -9,7 +9,7 @@ from torch import Tensor
 
 from daphne_bridge.command_line import PATH, guarded, setting
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..front.doubts import predictive_cautions, without_meaning
 from ..front.particle_figures import with_figures
 from ..front.sampling import num_without_meaning
@@ -124,13 +124,9 @@ def sample_command(
     if cluster is not None:
         check_cluster()
         if workers > 1:
-            raise FlowsError(
-                Problem("--cluster", "stands beside --workers", "one of both")
-            )
+            raise FlowsError.at("--cluster", "stands beside --workers", "one of both")
     if observe and data_sets is not None:
-        raise FlowsError(
-            Problem("--observe", "stands beside --observations", "one of both")
-        )
+        raise FlowsError.at("--observe", "stands beside --observations", "one of both")
     model = given.load_model(artifact, place, data, kind)
     rows = (
         [observations(observe)] if data_sets is None else load_observations(data_sets)
@@ -241,6 +237,6 @@ def _refuse_beside_unweighted(
         ("--cluster", cluster is not None),
     ):
         if is_there:
-            raise FlowsError(
-                Problem("--unweighted", f"stands beside {option}", "one of both")
+            raise FlowsError.at(
+                "--unweighted", f"stands beside {option}", "one of both"
             )

@@ -7,7 +7,7 @@ import click
 
 from daphne_bridge.command_line import PATH, data_option, guarded, setting
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..proposals.flow import FlowProposal
 from .inputs import load_model, load_posterior
 from .json_lines import Server, request_lines
@@ -38,7 +38,7 @@ def serve_command(
     that cannot be answered. Ends with the input.
     """  # noqa: D301 - the command line library reads \\b as a character
     if not stdio:
-        raise FlowsError(Problem("serve", "no way to listen", "--stdio"))
+        raise FlowsError.at("serve", "no way to listen", "--stdio")
     posterior = load_posterior(artifact, load_model(place, data))
     server = Server(FlowProposal(posterior.flow, posterior.target), max_particles)
     output = sys.stdout.buffer

@@ -6,7 +6,7 @@ import click
 
 from daphne_bridge.command_line import guarded, setting
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..front.doubts import predictive_cautions
 from ..front.particle_figures import with_figures
 from ..front.sequential import METHODS, smc
@@ -106,13 +106,11 @@ def smc_command(
     what to do.
     """
     if runs * num_particles > MOST_HELD:
-        raise FlowsError(
-            Problem(
-                "--runs",
-                "more particles in all than are held in memory",
-                f"at most {MOST_HELD}",
-                f"{runs} runs of {num_particles}",
-            )
+        raise FlowsError.at(
+            "--runs",
+            "more particles in all than are held in memory",
+            f"at most {MOST_HELD}",
+            f"{runs} runs of {num_particles}",
         )
     model = given.load_model(artifact, place, data, kind)
     observed = observed_row(model, observe)

@@ -13,7 +13,7 @@ from rich.errors import ConsoleError
 
 from daphne_bridge.command_line import PATH, guarded
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..front.answer import ANSWER
 from ..report.inference_table import inference_table
 from ..report.tables import evaluation_table, posterior_table
@@ -51,8 +51,8 @@ def summary_command(run: Path) -> None:
             # Laid out before anything of it is printed.
             Console(file=StringIO()).print(shape)
         except (ValueError, LookupError, TypeError, AttributeError, ConsoleError):
-            raise FlowsError(
-                Problem(str(path), "damaged", "what the command wrote")
+            raise FlowsError.at(
+                str(path), "damaged", "what the command wrote"
             ) from None
         tables.append(shape)
     for shape in tables:

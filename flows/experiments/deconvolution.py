@@ -26,7 +26,7 @@ from daphne_bridge.inversion.nami import invert
 
 from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..flow.building import build_structure, prepare_structure
 from ..flow.kinds import certified
 from ..flow.protocol import Flow
@@ -183,11 +183,9 @@ def _check_layout(model: DataBackedModel) -> None:
     """Refuse programs that do not observe a 3x3 filter and then 4x4 outputs."""
     sizes = (model.layout.latent_dim, model.layout.observed_dim)
     if sizes != (81, 25):
-        raise FlowsError(
-            Problem(
-                model.model.graph.source,
-                "not the convolution program",
-                "81 pixels, 9 observed filter weights, 16 outputs",
-                f"{sizes[0]} latents, {sizes[1]} observed",
-            )
+        raise FlowsError.at(
+            model.model.graph.source,
+            "not the convolution program",
+            "81 pixels, 9 observed filter weights, 16 outputs",
+            f"{sizes[0]} latents, {sizes[1]} observed",
         )

@@ -8,7 +8,7 @@ joins columns of latents and of observed values.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 
 __all__ = ["Factor", "StateBlock", "check_block", "check_eliminated", "check_factors"]
 
@@ -83,7 +83,7 @@ def check_block(position: int, block: StateBlock, observed_dim: int) -> None:
         expected, got = f"distinct columns below {observed_dim}", f"{columns}"
     else:
         return
-    raise ArgumentError(Problem(f"structure, latent {block.name}", what, expected, got))
+    raise ArgumentError.at(f"structure, latent {block.name}", what, expected, got)
 
 
 _MOST_FACTOR_COLUMNS = 256
@@ -103,14 +103,12 @@ def check_factors(
     owner = {c: i for i, block in enumerate(blocks) for c in block.free_columns}
     size = len(factors) * (1 + len(owner))
     if len(owner) > _MOST_FACTOR_COLUMNS or size > _MOST_FACTOR_ENTRIES:
-        raise ArgumentError(
-            Problem(
-                "structure",
-                "factors",
-                f"those of a model with at most {_MOST_FACTOR_COLUMNS} columns, and "
-                f"{_MOST_FACTOR_ENTRIES} columns of factors",
-                f"{len(owner)}, and {size}",
-            )
+        raise ArgumentError.at(
+            "structure",
+            "factors",
+            f"those of a model with at most {_MOST_FACTOR_COLUMNS} columns, and "
+            f"{_MOST_FACTOR_ENTRIES} columns of factors",
+            f"{len(owner)}, and {size}",
         )
     scopes = []
     for number, factor in enumerate(factors):
@@ -119,13 +117,11 @@ def check_factors(
         scopes.append((nodes, set(factor.observed)))
     missing = set(owner) - {f.latents[0] for f in factors if not f.is_of_observed}
     if missing:
-        raise ArgumentError(
-            Problem(
-                "structure",
-                "factors",
-                "the density of every latent among them",
-                f"none of column {min(missing)}",
-            )
+        raise ArgumentError.at(
+            "structure",
+            "factors",
+            "the density of every latent among them",
+            f"none of column {min(missing)}",
         )
     check_eliminated(blocks, scopes, "factors")
 
@@ -156,14 +152,12 @@ def check_eliminated(
             nodes <= set(block.latent_parents)
             and columns <= set(block.observed_columns)
         ):
-            raise ArgumentError(
-                Problem(
-                    f"structure, latent {block.name}",
-                    "what it reads",
-                    f"all that eliminating later latents from the {whose} makes "
-                    "it depend on",
-                    f"blocks {block.latent_parents}, columns {block.observed_columns}",
-                )
+            raise ArgumentError.at(
+                f"structure, latent {block.name}",
+                "what it reads",
+                f"all that eliminating later latents from the {whose} makes "
+                "it depend on",
+                f"blocks {block.latent_parents}, columns {block.observed_columns}",
             )
         if nodes:
             waiting[max(nodes)].append((nodes, columns))
@@ -179,11 +173,9 @@ def _check_columns(
             or not set(own) <= allowed
             or (is_needed and not own)
         ):
-            raise ArgumentError(
-                Problem(
-                    f"structure, factor {number}",
-                    "columns",
-                    "distinct columns of latents and observed values",
-                    f"{factor.latents}, {factor.observed}",
-                )
+            raise ArgumentError.at(
+                f"structure, factor {number}",
+                "columns",
+                "distinct columns of latents and observed values",
+                f"{factor.latents}, {factor.observed}",
             )

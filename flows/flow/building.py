@@ -19,7 +19,7 @@ from torch import Tensor
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..model.draws import Draws
 from ..model.layout import Layout
 from .factors import find_factors
@@ -206,13 +206,11 @@ def build_structure(
     latents = {variable.name: variable for variable in layout.latents}
     observed = {variable.name: variable for variable in layout.observed}
     if set(inverse.latents) != set(latents):
-        raise ArgumentError(
-            Problem(
-                "structure",
-                "inverse and layout have other latents",
-                f"{sorted(latents)}",
-                f"{sorted(inverse.latents)}",
-            )
+        raise ArgumentError.at(
+            "structure",
+            "inverse and layout have other latents",
+            f"{sorted(latents)}",
+            f"{sorted(inverse.latents)}",
         )
     position = {name: i for i, name in enumerate(inverse.latents)}
     blocks = []
@@ -220,13 +218,11 @@ def build_structure(
         parents = inverse.parents[name]
         unknown = [p for p in parents if p not in position and p not in observed]
         if unknown:
-            raise ArgumentError(
-                Problem(
-                    "structure",
-                    f"unknown parent of {name}",
-                    "a latent or an observed variable of the layout",
-                    unknown[0],
-                )
+            raise ArgumentError.at(
+                "structure",
+                f"unknown parent of {name}",
+                "a latent or an observed variable of the layout",
+                unknown[0],
             )
         variable = latents[name]
         seen = [observed[parent] for parent in parents if parent in observed]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..model.layout import Layout
 from .building import LaidOutModel, build_structure, inverse_of, structure_of
 from .completed import Completed
@@ -88,8 +88,8 @@ def kind_of(name: str) -> Kind:
         ArgumentError: if there is no such kind.
     """
     if name not in KINDS:
-        raise ArgumentError(
-            Problem("kind", "unknown kind of flow", f"one of {', '.join(KINDS)}", name)
+        raise ArgumentError.at(
+            "kind", "unknown kind of flow", f"one of {', '.join(KINDS)}", name
         )
     found: Kind = import_module(KINDS[name]).KIND
     return found
@@ -127,13 +127,11 @@ def build_flow(
     chosen = kind_of(kind)
     config = chosen.config() if config is None else config
     if not isinstance(config, chosen.config):
-        raise ArgumentError(
-            Problem(
-                "config",
-                f"not of a flow of kind {kind}",
-                chosen.config.__name__,
-                type(config).__name__,
-            )
+        raise ArgumentError.at(
+            "config",
+            f"not of a flow of kind {kind}",
+            chosen.config.__name__,
+            type(config).__name__,
         )
     if not isinstance(target, Structure):
         target = _structure(target, chosen, nuisances, seed)
@@ -212,7 +210,7 @@ def solved_with(
             flow, engine, on_compile=on_compile, processes=processes
         )
     if engine != "auto":
-        raise ArgumentError(
-            Problem("engine", f"a flow of kind {kind.name} has none", "auto", engine)
+        raise ArgumentError.at(
+            "engine", f"a flow of kind {kind.name} has none", "auto", engine
         )
     return flow

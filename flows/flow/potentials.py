@@ -13,7 +13,7 @@ residuals, and J = I, h = 0: it is exact, and its `form` is empty.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from .blocks import StateBlock, check_eliminated
 
 __all__ = ["Potential", "check_potentials"]
@@ -85,13 +85,11 @@ def check_potentials(
     components = range(1 + max(each.component for each in potentials))
     own = {(e.component, c) for e in potentials for c in e.latents[: e.own]}
     if missing := {c for c in owner for n in components if (n, c) not in own}:
-        raise ArgumentError(
-            Problem(
-                "structure, potentials",
-                "a latent without its own",
-                "one of every latent",
-                f"none of column {min(missing)}",
-            )
+        raise ArgumentError.at(
+            "structure, potentials",
+            "a latent without its own",
+            "one of every latent",
+            f"none of column {min(missing)}",
         )
     check_eliminated(blocks, scopes, "potentials")
 
@@ -123,4 +121,4 @@ def _check(
     else:
         return
     where = f"structure, potential {number}"
-    raise ArgumentError(Problem(where, what, expected, got))
+    raise ArgumentError.at(where, what, expected, got)

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from .structure import Structure
 
 __all__ = ["AffineMap", "Scaling", "location_and_scale"]
@@ -199,13 +199,11 @@ class Scaling(nn.Module, ABC):
         for where, array in (("latents", free), ("observed values", observed)):
             bad = (~torch.isfinite(array)).any(-1).sum()
             if bad:
-                raise ArgumentError(
-                    Problem(
-                        "normalisation",
-                        f"draws of the {where}",
-                        "finite numbers",
-                        f"{int(bad)} of {array.shape[0]} rows with others",
-                    )
+                raise ArgumentError.at(
+                    "normalisation",
+                    f"draws of the {where}",
+                    "finite numbers",
+                    f"{int(bad)} of {array.shape[0]} rows with others",
                 )
         padding = free.new_zeros(free.shape[0], self.structure.nuisance_dim)
         order = list(self.structure.state_order)

@@ -25,7 +25,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from .blocks import Factor, StateBlock, check_block, check_factors
 from .packing import Packing
 from .potentials import Potential, check_potentials
@@ -57,13 +57,11 @@ class Structure:
     def __post_init__(self) -> None:
         free = sorted(c for block in self.blocks for c in block.free_columns)
         if free != list(range(len(free))):
-            raise ArgumentError(
-                Problem(
-                    "structure",
-                    "free columns of the blocks do not tile the free coordinates",
-                    "each of 0..n-1 once",
-                    f"{free}",
-                )
+            raise ArgumentError.at(
+                "structure",
+                "free columns of the blocks do not tile the free coordinates",
+                "each of 0..n-1 once",
+                f"{free}",
             )
         for position, block in enumerate(self.blocks):
             check_block(position, block, self.observed_dim)
@@ -142,26 +140,22 @@ class Structure:
         wanted = set(names)
         unknown = sorted(wanted.difference(self.names))
         if unknown:
-            raise ArgumentError(
-                Problem(
-                    "given latents",
-                    "no latent of this name",
-                    f"some of {', '.join(self.names[:6])}",
-                    unknown[0],
-                )
+            raise ArgumentError.at(
+                "given latents",
+                "no latent of this name",
+                f"some of {', '.join(self.names[:6])}",
+                unknown[0],
             )
         chosen = tuple(i for i, name in enumerate(self.names) if name in wanted)
         for position in chosen:
             missing = sorted(self.reach[position].difference(chosen))
             if missing:
-                raise ArgumentError(
-                    Problem(
-                        "given latents",
-                        f"{self.names[position]} is given without what it depends on "
-                        "in the inverse",
-                        f"{self.names[missing[0]]} too",
-                        ", ".join(self.names[i] for i in chosen),
-                    )
+                raise ArgumentError.at(
+                    "given latents",
+                    f"{self.names[position]} is given without what it depends on "
+                    "in the inverse",
+                    f"{self.names[missing[0]]} too",
+                    ", ".join(self.names[i] for i in chosen),
                 )
         return chosen
 

@@ -26,7 +26,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..inference.proposal import DefensiveMixture, Proposal
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
@@ -100,21 +100,19 @@ def infer(
     """
     clock = Clock(math.inf if budget is None else seconds_of(budget), on_progress)
     if method not in METHODS:
-        raise ArgumentError(
-            Problem("method", "not known", f"one of {', '.join(METHODS)}", method)
+        raise ArgumentError.at(
+            "method", "not known", f"one of {', '.join(METHODS)}", method
         )
     if not target_ess > 0.0:
-        raise ArgumentError(
-            Problem("target_ess", "out of range", "above 0", f"{target_ess:g}")
+        raise ArgumentError.at(
+            "target_ess", "out of range", "above 0", f"{target_ess:g}"
         )
     if not isinstance(model, Model):
-        raise ArgumentError(
-            Problem(
-                "model",
-                "not a model",
-                "Model.compile(path) or Model.load(path)",
-                type(model).__name__,
-            )
+        raise ArgumentError.at(
+            "model",
+            "not a model",
+            "Model.compile(path) or Model.load(path)",
+            type(model).__name__,
         )
     proposal = flow.proposal() if isinstance(flow, Source) else flow
     data = observed
@@ -171,30 +169,24 @@ def _check_method(question: Question, method: str, flow: Proposal | None) -> Non
         said = " and ".join(
             f"{what} ({listed(names)})" for what, names in left if names
         )
-        raise ArgumentError(
-            Problem("method exact", f"the model has {said}", "another method")
+        raise ArgumentError.at(
+            "method exact", f"the model has {said}", "another method"
         )
     if method in ("laplace", "smc") and not latents:
-        raise ArgumentError(
-            Problem(
-                f"method {method}",
-                "the model has no continuous latents to move",
-                "auto or exact",
-            )
+        raise ArgumentError.at(
+            f"method {method}",
+            "the model has no continuous latents to move",
+            "auto or exact",
         )
     if method == "laplace" and discrete:
-        raise ArgumentError(
-            Problem(
-                "method laplace",
-                f"discrete latents that cannot be summed out ({listed(discrete)}) have "
-                "no modes",
-                "auto, smc or prior",
-            )
+        raise ArgumentError.at(
+            "method laplace",
+            f"discrete latents that cannot be summed out ({listed(discrete)}) have "
+            "no modes",
+            "auto, smc or prior",
         )
     if method == "flow" and flow is None:
-        raise ArgumentError(
-            Problem("method flow", "no trained flow is given", "an artifact")
-        )
+        raise ArgumentError.at("method flow", "no trained flow is given", "an artifact")
 
 
 def _answered(

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..inference.smc.result import run_seed
 from ..learning.likelihood import Likelihood
 from ..learning.modes import ModeDrawing, nats_missed
@@ -39,14 +39,14 @@ def method_for(likelihood: Likelihood, method: str, seed: int) -> tuple[str, str
     parted = likelihood.parted
     if method not in LEARNING_METHODS:
         known = ", ".join(LEARNING_METHODS)
-        raise ArgumentError(Problem("method", "unknown", f"one of {known}", method))
+        raise ArgumentError.at("method", "unknown", f"one of {known}", method)
     left = [v.label for v in parted.target.layout.latents]
     if method == "exact" and left:
         what = f"continuous latents belong to a row: {listed(left)}"
-        raise ArgumentError(Problem("method exact", what, "method laplace or flow"))
+        raise ArgumentError.at("method exact", what, "method laplace or flow")
     if method in ("laplace", "flow") and not left:
         what = "no continuous latent belongs to a row, so there is nothing to draw"
-        raise ArgumentError(Problem(f"method {method}", what, "method exact"))
+        raise ArgumentError.at(f"method {method}", what, "method exact")
     if not left:
         is_summed = bool(parted.rows.layout.latents)
         summed = "discrete latents are summed out"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, FlowsError, Problem
+from ..errors import ArgumentError, FlowsError
 from ..flow.kinds import KINDS, kind_of
 from ..integrated.choice import integrated_where_it_pays
 from ..integrated.target import IntegratedModel
@@ -41,9 +41,7 @@ def check_trainable(model: Model) -> None:
     graph = model.graph
     can = capabilities(graph)
     if not can.observed:
-        raise FlowsError(
-            Problem(graph.source, "the program observes nothing", "an observe")
-        )
+        raise FlowsError.at(graph.source, "the program observes nothing", "an observe")
     if not (can.continuous_latents or can.discrete_latents):
         raise nothing_to_train(model)
 
@@ -57,12 +55,10 @@ def summed_out(model: Model, settings: TrainingConfig) -> Model | CollapsedModel
 
 def nothing_to_train(model: Model) -> FlowsError:
     """Return the error of a model that is answered without a flow."""
-    return FlowsError(
-        Problem(
-            model.graph.source,
-            "the model has no continuous latent, so there is nothing to train",
-            "`daphne-flows infer`, which answers it exactly",
-        )
+    return FlowsError.at(
+        model.graph.source,
+        "the model has no continuous latent, so there is nothing to train",
+        "`daphne-flows infer`, which answers it exactly",
     )
 
 
@@ -111,14 +107,11 @@ class Material:
             return cls(target, target)
         source = str(rows)
         if settings.objective != "forward":
-            raise FlowsError(
-                Problem(
-                    "latents from a file",
-                    "they have no density, so only the forward objective can be "
-                    "computed",
-                    "objective forward",
-                    settings.objective,
-                )
+            raise FlowsError.at(
+                "latents from a file",
+                "they have no density, so only the forward objective can be computed",
+                "objective forward",
+                settings.objective,
             )
         arrays = latent_arrays(source, seed=0)
         training, held_out = (
@@ -157,11 +150,11 @@ def _check_heads(target: Target, settings: TrainingConfig) -> None:
         what = (
             f"a flow of this kind reads factors that the heads of {labels} take part in"
         )
-        raise ArgumentError(Problem("kind", what, " or ".join(known), settings.kind))
+        raise ArgumentError.at("kind", what, " or ".join(known), settings.kind)
     what = f"heads of discrete latents ({labels}) have no gradient by their draws"
     if not settings.amortised or settings.objective not in ("symmetric", "forward"):
-        raise ArgumentError(
-            Problem("objective", what, "symmetric or forward", settings.objective)
+        raise ArgumentError.at(
+            "objective", what, "symmetric or forward", settings.objective
         )
     if settings.objective == "symmetric" and settings.gradient != "path":
-        raise ArgumentError(Problem("gradient", what, "path", settings.gradient))
+        raise ArgumentError.at("gradient", what, "path", settings.gradient)

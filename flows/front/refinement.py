@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, InferenceError, Problem
+from ..errors import ArgumentError, InferenceError
 from ..flow.building import (
     InverseLike,
     build_structure,
@@ -99,12 +99,10 @@ def refinement(
     """
     check_trainable(model)
     if isinstance(flow, HeadedFlow):
-        raise ArgumentError(
-            Problem(
-                "refine",
-                "a flow with heads of discrete latents is not bent to one data set",
-                "a flow of continuous latents, or `daphne-flows infer`",
-            )
+        raise ArgumentError.at(
+            "refine",
+            "a flow with heads of discrete latents is not bent to one data set",
+            "a flow of continuous latents, or `daphne-flows infer`",
         )
     target: Model | CollapsedModel | IntegratedModel = target_of(model)
     if not target.layout.latents:
@@ -120,7 +118,7 @@ def refinement(
     )
     if answer.particles.totals.log_sum == -math.inf:
         what = "no draw of the model explains the data, so there is no posterior"
-        raise InferenceError(Problem(model.graph.source, what))
+        raise InferenceError.at(model.graph.source, what)
     if flow is not None:
         config = replace(config, kind=flow.kind, flow=flow.config)
     config = replace(config, budget_seconds=max(clock.left, _LEAST_SECONDS))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..model.model import Model
 from ..model.observation import Given
 from ..storage.observations import load_observations
@@ -29,9 +29,7 @@ def rows_of(model: Model, data: Rows) -> Float[Tensor, "row observed"]:
     if isinstance(data, Tensor):
         if data.dim() != 2 or data.shape[1] != width or not len(data):
             shape = f"rows of {width} numbers"
-            raise ArgumentError(
-                Problem("data", "wrong shape", shape, f"{[*data.shape]}")
-            )
+            raise ArgumentError.at("data", "wrong shape", shape, f"{[*data.shape]}")
         return data.to(model.device, model.dtype)
     if isinstance(data, Path | str):
         given = load_observations(data)
@@ -42,5 +40,5 @@ def rows_of(model: Model, data: Rows) -> Float[Tensor, "row observed"]:
         ]
     rows = [model.observation(each.values, places=each.places) for each in given]
     if not rows:
-        raise ArgumentError(Problem("data", "there is no row", "at least one row"))
+        raise ArgumentError.at("data", "there is no row", "at least one row")
     return torch.stack(rows)

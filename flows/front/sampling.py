@@ -17,7 +17,7 @@ from torch import Tensor
 from daphne_bridge.graph.document import NodeNames, format_document, parse_document
 from daphne_bridge.graph.graph import Graph
 
-from ..errors import ArgumentError, FlowsError, Problem
+from ..errors import ArgumentError, FlowsError
 from ..flow.protocol import Flow
 from ..inference.cluster import cluster_importance_sample
 from ..inference.columns import latent_columns
@@ -91,12 +91,10 @@ class Drawing:
                 self.proposal, trained.flow, model, mixture_weight=self.mixture_weight
             )
         if self.proposal != "prior" or not self.weighted:
-            raise ArgumentError(
-                Problem(
-                    f"proposal {self.proposal}",
-                    "draws of a flow need a trained one",
-                    "an artifact, or the proposal prior",
-                )
+            raise ArgumentError.at(
+                f"proposal {self.proposal}",
+                "draws of a flow need a trained one",
+                "an artifact, or the proposal prior",
             )
         return PriorProposal(model)
 
@@ -208,12 +206,10 @@ def _elsewhere(
         FlowsError: If the graph was not made of a document.
     """
     if graph.document is None:
-        raise FlowsError(
-            Problem(
-                graph.source,
-                "a graph that was made by hand does not travel to other processes",
-                "a graph of a document, or one worker",
-            )
+        raise FlowsError.at(
+            graph.source,
+            "a graph that was made by hand does not travel to other processes",
+            "a graph of a document, or one worker",
         )
     text = format_document(graph.document)
     return partial(_sampler, text, NodeNames(graph.labels), artifact, observed, how)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..inference.cautions import Caution
 from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.annealing import AnnealingReport, annealed_smc
@@ -64,9 +64,7 @@ def smc(
         FlowsError: If data or arguments do not fit, or a weight is without meaning.
     """
     if method not in METHODS:
-        raise ArgumentError(
-            Problem("method", "unknown method", " or ".join(METHODS), method)
-        )
+        raise ArgumentError.at("method", "unknown method", " or ".join(METHODS), method)
     config = AnnealingConfig(move=Hamiltonian(16)) if config is None else config
     data = row_of(source.model, observed)
     model = source.target
@@ -74,22 +72,18 @@ def smc(
         # A move to where the model has no meaning is refused; it does not end the run.
         model = model.forgiving()
     if not model.layout.latents:
-        raise ArgumentError(
-            Problem(
-                "smc",
-                "the model has no continuous latents to move",
-                "`daphne-flows infer`, which answers it exactly",
-            )
+        raise ArgumentError.at(
+            "smc",
+            "the model has no continuous latents to move",
+            "`daphne-flows infer`, which answers it exactly",
         )
     if isinstance(model, CollapsedModel) and model.sampled:
         labels = listed([model.layout.variable(name).label for name in model.sampled])
-        raise ArgumentError(
-            Problem(
-                "smc",
-                f"discrete latents that are not summed out ({labels}) do not move with "
-                "the others",
-                "`daphne-flows infer`, which moves them one by one, or `sample`",
-            )
+        raise ArgumentError.at(
+            "smc",
+            f"discrete latents that are not summed out ({labels}) do not move with "
+            "the others",
+            "`daphne-flows infer`, which moves them one by one, or `sample`",
         )
     how = Drawing(proposal=proposal, mixture_weight=mixture_weight)
     first = how.of(source.trained, model)
@@ -134,13 +128,11 @@ def _sequence(
 ) -> Sequence:
     """Return the steps in which a proposal's latents and the observes enter."""
     if isinstance(model, CollapsedModel):
-        raise ArgumentError(
-            Problem(
-                "method sequential",
-                "observes share discrete latents that are summed out, so they cannot "
-                "enter one by one",
-                "annealed",
-            )
+        raise ArgumentError.at(
+            "method sequential",
+            "observes share discrete latents that are summed out, so they cannot "
+            "enter one by one",
+            "annealed",
         )
     match proposal:
         case FlowProposal():

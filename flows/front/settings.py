@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, FlowsError, Problem
+from ..errors import ArgumentError, FlowsError
 from ..storage.folders import read_file
 from ..training.config import TrainingConfig, training_config_from
 
@@ -93,8 +93,8 @@ def seconds_of(budget: str | float) -> float:
     else:
         seconds = budget
     if not seconds > 0:
-        raise ArgumentError(
-            Problem("budget", "not a duration", "90s, 10m or 1.5h", repr(budget))
+        raise ArgumentError.at(
+            "budget", "not a duration", "90s, 10m or 1.5h", repr(budget)
         )
     return seconds
 
@@ -110,4 +110,4 @@ def _table(
     try:
         return tomllib.loads(content.decode("utf-8-sig")), str(path)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FlowsError(Problem(str(path), f"not TOML: {error}")) from None
+        raise FlowsError.at(str(path), f"not TOML: {error}") from None

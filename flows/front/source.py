@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..inference.cautions import Caution
 from ..inference.importance import ImportanceReport
 from ..inference.particles import Particles
@@ -169,9 +169,7 @@ def row_of(model: Model, data: Data) -> Float[Tensor, " observed"]:
         return model.observation(data)
     width = model.layout.observed_dim
     if data.shape != (width,):
-        raise ArgumentError(
-            Problem(
-                "observed", "wrong shape", f"one row of {width}", f"{list(data.shape)}"
-            )
+        raise ArgumentError.at(
+            "observed", "wrong shape", f"one row of {width}", f"{list(data.shape)}"
         )
     return data.to(model.device, model.dtype)

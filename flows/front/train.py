@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.kinds import kind_of, solved_with
 from ..flow.protocol import Flow, Stepped
 from ..marginal.collapsed import CollapsedModel
@@ -205,9 +205,7 @@ def _device(name: str) -> torch.device:
     )
     if not is_there:
         known = ["cpu", *(f"cuda:{number}" for number in range(count))]
-        raise ArgumentError(
-            Problem("device", "no such device here", ", ".join(known), name)
-        )
+        raise ArgumentError.at("device", "no such device here", ", ".join(known), name)
     return device
 
 

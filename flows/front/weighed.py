@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from ..errors import ArgumentError, InferenceError, Problem
+from ..errors import ArgumentError, InferenceError
 from ..inference.cautions import K_HAT_LIMIT
 from ..inference.importance import importance_sample
 from ..inference.pareto import pareto_k_hat
@@ -86,8 +86,8 @@ def around_modes(question: Question, start: Start | None, why: str) -> Inference
         ArgumentError: If no mode was found.
     """
     if start is None:
-        raise ArgumentError(
-            Problem("method laplace", "no mode of the posterior was found", "smc")
+        raise ArgumentError.at(
+            "method laplace", "no mode of the posterior was found", "smc"
         )
     # Fresh: those that it was fitted to and chosen by would be too sure of it.
     particles = question.weighed(

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, InferenceError, Problem
+from ..errors import ArgumentError, InferenceError
 
 __all__ = ["Averages"]
 
@@ -50,13 +50,11 @@ class Averages:
             InferenceError: If every weight is 0, for then no average exists.
         """
         if not bool((self.log_weights > -math.inf).any()):
-            raise InferenceError(
-                Problem(
-                    "averages",
-                    "all weights are 0, so averages do not exist",
-                    "at least one positive weight",
-                    f"{len(self.log_weights)} weights of 0",
-                )
+            raise InferenceError.at(
+                "averages",
+                "all weights are 0, so averages do not exist",
+                "at least one positive weight",
+                f"{len(self.log_weights)} weights of 0",
             )
         return self.log_weights.softmax(0)
 
@@ -87,13 +85,11 @@ class Averages:
             ArgumentError: If a level is not strictly between 0 and 1.
         """
         if not all(0.0 < level < 1.0 for level in levels):
-            raise ArgumentError(
-                Problem(
-                    "quantiles",
-                    "a level is out of range",
-                    "levels strictly between 0 and 1",
-                    str(list(levels)),
-                )
+            raise ArgumentError.at(
+                "quantiles",
+                "a level is out of range",
+                "levels strictly between 0 and 1",
+                str(list(levels)),
             )
         weights = self.normalized_weights
         positive = weights > 0.0

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 
 __all__ = [
     "RankHistogram",
@@ -190,13 +190,15 @@ def rank_histogram(
         ArgumentError: If the bins are not equally wide, or a rank is out of range.
     """
     if (num_draws + 1) % num_bins:
-        raise _wrong(
+        raise ArgumentError.at(
+            "rank histogram",
             "ranks are not shared out evenly",
             f"a divisor of {num_draws + 1}",
             f"{num_bins} bins",
         )
     if bool(((ranks < 0) | (ranks > num_draws)).any()):
-        raise _wrong(
+        raise ArgumentError.at(
+            "rank histogram",
             "a rank is out of range",
             f"0 to {num_draws}",
             f"{int(ranks.min())} to {int(ranks.max())}",
@@ -212,7 +214,3 @@ def rank_histogram(
         level,
         float(scipy.stats.chisquare(counts).pvalue),
     )
-
-
-def _wrong(what: str, expected: str, got: str) -> ArgumentError:
-    return ArgumentError(Problem("rank histogram", what, expected, got))

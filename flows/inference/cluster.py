@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InferenceError, Problem
+from ..errors import InferenceError
 from ..model.layout import Layout
 from ..optional import require
 from .importance import BATCH_SIZE, ImportanceReport
@@ -124,6 +124,6 @@ def _draw(content: bytes, seed: int, batch: int, num: int) -> DrawnBatch:
 
 
 def _fail(address: str, what: str) -> InferenceError:
-    return InferenceError(
-        Problem(f"--cluster {address}", what, "a Dask scheduler with workers")
+    return InferenceError.at(
+        f"--cluster {address}", what, "a Dask scheduler with workers"
     )

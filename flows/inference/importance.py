@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..model.layout import Layout
 from .columns import latent_columns
 from .log_weight import checked_log_weights
@@ -205,11 +205,6 @@ def _batches(
 def _check_positive(**numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
-            raise ArgumentError(
-                Problem(
-                    f"importance sampling: {name}",
-                    "out of range",
-                    "1 or more",
-                    str(number),
-                )
+            raise ArgumentError.at(
+                f"importance sampling: {name}", "out of range", "1 or more", str(number)
             )

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InferenceError, Problem
+from ..errors import InferenceError
 from .proposal import ProposalDraw, Target
 from .weights import check_log_weights
 
@@ -37,13 +37,11 @@ def log_weights(
     log_joint = target.log_joint(draw.latents, observed.expand(num, -1))
     for name, density in (("proposal", draw.log_prob), ("target", log_joint)):
         if density.dtype != torch.float64 or density.shape != (num,):
-            raise InferenceError(
-                Problem(
-                    name,
-                    "the log density has the wrong type",
-                    f"float64 of shape [{num}]",
-                    f"{density.dtype} of shape {list(density.shape)}",
-                )
+            raise InferenceError.at(
+                name,
+                "the log density has the wrong type",
+                f"float64 of shape [{num}]",
+                f"{density.dtype} of shape {list(density.shape)}",
             )
     return log_joint - draw.log_prob
 
@@ -69,13 +67,11 @@ def checked_log_weights(
     """
     num_impossible = int((draw.log_prob == -torch.inf).sum())
     if num_impossible:
-        raise InferenceError(
-            Problem(
-                "proposal",
-                "draws have density 0 under the proposal that drew them",
-                "a positive density",
-                f"density 0 for {num_impossible} of {draw.latents.shape[0]} draws",
-            )
+        raise InferenceError.at(
+            "proposal",
+            "draws have density 0 under the proposal that drew them",
+            "a positive density",
+            f"density 0 for {num_impossible} of {draw.latents.shape[0]} draws",
         )
     found = log_weights(target, draw, observed)
     check_log_weights(found, where)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import torch
 
-from ..errors import InferenceError, Problem
+from ..errors import InferenceError
 from ..model.layout import Layout, Variable
 from .columns import latent_columns
 from .importance import (
@@ -163,14 +163,12 @@ def parallel_importance_sample(
             except BrokenProcessPool:
                 deaths += 1
                 if deaths > _MOST_DEATHS:
-                    raise InferenceError(
-                        Problem(
-                            "workers",
-                            "they keep dying",
-                            f"at most {_MOST_DEATHS} deaths in a run",
-                            f"{deaths}, the last one before batch {queue.num_done}"
-                            " was done",
-                        )
+                    raise InferenceError.at(
+                        "workers",
+                        "they keep dying",
+                        f"at most {_MOST_DEATHS} deaths in a run",
+                        f"{deaths}, the last one before batch {queue.num_done}"
+                        " was done",
                     ) from None
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)

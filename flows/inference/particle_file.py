@@ -25,7 +25,7 @@ from torch import Tensor
 
 from daphne_bridge.files import new_file
 
-from ..errors import InferenceError, Problem
+from ..errors import InferenceError
 from ..model.layout import Variable
 from .columns import columns_of
 
@@ -69,13 +69,11 @@ def save_columns(
     """
     names = [each.name for each in columns]
     if len(set(names)) < len(names) or set(names) & set(_RESERVED):
-        raise InferenceError(
-            Problem(
-                str(path),
-                "the names of the latents cannot be used as names of arrays",
-                f"different names, and none of {', '.join(_RESERVED)}",
-                ", ".join(names),
-            )
+        raise InferenceError.at(
+            str(path),
+            "the names of the latents cannot be used as names of arrays",
+            f"different names, and none of {', '.join(_RESERVED)}",
+            ", ".join(names),
         )
 
     def arrays() -> Iterator[tuple[str, _Array]]:
@@ -107,13 +105,11 @@ def load_columns(
     try:
         arrays = _read_npz(path)
     except _DAMAGE as error:
-        raise InferenceError(
-            Problem(
-                str(path),
-                "this is not a whole particles file",
-                "an uncompressed .npz archive without pickled objects",
-                str(error) or type(error).__name__,
-            )
+        raise InferenceError.at(
+            str(path),
+            "this is not a whole particles file",
+            "an uncompressed .npz archive without pickled objects",
+            str(error) or type(error).__name__,
         ) from error
     return _from_arrays(arrays, path)
 
@@ -161,7 +157,7 @@ def _from_arrays(
     """Return the particles that the arrays of a file describe, or say what is wrong."""
 
     def wrong(what: str, expected: str, got: str) -> InferenceError:
-        return InferenceError(Problem(str(path), what, expected, got))
+        return InferenceError.at(str(path), what, expected, got)
 
     missing = [name for name in _RESERVED if name not in arrays]
     if missing:

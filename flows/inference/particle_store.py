@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import ArgumentError, InferenceError, Problem
+from ..errors import ArgumentError, InferenceError
 from ..model.layout import Variable
 from .particles import Particles
 
@@ -54,13 +54,11 @@ def check_room(
         shutil.disk_usage(folder).free // (2 * 8 * (width + 1)),
     )
     if num_particles > room:
-        raise InferenceError(
-            Problem(
-                option,
-                "this machine has no room for so many",
-                f"at most {room}",
-                str(num_particles),
-            )
+        raise InferenceError.at(
+            option,
+            "this machine has no room for so many",
+            f"at most {room}",
+            str(num_particles),
         )
 
 
@@ -102,13 +100,11 @@ class ParticleStore:
         """
         stop = self._num + batch.num_particles
         if batch.columns != self._columns or stop > self._weights.shape[0]:
-            raise ArgumentError(
-                Problem(
-                    "particle store",
-                    "the batch does not fit",
-                    f"at most {len(self._weights) - self._num} of the same latents",
-                    str(batch.num_particles),
-                )
+            raise ArgumentError.at(
+                "particle store",
+                "the batch does not fit",
+                f"at most {len(self._weights) - self._num} of the same latents",
+                str(batch.num_particles),
             )
         self._latents[self._num : stop] = batch.latents
         self._weights[self._num : stop] = batch.log_weights

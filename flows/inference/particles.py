@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..model.layout import Variable
 from ..optional import require
 from .averages import Averages
@@ -275,4 +275,4 @@ class EqualDraws:
 
 
 def _wrong(what: str, expected: str, got: str = "") -> ArgumentError:
-    return ArgumentError(Problem("particles", what, expected, got))
+    return ArgumentError.at("particles", what, expected, got)

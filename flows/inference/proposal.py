@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..model.draws import Draws
 from ..model.layout import Layout
 from ..model.shapes import ObservedRow
@@ -175,14 +175,18 @@ class DefensiveMixture:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.weight < 1.0:
-            raise _wrong(
+            raise ArgumentError.at(
+                "defensive mixture",
                 "the weight of the broad part",
                 "strictly between 0 and 1",
                 str(self.weight),
             )
         if self.broad.nuisance_dim:
-            raise _wrong(
-                "nuisances of the broad part", "none", str(self.broad.nuisance_dim)
+            raise ArgumentError.at(
+                "defensive mixture",
+                "nuisances of the broad part",
+                "none",
+                str(self.broad.nuisance_dim),
             )
 
     @property
@@ -249,7 +253,3 @@ class DefensiveMixture:
         return torch.logaddexp(
             usual + math.log1p(-self.weight), broad + math.log(self.weight)
         )
-
-
-def _wrong(what: str, expected: str, got: str) -> ArgumentError:
-    return ArgumentError(Problem("defensive mixture", what, expected, got))

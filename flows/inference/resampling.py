@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..errors import ArgumentError, InferenceError, Problem
+from ..errors import ArgumentError, InferenceError
 from .weights import check_log_weights
 
 __all__ = ["SCHEMES", "resample"]
@@ -52,20 +52,16 @@ def resample(
         InferenceError: If a log weight is nan or +inf, or if every weight is 0.
     """
     if scheme not in SCHEMES:
-        raise ArgumentError(
-            Problem(
-                "resampling", "unknown scheme", f"one of {', '.join(SCHEMES)}", scheme
-            )
+        raise ArgumentError.at(
+            "resampling", "unknown scheme", f"one of {', '.join(SCHEMES)}", scheme
         )
     check_log_weights(log_weights, "resampling")
     if not bool((log_weights > -torch.inf).any()):
-        raise InferenceError(
-            Problem(
-                "resampling",
-                "no particle has a positive weight",
-                "at least one",
-                f"{log_weights.shape[0]} particles of weight 0",
-            )
+        raise InferenceError.at(
+            "resampling",
+            "no particle has a positive weight",
+            "at least one",
+            f"{log_weights.shape[0]} particles of weight 0",
         )
     return SCHEMES[scheme](log_weights.softmax(0), num_draws, generator)
 

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, InferenceError, Problem
+from ..errors import ArgumentError, InferenceError
 
 __all__ = ["WeightTotals", "check_log_weights", "ess"]
 
@@ -44,20 +44,16 @@ def check_log_weights(log_weights: Float[Tensor, " particle"], where: str) -> No
         ArgumentError: If the dtype is not float64.
     """
     if log_weights.dtype != torch.float64:
-        raise ArgumentError(
-            Problem(where, "log weights", "float64", str(log_weights.dtype))
-        )
+        raise ArgumentError.at(where, "log weights", "float64", str(log_weights.dtype))
     num_nan = int(log_weights.isnan().sum())
     num_infinite = int((log_weights == math.inf).sum())
     if num_nan or num_infinite:
-        raise InferenceError(
-            Problem(
-                where,
-                "log weights that are no numbers",
-                "finite values or -inf",
-                f"{num_nan} nan and {num_infinite} +inf"
-                f" among {log_weights.shape[0]} particles",
-            )
+        raise InferenceError.at(
+            where,
+            "log weights that are no numbers",
+            "finite values or -inf",
+            f"{num_nan} nan and {num_infinite} +inf"
+            f" among {log_weights.shape[0]} particles",
         )
 
 

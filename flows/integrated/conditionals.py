@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from daphne_bridge.graph.graph import Graph
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..model.layout import Layout
 
 __all__ = ["Conditional", "conditionals_of", "latents_to_integrate"]
@@ -92,8 +92,8 @@ def conditionals_of(
     if len(found) < len(names) or not is_apart:
         what = "not all of these have a conditional of known factors on the line"
         expected = "numbers none of which is in the Markov blanket of another"
-        raise ArgumentError(
-            Problem("integrated latents", what, expected, ", ".join(names)[:80])
+        raise ArgumentError.at(
+            "integrated latents", what, expected, ", ".join(names)[:80]
         )
     return found
 

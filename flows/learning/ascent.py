@@ -26,7 +26,7 @@ import scipy
 import torch
 from torch import Generator
 
-from ..errors import InferenceError, Problem
+from ..errors import InferenceError
 from .coordinates import Place, UnitCoordinates
 from .likelihood import Drawing, Likelihood
 from .parted import prior_draws
@@ -117,7 +117,7 @@ def start(
             break
     if not ranked:
         what = "no parameters that the prior draws give the rows a density"
-        raise InferenceError(Problem("learning", what, "data that the model can draw"))
+        raise InferenceError.at("learning", what, "data that the model can draw")
     ranked.sort(key=lambda each: -each[0])
     more = Likelihood(likelihood.parted, likelihood.data[:_TOP_ROWS])
     tops: list[tuple[float, Place]] = []

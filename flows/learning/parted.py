@@ -69,7 +69,7 @@ class PartedModel:
         drawn = prior_draws(prior, _DRAWS, torch.Generator().manual_seed(0))
         if not len(drawn):
             what = "the prior draws no parameters with a meaning"
-            raise ModelError(Problem(model.graph.source, what))
+            raise ModelError.at(model.graph.source, what)
         middle = (drawn - drawn.median(0).values).abs().sum(1).argmin()
         values = _by_name(prior.layout.latents, drawn[middle])
         return cls(model, prior, _model(model, observing(document, values)))
@@ -156,10 +156,10 @@ def _resolved(model: Model, parameters: Sequence[str]) -> frozenset[str]:
     graph = model.graph
     if not parameters:
         what = "none is named, so there is nothing to learn"
-        raise ArgumentError(Problem("parameters", what, _WANTED))
+        raise ArgumentError.at("parameters", what, _WANTED)
     if not graph.observed:
         what = "the program observes nothing"
-        raise ArgumentError(Problem(graph.source, what, "an observe"))
+        raise ArgumentError.at(graph.source, what, "an observe")
     found: dict[str, str] = {}
     problems: list[Problem] = []
     for name in parameters:

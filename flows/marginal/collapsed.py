@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 
 from daphne_bridge.building import building
 
-from ..errors import ModelError, Problem
+from ..errors import ModelError
 from ..model.around import AroundModel
 from ..model.draws import Draws
 from ..model.in_free_coordinates import InFreeCoordinates
@@ -111,13 +111,11 @@ def _check_sampled(
     for name in sampled:
         categories = {form.categories for form in tables.lowered[name]}
         if categories != {model.categories(name)}:
-            raise ModelError(
-                Problem(
-                    model.graph.source,
-                    f"{model.graph.node(name).label} is too wide to be summed out, and "
-                    "its categories depend on other latents",
-                    "one list of categories",
-                )
+            raise ModelError.at(
+                model.graph.source,
+                f"{model.graph.node(name).label} is too wide to be summed out, and "
+                "its categories depend on other latents",
+                "one list of categories",
             )
 
 
@@ -259,12 +257,10 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
             return torch.where(is_none | is_nan, without_meaning, found).reshape(batch)
         if bool(matters.any()):
             row = int(torch.nonzero(matters)[0])
-            raise ModelError(
-                Problem(
-                    self.graph.source,
-                    f"a distribution has a parameter without meaning at row {row}, at "
-                    "values of the discrete latents that are possible",
-                )
+            raise ModelError.at(
+                self.graph.source,
+                f"a distribution has a parameter without meaning at row {row}, at "
+                "values of the discrete latents that are possible",
             )
         is_unknown = torch.isnan(latents).any(-1) | torch.isnan(observed).any(-1)
         return torch.where(is_unknown, math.nan, found.reshape(batch))

@@ -2,7 +2,7 @@
 
 from daphne_bridge.graph.graph import Graph
 
-from ..errors import ModelError, Problem
+from ..errors import ModelError
 
 __all__ = [
     "MOST_COUNTED",
@@ -29,12 +29,10 @@ class TooWideError(ModelError):
 
 def too_wide(graph: Graph, size: int) -> TooWideError:
     """Return the error of a graph whose sums would need so many entries."""
-    return TooWideError(
-        Problem(
-            graph.source,
-            "the discrete latents depend on each other too widely to be summed out",
-            f"tables of at most {MOST_ENTRIES} entries, or `daphne-flows infer`, which "
-            "samples some of them",
-            f"{size}",
-        )
+    return TooWideError.at(
+        graph.source,
+        "the discrete latents depend on each other too widely to be summed out",
+        f"tables of at most {MOST_ENTRIES} entries, or `daphne-flows infer`, which "
+        "samples some of them",
+        f"{size}",
     )

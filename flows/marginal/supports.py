@@ -94,13 +94,11 @@ class Supports:
                     continue
                 found.extend(v for v in values if not any(equal(v, o) for o in found))
         if not all(map(is_known, found)):
-            raise ModelError(
-                Problem(
-                    place(self._graph, "P", node.name),
-                    f"the values of the discrete latent {node.label} are random "
-                    "themselves, so that it cannot be summed out",
-                    "a categorical over constants, and (get values index)",
-                )
+            raise ModelError.at(
+                place(self._graph, "P", node.name),
+                f"the values of the discrete latent {node.label} are random "
+                "themselves, so that it cannot be summed out",
+                "a categorical over constants, and (get values index)",
             )
         if numbers and all(
             isinstance(v, int) and not isinstance(v, bool) for v in found

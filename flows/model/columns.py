@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from ..errors import ModelError, Problem
+from ..errors import ModelError
 
 __all__ = ["as_columns", "as_rows", "common_rows"]
 
@@ -35,13 +35,11 @@ def as_columns(values: Tensor, width: int, name: str) -> tuple[Tensor, Shape]:
         (torch.Size([2, 20]), (4, 5))
     """
     if values.dim() < 1 or values.shape[-1] != width:
-        raise ModelError(
-            Problem(
-                name,
-                "wrong number of columns",
-                str(width),
-                str(values.shape[-1]) if values.dim() else "a single number",
-            )
+        raise ModelError.at(
+            name,
+            "wrong number of columns",
+            str(width),
+            str(values.shape[-1]) if values.dim() else "a single number",
         )
     batch = tuple(values.shape[:-1])
     return values.reshape(math.prod(batch), width).t().contiguous(), batch
@@ -72,13 +70,11 @@ def common_rows(
     try:
         common = np.broadcast_shapes(batch, shape)
     except ValueError:
-        raise ModelError(
-            Problem(
-                "observed",
-                "the rows do not match those of the latents",
-                f"rows of shape {list(batch)}",
-                f"{list(shape)}",
-            )
+        raise ModelError.at(
+            "observed",
+            "the rows do not match those of the latents",
+            f"rows of shape {list(batch)}",
+            f"{list(shape)}",
         ) from None
     return _widened(z, batch, common), _widened(x, shape, common), common
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..errors import ModelError, Problem
+from ..errors import ModelError
 from .capabilities import listed
 from .columns import as_columns, as_rows
 from .explanations import outside_support
@@ -160,13 +160,11 @@ class Coordinates:
     def _refuse_discrete(self) -> None:
         discrete = [v.label for v in self.lowered.layout.latents if v.is_discrete]
         if discrete:
-            raise ModelError(
-                Problem(
-                    self.lowered.graph.source,
-                    "discrete latents have no free coordinates",
-                    "continuous latents",
-                    listed(discrete),
-                )
+            raise ModelError.at(
+                self.lowered.graph.source,
+                "discrete latents have no free coordinates",
+                "continuous latents",
+                listed(discrete),
             )
 
     @cached_property

@@ -134,13 +134,11 @@ class DataBackedModel(InFreeCoordinates, AroundModel):
             ModelError: Always.
         """
         del latents, observed
-        raise ModelError(
-            Problem(
-                self.model.graph.source,
-                "latents that come from a file have no density, so nothing that needs "
-                "log p can be computed: reverse and symmetric KL, J, weights",
-                "the forward objective, which needs draws only",
-            )
+        raise ModelError.at(
+            self.model.graph.source,
+            "latents that come from a file have no density, so nothing that needs "
+            "log p can be computed: reverse and symmetric KL, J, weights",
+            "the forward objective, which needs draws only",
         )
 
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..errors import ModelError, Problem
+from ..errors import ModelError
 from .columns import as_columns, as_rows, common_rows
 from .explanations import invalid_row
 from .lowered import Lowered
@@ -103,13 +103,11 @@ class Densities:
         z, batch = as_columns(latents, layout.latent_dim, "latents")
         x, shape = as_columns(observed, layout.observed_dim, "observed")
         if latents.dtype != observed.dtype:
-            raise ModelError(
-                Problem(
-                    "observed",
-                    "the type differs from that of the latents",
-                    str(latents.dtype),
-                    str(observed.dtype),
-                )
+            raise ModelError.at(
+                "observed",
+                "the type differs from that of the latents",
+                str(latents.dtype),
+                str(observed.dtype),
             )
         z, x, batch = common_rows(z, batch, x, shape)
         count = math.prod(batch)

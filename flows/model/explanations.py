@@ -108,11 +108,9 @@ def missing_value(
     """Return the error of draws that are nan."""
     row, column = torch.nonzero(torch.isnan(values))[0].tolist()
     variable = next(v for v in variables if v.start <= column < v.stop)
-    return ModelError(
-        Problem(
-            place(lowered.graph, "P", variable.name),
-            f"the {kind} {variable.label} has no value at draw {row}",
-        )
+    return ModelError.at(
+        place(lowered.graph, "P", variable.name),
+        f"the {kind} {variable.label} has no value at draw {row}",
     )
 
 
@@ -124,14 +122,12 @@ def outside_support(lowered: LoweredGraph, free: Tensor, latents: Tensor) -> Mod
     )
     values = latents[row, variable.start : variable.stop].tolist()
     branches = lowered.nodes[variable.name].branches
-    return ModelError(
-        Problem(
-            place(lowered.graph, "P", variable.name),
-            f"the value of {variable.label} at row {row} is outside the support of "
-            + " or ".join(branch.family for branch in branches),
-            FAMILIES[branches[0].family].support,
-            ", ".join(f"{value:.6g}" for value in values[:6]),
-        )
+    return ModelError.at(
+        place(lowered.graph, "P", variable.name),
+        f"the value of {variable.label} at row {row} is outside the support of "
+        + " or ".join(branch.family for branch in branches),
+        FAMILIES[branches[0].family].support,
+        ", ".join(f"{value:.6g}" for value in values[:6]),
     )
 
 

@@ -87,9 +87,9 @@ def _resolved(lowered: LoweredGraph, given: Given) -> Mapping[str, str]:
             raise GraphError(*problems) from None
         if not graph.node(known).is_observed:
             expected = f"an observed node: {listed(graph.observed)}"
-            raise ModelError(Problem(where, f"{name} is a latent", expected))
+            raise ModelError.at(where, f"{name} is a latent", expected)
         if known in used:
             what = f"{used[known]} and {name} are one node, observed twice"
-            raise ModelError(Problem(where, what, "one value for each node"))
+            raise ModelError.at(where, what, "one value for each node")
         used[known] = name
     return used

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from .columns import as_columns, as_rows
 from .draw_schedules import DrawSchedules
 from .draws import Draws
@@ -152,13 +152,11 @@ class Drawing:
         num = shapes[0][0] if shapes and shapes[0] else 0
         expected = [(num, variable.size) for variable in variables]
         if not shapes or shapes != expected:
-            raise ArgumentError(
-                Problem(
-                    "given values",
-                    "the shapes do not fit the nodes",
-                    f"rows of shapes {expected}, as many of each node",
-                    f"{shapes}",
-                )
+            raise ArgumentError.at(
+                "given values",
+                "the shapes do not fit the nodes",
+                f"rows of shapes {expected}, as many of each node",
+                f"{shapes}",
             )
         source = torch.cat(rows, 1).to(self.device).t().contiguous()
         drawn = self._run(

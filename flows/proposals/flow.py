@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, InferenceError, Problem
+from ..errors import ArgumentError, InferenceError
 from ..flow.completed import Completed
 from ..flow.kinds import for_weights, solved_with
 from ..flow.protocol import Flow, FlowDraw, Known, Stepped
@@ -122,14 +122,11 @@ class FlowProposal:
         draw = self.from_base(base, observed)
         num_unsolved = int(draw.log_prob.isnan().sum())
         if num_unsolved:
-            raise InferenceError(
-                Problem(
-                    "flow",
-                    f"at these data {num_unsolved} of {num_particles} draws cannot be "
-                    "solved exactly enough for weights in bounded time",
-                    "`daphne-flows infer`, which needs no flow, or one that is trained "
-                    "on",
-                )
+            raise InferenceError.at(
+                "flow",
+                f"at these data {num_unsolved} of {num_particles} draws cannot be "
+                "solved exactly enough for weights in bounded time",
+                "`daphne-flows infer`, which needs no flow, or one that is trained on",
             )
         return draw
 
@@ -175,9 +172,7 @@ class FlowProposal:
         structure = self.flow.structure
         nodes = structure.ancestral(given)
         if not nodes:
-            raise ArgumentError(
-                Problem("given latents", "none", "one at least", "none")
-            )
+            raise ArgumentError.at("given latents", "none", "one at least", "none")
         num = len(next(iter(given.values())))
         latents, free = self._placed(given, num)
         shape = (num, structure.nuisance_dim)
@@ -218,12 +213,10 @@ class FlowProposal:
         for variable in variables:
             columns = free[:, variable.free_start : variable.free_stop]
             if not bool(torch.isfinite(columns).all()):
-                raise InferenceError(
-                    Problem(
-                        "given latents",
-                        f"{variable.label} has no free coordinate",
-                        "a value inside its support, which given latents decide",
-                    )
+                raise InferenceError.at(
+                    "given latents",
+                    f"{variable.label} has no free coordinate",
+                    "a value inside its support, which given latents decide",
                 )
         return latents, free
 
@@ -267,13 +260,11 @@ class FlowProposal:
                 error = float((found - exact).abs().median())
                 if error < _MOST_BIAS:
                     return tried
-        raise InferenceError(
-            Problem(
-                "flow",
-                f"{_NUM_STEPS[-1]} steps do not solve it exactly enough for gradients",
-                f"an error below {_MOST_BIAS} nats",
-                f"{error:.2g} nats",
-            )
+        raise InferenceError.at(
+            "flow",
+            f"{_NUM_STEPS[-1]} steps do not solve it exactly enough for gradients",
+            f"an error below {_MOST_BIAS} nats",
+            f"{error:.2g} nats",
         )
 
 
@@ -292,8 +283,8 @@ def proposal_of(
         ArgumentError: If the name or the share is no good.
     """
     if kind not in KINDS:
-        raise ArgumentError(
-            Problem("proposal", "unknown", f"one of {', '.join(KINDS)}", kind)
+        raise ArgumentError.at(
+            "proposal", "unknown", f"one of {', '.join(KINDS)}", kind
         )
     prior = PriorProposal(model)
     if kind == "prior":

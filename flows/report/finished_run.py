@@ -7,7 +7,7 @@ from typing import Any
 
 from daphne_bridge.graph.graph import Graph
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..model.model import Model
 from ..storage.folders import read_file
 
@@ -63,7 +63,7 @@ class FinishedRun:
 
 def damaged(path: Path) -> FlowsError:
     """Return the error for a file that its command did not write so."""
-    return FlowsError(Problem(str(path), "damaged", "what the command wrote"))
+    return FlowsError.at(str(path), "damaged", "what the command wrote")
 
 
 def run_files(folder: Path) -> list[Path]:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
-from ..errors import ArgumentError, ArtifactError, Problem
+from ..errors import ArgumentError, ArtifactError
 from ..flow.building import InverseLike, inverse_of
 from ..flow.kinds import certified, for_weights, kind_of
 from ..flow.protocol import Flow
@@ -161,7 +161,7 @@ class Artifact:
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 what = f"the tensor {name} of this flow has numbers that are not finite"
-                raise ArtifactError(Problem("artifact", what))
+                raise ArtifactError.at("artifact", what)
         kept = certified(
             _stored(manifest, structure_from(manifest), tensors, "<artifact>"),
             tolerance,
@@ -301,12 +301,10 @@ class Artifact:
     def _check_model(self, graph: Graph) -> None:
         model = self.manifest.model
         if graph.digest != model.digest:
-            raise ArtifactError(
-                Problem(
-                    self.source,
-                    f"this artifact is of another model than {graph.source}: "
-                    + first_difference(model, graph),
-                )
+            raise ArtifactError.at(
+                self.source,
+                f"this artifact is of another model than {graph.source}: "
+                + first_difference(model, graph),
             )
 
     def _columns(self, graph: Graph, layout: Layout) -> OtherColumns:
@@ -328,13 +326,11 @@ class Artifact:
         labels = {node.name: node.label for node in model.nodes}
         shown = ", ".join(labels[name] for name in model.without_density[:3])
         more = ", ..." if len(model.without_density) > 3 else ""
-        return ArtifactError(
-            Problem(
-                self.source,
-                f"latents of this flow have no density ({shown}{more}), as their "
-                "values came from a file; so its draws have no weights, and J no value",
-                "`daphne-flows sample --unweighted`",
-            )
+        return ArtifactError.at(
+            self.source,
+            f"latents of this flow have no density ({shown}{more}), as their "
+            "values came from a file; so its draws have no weights, and J no value",
+            "`daphne-flows sample --unweighted`",
         )
 
     def _structure(self) -> Structure:

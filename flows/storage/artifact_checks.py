@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..errors import ArtifactError, Problem
+from ..errors import ArtifactError
 from .manifest import (
     HeadsEntry,
     InverseEntry,
@@ -47,27 +47,23 @@ def check_claims(
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in _DTYPES:
-            raise ArtifactError(
-                Problem(
-                    weights_place,
-                    f"the tensor {name[:60]} has another type of numbers",
-                    "float32 or float64",
-                    str(tensor.dtype).removeprefix("torch."),
-                )
+            raise ArtifactError.at(
+                weights_place,
+                f"the tensor {name[:60]} has another type of numbers",
+                "float32 or float64",
+                str(tensor.dtype).removeprefix("torch."),
             )
     layout = manifest.layout
     latents = {variable.name for variable in layout.latents}
     strange = set(manifest.model.without_density) - latents
     if strange:
         place = f"{manifest_place}: $.model.without_density"
-        raise ArtifactError(
-            Problem(place, "no latent of this name", "", min(strange)[:60])
-        )
+        raise ArtifactError.at(place, "no latent of this name", "", min(strange)[:60])
     known = {node.name for node in manifest.model.nodes if not node.observed}
     if bad := {*manifest.integrated} - (known - latents):
         place = f"{manifest_place}: $.integrated"
-        raise ArtifactError(
-            Problem(place, "no latent beside those of the layout", "", min(bad)[:60])
+        raise ArtifactError.at(
+            place, "no latent beside those of the layout", "", min(bad)[:60]
         )
     where = f"{manifest_place}: $.layout"
     for part, variables in (("latents", layout.latents), ("observed", layout.observed)):
@@ -81,24 +77,20 @@ def check_claims(
     where = f"{manifest_place}: $.structure"
     read = _check_edges(structure, layout, where)
     if len(structure.nuisances) != len(layout.latents):
-        raise ArtifactError(
-            Problem(
-                f"{where}.nuisances",
-                "one number per latent is needed",
-                f"{len(layout.latents)}",
-                f"{len(structure.nuisances)}",
-            )
+        raise ArtifactError.at(
+            f"{where}.nuisances",
+            "one number per latent is needed",
+            f"{len(layout.latents)}",
+            f"{len(structure.nuisances)}",
         )
     free = layout.latents[-1].free_stop
     observed = layout.observed[-1].stop if layout.observed else 0
     if manifest.data and len(manifest.data) != observed:
-        raise ArtifactError(
-            Problem(
-                f"{manifest_place}: $.data",
-                "one number per observed column is needed",
-                f"{observed}"[:80],
-                f"{len(manifest.data)}",
-            )
+        raise ArtifactError.at(
+            f"{manifest_place}: $.data",
+            "one number per observed column is needed",
+            f"{observed}"[:80],
+            f"{len(manifest.data)}",
         )
     if manifest.heads is not None:
         _check_heads(manifest.heads, manifest, f"{manifest_place}: $.heads")
@@ -109,22 +101,18 @@ def check_claims(
         ("observed columns that are read", read),
     ):
         if claimed > held:
-            raise ArtifactError(
-                Problem(
-                    weights_place,
-                    f"the tensors are too few for {what} of the manifest",
-                    f"at least {claimed} numbers"[:80],
-                    f"{held}",
-                )
+            raise ArtifactError.at(
+                weights_place,
+                f"the tensors are too few for {what} of the manifest",
+                f"at least {claimed} numbers"[:80],
+                f"{held}",
             )
     if manifest.normalisation != structure.normalisation:
-        raise ArtifactError(
-            Problem(
-                f"{manifest_place}: $.normalisation",
-                "normalisation and structure disagree",
-                structure.normalisation,
-                manifest.normalisation,
-            )
+        raise ArtifactError.at(
+            f"{manifest_place}: $.normalisation",
+            "normalisation and structure disagree",
+            structure.normalisation,
+            manifest.normalisation,
         )
 
 
@@ -134,21 +122,19 @@ def _check_heads(heads: HeadsEntry, manifest: Manifest, where: str) -> None:
     latents = manifest.structure.latents
     if len(heads.cells) > len(latents):
         got = f"{len(heads.cells)}"
-        raise ArtifactError(
-            Problem(where, "more heads than latents", f"at most {len(latents)}", got)
+        raise ArtifactError.at(
+            where, "more heads than latents", f"at most {len(latents)}", got
         )
     names = latents[len(latents) - len(heads.cells) :]
     for number, (name, each) in enumerate(zip(names, heads.cells, strict=True)):
         edges = each.edges
         is_sorted = all(a < b for a, b in pairwise(edges))
         if sizes[name] != 1 or not is_sorted or max(map(abs, edges)) > 2**50:
-            raise ArtifactError(
-                Problem(
-                    f"{where}.cells[{number}]",
-                    "no cells of a discrete latent",
-                    "increasing edges, of a latent with one column",
-                    f"{name[:60]}, {list(edges[:6])}"[:120],
-                )
+            raise ArtifactError.at(
+                f"{where}.cells[{number}]",
+                "no cells of a discrete latent",
+                "increasing edges, of a latent with one column",
+                f"{name[:60]}, {list(edges[:6])}"[:120],
             )
 
 
@@ -161,17 +147,15 @@ def _check_columns(
     for number, variable in enumerate(variables):
         place = f"{where}[{number}]"
         if variable.name in names:
-            raise ArtifactError(Problem(place, "this name stands twice"))
+            raise ArtifactError.at(place, "this name stands twice")
         names.add(variable.name)
         start, stop = getattr(variable, first), getattr(variable, last)
         if start != end or stop < end:
-            raise ArtifactError(
-                Problem(
-                    place,
-                    "the columns do not follow those before",
-                    f"{first} {end}"[:80],
-                    f"{start} to {stop}"[:80],
-                )
+            raise ArtifactError.at(
+                place,
+                "the columns do not follow those before",
+                f"{first} {end}"[:80],
+                f"{start} to {stop}"[:80],
             )
         end = stop
 
@@ -180,13 +164,11 @@ def _check_shapes(variables: Sequence[VariableEntry], where: str) -> None:
     for number, variable in enumerate(variables):
         size = variable.stop - variable.start
         if math.prod(variable.shape) != size:
-            raise ArtifactError(
-                Problem(
-                    f"{where}[{number}]",
-                    "shape and columns disagree",
-                    f"{size} columns"[:80],
-                    f"{list(variable.shape)}"[:80],
-                )
+            raise ArtifactError.at(
+                f"{where}[{number}]",
+                "shape and columns disagree",
+                f"{size} columns"[:80],
+                f"{list(variable.shape)}"[:80],
             )
 
 
@@ -199,13 +181,11 @@ def _check_free_sizes(latents: Sequence[VariableEntry], where: str) -> None:
         size = variable.stop - variable.start
         free = variable.free_stop - variable.free_start
         if not 0 < free <= size <= 2 * free:
-            raise ArtifactError(
-                Problem(
-                    f"{where}[{number}]",
-                    "values and free columns disagree",
-                    f"{free} to {2 * free} values"[:80],
-                    f"{size}"[:80],
-                )
+            raise ArtifactError.at(
+                f"{where}[{number}]",
+                "values and free columns disagree",
+                f"{free} to {2 * free} values"[:80],
+                f"{size}"[:80],
             )
 
 
@@ -217,24 +197,22 @@ def _check_edges(
     observed = {v.name: v.stop - v.start for v in layout.observed}
     order, parents = edges.latents, edges.parents
     if len(order) != len(latents) or set(order) != latents or set(parents) != latents:
-        raise ArtifactError(
-            Problem(where, "other latents than in the layout", f"{len(latents)}")
+        raise ArtifactError.at(
+            where, "other latents than in the layout", f"{len(latents)}"
         )
     before: set[str] = set()
     read = 0
     for name in order:
         place = f"{where}.parents.{name}"
         if len(set(parents[name])) != len(parents[name]):
-            raise ArtifactError(Problem(place, "a parent stands twice"))
+            raise ArtifactError.at(place, "a parent stands twice")
         for parent in parents[name]:
             if parent not in before and parent not in observed:
-                raise ArtifactError(
-                    Problem(
-                        place,
-                        "this parent does not come before its child",
-                        "an earlier latent or an observed node",
-                        parent[:60],
-                    )
+                raise ArtifactError.at(
+                    place,
+                    "this parent does not come before its child",
+                    "an earlier latent or an observed node",
+                    parent[:60],
                 )
             read += observed.get(parent, 0)
         before.add(name)

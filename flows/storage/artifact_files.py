@@ -8,7 +8,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..errors import ArtifactError, Problem
+from ..errors import ArtifactError
 from .folders import read_inside
 from .manifest import Manifest
 from .manifest_file import file_entry
@@ -31,8 +31,8 @@ def load_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError, OverflowError) as error:
-        raise ArtifactError(
-            Problem(str(folder / WEIGHTS), f"not a safetensors file: {error}"[:200])
+        raise ArtifactError.at(
+            str(folder / WEIGHTS), f"not a safetensors file: {error}"[:200]
         ) from None
 
 
@@ -45,7 +45,7 @@ def load_golden(folder: Path, manifest: Manifest) -> Any:
     try:
         return json.loads(_checked_bytes(folder, GOLDEN, manifest))
     except (ValueError, RecursionError):
-        raise ArtifactError(Problem(str(folder / GOLDEN), "not JSON")) from None
+        raise ArtifactError.at(str(folder / GOLDEN), "not JSON") from None
 
 
 def _checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
@@ -57,8 +57,8 @@ def _checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
     content = read_inside(folder, name, f"{name} of the artifact", _LIMITS[name])
     _check_length(place, len(content), entry.bytes)
     if file_entry(content) != entry:
-        raise ArtifactError(
-            Problem(str(place), "changed after it was written: the digest differs")
+        raise ArtifactError.at(
+            str(place), "changed after it was written: the digest differs"
         )
     return content
 
@@ -66,6 +66,4 @@ def _checked_bytes(folder: Path, name: str, manifest: Manifest) -> bytes:
 def _check_length(place: Path, length: int, stated: int) -> None:
     if length != stated:
         what = "cut short" if length < stated else "too long"
-        raise ArtifactError(
-            Problem(str(place), what, f"{stated} bytes"[:80], f"{length}")
-        )
+        raise ArtifactError.at(str(place), what, f"{stated} bytes"[:80], f"{length}")

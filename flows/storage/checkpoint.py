@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import ArtifactError, Problem
+from ..errors import ArtifactError
 from ..training.state import TrainingState
 from .folders import read_file, write_file
 
@@ -97,13 +97,11 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
         )
         values = json.loads(metadata["values"], object_hook=_read)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise ArtifactError(
-            Problem(
-                str(path),
-                "the checkpoint is damaged",
-                "a file that this program wrote",
-                str(error)[:80],
-            )
+        raise ArtifactError.at(
+            str(path),
+            "the checkpoint is damaged",
+            "a file that this program wrote",
+            str(error)[:80],
         ) from None
     for what, mine, theirs in (
         ("model", key.digest, stored.digest),
@@ -111,13 +109,11 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
         ("configuration", {**_ADDED, **key.config}, {**_ADDED, **stored.config}),
     ):
         if mine != theirs:
-            raise ArtifactError(
-                Problem(
-                    str(path),
-                    f"the checkpoint has another {what}; train without --resume to "
-                    "start anew",
-                    *_shown(mine, theirs),
-                )
+            raise ArtifactError.at(
+                str(path),
+                f"the checkpoint has another {what}; train without --resume to "
+                "start anew",
+                *_shown(mine, theirs),
             )
     return TrainingState(tensors, values)
 

@@ -60,21 +60,19 @@ def read_file(path: Path | str, what: str, *, limit: int) -> bytes:
     try:
         # Opening a pipe would wait for its writer, reading a device might never end.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ArtifactError(Problem(str(path), "this is no plain file", what))
+            raise ArtifactError.at(str(path), "this is no plain file", what)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
-                raise ArtifactError(
-                    Problem(
-                        str(path), f"{what} is too large", f"{limit} bytes", f"{size}"
-                    )
+                raise ArtifactError.at(
+                    str(path), f"{what} is too large", f"{limit} bytes", f"{size}"
                 )
             return file.read(limit + 1)
     except FileNotFoundError:
-        raise ArtifactError(Problem(str(path), "no such file", what)) from None
+        raise ArtifactError.at(str(path), "no such file", what) from None
     except OSError as error:
-        raise ArtifactError(
-            Problem(str(path), f"cannot be read: {error.strerror}", what)
+        raise ArtifactError.at(
+            str(path), f"cannot be read: {error.strerror}", what
         ) from None
 
 
@@ -87,8 +85,8 @@ def read_inside(folder: Path, name: str, what: str, limit: int) -> bytes:
     place = folder / name
     real = Path(os.path.realpath(place))
     if place.is_symlink() and real.parent != Path(os.path.realpath(folder)):
-        raise ArtifactError(
-            Problem(str(place), "this link leads out of the artifact", "a file")
+        raise ArtifactError.at(
+            str(place), "this link leads out of the artifact", "a file"
         )
     return read_file(place, what, limit=limit)
 
@@ -209,13 +207,11 @@ def check_folder_place(
             held = [each.name for each in path.iterdir()] if path.is_dir() else ["."]
             strange = [n for n in held if not any(fnmatch(n, p) for p in own)]
             if strange or (held and marker not in held):
-                raise ArtifactError(
-                    Problem(
-                        str(path),
-                        "something else is in this place",
-                        f"a new name, or a folder with {marker}",
-                        strange[0] if path.is_dir() and strange else "",
-                    )
+                raise ArtifactError.at(
+                    str(path),
+                    "something else is in this place",
+                    f"a new name, or a folder with {marker}",
+                    strange[0] if path.is_dir() and strange else "",
                 )
         check_writable(path, ArtifactError)
     except OSError as error:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArtifactError, Problem
+from ..errors import ArtifactError
 from ..flow.protocol import Flow
 
 __all__ = ["GoldenValues"]
@@ -126,13 +126,11 @@ class GoldenValues:
         )
         difference = float((torch.cat(found, -1) - torch.cat(stated, -1)).abs().amax())
         if not difference <= float(allowed):
-            raise ArtifactError(
-                Problem(
-                    where,
-                    "the flow does not give its golden values",
-                    f"a difference up to {float(allowed):.1e}",
-                    f"{difference:.1e}",
-                )
+            raise ArtifactError.at(
+                where,
+                "the flow does not give its golden values",
+                f"a difference up to {float(allowed):.1e}",
+                f"{difference:.1e}",
             )
 
 
@@ -154,4 +152,4 @@ def _table(rows: Any) -> Tensor:
 
 def _damaged(where: str) -> ArtifactError:
     names = "tables base, observed, free, nuisances and log_prob_per_node, and log_prob"
-    return ArtifactError(Problem(where, "damaged", names))
+    return ArtifactError.at(where, "damaged", names)

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
-from ..errors import ArtifactError, Problem
+from ..errors import ArtifactError
 from ..optional import require
 from .folders import read_file, write_file
 
@@ -177,34 +177,30 @@ def read_idx(path: Path | str) -> Shaped[np.ndarray, "image row column"]:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError) as error:
-            raise ArtifactError(Problem(str(path), f"not gzip: {error}")) from None
+            raise ArtifactError.at(str(path), f"not gzip: {error}") from None
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _IDX_BYTES:
-        raise ArtifactError(
-            Problem(
-                str(path),
-                "not an IDX file of bytes",
-                "it to begin with 00 00 08",
-                content[:3].hex(" "),
-            )
+        raise ArtifactError.at(
+            str(path),
+            "not an IDX file of bytes",
+            "it to begin with 00 00 08",
+            content[:3].hex(" "),
         )
     rank = content[3]
     if rank != 3:
-        raise ArtifactError(
-            Problem(str(path), "not images", "3 dimensions", f"{rank} dimensions")
+        raise ArtifactError.at(
+            str(path), "not images", "3 dimensions", f"{rank} dimensions"
         )
     start = 4 + 4 * rank
     if len(content) < start:
-        raise ArtifactError(Problem(str(path), "the header is cut off"))
+        raise ArtifactError.at(str(path), "the header is cut off")
     shape = tuple(np.frombuffer(content[4:start], dtype=">u4").tolist())
     size = math.prod(shape)
     if len(content) - start != size or not size:
-        raise ArtifactError(
-            Problem(
-                str(path),
-                "the file is cut off, too long or empty",
-                f"{size} bytes of images",
-                f"{len(content) - start}",
-            )
+        raise ArtifactError.at(
+            str(path),
+            "the file is cut off, too long or empty",
+            f"{size} bytes of images",
+            f"{len(content) - start}",
         )
     return np.frombuffer(content[start:], dtype=np.uint8).reshape(shape)
 
@@ -228,9 +224,9 @@ def load_arrays(path: Path | str) -> Arrays:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             if isinstance(file, np.ndarray):
-                raise ArtifactError(
-                    Problem(str(path), "one array without a name", "an npz file")
+                raise ArtifactError.at(
+                    str(path), "one array without a name", "an npz file"
                 )
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtifactError(Problem(str(path), f"not an npz file: {error}")) from None
+        raise ArtifactError.at(str(path), f"not an npz file: {error}") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from ..errors import ArtifactError, Problem
+from ..errors import ArtifactError
 from .earlier_manifests import VERSIONS, upgraded
 from .folders import read_inside
 from .json_values import check_finite, json_bytes
@@ -33,40 +33,36 @@ def load_manifest(folder: Path) -> Manifest:
     place = folder / MANIFEST
     if not folder.is_dir():
         what = "this is a file" if folder.exists() else "no such folder"
-        raise ArtifactError(Problem(str(folder), what, "an artifact, a folder"))
+        raise ArtifactError.at(str(folder), what, "an artifact, a folder")
     content = read_inside(folder, MANIFEST, "the manifest of an artifact", _LIMIT)
     try:
         entry = json.loads(content)
     except (ValueError, RecursionError):
-        raise ArtifactError(
-            Problem(str(place), "not JSON; cut short or damaged", "a manifest")
+        raise ArtifactError.at(
+            str(place), "not JSON; cut short or damaged", "a manifest"
         ) from None
     if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        raise ArtifactError(Problem(str(place), "this is no manifest of an artifact"))
+        raise ArtifactError.at(str(place), "this is no manifest of an artifact")
     if entry.get("version") not in VERSIONS:
-        raise ArtifactError(
-            Problem(
-                str(place),
-                "this version of the format cannot be read",
-                f"one of {', '.join(map(str, VERSIONS))}",
-                f"{entry.get('version')!r}"[:40],
-            )
+        raise ArtifactError.at(
+            str(place),
+            "this version of the format cannot be read",
+            f"one of {', '.join(map(str, VERSIONS))}",
+            f"{entry.get('version')!r}"[:40],
         )
     newest = upgraded(entry)
     problem = next(iter(_validator().iter_errors(newest)), None)
     if problem is not None:
-        raise ArtifactError(
-            Problem(f"{place}: {problem.json_path}"[:300], problem.message[:120])
+        raise ArtifactError.at(
+            f"{place}: {problem.json_path}"[:300], problem.message[:120]
         )
     found = _checksum(entry, str(place))
     if entry["checksum"] != found:
-        raise ArtifactError(
-            Problem(
-                str(place),
-                "the manifest was changed after it was written",
-                f"the checksum {found[:19]}...",
-                f"{entry['checksum'][:19]}...",
-            )
+        raise ArtifactError.at(
+            str(place),
+            "the manifest was changed after it was written",
+            f"the checksum {found[:19]}...",
+            f"{entry['checksum'][:19]}...",
         )
     return Manifest.from_json(newest)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from daphne_bridge.graph.deep_json import JsonError, loads
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..model.observation import Given
 from .folders import read_file
 
@@ -35,10 +35,10 @@ def load_observations(path: Path | str) -> list[Given]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise FlowsError(Problem(str(path), "not a text file", "CSV or JSON")) from None
+        raise FlowsError.at(str(path), "not a text file", "CSV or JSON") from None
     rows = _from_json(text, path) if path.suffix == ".json" else _from_csv(text, path)
     if not rows:
-        raise FlowsError(Problem(str(path), "there is no data set", "at least one row"))
+        raise FlowsError.at(str(path), "there is no data set", "at least one row")
     return rows
 
 
@@ -46,10 +46,10 @@ def _from_json(text: str, path: Path) -> list[Given]:
     try:
         value = loads(text)
     except JsonError as error:
-        raise FlowsError(Problem(str(path), f"not JSON: {error}")) from None
+        raise FlowsError.at(str(path), f"not JSON: {error}") from None
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise FlowsError(
-            Problem(str(path), "not a list of data sets", '[{"name": value, ...}, ...]')
+        raise FlowsError.at(
+            str(path), "not a list of data sets", '[{"name": value, ...}, ...]'
         )
     return [_given(row, f"{path} row {number}") for number, row in enumerate(value, 1)]
 
@@ -64,25 +64,23 @@ def _from_csv(text: str, path: Path) -> list[Given]:
     lines = list(csv.reader(io.StringIO(text)))
     header = [name.strip() for name in lines[0]] if lines else []
     if len(set(header)) < len(header):
-        raise FlowsError(Problem(str(path), "a name stands twice in the first line"))
+        raise FlowsError.at(str(path), "a name stands twice in the first line")
     rows = []
     for number, line in enumerate(lines[1:], 2):
         if not line:
             continue
         where = f"{path} line {number}"
         if len(line) != len(header):
-            raise FlowsError(
-                Problem(
-                    where, "wrong number of values", str(len(header)), str(len(line))
-                )
+            raise FlowsError.at(
+                where, "wrong number of values", str(len(header)), str(len(line))
             )
         row = {}
         for name, entry in zip(header, line, strict=True):
             try:
                 value = float(entry)
             except ValueError:
-                raise FlowsError(
-                    Problem(f"{where} {name}", "not a number", "a number", repr(entry))
+                raise FlowsError.at(
+                    f"{where} {name}", "not a number", "a number", repr(entry)
                 ) from None
             row[name] = value
         rows.append(_given(row, where))
@@ -99,5 +97,5 @@ def as_data(value: Any, where: str) -> Any:
         return tuple(as_data(item, where) for item in value)
     if isinstance(value, float) and not math.isfinite(value):
         what = "the observation is not finite"
-        raise FlowsError(Problem(where, what, "a finite number", str(value)))
+        raise FlowsError.at(where, what, "a finite number", str(value))
     return value

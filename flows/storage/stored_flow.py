@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, ArtifactError, Problem
+from ..errors import ArgumentError, ArtifactError
 from ..flow.kinds import kind_of
 from ..flow.protocol import Flow
 from ..flow.settings import read_settings
@@ -121,8 +121,8 @@ def _config(shape: type, name: str, entry: Mapping[str, Any], where: str) -> Any
     names = [field.name for field in fields(shape)]
     if set(entry) != set(names):
         got = ", ".join(sorted(entry))[:80]
-        raise ArtifactError(
-            Problem(where, f"not the settings of {name}", ", ".join(names), got)
+        raise ArtifactError.at(
+            where, f"not the settings of {name}", ", ".join(names), got
         )
     values, problems = read_settings(shape, entry, where)
     if problems:
@@ -132,4 +132,4 @@ def _config(shape: type, name: str, entry: Mapping[str, Any], where: str) -> Any
 
 def _misfit(weights: Path, name: str, expected: str, got: str) -> ArtifactError:
     what = f"the tensor {name} does not fit the architecture"
-    return ArtifactError(Problem(str(weights), what, expected, got))
+    return ArtifactError.at(str(weights), what, expected, got)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 
 __all__ = ["MOST_CLIQUE_COLUMNS", "Batch", "Plan", "plan_of"]
 
@@ -108,13 +108,11 @@ def _parents(size: int, scopes: Iterable[Iterable[int]]) -> list[set[int]]:
         scope = waiting[column]
         scope.discard(column)
         if len(scope) >= MOST_CLIQUE_COLUMNS:
-            raise ArgumentError(
-                Problem(
-                    "structured-gaussian",
-                    "latents depend on each other too widely given the data",
-                    f"cliques of at most {MOST_CLIQUE_COLUMNS} columns",
-                    f"one of {len(scope) + 1}",
-                )
+            raise ArgumentError.at(
+                "structured-gaussian",
+                "latents depend on each other too widely given the data",
+                f"cliques of at most {MOST_CLIQUE_COLUMNS} columns",
+                f"one of {len(scope) + 1}",
             )
         if scope:
             waiting[max(scope)] |= scope

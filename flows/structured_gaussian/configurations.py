@@ -15,7 +15,7 @@ from daphne_bridge.graph.expression import Constant, Value, free_names, is_false
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.graph.nodes import Node
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.potentials import Potential
 from ..marginal.specialise import Specialiser
 from ..marginal.target import target_of
@@ -120,4 +120,4 @@ def _at(node: Node, specialiser: Specialiser, known: Mapping[str, Value]) -> Nod
 
 
 def _refused(what: str, expected: str, got: str) -> ArgumentError:
-    return ArgumentError(Problem("structured-gaussian", what, expected, got))
+    return ArgumentError.at("structured-gaussian", what, expected, got)

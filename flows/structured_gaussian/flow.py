@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.normalised_flow import ResidualFlow, WarmedForward
 from ..flow.protocol import Ends, FlowDraw, TwoWay
 from ..flow.settings import bounded, choice
@@ -51,13 +51,11 @@ def potentials_with(
         ArgumentError: if the structure has no potentials.
     """
     if not structure.potentials:
-        raise ArgumentError(
-            Problem(
-                "structured-gaussian",
-                "the structure has no potentials",
-                "one that was made for this kind",
-                "a structure without any",
-            )
+        raise ArgumentError.at(
+            "structured-gaussian",
+            "the structure has no potentials",
+            "one that was made for this kind",
+            "a structure without any",
         )
     return PotentialScaling(
         structure,

@@ -11,7 +11,7 @@ from daphne_bridge.graph.graph import Graph
 
 from ..autoregressive.conditioner import NetworkConfig
 from ..autoregressive.kind import KIND as KIND_OF_CORRECTION
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.kinds import Kind
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
@@ -61,13 +61,11 @@ _Built = StructuredGaussianFlow | GaussianMixtureFlow | CorrectedFlow
 def _build(structure: Structure, config: StructuredGaussianConfig, seed: int) -> _Built:
     if any(each.component for each in structure.potentials):
         if config.corrected_by != "none":
-            raise ArgumentError(
-                Problem(
-                    "structured-gaussian, corrected_by",
-                    "the mixture is the posterior itself",
-                    "none",
-                    config.corrected_by,
-                )
+            raise ArgumentError.at(
+                "structured-gaussian, corrected_by",
+                "the mixture is the posterior itself",
+                "none",
+                config.corrected_by,
             )
         return GaussianMixtureFlow(structure, config, seed)
     if config.corrected_by != "none":

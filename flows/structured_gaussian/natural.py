@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.protocol import Flow
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
@@ -193,13 +193,11 @@ class _Climber:
 
     def _without_slope(self, number: int) -> ArgumentError:
         name = self.apart.names[number]
-        return ArgumentError(
-            Problem(
-                "structured-gaussian, one data set",
-                "a factor has no slopes in its latents",
-                "link functions that can be differentiated",
-                self.model.graph.labels[name],
-            )
+        return ArgumentError.at(
+            "structured-gaussian, one data set",
+            "a factor has no slopes in its latents",
+            "link functions that can be differentiated",
+            self.model.graph.labels[name],
         )
 
 

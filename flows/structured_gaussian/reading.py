@@ -23,7 +23,7 @@ from daphne_bridge.graph.expression import (
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.graph.nodes import Node
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.potentials import Potential
 from ..model.layout import Layout
 from ..model.standard_normal import HALF_LOG_TWO_PI
@@ -47,13 +47,11 @@ def potentials_of(graph: Graph, layout: Layout) -> tuple[Potential, ...]:
     missing = [n for n in graph.latents if n not in columns.latents]
     if missing or any(not v.free_size for v in layout.latents):
         gone = missing or [v.name for v in layout.latents if not v.free_size]
-        raise ArgumentError(
-            Problem(
-                "structured-gaussian",
-                "a latent that is not the flow's own",
-                "continuous latents, none of them integrated out",
-                gone[0],
-            )
+        raise ArgumentError.at(
+            "structured-gaussian",
+            "a latent that is not the flow's own",
+            "continuous latents, none of them integrated out",
+            gone[0],
         )
     return tuple(each for n in graph.nodes for each in potentials_of_node(n, columns))
 

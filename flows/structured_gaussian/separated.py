@@ -22,7 +22,7 @@ from daphne_bridge.graph.expression import (
 )
 from daphne_bridge.graph.graph import Graph, Node
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..model.layout import Layout
 from ..model.model import Model
 from .bilinear import Columns
@@ -190,13 +190,11 @@ def _prior(
             return _anywhere(kind, table)
     else:
         return _anywhere("real", table)
-    raise ArgumentError(
-        Problem(
-            "structured-gaussian, one data set",
-            f"where {hole.name} has mass depends on other latents",
-            "latents whose bounds are known",
-            hole.name,
-        )
+    raise ArgumentError.at(
+        "structured-gaussian, one data set",
+        f"where {hole.name} has mass depends on other latents",
+        "latents whose bounds are known",
+        hole.name,
     )
 
 

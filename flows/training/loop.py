@@ -33,7 +33,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.protocol import Flow, Matched, Stepped
 from .batches import Judged, TargetModel
 from .certification import Measured, measured, solver_bias
@@ -101,22 +101,18 @@ def fit(
         config.batch_size, config.final_batch_size, config.warm_start_batch_size
     )
     if least < ranks.size:
-        raise ArgumentError(
-            Problem(
-                "batch_size",
-                "fewer rows than processes",
-                f"at least {ranks.size}",
-                f"{least}",
-            )
+        raise ArgumentError.at(
+            "batch_size",
+            "fewer rows than processes",
+            f"at least {ranks.size}",
+            f"{least}",
         )
     if config.objective != "forward" and not model.has_density:
-        raise ArgumentError(
-            Problem(
-                "objective",
-                "the model has draws but no density",
-                "forward",
-                config.objective,
-            )
+        raise ArgumentError.at(
+            "objective",
+            "the model has draws but no density",
+            "forward",
+            config.objective,
         )
     run = Run(
         Judged.of(model),

@@ -19,7 +19,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 
 __all__ = [
     "ALONE",
@@ -152,13 +152,11 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise FlowsError(
-            Problem(
-                "torchrun",
-                "another process of this run has ended or cannot be reached",
-                "all processes until the end",
-                str(error).split("\n", 1)[0][:120],
-            )
+        raise FlowsError.at(
+            "torchrun",
+            "another process of this run has ended or cannot be reached",
+            "all processes until the end",
+            str(error).split("\n", 1)[0][:120],
         ) from None
 
 

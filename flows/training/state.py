@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from .estimates import Estimate, SymmetricEstimate
 
 __all__ = ["DONE", "Progress", "Report", "TrainingState"]
@@ -136,17 +136,13 @@ class Progress:
         """
         where = "training state"
         if values.get("seed") != seed:
-            raise ArgumentError(
-                Problem(where, "seed", f"{seed}", f"{values.get('seed')}")
-            )
+            raise ArgumentError.at(where, "seed", f"{seed}", f"{values.get('seed')}")
         apart = {field.name for field in fields(cls)} ^ set(values)
         if apart:
-            raise ArgumentError(
-                Problem(
-                    where,
-                    "of another version of this program, which cannot be continued",
-                    "a new run",
-                    f"other values: {', '.join(sorted(apart))}",
-                )
+            raise ArgumentError.at(
+                where,
+                "of another version of this program, which cannot be continued",
+                "a new run",
+                f"other values: {', '.join(sorted(apart))}",
             )
         return cls(**values)

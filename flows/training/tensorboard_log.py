@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import FlowsError, Problem
+from ..errors import FlowsError
 from ..optional import require
 from .state import Report
 
@@ -22,7 +22,7 @@ def check_board(folder: Path) -> None:
     """
     require("tensorboard", extra="tensorboard", where="--tensorboard")
     if folder.exists() and not folder.is_dir():
-        raise FlowsError(Problem(str(folder), "this is a file", "a folder"))
+        raise FlowsError.at(str(folder), "this is a file", "a folder")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from ..errors import ArgumentError, Problem
+from ..errors import ArgumentError
 from ..flow.protocol import Flow
 
 __all__ = ["FlatWeights"]
@@ -64,13 +64,11 @@ class FlatWeights:
         for name, tensor in self._parts().items():
             other = tensors.get(_PREFIX + name)
             if other is None or other.shape != tensor.shape:
-                raise ArgumentError(
-                    Problem(
-                        "training state",
-                        _PREFIX + name,
-                        f"a tensor of shape {tuple(tensor.shape)}",
-                        "none" if other is None else f"{tuple(other.shape)}",
-                    )
+                raise ArgumentError.at(
+                    "training state",
+                    _PREFIX + name,
+                    f"a tensor of shape {tuple(tensor.shape)}",
+                    "none" if other is None else f"{tuple(other.shape)}",
                 )
             tensor.copy_(other)
 

@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import ArgumentError, Problem
+from ...errors import ArgumentError
 from ..weights import WeightTotals, check_log_weights
 from .ancestry import Lineages
 from .config import AnnealingConfig
@@ -128,10 +128,8 @@ def annealed_smc(
             enough.
     """
     if num_particles < 2:
-        raise ArgumentError(
-            Problem(
-                "annealing: num_particles", "too few", "2 or more", str(num_particles)
-            )
+        raise ArgumentError.at(
+            "annealing: num_particles", "too few", "2 or more", str(num_particles)
         )
     generator = torch.Generator(space.observed.device).manual_seed(seed)
     return _run(space, num_particles, config or AnnealingConfig(), generator)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ...errors import ArgumentError, Problem
+from ...errors import ArgumentError
 from .moves import Move, RandomWalk
 from .schedule import Stage
 
@@ -51,6 +51,6 @@ class AnnealingConfig:
         for name, (is_good, expected) in _RANGES.items():
             value = getattr(self, name)
             if not is_good(value):
-                raise ArgumentError(
-                    Problem(f"annealing: {name}", "out of range", expected, str(value))
+                raise ArgumentError.at(
+                    f"annealing: {name}", "out of range", expected, str(value)
                 )

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import ArgumentError, Problem
+from ...errors import ArgumentError
 from .ancestry import Lineages
 from .result import SmcResult
 from .sequence import Sequence
@@ -89,13 +89,11 @@ def sequential_smc(
         InferenceError: If a weight is nan or +inf.
     """
     if num_particles < 1 or not 0.0 <= ess_threshold <= 1.0:
-        raise ArgumentError(
-            Problem(
-                "sequential Monte Carlo",
-                "a number is out of range",
-                "a positive number of particles and a threshold from 0 to 1",
-                f"{num_particles} and {ess_threshold}",
-            )
+        raise ArgumentError.at(
+            "sequential Monte Carlo",
+            "a number is out of range",
+            "a positive number of particles and a threshold from 0 to 1",
+            f"{num_particles} and {ess_threshold}",
         )
     generator = torch.Generator(device).manual_seed(seed)
     return _run(sequence, init(num_particles, device), ess_threshold, scheme, generator)

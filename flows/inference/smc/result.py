@@ -34,7 +34,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import ArgumentError, Problem
+from ...errors import ArgumentError
 from ...model.layout import Layout
 from ..cautions import Caution, evidence_cautions
 from ..columns import latent_columns
@@ -213,12 +213,10 @@ def result_of(reports: Iterable[Report]) -> SmcResult:
     for report in reports:
         result = report.result
     if result is None:
-        raise ArgumentError(
-            Problem(
-                "sequential Monte Carlo",
-                "the run has not come to its end",
-                "every report up to the last",
-            )
+        raise ArgumentError.at(
+            "sequential Monte Carlo",
+            "the run has not come to its end",
+            "every report up to the last",
         )
     return result
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import InferenceError, Problem
+from ...errors import InferenceError
 
 __all__ = ["Stage", "next_temperature", "weighted_factor"]
 
@@ -72,15 +72,13 @@ def next_temperature(
         else:
             high = middle
     if low < _SHORTEST_STEP:
-        raise InferenceError(
-            Problem(
-                "annealing",
-                f"no step from temperature {last:.3g} keeps a share of"
-                f" {cess_fraction} of the conditional ess",
-                "weights that a small power brings together",
-                f"log weights from {float(log_weight.min()):.3g}"
-                f" to {float(log_weight.max()):.3g}",
-            )
+        raise InferenceError.at(
+            "annealing",
+            f"no step from temperature {last:.3g} keeps a share of"
+            f" {cess_fraction} of the conditional ess",
+            "weights that a small power brings together",
+            f"log weights from {float(log_weight.min()):.3g}"
+            f" to {float(log_weight.max()):.3g}",
         )
     return last + low
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from ...errors import ArgumentError, Problem
+from ...errors import ArgumentError
 from ...model.shapes import ObservedRow
 from ..proposal import Proposal, Target
 from ..shapes import Latents, LogProb, State
@@ -88,13 +88,11 @@ class ObserveSequence:
             draw.latents, self.observed.expand(num_particles, -1)
         )
         if terms.shape != (num_particles, self.num_steps):
-            raise ArgumentError(
-                Problem(
-                    "sequence of observes",
-                    "one likelihood term per step is needed",
-                    str(self.num_steps),
-                    str(list(terms.shape[1:])),
-                )
+            raise ArgumentError.at(
+                "sequence of observes",
+                "one likelihood term per step is needed",
+                str(self.num_steps),
+                str(list(terms.shape[1:])),
             )
         log_prior = self.model.log_prior(draw.latents, self.observed)
         ratio = (log_prior - draw.log_prob) / self.num_steps
