@@ -16,7 +16,7 @@ from .inference_table import leaves
 from .particle_pictures import particle_pictures, predicted
 from .particle_plots import path_plot
 from .picture import Picture
-from .words import estimate, most_probable, number
+from .words import draws_in_words, estimate, most_probable, number
 
 __all__ = ["answer_section"]
 
@@ -56,7 +56,7 @@ def answer_section(run: FinishedRun) -> dict[str, Any] | None:
                 f"{number(evidence['value'], 7)} ± "
                 f"{number(evidence['standard_error'], 2)} nats",
             ),
-            ("ESS", f"{number(answer['ess'], 4)} of {answer['num_particles']}"),
+            ("ESS", f"{draws_in_words(answer['ess'])} of {answer['num_particles']}"),
             ("Pareto k-hat", number(answer["khat"], 3)),
         ],
         "tempering": _tempering(answer.get("tempering")),

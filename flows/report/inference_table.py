@@ -1,7 +1,7 @@
 """This file lays an answer of `infer` out as a table that a person can read."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,12 +10,10 @@ from rich.table import Table
 
 from daphne_bridge.errors import printable
 
-from .tables import add_most_rows, cells
-from .words import estimate, number
+from .tables import add_figure_columns, add_most_rows, cells, chances_in_lines
+from .words import draws_in_words, estimate, number
 
 __all__ = ["inference_table", "leaves"]
-
-_MOST_SHOWN = 6
 
 
 def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
@@ -38,30 +36,18 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
     # A return value that only repeats latents is not shown twice.
     known = list(latents.values())
     returned = [leaf for leaf in returned if leaf[1] not in known]
-    figures_of_all = [*known, *(figures for _, figures in returned)]
-    has_chances = any(
-        isinstance(figures, Mapping) and figures.get("probabilities")
-        for figures in figures_of_all
-    )
-    headings = ("", "mean", "± MC", "sd", "5 %", "median", "95 %")
-    for heading in (*headings, "probabilities") if has_chances else headings:
-        is_text = heading in ("", "probabilities")
-        table.add_column(heading, justify="left" if is_text else "right")
-    width = len(table.columns) - 1
-
-    def row(name: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
-        return (name, *_figures(figures)[:width])
-
-    add_most_rows(table, [row(*each) for each in latents.items()], "more latents")
+    add_figure_columns(table, ("",), ("mean", "± MC", "sd", "5 %", "median", "95 %"))
+    add_most_rows(table, [_row(*each) for each in latents.items()], "more latents")
     if returned:
         table.add_section()
-    add_most_rows(table, [row(*each) for each in returned])
+    add_most_rows(table, [_row(*each) for each in returned])
     lines.append(table)
+    lines += chances_in_lines(dict(_chances([*latents.items(), *returned])))
     evidence = answer["log_evidence"]
     lines += cells(
         f"log evidence  {number(evidence['value'], 7)} ± "
         f"{number(evidence['standard_error'], 2)} nats",
-        f"ESS           {number(answer['ess'], 4)} of {answer['num_particles']} "
+        f"ESS           {draws_in_words(answer['ess'])} of {answer['num_particles']} "
         "particles"
         + (f", Pareto k-hat {answer['khat']:.2f}" if answer["khat"] else ""),
         *_islands(answer.get("tempering")),
@@ -85,14 +71,18 @@ def _islands(tempering: Mapping[str, Any] | None) -> tuple[str, ...]:
     )
 
 
-def _figures(figures: Any) -> tuple[str, ...]:
+def _row(name: str, figures: Any) -> tuple[str, ...]:
     if not isinstance(figures, Mapping):
-        text = figures if isinstance(figures, str) else json.dumps(figures)
-        return (text, "", "", "", "", "", "")
-    probabilities = figures.get("probabilities") or {}
-    best = sorted(probabilities.items(), key=lambda item: -item[1])[:_MOST_SHOWN]
-    shown = ", ".join(f"{value}: {p:.3g}" for value, p in best if p >= 5e-4)
-    return *estimate(figures, "mean", "mc_error", "sd", "q05", "median", "q95"), shown
+        return name, figures if isinstance(figures, str) else json.dumps(figures)
+    return name, *estimate(figures, "mean", "mc_error", "sd", "q05", "median", "q95")
+
+
+def _chances(
+    figures_of: Iterable[tuple[str, Any]],
+) -> Iterator[tuple[str, Mapping[str, float]]]:
+    for name, figures in figures_of:
+        if isinstance(figures, Mapping) and figures.get("probabilities"):
+            yield name, figures["probabilities"]
 
 
 def leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from .tables import add_most_rows, cells
+from .tables import add_figure_columns, add_most_rows, cells
 from .words import number
 
 __all__ = ["learning_table"]
@@ -25,10 +25,8 @@ def learning_table(learned: Mapping[str, Any]) -> RenderableType:
     parameters = learned["parameters"]
     has_posterior = any(figures["posterior"] for figures in parameters.values())
     table = Table(title="parameters", title_justify="left")
-    table.add_column("")
     posterior = ("mean", "sd", "5 %", "95 %") if has_posterior else ()
-    for heading in ("learned", "± error", "± MC", *posterior):
-        table.add_column(heading, justify="right")
+    add_figure_columns(table, ("",), ("learned", "± error", "± MC", *posterior))
     rows = []
     for name, figures in parameters.items():
         own = figures["posterior"] or {}

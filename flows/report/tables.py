@@ -23,9 +23,11 @@ from .words import (
 )
 
 __all__ = [
+    "add_figure_columns",
     "add_most_rows",
     "as_text",
     "cells",
+    "chances_in_lines",
     "diagnosis_table",
     "evaluation_table",
     "posterior_table",
@@ -50,6 +52,27 @@ def add_most_rows(
         table.add_row(*cells(f"... and {len(rows) - _MOST_ROWS} {noun}"))
 
 
+def add_figure_columns(
+    table: Table, names: Sequence[str], figures: Sequence[str]
+) -> None:
+    """Add columns of names, folded for want of room, and of figures, never cut."""
+    for heading in names:
+        table.add_column(heading, overflow="fold")
+    for heading in figures:
+        table.add_column(heading, justify="right", no_wrap=True)
+
+
+def chances_in_lines(chances: Mapping[str, Mapping[str, float]]) -> tuple[Text, ...]:
+    """Return a line for each discrete number: its values, and how probable they are."""
+    shown = (
+        f"{name}: "
+        + ", ".join(f"{v}: {words}" for v, _, words in most_probable(each, 6))
+        for name, each in list(chances.items())[:_MOST_ROWS]
+    )
+    more = len(chances) - _MOST_ROWS
+    return cells(*shown, *([f"... and {more} more"] if more > 0 else []))
+
+
 def as_text(table: RenderableType) -> str:
     """Return a table as text."""
     console = Console(width=_TEXT_WIDTH, record=True, file=io.StringIO())
@@ -65,9 +88,9 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
     """
     title = escape(printable(f"posterior of {summary['model_name']}"))
     table = Table(title=title, title_justify="left")
-    for heading in ("latent", "document", "mean", "± MC", "sd", "5 %", "95 %"):
-        is_text = heading in ("latent", "document")
-        table.add_column(heading, justify="left" if is_text else "right")
+    add_figure_columns(
+        table, ("latent", "document"), ("mean", "± MC", "sd", "5 %", "95 %")
+    )
     for latent in summary["latents"]:
         figures = estimate(latent, *LATENT_KEYS)
         table.add_row(*cells(latent["label"], latent["name"], *figures))
@@ -81,9 +104,7 @@ def posterior_table(summary: Mapping[str, Any]) -> RenderableType:
     )
     more = len(summary["observed"]) - 8
     ending = f" and {more} more" if more > 0 else ""
-    for label, chances in summary.get("probabilities", {}).items():
-        shown = ", ".join(f"{v}: {words}" for v, _, words in most_probable(chances, 6))
-        lines += cells(f"{label}: {shown}")
+    lines += chances_in_lines(summary.get("probabilities", {}))
     lines += cells(f"observed      {given}{ending}")
     lines += cells(f"log evidence  {evidence_in_words(summary)}")
     lines += cells(

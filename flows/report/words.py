@@ -7,6 +7,7 @@ from typing import Any
 __all__ = [
     "LATENT_KEYS",
     "calibration_in_words",
+    "draws_in_words",
     "estimate",
     "evidence_in_words",
     "j_in_words",
@@ -37,6 +38,16 @@ def number(value: Any, digits: int = 4) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.{digits}g}" if isinstance(value, int | float) else str(value)
+
+
+def draws_in_words(ess: float | None) -> str:
+    """Return an effective sample size: no exponent, no decimals where it is large.
+
+    Example:
+        >>> draws_in_words(12345.6), draws_in_words(12.3456), draws_in_words(None)
+        ('12346', '12.35', '-')
+    """
+    return number(ess) if ess is None or ess < 1000 else f"{ess:.0f}"
 
 
 def estimate(

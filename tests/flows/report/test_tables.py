@@ -10,9 +10,9 @@ EVIL = "z\x1b[31m\x07[red]\n$"
 SHOWN = "z\\x1b[31m\\x07[red]\\n$"
 
 
-def printed(renderable):
+def printed(renderable, width=200):
     stream = io.StringIO()
-    console = Console(file=stream, width=200, force_terminal=True, color_system=None)
+    console = Console(file=stream, width=width, force_terminal=True, color_system=None)
     console.print(renderable, highlight=False)
     return stream.getvalue()
 

@@ -1,0 +1,46 @@
+"""Tests of flows.report.inference_table."""
+
+from flows.report.inference_table import inference_table
+
+from .test_tables import printed
+
+FIGURES = dict.fromkeys(("mean", "mc_error", "sd", "q05", "median", "q95"), -0.0123456)
+TOSSED = FIGURES | {"probabilities": {"false": 0.25, "true": 0.75}}
+
+
+def answer(latents, returned=None, ess=10_000.0):
+    return {
+        "ok": True,
+        "method": "exact",
+        "why": "because",
+        "latents": latents,
+        "return": returned,
+        "log_evidence": {"value": -1.0, "standard_error": 0.0},
+        "ess": ess,
+        "num_particles": 10_000,
+        "khat": None,
+        "cautions": [],
+    }
+
+
+def test_names_and_figures_stay_whole_on_a_narrow_terminal():
+    names = [f"transition[{i}][{j}]" for i in range(3) for j in range(3)]
+    text = printed(inference_table(answer(dict.fromkeys(names, TOSSED)), "x"), width=80)
+    assert "…" not in text
+    cells = [line.split("│")[1:3] for line in text.splitlines() if "│" in line]
+    assert "".join(name.strip() for name, _ in cells) == "".join(names)
+    assert [mean.strip() for _, mean in cells if mean.strip()] == ["-0.012346"] * 9
+
+
+def test_values_of_discrete_numbers_stand_below_with_their_probabilities():
+    text = printed(inference_table(answer({"rain": TOSSED}, {"same": FIGURES}), "x"))
+    assert "rain: false: 0.25, true: 0.75" in text.splitlines()
+    assert "return.same" in text
+
+
+def test_a_return_value_that_repeats_a_latent_is_not_shown_twice():
+    assert "return" not in printed(inference_table(answer({"a": TOSSED}, TOSSED), "x"))
+
+
+def test_an_effective_sample_size_has_no_exponent():
+    assert "10000 of 10000" in printed(inference_table(answer({"a": FIGURES}), "x"))
