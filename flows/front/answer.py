@@ -69,6 +69,14 @@ class Inference:
     seconds: float
     islands: Islands | None = None
 
+    def __repr__(self) -> str:
+        """Return one line; `summary` has the figures."""
+        return (
+            f"<Inference by {self.method}, log evidence {self.log_evidence:.7g} ± "
+            f"{self.log_evidence_standard_error:.2g}, ESS {self.ess:.0f} of "
+            f"{self.num_particles}{'' if self.is_trusted else ', not to be trusted'}>"
+        )
+
     @property
     def particles(self) -> Particles:
         """Weighted rows of all latents; those of an exact answer are drawn here."""

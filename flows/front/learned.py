@@ -28,6 +28,8 @@ LEARNING = "learning.json"
 LEARNED_FILES = (LEARNING, "learned.json", "learned.names.json", "particles.npz")
 """Names of the files in its folder; another file is never replaced."""
 
+_MOST_SHOWN = 6
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -60,7 +62,7 @@ class Learned:
     """Parameters learned from rows of data, and how far to trust them.
 
     Attributes:
-        method: exact or flow: how latents of rows are averaged over.
+        method: exact, laplace or flow: how latents of rows are averaged over.
         why: Why so, in one clause.
         model: The model in which the parameters are constants.
         parameters: Each of their numbers, by the program's own name.
@@ -96,6 +98,16 @@ class Learned:
     cautions: tuple[Caution, ...]
     is_trusted: bool
     seconds: float
+
+    def __repr__(self) -> str:
+        """Return one line; `summary` has the errors."""
+        values = [f"{name} = {e.value:.5g}" for name, e in self.parameters.items()]
+        if len(values) > _MOST_SHOWN:
+            values[_MOST_SHOWN:] = [f"{len(values) - _MOST_SHOWN} more"]
+        return (
+            f"<Learned by {self.method} from {self.num_rows} rows, {', '.join(values)}"
+            f"{'' if self.is_trusted else ', not to be trusted'}>"
+        )
 
     def summary(self) -> str:
         """Return the table of parameters, with how far to trust it."""

@@ -43,6 +43,13 @@ class Posterior(Source):
     artifact: Artifact
     flow: Flow
 
+    def __repr__(self) -> str:
+        """Return one line; `metrics` has what training measured."""
+        bent = "" if self.refined_for is None else ", bent to one data set"
+        return (
+            f"<Posterior of {self.model!r} by {self.artifact.manifest.flow.kind}{bent}>"
+        )
+
     @classmethod
     def of(
         cls, model: Model, artifact: Artifact, *, weighted: bool = True

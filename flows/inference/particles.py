@@ -50,6 +50,13 @@ class Particles:
     log_weights: Float[Tensor, " particle"]
     columns: tuple[Variable, ...]
 
+    def __repr__(self) -> str:
+        """Return one line; `summary` has the figures."""
+        labels = ", ".join(variable.label for variable in self.columns[:6])
+        more = len(self.columns) - 6
+        ending = f" and {more} more" if more > 0 else ""
+        return f"<Particles: {len(self)} weighted rows of {labels}{ending}>"
+
     @classmethod
     def from_draws(
         cls,

@@ -92,6 +92,11 @@ class Model(InFreeCoordinates, Drawing):
     device: torch.device
     is_forgiving: bool = False
 
+    def __repr__(self) -> str:
+        """Return one line: where it is from, and how large it is."""
+        latents, observed = len(self.graph.latents), len(self.graph.observed)
+        return f"<Model {self.graph.source}: {latents} latent, {observed} observed>"
+
     # -------------------------------------------------------------- constructors
 
     @classmethod

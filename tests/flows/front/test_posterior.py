@@ -135,3 +135,23 @@ def test_data_come_as_scalars_of_any_library_or_as_a_row(posterior):
     assert torch.equal(posterior.sample(row, 50).latents, said.latents)
     with pytest.raises(flows.FlowsError, match="observed: wrong shape"):
         posterior.sample(torch.zeros(3), 50)
+
+
+def test_what_a_notebook_shows_of_a_value_is_one_line(model, posterior):
+    answer = flows.infer(model)
+    program = "(let [m (sample (normal 0 9))] (observe (normal m 1) 0) m)"
+    rows = [{"observe1": 1.0}, {"observe1": 2.0}]
+    learned = flows.learn(flows.Model.from_program(program), rows, ["m"])
+    shown = {
+        "<Model pair.json: 2 latent, 2 observed>": model,
+        f"<Inference by {answer.method}, log evidence ": answer,
+        "<Posterior of <Model pair.json: 2 latent, 2 observed> by cnf>": posterior,
+        "<Particles: 100 weighted rows of sample1, sample2>": posterior.sample(
+            num_particles=100
+        ),
+        "<Learned by exact from 2 rows, m = 1.4908>": learned,
+    }
+    for beginning, value in shown.items():
+        assert repr(value).startswith(beginning)
+        assert "\n" not in repr(value)
+        assert len(repr(value)) < 120
