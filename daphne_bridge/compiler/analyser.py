@@ -183,5 +183,6 @@ class Analyser:
                 span,
                 "the document would be too large",
                 f"at most {self.limits.size} parts",
-                "more (the document copies a shared value to every place of it)",
+                "more (the document writes a value at every place of its name, but one "
+                "that is sampled only once)",
             )
