@@ -7,8 +7,7 @@ import click
 
 from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 
-from ..errors import FlowsError
-from ..inference.importance import batch_generator, importance_particles
+from ..inference.importance import batch_generator
 from ..measurement.diagnosis import Diagnosis, DiagnosisConfig, diagnose
 from ..measurement.predictive import posterior_predictive
 from ..report.particle_plots import predictive_plot
@@ -58,31 +57,22 @@ def diagnose_command(
 
     OUTPUT/diagnosis.json holds ESS and k-hat of every data set, calibration ranks of
     the flow's draws and of the weighted ones, coverage, KS per marginal, what each
-    node's conditional costs, and the posterior predictive given the data of MODEL;
-    beside it stand pictures, if matplotlib is installed.
+    node's conditional costs (where no latent is discrete), and the posterior predictive
+    given the data of MODEL; beside it stand pictures, if matplotlib is installed.
     """
     model = load_model(place, data)
-    if any(variable.is_discrete for variable in model.layout.latents):
-        raise FlowsError.at(
-            model.graph.source,
-            "beside discrete latents, summed out or drawn by heads, what each "
-            "latent's own conditional costs is not defined",
-            "`daphne-flows evaluate`",
-        )
     check_folder_place(output, marker="diagnosis.json")
     observed = observed_row(model, observe)
     posterior = load_posterior(artifact, model, amortised=True)
     config = DiagnosisConfig(num_data_sets, num_particles, seed)
     result: Diagnosis | None = None
     with shown_progress("diagnosing", quiet=as_json) as show:
-        for report in diagnose(model, posterior.flow, config):
+        for report in diagnose(posterior.target, posterior.flow, config):
             show(report.fraction, "")
             result = report.result
     if result is None:
         raise AssertionError("a diagnosis ends with its result")
-    particles = importance_particles(
-        model, posterior.proposal(), observed, _PREDICTIVE_DRAWS, seed=seed
-    )
+    particles = posterior.sample(observed, num_particles=_PREDICTIVE_DRAWS, seed=seed)
     has_weight = particles.totals.ess > 0.0
     predictive = (
         posterior_predictive(
@@ -108,10 +98,11 @@ def diagnose_command(
             "weighted-ranks.svg": ranks_plot(plain, of="weighted_ranks").encode(),
             "marginals.svg": ks_plot(plain).encode(),
             "coverage.svg": coverage_plot(plain).encode(),
-            "weakness.svg": weakness_plot(plain).encode(),
             "ess.svg": values_plot(plain["ess_fractions"], "ESS / N").encode(),
             "k-hat.svg": values_plot(plain["k_hats"], "Pareto k-hat").encode(),
         }
+        if result.nodes:
+            files["weakness.svg"] = weakness_plot(plain).encode()
         if predictive is not None:
             files["predictive.svg"] = predictive_plot(predictive).encode()
     write_folder(output, files, marker="diagnosis.json")

@@ -37,7 +37,7 @@ from .answer import Inference
 from .clock import Clock
 from .exact import exact
 from .question import Question
-from .settings import seconds_of
+from .settings import check_model, seconds_of
 from .source import Source
 from .start import start
 from .tempered import tempered
@@ -107,13 +107,7 @@ def infer(
         raise ArgumentError.at(
             "target_ess", "out of range", "above 0", f"{target_ess:g}"
         )
-    if not isinstance(model, Model):
-        raise ArgumentError.at(
-            "model",
-            "not a model",
-            "Model.compile(path) or Model.load(path)",
-            type(model).__name__,
-        )
+    check_model(model)
     proposal = flow.proposal() if isinstance(flow, Source) else flow
     data = observed
     if not isinstance(data, Tensor):

@@ -34,7 +34,7 @@ from .learning_doubts import learning_doubts, mass_left_out, modes_missed
 from .learning_method import method_for
 from .posterior import Posterior
 from .rows import Rows, rows_of
-from .settings import AUTO, Settings, seconds_of
+from .settings import AUTO, Settings, check_model, seconds_of
 from .train import train
 
 __all__ = ["learn"]
@@ -93,6 +93,7 @@ def learn(
         >>> round(learned.parameters["m"].value, 3), learned.model.graph.latents
         (1.491, ())
     """
+    check_model(model)
     clock = Clock(seconds_of(budget), on_progress)
     parted = PartedModel.of(model, parameters)
     likelihood = Likelihood(parted, rows_of(model, data))

@@ -21,7 +21,7 @@ from ..storage.artifact import Artifact
 from ..training.state import Report
 from .refinement import REFINING, refinement
 from .sampling import Trained
-from .settings import Settings, training_settings
+from .settings import Settings, check_model, training_settings
 from .source import Data, Source, row_of
 
 __all__ = ["Posterior", "load", "refine"]
@@ -66,6 +66,7 @@ class Posterior(Source):
             ArtifactError: If it is of another model, whose first difference is named;
                 if weights are wanted and a latent has no density.
         """
+        check_model(model)
         target = artifact.target_for(model)
         flow = artifact.flow_for(model.graph, target.layout, weighted=weighted)
         return cls(model, target, artifact, flow)

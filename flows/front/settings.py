@@ -1,4 +1,4 @@
-"""This file reads the settings of training: a TOML file or a mapping, and a budget."""
+"""This file reads arguments: a model, the settings of training, and a budget."""
 
 import re
 import tomllib
@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, FlowsError
+from ..model.model import Model
 from ..storage.folders import read_file
 from ..training.config import TrainingConfig, training_config_from
 
-__all__ = ["AUTO", "Settings", "says_kind", "seconds_of", "training_settings"]
+__all__ = [
+    "AUTO",
+    "Settings",
+    "check_model",
+    "says_kind",
+    "seconds_of",
+    "training_settings",
+]
 
 Settings = TrainingConfig | Mapping[str, Any] | Path | str | None
 """A configuration, or a mapping or the path of a TOML file that says what differs."""
@@ -75,6 +83,21 @@ def training_settings(
 def says_kind(config: Settings) -> bool:
     """Return whether a configuration says of which kind the flow is."""
     return isinstance(config, TrainingConfig) or "kind" in _table(config)[0]
+
+
+def check_model(model: Model) -> None:
+    """Raise unless an argument is a model.
+
+    Raises:
+        ArgumentError: If it is something else, as the path of a program.
+    """
+    if not isinstance(model, Model):
+        raise ArgumentError.at(
+            "model",
+            "not a model",
+            "Model.compile(path) or Model.load(path)",
+            type(model).__name__,
+        )
 
 
 def seconds_of(budget: str | float) -> float:

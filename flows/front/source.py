@@ -19,6 +19,7 @@ from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
 from ..model.model import Model
 from .sampling import Drawing, Trained, completed, drawn
+from .settings import check_model
 
 __all__ = ["Data", "Source", "Untrained", "row_of"]
 
@@ -165,6 +166,7 @@ def row_of(model: Model, data: Data) -> Float[Tensor, " observed"]:
     Raises:
         FlowsError: If data do not fit the model.
     """
+    check_model(model)
     if not isinstance(data, Tensor):
         return model.observation(data)
     width = model.layout.observed_dim

@@ -27,7 +27,7 @@ from .material import Material, Target, check_trainable, summed_out
 from .new_flow import new_flow
 from .posterior import Posterior
 from .run_folder import RunFolder
-from .settings import AUTO, Settings, says_kind, training_settings
+from .settings import AUTO, Settings, check_model, says_kind, training_settings
 
 __all__ = ["settings_for", "train"]
 
@@ -97,6 +97,7 @@ def train(
         True
     """
     started = time.perf_counter()
+    check_model(model)
     check_trainable(model)
     settings = settings_for(
         model,

@@ -38,8 +38,9 @@ from ..inference.calibration import RankHistogram
 from ..inference.pareto import pareto_k_hat
 from ..inference.plain import plain
 from ..inference.weights import WeightTotals, check_log_weights
+from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
-from ..proposals.weight_terms import Contributions
+from ..proposals.weight_terms import Contributions, contributions_of
 from ..training.batches import draw_batch
 
 __all__ = ["Diagnosis", "DiagnosisConfig", "DiagnosisProgress", "diagnose"]
@@ -119,7 +120,8 @@ class Diagnosis:
         latents: One entry per number among the latents.
         log_weight_variance: Mean variance of log weights within a data set.
         median_log_weight_variance: The median of it.
-        nodes: Parts of this variance, in sampling order.
+        nodes: Parts of this variance, in sampling order; none of models with discrete
+            latents, whose factors belong to no node of the flow.
         coverage_levels: Masses of the central intervals.
         config: How much was drawn.
     """
@@ -180,7 +182,7 @@ _ROWS = 4096
 
 
 def diagnose(
-    model: Model, flow: Flow, config: DiagnosisConfig
+    model: Model | CollapsedModel, flow: Flow, config: DiagnosisConfig
 ) -> Iterator[DiagnosisProgress]:
     """Yield progress, and the diagnosis with the last report.
 
@@ -202,10 +204,10 @@ def diagnose(
 
 @torch.no_grad()
 def _diagnose(
-    model: Model, flow: Flow, config: DiagnosisConfig
+    model: Model | CollapsedModel, flow: Flow, config: DiagnosisConfig
 ) -> Iterator[DiagnosisProgress]:
     generator = torch.Generator().manual_seed(config.seed)
-    terms_of = Contributions(model, flow)
+    terms_of = contributions_of(model, flow)
     num = config.num_particles
     ess: list[float] = []
     k_hats: list[float] = []
@@ -249,7 +251,7 @@ def _diagnose(
         lasts.append(latents[:, -1])
         yield DiagnosisProgress((start + count) / config.num_data_sets)
     names = [n for variable in model.layout.latents for n in variable.column_names]
-    blocks = flow.structure.blocks
+    blocks = flow.structure.blocks if isinstance(terms_of, Contributions) else ()
     nothing = torch.full((1, len(blocks)), math.nan, dtype=torch.float64)
     parts_of_nodes = torch.stack(costs) if costs else nothing
     totals_of_sets = torch.stack(totals) if totals else nothing[0]
@@ -272,7 +274,7 @@ def _diagnose(
                 blocks,
                 parts_of_nodes.mean(0).tolist(),
                 parts_of_nodes.median(0).values.tolist(),
-                strict=True,
+                strict=bool(blocks),
             )
         ),
         COVERAGE_LEVELS,

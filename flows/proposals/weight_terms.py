@@ -8,7 +8,9 @@ have. Then
 
     log w = log p(z, x) + log N(y; 0, I) - log q(z, y | x) = Σ_i c_i,
 
-and c_i depends on the first i latents and their nuisances alone.
+and c_i depends on the first i latents and their nuisances alone. Where discrete latents
+are summed out, or drawn by heads, factors of the model have no such places: the log
+weight is one part.
 """
 
 import torch
@@ -16,10 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.protocol import Flow, FlowDraw
+from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
 
-__all__ = ["Contributions"]
+__all__ = ["Contributions", "Undivided", "contributions_of"]
 
 
 class Contributions:
@@ -72,3 +75,35 @@ class Contributions:
         for i, own in enumerate(torch.split(draw.nuisances, self._nuisances, 1)):
             parts[:, i] += standard_normal_log_prob(own)
         return latents, parts
+
+
+class Undivided:
+    """Log weights of a flow as one part.
+
+    Args:
+        model: The target, float64.
+    """
+
+    def __init__(self, model: Model | CollapsedModel) -> None:
+        self._model = model.forgiving()
+
+    def __call__(
+        self,
+        draw: FlowDraw,
+        observed: Float[Tensor, "row observed"],
+    ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row 1"]]:
+        """Return natural values of draws, and their log weights, in nats."""
+        latents, _ = self._model.constrain(draw.free)
+        target = self._model.log_joint_free(draw.free, observed)
+        target = target + standard_normal_log_prob(draw.nuisances)
+        return latents, (target - draw.log_prob).unsqueeze(1)
+
+
+def contributions_of(
+    model: Model | CollapsedModel, flow: Flow
+) -> Contributions | Undivided:
+    """Return how the log weights of a flow's draws are split."""
+    has_discrete = any(variable.is_discrete for variable in model.layout.latents)
+    if has_discrete or not isinstance(model, Model):
+        return Undivided(model)
+    return Contributions(model, flow)

@@ -2,9 +2,12 @@
 
 import pytest
 
+import flows
 from flows.errors import FlowsError
 from flows.front.settings import seconds_of, training_settings
 from flows.training.config import TrainingConfig
+
+ARTIFACT = "tests/golden/artifacts/v3-finite-normal-pair/artifact"
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,19 @@ def test_a_kind_of_flow_that_is_not_there_is_refused():
     for config in (None, TrainingConfig()):
         with pytest.raises(FlowsError, match="kind: unknown kind of flow"):
             training_settings(config, kind="steam")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        flows.infer,
+        flows.train,
+        flows.refine,
+        lambda model: flows.learn(model, [{"y": 1.0}], ["m"]),
+        lambda model: flows.load(ARTIFACT, model),
+    ],
+)
+def test_a_path_in_place_of_a_model_is_refused_with_what_makes_one_of_it(call):
+    with pytest.raises(FlowsError, match=r"expected Model\.compile") as no:
+        call("clj-programs/arithmetic_circuit.daphne")
+    assert str(no.value).endswith("got str")

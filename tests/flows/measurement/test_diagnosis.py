@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import flows
 from flows.cnf.engine import AdaptiveEngine
 from flows.cnf.flow import ConditionalFlow
 from flows.measurement.diagnosis import DiagnosisConfig, diagnose
@@ -67,6 +68,33 @@ def test_weights_answer_rightly_for_a_broken_flow_but_not_with_a_wrong_density(
     monkeypatch.setattr(ConditionalFlow, "from_base", moved)
     _, found = diagnosis_of(pair_graph, 0.0)
     assert found.is_weighted_calibrated is False
+
+
+PAIR = """(let [k (sample (flip 0.5)) x (sample (normal (if k MEAN -1) 1))]
+  (observe (normal x 2) 1) [k x])"""
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Exact posteriors of x in two models, the flip summed out."""
+
+    def posterior(mean):
+        model = flows.Model.from_program(PAIR.replace("MEAN", mean))
+        return flows.train(model, kind="structured-gaussian", budget="1s")
+
+    return posterior("1"), posterior("3")
+
+
+def test_a_model_whose_discrete_latents_are_summed_out_is_diagnosed(mixed):
+    right, other = mixed
+    config = DiagnosisConfig(400, 100)
+    *_, last = diagnose(right.target, right.flow, config)
+    assert last.result.is_calibrated
+    assert min(last.result.ess_fractions) > 0.999
+    assert last.result.nodes == ()
+    *_, last = diagnose(right.target, other.flow, config)
+    assert last.result.is_calibrated is False
+    assert last.result.is_weighted_calibrated
 
 
 def test_marginals_count_truths_and_draws(pair_graph):
