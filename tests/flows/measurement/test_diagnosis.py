@@ -93,7 +93,8 @@ def test_a_model_whose_discrete_latents_are_summed_out_is_diagnosed(mixed):
     assert min(last.result.ess_fractions) > 0.999
     assert last.result.nodes == ()
     *_, last = diagnose(right.target, other.flow, config)
-    assert last.result.is_calibrated is False
+    assert last.result.latents[0].ranks.p_value < 0.001
+    assert last.result.latents[0].ks > 0.2
     assert last.result.is_weighted_calibrated
 
 
