@@ -4,6 +4,7 @@ It needs matplotlib, an extra.
 """
 
 import io
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +12,16 @@ from daphne_bridge.errors import printable
 
 from ..optional import require
 
-__all__ = ["ACCENT", "COLOUR", "check_plots", "figure", "grid", "shown", "svg"]
+__all__ = [
+    "ACCENT",
+    "COLOUR",
+    "check_plots",
+    "draw_histogram",
+    "figure",
+    "grid",
+    "shown",
+    "svg",
+]
 
 COLOUR = "#2f6f9f"
 ACCENT = "#c2571a"
@@ -48,6 +58,15 @@ def grid(count: int, columns: int) -> tuple[Any, list[Any]]:
     for unused in axes[count:]:
         unused.set_axis_off()
     return made, axes[:count]
+
+
+def draw_histogram(axis: Any, values: Sequence[float], *, bins: int) -> None:
+    """Draw a histogram; where all values are equal to rounding it has a width too."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    least = 1e-6 * max(1.0, abs(low), abs(high))
+    if high - low < least:
+        low, high = low - least, high + least
+    axis.hist(values, bins=bins, range=(low, high), color=COLOUR)
 
 
 def shown(name: str) -> str:

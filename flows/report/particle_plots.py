@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .canvas import ACCENT, COLOUR, figure, grid, shown, svg
+from .canvas import ACCENT, COLOUR, draw_histogram, figure, grid, shown, svg
 
 __all__ = [
     "marginals_plot",
@@ -211,7 +211,7 @@ def weights_plot(log_weights: Sequence[float]) -> str:
     axis = made.subplots()
     largest = max(log_weights)
     finite = [w - largest for w in log_weights if w > float("-inf")]
-    axis.hist(finite, bins=60, color=COLOUR)
+    draw_histogram(axis, finite, bins=60)
     axis.set_yscale("log")
     axis.set_xlabel("log weight, relative to the largest, nats")
     axis.set_ylabel("particles")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .canvas import ACCENT, COLOUR, figure, grid, shown, svg
+from .canvas import ACCENT, COLOUR, draw_histogram, figure, grid, shown, svg
 
 __all__ = [
     "coverage_plot",
@@ -92,7 +92,7 @@ def values_plot(values: Sequence[float | None], name: str) -> str:
     """Return a histogram of one figure over data sets."""
     made = figure(4, 2.4)
     axis = made.subplots()
-    axis.hist([v for v in values if v is not None], bins=30, color=COLOUR)
+    draw_histogram(axis, [v for v in values if v is not None], bins=30)
     axis.set_xlabel(name)
     axis.set_ylabel("data sets")
     return svg(made)

@@ -137,8 +137,9 @@ def diagnosis_section(run: FinishedRun) -> dict[str, Any] | None:
             columns=1,
         ),
         "coverage": Picture("expected coverage", coverage_plot(diagnosis)),
-        "weakness": diagnosis["nodes"]
-        and Picture("variance of log weights by node", weakness_plot(diagnosis)),
+        "weakness": Picture("variance of log weights by node", weakness_plot(diagnosis))
+        if diagnosis["nodes"]
+        else None,
         "values": [
             Picture(name, values_plot(diagnosis[key], name))
             for key, name in (("ess_fractions", "ESS / N"), ("k_hats", "Pareto k-hat"))

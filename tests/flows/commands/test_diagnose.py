@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from daphne_bridge.compiler import compile_program
+
 from .pair import bad, good
 
 
@@ -45,3 +47,25 @@ def test_a_folder_of_something_else_is_left_alone(run, tmp_path):
         "--num-data-sets", 2,
     )  # fmt: skip
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_the_part_of_each_node_is_left_out_beside_discrete_latents(tmp_path):
+    pytest.importorskip("matplotlib")
+    program = tmp_path / "graph.json"
+    text = (
+        "(let [k (sample (flip 0.5)) x (sample (normal (if k 1 -1) 1))]"
+        " (observe (normal x 1) 0.5) [k x])"
+    )
+    program.write_text(json.dumps(compile_program(text, "mixed").document))
+    artifact, out = tmp_path / "artifact", tmp_path / "diagnosis"
+    train = ("--kind", "structured-gaussian", "--budget", "1s")
+    good("train", program, "-o", artifact, *train)
+    sets = ("--num-data-sets", 20, "--json")
+    said = json.loads(good("diagnose", artifact, program, "-o", out, *sets))
+    assert said["nodes"] == []
+    assert min(said["ess_fractions"]) > 0.999
+    assert not (out / "weakness.svg").exists()
+    good("report", tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "Expected coverage" in page
+    assert "What each node costs" not in page
