@@ -80,7 +80,6 @@ class Engine(Protocol):
     @property
     def is_exact(self) -> bool:
         """Whether log-determinants are free of noise."""
-        ...
 
     def solve(
         self,
@@ -109,7 +108,6 @@ class Engine(Protocol):
 
     def with_steps(self, factor: int) -> "Engine":
         """The same engine with ``factor`` times the steps, to see its bias."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,31 +29,26 @@ class Layer(Protocol):
 
     def width(self, size: int) -> int:
         """How many numbers it has in so many dimensions."""
-        ...
 
     def first(
         self, size: int, generator: torch.Generator | None
     ) -> Float[Tensor, " number"]:
         """Numbers at first."""
-        ...
 
     def parts(
         self, size: int, numbers: Float[Tensor, "*batch number"]
     ) -> tuple[Tensor, ...]:
         """What numbers mean; each is as many tensors, with or without a last axis."""
-        ...
 
     def to_latent(
         self, base: Float[Tensor, "*batch size"], parts: tuple[Tensor, ...]
     ) -> tuple[Float[Tensor, "*batch size"], Float[Tensor, "*batch"]]:
         """Where base points go, with |det|; carries gradients."""
-        ...
 
     def to_base(
         self, latent: Float[Tensor, "*batch size"], parts: tuple[Tensor, ...]
     ) -> tuple[Float[Tensor, "*batch size"], Float[Tensor, "*batch"]]:
         """What `to_latent` carries here, with |det| of that way; as `to_latent`."""
-        ...
 
 
 LAYERS: Mapping[str, Layer] = MappingProxyType({"planar": Planar(), "radial": Radial()})

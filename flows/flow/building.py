@@ -44,12 +44,10 @@ class InverseLike(Protocol):
     @property
     def latents(self) -> Sequence[str]:
         """Names in sampling order."""
-        ...
 
     @property
     def parents(self) -> Mapping[str, Sequence[str]]:
         """Latent and observed parents by name."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +68,9 @@ class SampledModel(Protocol):
 
     def sample(self, num: int, *, generator: torch.Generator) -> Draws:
         """Joint draws."""
-        ...
 
     def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Free coordinates, with log|det|."""
-        ...
 
 
 class LaidOutModel(SampledModel, Protocol):
@@ -83,12 +79,10 @@ class LaidOutModel(SampledModel, Protocol):
     @property
     def graph(self) -> Graph:
         """The checked graph."""
-        ...
 
     @property
     def layout(self) -> Layout:
         """Columns of latents and observed variables."""
-        ...
 
 
 def inverse_of(graph: Graph, layout: Layout) -> KeptInverse:

@@ -29,17 +29,14 @@ class NetworkShape(Protocol):
     @property
     def layers(self) -> int:
         """Layers of a network before the last one."""
-        ...
 
     @property
     def hidden(self) -> int:
         """Units of each of them."""
-        ...
 
     @property
     def last_layer_scale(self) -> float:
         """Scale of the last weights at first."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

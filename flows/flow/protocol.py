@@ -81,56 +81,45 @@ class Flow(Protocol):
     @property
     def kind(self) -> str:
         """Name of its kind in `kinds.py`."""
-        ...
 
     @property
     def structure(self) -> Structure:
         """Blocks and edges."""
-        ...
 
     @property
     def config(self) -> Any:
         """What it was built with, a value of the kind's type."""
-        ...
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of its densities."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where it lives."""
-        ...
 
     @property
     def is_exact(self) -> bool:
         """Whether densities are free of noise."""
-        ...
 
     def log_prob_per_node(
         self, free: Free, nuisances: Nuisance, observed: Observed
     ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
-        ...
 
     def log_prob(self, free: Free, nuisances: Nuisance, observed: Observed) -> LogProb:
         """Log densities log q(free, nuisances | observed), in nats."""
-        ...
 
     def sample_base(self, num: int, *, generator: Generator | None = None) -> Base:
         """Standard normal base points, in the flow's precision and on its device."""
-        ...
 
     def from_base(self, base: Base, observed: Observed) -> FlowDraw:
         """Where base points go, with the density there; carries gradients."""
-        ...
 
     def rsample_and_log_prob(
         self, observed: Observed, *, generator: Generator | None = None
     ) -> FlowDraw:
         """One draw per row with its density; carries gradients."""
-        ...
 
     def rsample_remaining(
         self, known: Known, observed: Observed, *, generator: Generator | None = None
@@ -145,7 +134,6 @@ class Flow(Protocol):
         Raises:
             ArgumentError: if the given latents lack an ancestor.
         """
-        ...
 
     def fit_normalisation(self, free: Free, observed: Observed) -> None:
         """Fits what is fixed before training to joint draws.
@@ -153,27 +141,21 @@ class Flow(Protocol):
         Raises:
             ArgumentError: if a draw is not finite.
         """
-        ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What training changes."""
-        ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters by their names in the state."""
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """All tensors by name."""
-        ...
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """Takes tensors over from `state_dict`."""
-        ...
 
     def to(self, place: Any) -> Self:
         """The flow itself, moved to a device or into a precision."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +194,6 @@ class TwoDirections(Protocol):
         self, free: Free, nuisances: Nuisance, observed: Observed, base: Base
     ) -> TwoWay:
         """Densities of given latents, and draws from base points."""
-        ...
 
 
 @runtime_checkable
@@ -223,7 +204,6 @@ class PathEnds(TwoDirections, Protocol):
         self, free: Free, nuisances: Nuisance, observed: Observed, base: Base
     ) -> Ends:
         """Where `two_way` carries latents and base points."""
-        ...
 
 
 @runtime_checkable
@@ -234,7 +214,6 @@ class Matched(Protocol):
         self, free: Free, nuisances: Nuisance, observed: Observed, base: Base, time: Row
     ) -> Row:
         """Terms of the loss of the warm start; ``time`` is uniform on [0, 1]."""
-        ...
 
 
 @runtime_checkable
@@ -243,7 +222,6 @@ class Drawn(Protocol):
 
     def drawn(self, base: Base, observed: Observed) -> tuple[Free, Nuisance]:
         """Draws from base points, without gradients; another map than `from_base`."""
-        ...
 
 
 @runtime_checkable
@@ -252,11 +230,9 @@ class Stepped(Protocol):
 
     def in_steps(self, num_steps: int) -> Self:
         """A view of the flow, of the same parameters, solved in so many steps."""
-        ...
 
     def finer(self, factor: int) -> Self:
         """A view of the flow, of the same parameters, solved in more steps."""
-        ...
 
 
 class Evaluations(Protocol):
@@ -268,17 +244,14 @@ class Evaluations(Protocol):
     @property
     def multiply_adds(self) -> int:
         """Of one evaluation for one row."""
-        ...
 
     @property
     def to_latent(self) -> int:
         """From base to latents."""
-        ...
 
     @property
     def to_base(self) -> int:
         """From latents to the base."""
-        ...
 
 
 @runtime_checkable
@@ -287,4 +260,3 @@ class Counted(Protocol):
 
     def counted(self) -> tuple[Self, Evaluations]:
         """A view of the flow, of the same parameters, and what its solves took."""
-        ...

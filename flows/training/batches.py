@@ -23,23 +23,18 @@ class TargetModel(Protocol):
     @property
     def has_density(self) -> bool:
         """Whether `log_joint` can be computed; else only draws are there."""
-        ...
 
     def sample(self, num: int, *, generator: torch.Generator) -> Draws:
         """Joint draws."""
-        ...
 
     def log_joint(self, latents: Tensor, observed: Tensor, /) -> Tensor:
         """Log joint density of natural values, in nats."""
-        ...
 
     def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
         """Log joint density in free coordinates, in nats."""
-        ...
 
     def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Free coordinates, with log|det|."""
-        ...
 
 
 @runtime_checkable
@@ -48,7 +43,6 @@ class Forgiving(Protocol):
 
     def forgiving(self) -> TargetModel:
         """Return the model in which they have density 0 and are no error."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -98,25 +98,20 @@ class Phase(Protocol):
     @property
     def is_scored(self) -> bool:
         """Whether the loss needs the model's density of the joint draws."""
-        ...
 
     def share(
         self, config: TrainingConfig, progress: Progress, seconds: float
     ) -> float:
         """Share of the phase that is over; 1 or more at its end."""
-        ...
 
     def batch_size(self, config: TrainingConfig, share: float) -> int:
         """Rows of a batch."""
-        ...
 
     def rates(self, config: TrainingConfig) -> tuple[float, float]:
         """Learning rates at the start and at the end."""
-        ...
 
     def terms(self, step: LossInput) -> Tensor:
         """Terms of the loss of this process's rows of a batch."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,20 +40,16 @@ class Ranks(Protocol):
     @property
     def rank(self) -> int:
         """Number of this process, from 0."""
-        ...
 
     @property
     def size(self) -> int:
         """How many processes there are."""
-        ...
 
     def sum_(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all processes."""
-        ...
 
     def shared(self, make: Callable[[], _Value]) -> _Value:
         """Return what `make` gives on rank 0; it is not called on others."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
