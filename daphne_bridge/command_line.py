@@ -29,6 +29,7 @@ __all__ = [
     "guarded",
     "json_option",
     "print_json",
+    "problem_json",
     "setting",
     "warn",
 ]
@@ -72,7 +73,8 @@ def warn(problems: Iterable[Problem]) -> None:
         click.echo(f"warning: {problem}", err=True)
 
 
-def _problem_json(problem: Problem) -> dict[str, str]:
+def problem_json(problem: Problem) -> dict[str, str]:
+    """Return a problem as `--json` prints it."""
     return {
         "where": problem.where,
         "what": problem.what,
@@ -90,17 +92,12 @@ class Command(click.Command):
         _run(run, self.name, extra)
 
 
-class Commands(click.Group):
+class Commands(Command, click.Group):
     """A group of commands that says in one sentence what is wrong with its options."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         names = {"help_option_names": ["-h", "--help"]}
         super().__init__(*arguments, context_settings=names, **settings)
-
-    def main(self, *arguments: Any, **extra: Any) -> Any:
-        """Run the command line, and exit with its code."""
-        run = functools.partial(super().main, *arguments)
-        _run(run, self.name, extra)
 
 
 def _run(
@@ -162,7 +159,7 @@ def guarded(
             return command(*arguments, **options)
         except BridgeError as error:
             if options.get("as_json"):
-                problems = [_problem_json(problem) for problem in error.problems]
+                problems = [problem_json(problem) for problem in error.problems]
                 print_json({"ok": False, "problems": problems})
             click.echo(f"{error}", err=True)
             sys.exit(BAD_INPUT)

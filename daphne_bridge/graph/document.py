@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DocumentError, Problem
+from ..errors import DocumentError, Problem, shortened
 from ..files import new_file
 from .deep_json import JsonError, dumps, loads
 
@@ -188,21 +188,17 @@ def _problem(violation: "ValidationError", data: Any, source: str) -> Problem:
     where = f"{source}: {violation.json_path}"
     if violation.validator == "type":
         expected = f"the type {violation.validator_value}"
-        got = _short(repr(violation.instance), 60)
+        got = shortened(repr(violation.instance))
         return Problem(where, "a value of the wrong type", expected, got)
-    return Problem(where, _short(violation.message))
+    return Problem(where, shortened(violation.message, 160))
 
 
 _TRIPLE = '[functions, {"V", "A", "P", "Y"}, return]'
 
 
-def _short(message: str, limit: int = 160) -> str:
-    return message if len(message) <= limit else message[: limit - 3] + "..."
-
-
 def _kind(data: Any) -> str:
     if isinstance(data, dict) and data:
-        return f"an object with the keys {_short(', '.join(map(repr, data)), 60)}"
+        return f"an object with the keys {shortened(', '.join(map(repr, data)))}"
     if isinstance(data, list):
         return f"an array of {len(data)}"
     if isinstance(data, dict):

@@ -4,7 +4,7 @@ from ..errors import printable
 from .expression import show, show_value
 from .graph import Graph, Node
 
-__all__ = ["graph_to_dot", "show_graph"]
+__all__ = ["graph_to_dot", "quoted", "show_graph"]
 
 _LINK_WIDTH = 100
 
@@ -37,7 +37,8 @@ def _both(node: Node) -> str:
     return node.label if node.label == node.name else f"{node.label} ({node.name})"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a text as the DOT language quotes it."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -48,11 +49,11 @@ def graph_to_dot(graph: Graph) -> str:
         link = show(node.distribution, graph.labels, limit=60)
         shade = ", style=filled, fillcolor=lightgrey" if node.is_observed else ""
         lines.append(
-            f"  {_quoted(node.name)} [label={_quoted(node.label)}, "
-            f"tooltip={_quoted(link)}{shade}];"
+            f"  {quoted(node.name)} [label={quoted(node.label)}, "
+            f"tooltip={quoted(link)}{shade}];"
         )
     lines += [
-        f"  {_quoted(parent)} -> {_quoted(node.name)};"
+        f"  {quoted(parent)} -> {quoted(node.name)};"
         for node in graph.nodes
         for parent in node.parents
     ]

@@ -133,15 +133,6 @@ class Graph:
         """Return the children of a node, in the order of `nodes`."""
         return self._children[name]
 
-    def markov_blanket(self, name: str) -> tuple[str, ...]:
-        """Return parents, children and the children's other parents of a node."""
-        blanket = dict.fromkeys(self.parents(name))
-        for child in self.children(name):
-            blanket[child] = None
-            blanket.update(dict.fromkeys(self.parents(child)))
-        blanket.pop(name, None)
-        return tuple(blanket)
-
 
 def _both_names(node: Node) -> str:
     return node.name if node.name == node.label else f"{node.name} ({node.label})"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from html import escape
 
 from ..errors import printable
+from ..graph.drawing import quoted
 from .elimination import members
 from .elimination_search import Candidate
 from .nami import Inverse
@@ -62,10 +63,6 @@ def _both(inverse: Inverse, name: str) -> str:
     return name if label == name else f"{label} ({name})"
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def inverse_to_dot(inverse: Inverse) -> str:
     """Return an inverse in the DOT language; observed nodes are shaded."""
     lines = ["digraph inverse {", "  node [shape=ellipse];"]
@@ -73,10 +70,10 @@ def inverse_to_dot(inverse: Inverse) -> str:
         shade = ""
         if name not in inverse.parents:
             shade = ", style=filled, fillcolor=lightgrey"
-        label = _quoted(_both(inverse, name))
-        lines.append(f"  {_quoted(name)} [label={label}{shade}];")
+        label = quoted(_both(inverse, name))
+        lines.append(f"  {quoted(name)} [label={label}{shade}];")
     lines += [
-        f"  {_quoted(parent)} -> {_quoted(latent)};"
+        f"  {quoted(parent)} -> {quoted(latent)};"
         for latent, above in inverse.parents.items()
         for parent in above
     ]

@@ -34,7 +34,7 @@ from ..errors import ArgumentError
 from .baselines import GatedField
 from .divergence import divergence_per_node, slopes_of
 from .engine import Engine, Rows
-from .solve import Solution
+from .solve import Solution, worst_row_norm
 from .vector_field import VectorField, evaluate_field
 
 __all__ = ["AdjointEngine", "ExactTraceEngine", "SolverCounts"]
@@ -278,7 +278,7 @@ class ExactTraceEngine(Engine):
                     rtol=self.tolerance,
                     atol=self.tolerance,
                     method="dopri5",
-                    options={"norm": _worst_row, "max_num_steps": _MAX_STEPS},
+                    options={"norm": worst_row_norm, "max_num_steps": _MAX_STEPS},
                 )
             end: Tensor = path[-1]
             if bool(torch.isfinite(end).all()):
@@ -340,7 +340,3 @@ def _per_node(field: VectorField, columns: Tensor) -> Tensor:
     node = torch.tensor(field.structure.state_node, device=columns.device)
     nodes = columns.new_zeros(columns.shape[0], _num_nodes(field))
     return nodes.index_add(-1, node, columns)
-
-
-def _worst_row(state: Tensor) -> Tensor:
-    return state.pow(2).mean(-1).sqrt().max()

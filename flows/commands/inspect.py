@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from daphne_bridge.command_line import PATH, guarded, json_option
+from daphne_bridge.errors import shortened
 
 from ..report.tables import cells
 from ..storage.artifact import Artifact
@@ -18,8 +20,8 @@ from .output import print_figures
 
 __all__ = ["inspect_command"]
 
-_LONGEST = 80
 _SOLVER = "{method}, tolerance {tolerance:g}, {precision}"
+_cut = partial(shortened, limit=80)
 _EDGES = {
     "inverse": "inverse, in sampling order",
     "structure": "what the flow reads",
@@ -218,7 +220,3 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f"{value:.6g}"
         else:
             yield name, _cut(str(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -28,7 +28,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from daphne_bridge.errors import BridgeError
+from daphne_bridge.command_line import problem_json
+from daphne_bridge.errors import BridgeError, shortened
 from daphne_bridge.graph.deep_json import JsonError, loads
 
 from ..errors import FlowsError, Problem
@@ -43,7 +44,6 @@ LINE_LIMIT = 2**20
 
 _KEYS = ("observe", "num_particles", "seed", "id")
 _DEEPEST = 4
-_SHOWN = 60
 _LONGEST_ID = 200
 _MOST_ID = 2**63 - 1
 _MOST_NUMBER = 10**300
@@ -217,8 +217,7 @@ def _shown(value: Any) -> str:
         return "a list" if isinstance(value, list) else "an object"
     if isinstance(value, int) and abs(value) > _MOST_ID:
         return "a larger number"
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return shortened(json.dumps(value))
 
 
 def _wrong(where: str, what: str, expected: str, value: Any) -> FlowsError:
@@ -226,11 +225,4 @@ def _wrong(where: str, what: str, expected: str, value: Any) -> FlowsError:
 
 
 def _error(problem: Problem) -> dict[str, Any]:
-    return {
-        "error": {
-            "where": problem.where,
-            "what": problem.what,
-            "expected": problem.expected,
-            "got": problem.got,
-        }
-    }
+    return {"error": problem_json(problem)}

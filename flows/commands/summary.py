@@ -13,8 +13,8 @@ from rich.errors import ConsoleError
 
 from daphne_bridge.command_line import PATH, guarded
 
-from ..errors import FlowsError
 from ..front.answer import ANSWER
+from ..report.finished_run import damaged
 from ..report.inference_table import inference_table
 from ..report.tables import evaluation_table, posterior_table
 from ..storage.folders import read_file
@@ -51,9 +51,7 @@ def summary_command(run: Path) -> None:
             # Laid out before anything of it is printed.
             Console(file=StringIO()).print(shape)
         except (ValueError, LookupError, TypeError, AttributeError, ConsoleError):
-            raise FlowsError.at(
-                str(path), "damaged", "what the command wrote"
-            ) from None
+            raise damaged(path) from None
         tables.append(shape)
     for shape in tables:
         print_table(shape)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..errors import ArgumentError, InferenceError
 from ..inference.cautions import K_HAT_LIMIT
-from ..inference.importance import importance_sample
+from ..inference.importance import importance_particles
 from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.proposal import Proposal
@@ -117,19 +117,16 @@ def _enough(question: Question, proposal: Proposal, particles: Particles) -> Par
     if not 0.0 < ess < question.target_ess or question.target_ess <= ENOUGH_ESS:
         return particles
     wanted = math.ceil(1.1 * num * question.target_ess / ess)
-    batches = [particles]
-    for report in importance_sample(
+    more = importance_particles(
         question.target,
         proposal,
         question.observed,
         min(wanted, _MOST_PILOT) - num,
         seed=run_seed(question.seed, 1_000_010),
         batch_size=BATCH,
-    ):
-        batches.append(report.particles)
-        if question.clock.is_over():
-            break
-    return Particles.merge(batches)
+        is_over=question.clock.is_over,
+    )
+    return Particles.merge([particles, more])
 
 
 def weighted(

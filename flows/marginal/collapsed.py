@@ -341,13 +341,6 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         found = self._whole.entries(latents, observed, latents.shape[:1])
         return [torch.where(torch.isnan(part), -math.inf, part) for part in found]
 
-    def marginals(
-        self, latents: LatentRows, observed: ObservedRow
-    ) -> Mapping[str, Float[Tensor, "value row"]]:
-        """Return p(value | latents, observed) of every value of a discrete latent."""
-        found = self.tables.elimination.marginals(self.entries(latents, observed))
-        return dict(zip(self.tables.discrete, found, strict=False))
-
     def left_out(
         self, latents: LatentRows, observed: ObservedRow
     ) -> Float[Tensor, " row"]:

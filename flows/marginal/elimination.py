@@ -8,9 +8,8 @@ Variables go in the rounds of `order.py`. Summing out v adds the tables that hol
 one joined table (`joins.py`) and leaves its logsumexp over v (`log_sums.py`). Backward,
 in reverse order, v is drawn from the softmax of its joined table, kept for that, at the
 values drawn already: exact draws of p(d) ∝ exp Σ T.
-With max in place of logsumexp the same passes give the most probable configuration. The
-gradient of log Z by an entry is the probability that its configuration has: marginals
-are the gradient by tables of zeros, one over each variable.
+The gradient of log Z by an entry is the probability that its configuration has:
+marginals are the gradient by tables of zeros, one over each variable.
 
 Everything is in log space and differentiable; -inf is an impossible entry.
 
@@ -102,18 +101,10 @@ class Elimination:
         with torch.no_grad():
             parts = row_parts(self._joins, blocks)
             for part in parts:
-                kept, total = self._joined(part, largest=False)
+                kept, total = self._joined(part)
                 count = num if len(parts) == 1 else len(total)
                 found.append(self._backward(kept, count, generator))
         return torch.cat(found, 1)
-
-    def most_probable(
-        self, blocks: Blocks
-    ) -> tuple[Int[Tensor, "variable row"], Float[Tensor, " row"]]:
-        """Return the most probable configuration of every row, and its Σ T."""
-        with torch.no_grad():
-            kept, best = self._joined(blocks, largest=True)
-            return self._backward(kept, len(best), None), best
 
     def marginals(self, blocks: Blocks) -> tuple[Float[Tensor, "value row"], ...]:
         """Return the probability of every value of every variable."""
@@ -134,15 +125,8 @@ class Elimination:
 
     # -------------------------------------------------------------- passes
 
-    def _joined(
-        self, given: Blocks, *, largest: bool
-    ) -> tuple[list[Tensor], Float[Tensor, " row"]]:
-        """Return all joined tables, and what is left when all is summed out.
-
-        Args:
-            given: Blocks of numbers.
-            largest: Whether to take the largest term instead of the sum.
-        """
+    def _joined(self, given: Blocks) -> tuple[list[Tensor], Float[Tensor, " row"]]:
+        """Return all joined tables, and what is left when all is summed out."""
         blocks, kept = list(given), []
         for join in self._joins:
             table, other = joined_tables(join, blocks)
@@ -150,20 +134,16 @@ class Elimination:
                 table = table.unsqueeze(3) + other.unsqueeze(2)
                 table = table.reshape(*table.shape[:2], -1, table.shape[-1])
             kept.append(table)
-            value = table.amax(1) if largest else LogSum.of(table, None).value
-            blocks.append(as_block(join, value))
+            blocks.append(as_block(join, LogSum.of(table, None).value))
         total = given[0].new_zeros(max(block.shape[1] for block in given))
         for read in self._left:
             total = total + read.of_blocks(blocks).sum((0, 1, 2))
         return kept, total
 
     def _backward(
-        self,
-        kept: list[Tensor],
-        count: int,
-        generator: torch.Generator | None,
+        self, kept: list[Tensor], count: int, generator: torch.Generator
     ) -> Tensor:
-        """Return values of all variables, drawn or the best where no generator is."""
+        """Return draws of all variables, the last one summed out first."""
         values = torch.zeros(len(self.cardinalities), count, dtype=torch.long)
         for join, joined in zip(reversed(self._joins), reversed(kept), strict=True):
             most = max(1, _MOST_SCORES // (len(join.variables) * join.cardinality))
@@ -180,16 +160,12 @@ def _drawn(
     joined: Tensor,
     rest: Int[Tensor, "member other draw"],
     rows: Int[Tensor, " draw"],
-    generator: torch.Generator | None,
+    generator: torch.Generator,
 ) -> Int[Tensor, "member draw"]:
-    """Return values of a join's variables given those of the others."""
+    """Return draws of a join's variables given those of the others."""
     place = (rest * join.strides[:, :, None]).sum(1)
     members = torch.arange(len(join.variables))[:, None]
     row = rows if joined.shape[3] > 1 else torch.zeros(1).long()
     scores = joined.movedim(1, 3)[members % joined.shape[0], place, row]
-    if generator is not None:
-        uniform = torch.rand(
-            scores.shape, generator=generator, dtype=torch.float64
-        ).clamp_min(1e-300)
-        scores = scores - torch.log(-torch.log(uniform))
-    return scores.argmax(-1)
+    uniform = torch.rand(scores.shape, generator=generator, dtype=torch.float64)
+    return (scores - torch.log(-torch.log(uniform.clamp_min(1e-300)))).argmax(-1)

@@ -18,6 +18,7 @@ configuration has none at all.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -109,40 +110,19 @@ def discrete_tables(
         TooWideError: If a table is too large.
         ModelError: If a link function has no meaning.
     """
-    make = partial(_tables, lowered, cuts or {}, widen, sampled, most_counted)
-    try:
-        return make(folds=False, is_narrow=True)
-    except TooWideError:
-        pass
-    try:
-        return make(folds=True, is_narrow=False)
-    except TooWideError:
-        return make(folds=False, is_narrow=False)  # folding may make tables wider
+    of = partial(NodeTables, lowered, cuts or {}, widen, sampled, most_counted)
 
+    def made(*, folds: bool, is_narrow: bool = False) -> DiscreteTables:
+        nodes = of(folds=folds, is_narrow=is_narrow)
+        for node in lowered.graph.nodes:
+            nodes.add(node)
+        nodes.add_folded()
+        return _Assembly(nodes).tables()
 
-def _tables(
-    lowered: LoweredGraph,
-    cuts: Mapping[str, int],
-    widen: int,
-    sampled: Collection[str],
-    most_counted: int,
-    *,
-    folds: bool,
-    is_narrow: bool,
-) -> DiscreteTables:
-    nodes = NodeTables(
-        lowered,
-        cuts,
-        widen,
-        sampled,
-        most_counted,
-        folds=folds,
-        is_narrow=is_narrow,
-    )
-    for node in lowered.graph.nodes:
-        nodes.add(node)
-    nodes.add_folded()
-    return _Assembly(nodes).tables()
+    for folds, is_narrow in ((False, True), (True, False)):
+        with suppress(TooWideError):
+            return made(folds=folds, is_narrow=is_narrow)
+    return made(folds=False)  # folding may make tables wider
 
 
 class _Assembly:

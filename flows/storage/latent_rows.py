@@ -4,7 +4,7 @@
   9x9 by linear interpolation (extra ``digits``).
 - `read_idx`: an IDX file of images, the format of MNIST, gzipped or not; `shrink` makes
   9x9 patches of its images by averaging.
-- `save_patches`, `load_arrays`: npz files with an array per latent.
+- `load_arrays`: an npz file with an array per latent.
 - `latent_arrays`: any of these, as ``--latents-from`` names it.
 
 Grey values are integers. A uniform draw of one grey step is added, as a flow cannot fit
@@ -31,7 +31,7 @@ from jaxtyping import Float, Shaped
 
 from ..errors import ArtifactError
 from ..optional import require
-from .folders import read_file, write_file
+from .folders import read_file
 
 __all__ = [
     "DIGITS",
@@ -40,7 +40,6 @@ __all__ = [
     "latent_arrays",
     "load_arrays",
     "read_idx",
-    "save_patches",
     "shrink",
     "split_rows",
     "standardise",
@@ -203,15 +202,6 @@ def read_idx(path: Path | str) -> Shaped[np.ndarray, "image row column"]:
             f"{len(content) - start}",
         )
     return np.frombuffer(content[start:], dtype=np.uint8).reshape(shape)
-
-
-def save_patches(
-    path: Path | str, patches: Float[np.ndarray, "image row column"], name: str = _PIXEL
-) -> None:
-    """Write patches as an npz file for the latents of a name."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: patches})  # type: ignore[arg-type]
-    write_file(path, buffer.getvalue())
 
 
 def load_arrays(path: Path | str) -> Arrays:

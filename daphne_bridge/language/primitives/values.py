@@ -10,6 +10,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from ...errors import shortened
+
 __all__ = [
     "INT64",
     "MAX_BITS",
@@ -185,18 +187,14 @@ def kind_of(value: Value) -> str:
         case Keyword():
             return f"the keyword :{value}"
         case str():
-            return f"the string {_shortened(value)!r}"
+            return f"the string {shortened(value, 40)!r}"
         case int() | float() | Fraction() | Decimal():
-            return f"the number {_shortened(text_of(value))}"
+            return f"the number {shortened(text_of(value), 40)}"
         case tuple() | HashMap():
             names = {Seq: "sequence", tuple: "vector", HashMap: "map"}
             name = next(names[kind] for kind in names if isinstance(value, kind))
             return f"a {name} of {len(value)}"
     return f"a {type(value).__name__}"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _canonical_key(value: Value) -> Any:

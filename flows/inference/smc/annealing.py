@@ -313,21 +313,13 @@ def _nothing_left(
     state: AnnealingState, space: Space, lineages: Lineages
 ) -> tuple[AnnealingState, AnnealingReport]:
     """Return the end of a run whose weights are all 0: the evidence is 0."""
-    latents = state.point.latents
     width = state.point.coordinates.shape[1]
-    stage = Stage(1.0, latents.new_zeros(width, width), state.step_size, 0)
+    factor = state.point.coordinates.new_zeros(width, width)
+    stage = Stage(1.0, factor, state.step_size, 0)
+    moved = Moved(state.point, 1, stage, math.nan, 0, math.nan)
     return (
         replace(
             state, num_stages=state.num_stages + 1, temperature=1.0, lineages=lineages
         ),
-        AnnealingReport(
-            stage=stage,
-            log_evidence=-math.inf,
-            ess=0.0,
-            has_resampled=False,
-            acceptance=math.nan,
-            num_divergent=0,
-            correlation=math.nan,
-            result=SmcResult.from_run(latents, lineages, space.target.layout),
-        ),
+        _report(moved, lineages, lineages.totals, space, has_resampled=False),
     )

@@ -208,8 +208,9 @@ def accept(
     is_divergent = ~(log_ratio.isfinite() & proposed.is_finite)
     probability = torch.where(is_divergent, 0.0, log_ratio.clamp(max=0.0).exp())
     can_move = point.can_move
+    is_taken = shares(probability, generator) < probability
     return MoveOutcome(
-        point.replaced(proposed, shares(probability, generator) < probability),
+        point.placed(is_taken, proposed.rows(is_taken)),
         float(probability[can_move].mean()),
         int((is_divergent & can_move).sum()),
     )

@@ -54,16 +54,6 @@ class Point:
         """Return some of the particles."""
         return self._with(lambda values, _: values[rows], self)
 
-    def replaced(self, other: "Point", where: Bool[Tensor, " particle"]) -> "Point":
-        """Return the particles with those of `other` where it is so said."""
-
-        def chosen(own: Tensor, others: Tensor) -> Tensor:
-            return torch.where(
-                where.unsqueeze(1) if own.ndim > 1 else where, others, own
-            )
-
-        return self._with(chosen, other)
-
     def placed(
         self, where: Int[Tensor, " row"] | Bool[Tensor, " particle"], other: "Point"
     ) -> "Point":

@@ -185,7 +185,8 @@ def test_marginals_are_those_of_the_posterior():
     collapsed = collapse(model)
     latents = torch.tensor([[24.0], [0.0]], dtype=torch.float64)
     terms = by_enumeration(model, collapsed, latents, model.observation())
-    (found,) = collapsed.marginals(latents, model.observation()).values()
+    entries = collapsed.entries(latents, model.observation())
+    (found,) = collapsed.tables.elimination.marginals(entries)
     torch.testing.assert_close(found, torch.softmax(terms, 0))
 
 

@@ -58,20 +58,14 @@ def log_sum(found):
 
 @given(problems())
 @settings(max_examples=150, deadline=None)
-def test_log_sum_and_the_best_configuration_are_those_of_brute_force(problem):
+def test_log_sum_is_that_of_brute_force(problem):
     cards, scopes, seed = problem
     tables, numbers = tables_of(cards, scopes, np.random.default_rng(seed))
     elimination = Elimination(cards, tables)
-    every, found = scores(cards, tables, numbers.numpy())
+    _, found = scores(cards, tables, numbers.numpy())
     np.testing.assert_allclose(
         elimination.log_sum([numbers]).numpy(), log_sum(found), atol=1e-12
     )
-    values, best = elimination.most_probable([numbers])
-    np.testing.assert_allclose(best.numpy(), found.max(0), atol=1e-12)
-    for row in range(numbers.shape[1]):
-        if math.isfinite(found[:, row].max()):
-            at = every.index(tuple(values[:, row].tolist()))
-            assert found[at, row] == pytest.approx(found[:, row].max())
 
 
 @pytest.mark.parametrize("at_once", [1, 20, 2**17])

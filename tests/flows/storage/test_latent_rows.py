@@ -13,7 +13,6 @@ from flows.storage.latent_rows import (
     latent_arrays,
     load_arrays,
     read_idx,
-    save_patches,
     shrink,
     split_rows,
     standardise,
@@ -54,7 +53,7 @@ def test_a_file_that_is_no_idx_file_is_refused(tmp_path, content, sentence):
 
 def test_patches_are_read_back_from_their_file(tmp_path):
     patches = np.random.default_rng(0).normal(size=(3, 9, 9))
-    save_patches(tmp_path / "p.npz", patches)
+    np.savez_compressed(tmp_path / "p.npz", pixel=patches)
     arrays = load_arrays(tmp_path / "p.npz")
     assert list(arrays) == ["pixel"]
     np.testing.assert_array_equal(arrays["pixel"], patches)
@@ -106,7 +105,7 @@ def test_a_source_is_read_by_its_kind(tmp_path):
     (name,) = found = latent_arrays(str(path), seed=1)
     assert name == "pixel"
     np.testing.assert_array_equal(found[name], shrink(images, seed=1))
-    save_patches(tmp_path / "z.npz", images[:, :9, :9] / 1.0, "z")
+    np.savez_compressed(tmp_path / "z.npz", z=images[:, :9, :9] / 1.0)
     (name,) = found = latent_arrays(str(tmp_path / "z.npz"), seed=1)
     assert name == "z"
     np.testing.assert_array_equal(found[name], images[:, :9, :9])
