@@ -157,32 +157,28 @@ def unsure(error: float) -> Caution:
 
 def apart(islands: Islands) -> list[Caution]:
     """Return cautions if islands disagree in their evidences or means."""
-    found = []
+    gaps = []
     errors = [each.result.log_evidence_standard_error for each in islands.islands]
     known = [e for e in errors if math.isfinite(e)]
     error = math.sqrt(sum(e * e for e in known)) if known else LOG_EVIDENCE_ERROR_LIMIT
     gap = islands.evidence_gap
     in_errors, in_deviations = islands.mean_gap
     if not gap <= max(_MOST_APART * error, LOG_EVIDENCE_ERROR_LIMIT):
-        found.append(
-            Caution(
-                f"independent islands differ by {gap:.2f} nats in the log evidence",
-                "some of them have missed a part of the posterior",
-                "Use --method auto, or draw more by --num-particles and compare other "
-                "seeds",
-            )
-        )
+        gaps.append(f"{gap:.2f} nats in the log evidence")
     if in_errors > _MOST_APART_MEANS and in_deviations > _MOST_DEVIATIONS:
-        found.append(
-            Caution(
-                f"independent islands differ by {in_deviations:.2f} posterior standard "
-                f"deviations in a mean, {in_errors:.0f} of its standard errors",
-                "some of them have missed a part of the posterior",
-                "Use --method auto, or draw more by --num-particles and compare other "
-                "seeds",
-            )
+        gaps.append(
+            f"{in_deviations:.2f} posterior standard deviations in a mean, "
+            f"{in_errors:.0f} of its standard errors"
         )
-    return found
+    return [
+        Caution(
+            f"independent islands differ by {words}",
+            "some of them have missed a part of the posterior",
+            "Use --method auto, or draw more by --num-particles and compare other "
+            "seeds",
+        )
+        for words in gaps
+    ]
 
 
 def few(ess: float, question: Question) -> list[Caution]:

@@ -14,7 +14,7 @@ from ..flow.shapes import Base, Free, LogProb, Nuisance, Observed
 from ..model.draws import Draws
 from ..model.standard_normal import standard_normal_log_prob
 
-__all__ = ["Batch", "Judged", "TargetModel", "draw_batch"]
+__all__ = ["AroundTarget", "Batch", "Judged", "TargetModel", "draw_batch"]
 
 
 class TargetModel(Protocol):
@@ -45,22 +45,15 @@ class Forgiving(Protocol):
         """Return the model in which they have density 0 and are no error."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """A model for training: a flow may draw what has no meaning, the model may not.
+class AroundTarget:
+    """A target that is another one but for what a subclass changes.
 
     Attributes:
-        model: Drawn from.
-        judge: Its density is that of what a flow draws.
+        model: The other one.
     """
 
+    __slots__ = ()
     model: TargetModel
-    judge: TargetModel
-
-    @classmethod
-    def of(cls, model: TargetModel) -> "Judged":
-        """Return a model with itself as the judge, forgiving if it can be."""
-        return cls(model, model.forgiving() if isinstance(model, Forgiving) else model)
 
     @property
     def has_density(self) -> bool:
@@ -76,12 +69,34 @@ class Judged:
         return self.model.log_joint(latents, observed)
 
     def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
-        """Log joint density in free coordinates, in nats; -inf without a meaning."""
-        return self.judge.log_joint_free(free, observed)
+        """Log joint density in free coordinates, in nats."""
+        return self.model.log_joint_free(free, observed)
 
     def unconstrain(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Free coordinates, with log|det|."""
         return self.model.unconstrain(latents)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged(AroundTarget):
+    """A model for training: a flow may draw what has no meaning, the model may not.
+
+    Attributes:
+        model: Drawn from.
+        judge: Its density is that of what a flow draws.
+    """
+
+    model: TargetModel
+    judge: TargetModel
+
+    @classmethod
+    def of(cls, model: TargetModel) -> "Judged":
+        """Return a model with itself as the judge, forgiving if it can be."""
+        return cls(model, model.forgiving() if isinstance(model, Forgiving) else model)
+
+    def log_joint_free(self, free: Tensor, observed: Tensor) -> Tensor:
+        """Log joint density in free coordinates, in nats; -inf without a meaning."""
+        return self.judge.log_joint_free(free, observed)
 
 
 @dataclass(frozen=True, slots=True)

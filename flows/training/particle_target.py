@@ -16,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..model.draws import Draws
-from .batches import TargetModel
+from .batches import AroundTarget, TargetModel
 
 __all__ = ["ParticleTarget"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ParticleTarget:
+class ParticleTarget(AroundTarget):
     """A model at one data set, with particles in place of its joint draws.
 
     Attributes:
@@ -36,11 +36,6 @@ class ParticleTarget:
     latents: Float[Tensor, "particle latent"]
     weights: Float[Tensor, " particle"]
     observed: Float[Tensor, " observed"]
-
-    @property
-    def has_density(self) -> bool:
-        """Whether the model has one."""
-        return self.model.has_density
 
     def sample(self, num: int, *, generator: torch.Generator) -> Draws:
         """Particles picked by their weights, with replacement."""
@@ -65,9 +60,3 @@ class ParticleTarget:
     ) -> Float[Tensor, "*batch"]:
         """The same in free coordinates, in the precision of the data."""
         return self.model.log_joint_free(free.to(self.observed), self.observed)
-
-    def unconstrain(
-        self, latents: Float[Tensor, "*batch latent"]
-    ) -> tuple[Float[Tensor, "*batch free"], Float[Tensor, "*batch"]]:
-        """Free coordinates, with log|det|."""
-        return self.model.unconstrain(latents)
