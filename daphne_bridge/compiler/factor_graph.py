@@ -12,6 +12,7 @@ References:
     (2018), section 3.5, https://arxiv.org/abs/1809.10756
 """
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -75,15 +76,7 @@ class _Splitter:
         if guard is not True:
             guard = run(self._split(guard))
         self.variables.append(
-            Variable(
-                variable.name,
-                variable.label,
-                distribution,
-                variable.span,
-                guard,
-                variable.is_observed,
-                variable.observation,
-            )
+            replace(variable, distribution=distribution, guard=guard, kept=None)
         )
 
     def _split(self, value: Any) -> Recursive[Any]:

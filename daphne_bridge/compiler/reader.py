@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from math import isinf
 
-from ..errors import CompileError, Problem, ReadError
+from ..errors import CompileError, Problem, ReadError, shortened
 from ..language.primitives import BigInt, Keyword, Value
 from .forms import Compound, Form, Literal, Span, Symbol, show
 
@@ -218,7 +218,7 @@ def _check_map(waiting: _Open, source: Source) -> None:
                 key.span,
                 "a map has the same key twice",
                 expected="different keys",
-                got=text if len(text) < 40 else text[:37] + "...",
+                got=shortened(text, 40),
             )
         seen.add(text)
 
@@ -301,7 +301,7 @@ def _number(token: str, span: Span, source: Source) -> Value:
         span,
         "this is not a number",
         expected="an integer, ratio, double or decimal",
-        got=token if len(token) <= 40 else token[:37] + "...",
+        got=shortened(token, 40),
     )
 
 

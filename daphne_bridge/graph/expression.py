@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from ..errors import shortened
 from ..language.primitives import PRIMITIVES, HashMap, Keyword, PrimitiveError, word_of
 
 __all__ = [
@@ -397,6 +398,4 @@ def show(
         pieces.append(text)
         length += len(text)
     shown = "".join(pieces)
-    if limit is not None and len(shown) > limit:
-        return shown[: limit - 3] + "..."
-    return shown
+    return shown if limit is None else shortened(shown, limit)

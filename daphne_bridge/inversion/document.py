@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DocumentError, Problem
+from ..errors import DocumentError, Problem, shortened
 from ..graph.deep_json import dumps
 from ..graph.document import parse_json, read_text, schema_validator, write_text
 from .elimination_plans import Plan
@@ -211,9 +211,8 @@ def _check_format(data: Any, source: str) -> None:
         raise DocumentError(*problems[:_MOST_PROBLEMS])
 
 
-def _short(value: object, limit: int = 160) -> str:
-    text = str(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+def _short(value: object) -> str:
+    return shortened(str(value), 160)
 
 
 def _name_problems(data: Mapping[str, Any], source: str) -> list[Problem]:

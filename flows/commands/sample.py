@@ -1,5 +1,6 @@
 """This file is `daphne-flows sample`: data become weighted particles."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from ..errors import FlowsError
 from ..front.doubts import predictive_cautions, without_meaning
 from ..front.particle_figures import with_figures
 from ..front.sampling import num_without_meaning
+from ..front.source import Source
 from ..inference.cautions import Caution
 from ..inference.cluster import check_cluster
 from ..inference.importance import ImportanceReport
 from ..inference.particle_store import check_room
+from ..inference.particles import Particles
 from ..storage.export import (
     FORMATS,
     check_formats,
@@ -118,32 +121,29 @@ def sample_command(
     """
     check_formats(formats)
     if unweighted:
-        _refuse_beside_unweighted(
-            kind, target_ess, num_draws, formats, workers, cluster
-        )
+        refused = {
+            f"--proposal {kind}": kind != "flow",
+            "--target-ess": target_ess is not None,
+            "--draws": num_draws is not None,
+            "--format netcdf": "netcdf" in formats,
+            "--workers": workers > 1,
+            "--cluster": cluster is not None,
+        }
+        _refuse_beside("--unweighted", refused)
     if cluster is not None:
         check_cluster()
-        if workers > 1:
-            raise FlowsError.at("--cluster", "stands beside --workers", "one of both")
-    if observe and data_sets is not None:
-        raise FlowsError.at("--observe", "stands beside --observations", "one of both")
+        _refuse_beside("--cluster", {"--workers": workers > 1})
+    if observe:
+        _refuse_beside("--observe", {"--observations": data_sets is not None})
     model = given.load_model(artifact, place, data, kind)
     rows = (
         [observations(observe)] if data_sets is None else load_observations(data_sets)
     )
     observed_rows = [model.observation(row.values, places=row.places) for row in rows]
     given.check_output(output)
-    for option, num in (
-        ("--num-particles", num_particles),
-        ("--draws", num_draws or 0),
-    ):
-        check_room(
-            num,
-            model.layout.latent_dim,
-            output.parent,
-            option=option,
-            in_memory=option == "--draws",
-        )
+    width, beside = model.layout.latent_dim, output.parent
+    check_room(num_particles, width, beside, option="--num-particles")
+    check_room(num_draws or 0, width, beside, option="--draws", in_memory=True)
     source = given.load_source(artifact, model, weighted=not unweighted)
     summaries: list[dict[str, Any]] = []
     bad = [0] * len(observed_rows)
@@ -166,11 +166,10 @@ def sample_command(
                 note = "" if unweighted else f"ESS/N {report.totals.ess_fraction:.3f}"
                 progress.update(task, completed=done, note=note)
 
-            own_seed = seed + number
             particles = source.sample(
                 observed,
                 num_particles,
-                seed=own_seed,
+                seed=seed + number,
                 proposal=kind,
                 mixture_weight=mixture_weight,
                 target_ess=target_ess,
@@ -180,26 +179,17 @@ def sample_command(
                 scratch=folder,
                 on_report=show,
             )
-            notes = [_NO_WEIGHTS] if unweighted else []
-            notes += without_meaning(
-                source.target, bad[number], particles.num_particles
-            )
-            if not unweighted:
-                notes += source.cautions(observed)
-                notes += predictive_cautions(model, observed, own_seed)
-            summary = posterior_json(
-                particles.summary(),
-                model,
+            summary = _said(
+                source,
+                particles,
                 observed,
+                bad[number],
+                unweighted=unweighted,
                 graph=place,
                 artifact=artifact,
                 proposal=kind,
-                seed=own_seed,
-                notes=tuple(notes),
+                seed=seed + number,
             )
-            summary = with_figures(summary, model, particles, observed)
-            if unweighted:
-                summary |= dict.fromkeys(_FIGURES_OF_WEIGHTS)
             name = "particles" if data_sets is None else f"particles-{number + 1}"
             save_posterior(
                 folder, particles, summary, model=model, formats=formats, name=name
@@ -219,24 +209,32 @@ def sample_command(
     given.print_summaries(whole, summaries, as_json=as_json)
 
 
-def _refuse_beside_unweighted(
-    kind: str,
-    target_ess: float | None,
-    num_draws: int | None,
-    formats: tuple[str, ...],
-    workers: int,
-    cluster: str | None,
-) -> None:
-    """Raise if an option stands beside --unweighted that needs weights or a prior."""
-    for option, is_there in (
-        (f"--proposal {kind}", kind != "flow"),
-        ("--target-ess", target_ess is not None),
-        ("--draws", num_draws is not None),
-        ("--format netcdf", "netcdf" in formats),
-        ("--workers", workers > 1),
-        ("--cluster", cluster is not None),
-    ):
+def _said(
+    source: Source,
+    particles: Particles,
+    observed: Tensor,
+    num_bad: int,
+    *,
+    unweighted: bool,
+    seed: int,
+    **origin: Any,
+) -> dict[str, Any]:
+    """Return what the particles of a row say, `num_bad` of them without meaning."""
+    model = source.model
+    notes = [_NO_WEIGHTS] if unweighted else []
+    notes += without_meaning(source.target, num_bad, particles.num_particles)
+    if not unweighted:
+        notes += source.cautions(observed)
+        notes += predictive_cautions(model, observed, seed)
+    summary = posterior_json(
+        particles.summary(), model, observed, seed=seed, notes=tuple(notes), **origin
+    )
+    summary = with_figures(summary, model, particles, observed)
+    return summary | dict.fromkeys(_FIGURES_OF_WEIGHTS if unweighted else ())
+
+
+def _refuse_beside(option: str, others: Mapping[str, bool]) -> None:
+    """Raise if one of the other options is there that cannot stand beside one."""
+    for other, is_there in others.items():
         if is_there:
-            raise FlowsError.at(
-                "--unweighted", f"stands beside {option}", "one of both"
-            )
+            raise FlowsError.at(option, f"stands beside {other}", "one of both")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from daphne_bridge.errors import shortened
 from daphne_bridge.graph.expression import show_value
 from daphne_bridge.language.families import FAMILIES
 from daphne_bridge.language.primitives import equal
@@ -26,8 +27,6 @@ from .lowered import Branch, Lowered
 __all__ = ["Given", "Misfit", "encode"]
 
 Value = Any
-
-_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,7 @@ def _plain(value: Value) -> Value:
 
 
 def _shown(value: Value) -> str:
-    text = show_value(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return shortened(show_value(value))
 
 
 def _encoded(
