@@ -67,24 +67,7 @@ def smc(
         raise ArgumentError.at("method", "unknown method", " or ".join(METHODS), method)
     config = AnnealingConfig(move=Hamiltonian(16)) if config is None else config
     data = row_of(source.model, observed)
-    model = source.target
-    if method == "annealed":
-        # A move to where the model has no meaning is refused; it does not end the run.
-        model = model.forgiving()
-    if not model.layout.latents:
-        raise ArgumentError.at(
-            "smc",
-            "the model has no continuous latents to move",
-            "`daphne-flows infer`, which answers it exactly",
-        )
-    if isinstance(model, CollapsedModel) and model.sampled:
-        labels = listed([model.layout.variable(name).label for name in model.sampled])
-        raise ArgumentError.at(
-            "smc",
-            f"discrete latents that are not summed out ({labels}) do not move with "
-            "the others",
-            "`daphne-flows infer`, which moves them one by one, or `sample`",
-        )
+    model = _target(source, is_annealed=method == "annealed")
     how = Drawing(proposal=proposal, mixture_weight=mixture_weight)
     first = how.of(source.trained, model)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
@@ -118,6 +101,33 @@ def smc(
     if not doubts:
         notes = (*notes, *move_cautions(annealed))
     return replace(merged, particles=particles), doubts, notes
+
+
+def _target(source: Source, *, is_annealed: bool) -> Model | CollapsedModel:
+    """Return the model whose latents move.
+
+    Raises:
+        ArgumentError: If none of them does, or some cannot move with the others.
+    """
+    model = source.target
+    if is_annealed:
+        # A move to where the model has no meaning is refused; it does not end the run.
+        model = model.forgiving()
+    if not model.layout.latents:
+        raise ArgumentError.at(
+            "smc",
+            "the model has no continuous latents to move",
+            "`daphne-flows infer`, which answers it exactly",
+        )
+    if isinstance(model, CollapsedModel) and model.sampled:
+        labels = listed([model.layout.variable(name).label for name in model.sampled])
+        raise ArgumentError.at(
+            "smc",
+            f"discrete latents that are not summed out ({labels}) do not move with "
+            "the others",
+            "`daphne-flows infer`, which moves them one by one, or `sample`",
+        )
+    return model
 
 
 def _sequence(

@@ -1,7 +1,7 @@
 """This file is `train`: a model becomes a posterior for every data set of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -141,19 +141,16 @@ def train(
             ranks=ranks,
             started=started,
         )
-        last: Report | None = None
-        if folder is None or ranks.rank > 0:
-            for last in run:
-                if on_report is not None and ranks.rank == 0:
-                    on_report(last)
-        else:
+        reports: Iterator[Report] = run
+        if folder is not None and ranks.rank == 0:
             kept = folder.reports(
                 run, key, settings.as_mapping(), resumed=state is not None
             )
-            with closing(kept):
-                for last in kept:
-                    if on_report is not None:
-                        on_report(last)
+            reports = held.enter_context(closing(kept))
+        last: Report | None = None
+        for last in reports:
+            if on_report is not None and ranks.rank == 0:
+                on_report(last)
         flow.load_state_dict(run.best_state_dict())
         artifact = ranks.shared(
             lambda: Artifact.from_flow(
