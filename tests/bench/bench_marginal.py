@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 import flows
-from flows.marginal.collapsed import collapse
+from flows.marginal.target import collapse
 
 ADVANCE = """
 (defn advance [t state rows means ys]

@@ -29,7 +29,7 @@ from numpyro.contrib.funsor import config_enumerate, enum
 from numpyro.contrib.funsor.infer_util import log_density
 
 import flows
-from flows.marginal.collapsed import collapse
+from flows.marginal.target import collapse
 
 from .bench_marginal import ADVANCE, chain_data, mixture, mixture_data, options_of
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flows.errors import ModelError
-from flows.marginal.collapsed import collapse
+from flows.marginal.target import collapse
 from flows.model.model import Model
 from tests.flows.model.programs import graph_of
 

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.stats import chi2
 
 from flows.errors import ModelError
-from flows.marginal.collapsed import collapse
+from flows.marginal.target import collapse
 from flows.model.model import Model
 from tests.flows.model.programs import PROGRAMS, graph_of
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from flows.front.inference import infer
 from flows.marginal import node_tables
-from flows.marginal.collapsed import collapse
+from flows.marginal.target import collapse
 from flows.model.model import Model
 from tests.flows.model.programs import graph_of
 

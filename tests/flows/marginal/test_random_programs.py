@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from flows.marginal.collapsed import collapse
+from flows.marginal.target import collapse
 from flows.model.model import Model
 from tests.flows.marginal.test_collapsed import by_enumeration, configurations
 from tests.flows.model.programs import graph_of

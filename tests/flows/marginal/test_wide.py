@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flows.front.inference import infer
-from flows.marginal.collapsed import collapse
+from flows.marginal.target import collapse
 from flows.model.model import Model
 from tests.flows.model.programs import graph_of
 
