@@ -32,6 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ArgumentError
+from .noise import uniform
 
 __all__ = [
     "RankHistogram",
@@ -107,10 +108,8 @@ def sbc_ranks(
     """
     num_below = (draws < truth).sum(0)
     num_equal = (draws == truth).sum(0)
-    uniform = torch.rand(
-        truth.shape, dtype=torch.float64, generator=generator, device=truth.device
-    )
-    return num_below + (uniform * (num_equal + 1)).long().clamp(max=num_equal)
+    share = uniform(*truth.shape, generator=generator)
+    return num_below + (share * (num_equal + 1)).long().clamp(max=num_equal)
 
 
 def weighted_levels(
@@ -133,10 +132,7 @@ def weighted_levels(
     weights = torch.cat([log_weights, truth_log_weight.reshape(1)]).softmax(0)
     below = weights[:-1] @ (draws < truth).double()
     equal = weights[:-1] @ (draws == truth).double() + weights[-1]
-    uniform = torch.rand(
-        truth.shape, dtype=torch.float64, generator=generator, device=truth.device
-    )
-    return below + uniform * equal
+    return below + uniform(*truth.shape, generator=generator) * equal
 
 
 def num_rank_bins(num_data_sets: int, num_draws: int) -> int:

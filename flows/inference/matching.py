@@ -39,6 +39,7 @@ from .mixture import (
     covariance_of,
     factor_of,
 )
+from .noise import standard_normal
 
 __all__ = ["matched", "matched_mixture"]
 
@@ -82,7 +83,7 @@ def matched(
     for turn in range(_TURNS):
         if is_over():
             break
-        rows = location + _noise(num, size, generator) @ factor.T
+        rows = location + standard_normal(num, size, generator=generator) @ factor.T
         values, scores = _scores(target, rows, observed)
         steep = (scores @ factor).square().sum(1)
         usable = values.isfinite() & steep.isfinite()
@@ -93,7 +94,7 @@ def matched(
         location, factor = _moved(
             location, factor, rows[usable], scores[usable], weight
         )
-    rows = _noise(_JUDGED, size, generator)
+    rows = standard_normal(_JUDGED, size, generator=generator)
     with torch.no_grad():
         values = target.log_joint_free(location + rows @ factor.T, observed)
     values = torch.where(values.isnan(), -math.inf, values)
@@ -206,7 +207,3 @@ def _scores(
     values = target.log_joint_free(leaf, observed)
     (scores,) = torch.autograd.grad(values.sum(), leaf)
     return values.detach(), scores
-
-
-def _noise(num: int, size: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(num, size, dtype=torch.float64, generator=generator)

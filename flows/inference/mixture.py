@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .heavy_tails import heavy_log_density, heavy_spread
+from .noise import standard_normal
 from .particles import Particles
 from .proposal import ProposalDraw
 
@@ -117,7 +118,7 @@ class Mixture:
         size = self.locations.shape[1]
         shares = self.log_shares.exp()
         which = torch.multinomial(shares, num, replacement=True, generator=generator)
-        noise = torch.randn(num, size, dtype=torch.float64, generator=generator)
+        noise = standard_normal(num, size, generator=generator)
         spread = heavy_spread(num, generator=generator)
         moved = torch.empty_like(noise)
         for component in set(which.tolist()):  # a matrix for each row is too much

@@ -36,6 +36,7 @@ from ..errors import ArgumentError
 from ..model.draws import Draws
 from ..model.layout import Layout
 from ..model.shapes import ObservedRow
+from .noise import standard_normal, uniform
 from .shapes import Latents, LogProb, Nuisance
 
 __all__ = [
@@ -198,15 +199,7 @@ class DefensiveMixture:
         self, observed: ObservedRow, num_particles: int, *, generator: torch.Generator
     ) -> ProposalDraw:
         """Return independent draws from the mixture, with the mixture's density."""
-        is_broad = (
-            torch.rand(
-                num_particles,
-                dtype=torch.float64,
-                generator=generator,
-                device=generator.device,
-            )
-            < self.weight
-        )
+        is_broad = uniform(num_particles, generator=generator) < self.weight
         num_broad = int(is_broad.sum())
         # The rows of each part; a part without rows is not asked for draws.
         parts: list[tuple[Tensor, ProposalDraw]] = []
@@ -223,12 +216,8 @@ class DefensiveMixture:
             draw = self.broad.rsample_and_log_prob(
                 observed, num_broad, generator=generator
             )
-            nuisances = torch.randn(
-                (num_broad, self.nuisance_dim),
-                dtype=draw.latents.dtype,
-                generator=generator,
-                device=generator.device,
-            )
+            width = self.nuisance_dim
+            nuisances = standard_normal(num_broad, width, generator=generator)
             usual = self.proposal.log_prob(draw.latents, nuisances, observed)
             mixed = self._mix(usual, draw.log_prob)
             rows = is_broad.nonzero().squeeze(1)

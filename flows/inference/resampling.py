@@ -27,6 +27,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..errors import ArgumentError, InferenceError
+from .noise import uniform
 from .weights import check_log_weights
 
 __all__ = ["SCHEMES", "resample"]
@@ -69,19 +70,19 @@ def resample(
 def _multinomial(
     weights: Float[Tensor, " particle"], num_draws: int, generator: torch.Generator
 ) -> Int[Tensor, " draw"]:
-    return _invert(weights, _uniform(num_draws, generator))
+    return _invert(weights, uniform(num_draws, generator=generator))
 
 
 def _stratified(
     weights: Float[Tensor, " particle"], num_draws: int, generator: torch.Generator
 ) -> Int[Tensor, " draw"]:
-    return _invert(weights, _strata(num_draws, _uniform(num_draws, generator)))
+    return _invert(weights, _strata(num_draws, uniform(num_draws, generator=generator)))
 
 
 def _systematic(
     weights: Float[Tensor, " particle"], num_draws: int, generator: torch.Generator
 ) -> Int[Tensor, " draw"]:
-    return _invert(weights, _strata(num_draws, _uniform(1, generator)))
+    return _invert(weights, _strata(num_draws, uniform(1, generator=generator)))
 
 
 def _residual(
@@ -97,12 +98,6 @@ def _residual(
         return certain
     rest = _multinomial(expected - copies, num_left, generator)
     return torch.cat([certain, rest])
-
-
-def _uniform(num: int, generator: torch.Generator) -> Float[Tensor, " num"]:
-    return torch.rand(
-        num, dtype=torch.float64, generator=generator, device=generator.device
-    )
 
 
 def _strata(num_draws: int, within: Float[Tensor, " num"]) -> Float[Tensor, " draw"]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...model.shapes import Free, Latents, LogDet, ObservedRow
 from ...model.standard_normal import standard_normal_log_prob
 from ..log_weight import log_weights
+from ..noise import standard_normal
 from ..proposal import Proposal, ProposalDraw, Target
 from ..shapes import Places
 from .point import Point
@@ -187,12 +188,8 @@ class BaseSpace:
 
     def draw(self, num_particles: int, *, generator: torch.Generator) -> Places:
         """Return draws of N(0, I)."""
-        return torch.randn(
-            (num_particles, self.proposal.base_dim),
-            dtype=torch.float64,
-            generator=generator,
-            device=self.observed.device,
-        )
+        size = self.proposal.base_dim
+        return standard_normal(num_particles, size, generator=generator)
 
     def at(self, coordinates: Places) -> Point:
         """Return the densities at given coordinates."""

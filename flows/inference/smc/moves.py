@@ -35,6 +35,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..noise import standard_normal, uniform
 from .point import Evaluate, Point
 from .schedule import Stage
 
@@ -164,10 +165,7 @@ def _noise_and_step(
     point: Point, stage: Stage, generator: torch.Generator
 ) -> tuple[Float[Tensor, "particle coordinate"], Float[Tensor, "particle 1"]]:
     """Return standard normal numbers, and the step that each particle drew."""
-    values = point.coordinates
-    noise = torch.randn(
-        values.shape, dtype=torch.float64, generator=generator, device=values.device
-    )
+    noise = standard_normal(*point.coordinates.shape, generator=generator)
     return noise, stage.step_size * shares(point.log_weight, generator).unsqueeze(1)
 
 
@@ -218,6 +216,4 @@ def accept(
 
 def shares(like: Tensor, generator: torch.Generator) -> Tensor:
     """Return numbers uniform between 0 and 1."""
-    return torch.rand(
-        like.shape, dtype=torch.float64, generator=generator, device=like.device
-    )
+    return uniform(*like.shape, generator=generator)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..noise import standard_normal
 from ..shapes import Latents, LogProb, Places
 from .coordinates import SpaceAround
 from .moves import Move, MoveAround, MoveOutcome, accept, shares
@@ -143,7 +144,7 @@ def _proposed(
         values = (values + other) % site.num_values
     else:
         width = _SCALE * float(stage.factor[site.column].norm())
-        noise = torch.randn(values.shape, generator=generator, dtype=values.dtype)
+        noise = standard_normal(len(values), generator=generator)
         step = 1.0 + (noise.abs() * width * share).floor()
         values = values + torch.where(noise > 0.0, step, -step)
     coordinates, latents = point.coordinates.clone(), point.latents.clone()

@@ -88,8 +88,8 @@ def test_no_zero_weight_is_picked_at_the_edges_of_floating_point(
     """
     monkeypatch.setattr(
         resampling,
-        "_uniform",
-        lambda count, _: torch.full((count,), uniform, dtype=torch.float64),
+        "uniform",
+        lambda count, **_: torch.full((count,), uniform, dtype=torch.float64),
     )
     zeros = torch.full((4,), -math.inf, dtype=torch.float64)
     positive = torch.full((num,), math.log(0.1), dtype=torch.float64)
@@ -113,7 +113,7 @@ def test_the_inverse_agrees_with_the_particles_library(monkeypatch):
     weights = weights / weights.sum()
     points = torch.rand(300, dtype=torch.float64, generator=seeded(1)).sort().values
     expected = oracle.inverse_cdf(points.numpy(), weights.numpy())
-    monkeypatch.setattr(resampling, "_uniform", lambda *_: points)
+    monkeypatch.setattr(resampling, "uniform", lambda *_, **__: points)
     ancestors = resample(weights.log(), 300, scheme="multinomial", generator=seeded())
     np.testing.assert_array_equal(ancestors.numpy(), expected)
 
