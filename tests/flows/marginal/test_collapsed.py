@@ -109,13 +109,12 @@ def kept_columns(model, collapsed):
 def by_enumeration(model, collapsed, latents, observed):
     """Log joint of every configuration, [configuration, row]."""
     columns, codes = configurations(model, collapsed)
-    found = []
-    for values in codes:
-        full = latents.new_zeros(len(latents), model.layout.latent_dim)
-        full[:, kept_columns(model, collapsed)] = latents
-        full[:, columns] = latents.new_tensor(values)
-        found.append(model.log_joint(full, observed))
-    return torch.stack(found)
+    num, width = len(latents), model.layout.latent_dim
+    full = latents.new_zeros(len(codes), num, width)
+    full[..., kept_columns(model, collapsed)] = latents
+    full[..., columns] = latents.new_tensor(codes).unsqueeze(1)
+    data = observed.expand(num, -1).repeat(len(codes), 1)
+    return model.log_joint(full.reshape(-1, width), data).reshape(-1, num)
 
 
 @pytest.mark.parametrize("name", [*DISCRETE, *OWN, "mixture", "branches", "colours"])
