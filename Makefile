@@ -2,13 +2,15 @@
 #
 #   make demo                    install, then the arithmetic circuit from end to end
 #   make run PROGRAM=state_space the same for clj-programs/state_space.daphne
+#       PROGRAM_FILE=mine.daphne RUN=path/to/folder   a program and a place of your own
+#       DATA=table.csv           data that the program leaves free
 #       DAPHNE=path/to/checkout  let the original Daphne compile
-#       OBSERVE="x0=-9.7 x1=0.8" other data than the program's
+#       OBSERVE="x0=-9.7 x1=0.8" other data than the program's;  NUM_PARTICLES=10000
 #       CONFIG=train.toml        other training settings;  SEED=1;  BUDGET=10m;  KIND=auto
 #       EVALUATE="--num-data-sets 1000"   other settings of evaluate
 #       DIAGNOSE="--num-data-sets 200"    other settings of diagnose
 #   make test | test-fast | test-slow | test-long | clojure-test | check | format
-#   make bench | bench-rivals | figures | clean
+#   make bench | bench-rivals | figures | clean | help
 #
 # Everything a run makes stands in runs/PROGRAM; only what is out of date is made again.
 
@@ -18,6 +20,7 @@ PIP_FLAGS ?=
 PROGRAM ?= arithmetic_circuit
 PROGRAM_FILE ?= clj-programs/$(PROGRAM).daphne
 RUN ?= runs/$(PROGRAM)
+DATA ?=
 DAPHNE ?=
 OBSERVE ?=
 CONFIG ?=
@@ -36,12 +39,15 @@ FLOWS := $(BIN)/daphne-flows
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: demo run trained answered install test test-fast test-slow test-long clojure-test check format bench bench-rivals figures clean always
+.PHONY: demo help run trained answered install test test-fast test-slow test-long clojure-test check format bench bench-rivals figures clean always
 
 demo:
 	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s KIND=auto \
 	    EVALUATE='--num-draws 5000' \
 	    DIAGNOSE='--num-data-sets 100'
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 # --- installation -----------------------------------------------------------------
 
@@ -67,24 +73,25 @@ trained: $(RUN)/report.html
 	@$(FLOWS) summary $(RUN); code=$$?; echo "report: $<"; exit $$code
 
 answered: $(RUN)/answer/inference.json
-	@$(FLOWS) summary $(RUN)
+	@$(FLOWS) summary $(RUN); code=$$?; echo "report: $(RUN)/report.html"; exit $$code
 
 # An answer that cannot be trusted, exit code 3, is kept and shown: `summary` ends the
 # run with that code.
 OR_DOUBTED = || [ $$? -eq 3 ]
 
-$(RUN)/answer/inference.json: $(RUN)/graph.json $(RUN)/.observe
+$(RUN)/answer/inference.json: $(RUN)/graph.json $(RUN)/.observe $(RUN)/.training
 	@$(FLOWS) infer $(RUN)/graph.json -o $(RUN)/answer --seed $(SEED) \
 	    --num-particles $(NUM_PARTICLES) $(if $(BUDGET),--budget $(BUDGET)) \
 	    $(foreach o,$(OBSERVE),--observe $(o)) --json > /dev/null \
 	    $(OR_DOUBTED)
+	@$(FLOWS) report $(RUN) > /dev/null
 
 $(RUN):
 	@mkdir -p $@
 
 # What a rule depends on besides files: rewritten only when it changes.
 $(RUN)/.compiler: always | $(RUN)
-	@echo '$(DAPHNE)' | cmp -s - $@ || echo '$(DAPHNE)' > $@
+	@echo '$(DAPHNE) $(DATA)' | cmp -s - $@ || echo '$(DAPHNE) $(DATA)' > $@
 
 $(RUN)/.observe: always | $(RUN)
 	@echo '$(OBSERVE) $(NUM_PARTICLES)' | cmp -s - $@ \
@@ -94,8 +101,9 @@ $(RUN)/.training: always | $(RUN)
 	@echo '$(CONFIG) $(SEED) $(BUDGET)$(if $(KIND), $(KIND))' | cmp -s - $@ \
 	    || echo '$(CONFIG) $(SEED) $(BUDGET)$(if $(KIND), $(KIND))' > $@
 
-$(RUN)/graph.json: $(PROGRAM_FILE) $(RUN)/.compiler $(INSTALLED)
-	@$(BRIDGE) compile $(PROGRAM_FILE) -o $@ $(if $(DAPHNE),--daphne '$(DAPHNE)')
+$(RUN)/graph.json: $(PROGRAM_FILE) $(DATA) $(RUN)/.compiler $(INSTALLED)
+	@$(BRIDGE) compile $(PROGRAM_FILE) -o $@ $(if $(DATA),--data '$(DATA)') \
+	    $(if $(DAPHNE),--daphne '$(DAPHNE)')
 	@cp $(PROGRAM_FILE) $(RUN)/program.daphne
 
 # The model's digest leaves out names and data, so that new data alone trains nothing.

@@ -68,6 +68,25 @@ def test_a_program_with_discrete_latents_is_answered_without_a_flow(tmp_path):
     said = make("run", *settings)
     assert "all latents are discrete" in said
     assert "0.28417" in said
+    assert said.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    assert "0.284" in (folder / "report.html").read_text()
     before = {each: each.stat().st_mtime_ns for each in folder.rglob("*.*")}
     assert said.endswith(make("run", *settings))
     assert {each: each.stat().st_mtime_ns for each in folder.rglob("*.*")} == before
+
+
+def test_a_run_takes_a_table_of_data_and_makes_an_answer_anew_for_another(tmp_path):
+    program, table = tmp_path / "flips.daphne", tmp_path / "flips.csv"
+    program.write_text(
+        "(let [fair (sample (flip 0.5))]"
+        " (foreach (count seen) [s seen] (observe (bernoulli (if fair 0.5 0.9)) s))"
+        " fair)"
+    )
+    settings = (
+        f"RUN={tmp_path / 'run'}", "PROGRAM=flips", f"PROGRAM_FILE={program}",
+        f"DATA={table}", "NUM_PARTICLES=500",
+    )  # fmt: skip
+    for seen, odds in (((1, 1), 0.9**2), ((0, 0, 0), 0.1**3)):
+        table.write_text("\n".join(["seen", *map(str, seen)]))
+        chance = 0.5 ** len(seen) / (0.5 ** len(seen) + odds)
+        assert f"true: {chance:.3g}" in make("run", *settings)
