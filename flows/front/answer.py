@@ -25,8 +25,9 @@ __all__ = ["ANSWER", "OWN_FILES", "Inference", "plain_value"]
 ANSWER = "inference.json"
 """Name of the file that holds the answer."""
 
-OWN_FILES = (ANSWER, "particles.npz", "graph.json", "graph.names.json")
-"""Names of the files in a folder of an answer; another file is never replaced."""
+OWN_FILES = (ANSWER, "particles.npz", "graph.json", "graph.names.json", "report.html")
+"""Names of the files in a folder of an answer, its page included; another file is
+never replaced."""
 
 
 @dataclass(frozen=True, eq=False)

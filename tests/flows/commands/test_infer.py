@@ -34,6 +34,14 @@ def test_a_program_ends_with_a_table_and_json(program, tmp_path):
     assert {**plain, "seconds": 0} == {**stored, "seconds": 0}
 
 
+def test_a_folder_with_a_page_is_written_anew_without_it(program, tmp_path):
+    folder = tmp_path / "run"
+    assert call(program, "-o", folder).exit_code == 0
+    assert CliRunner().invoke(main, ["report", str(folder)]).exit_code == 0
+    assert call(program, "-o", folder, "--observe", "y=2").exit_code == 0
+    assert "report.html" not in {path.name for path in folder.iterdir()}
+
+
 def test_standard_input_and_other_data_are_taken(program):
     done = call("-", "--json", "--observe", "y=2", input=PROGRAM)
     assert done.exit_code == 0, done.stderr
