@@ -158,14 +158,15 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> RenderableType:
         *cells("KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})", draws)
     )
     table.add_row(*cells("calibration ranks", calibration_in_words(latents), sets))
-    table.add_row(
-        *cells(
-            "field evaluations",
-            f"{evaluation['evaluations_base_to_latent']} to draw, "
-            f"{evaluation['evaluations_latent_to_base']} to score",
-            f"{evaluation['multiply_adds']} multiply-adds each",
+    if evaluation["multiply_adds"]:  # of kinds with a vector field
+        table.add_row(
+            *cells(
+                "field evaluations",
+                f"{evaluation['evaluations_base_to_latent']} to draw, "
+                f"{evaluation['evaluations_latent_to_base']} to score",
+                f"{evaluation['multiply_adds']} multiply-adds each",
+            )
         )
-    )
     table.add_row(*cells("parameters", str(evaluation["num_parameters"]), ""))
     return table
 
