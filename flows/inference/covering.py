@@ -64,7 +64,7 @@ def covering(
     temperature, patience = 0.0, _PATIENCE
     while not is_over() and int(log_likelihood.isfinite().sum()) > _CELLS:
         now = _next(temperature, log_prior - log_drawn, log_likelihood)
-        height = log_prior + now * log_likelihood
+        height = _height(now, log_prior, log_likelihood)
         patience -= now == temperature
         temperature = now
         mixture = _joined(
@@ -80,16 +80,22 @@ def covering(
 
 
 def _parts(target: FreeTarget, free: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log prior and log likelihood of rows, both -inf where one is none."""
+    """Return log prior and log likelihood of rows; 0 and -inf where one is none."""
     with torch.no_grad():
         latents, log_det = target.constrain(free)
         log_prior = target.log_prior(latents, observed) + log_det
         log_likelihood = target.log_joint_free(free, observed) - log_prior
     usable = torch.isfinite(log_prior) & torch.isfinite(log_likelihood)
     return (
-        torch.where(usable, log_prior, -math.inf),
+        torch.where(usable, log_prior, 0.0),
         torch.where(usable, log_likelihood, -math.inf),
     )
+
+
+def _height(temperature: float, log_prior: Tensor, log_likelihood: Tensor) -> Tensor:
+    """Return log density; at temperature 0 too -inf where there is no likelihood."""
+    is_there = log_likelihood > -math.inf
+    return torch.where(is_there, log_prior + temperature * log_likelihood, -math.inf)
 
 
 def _next(last: float, log_base: Tensor, log_likelihood: Tensor) -> float:

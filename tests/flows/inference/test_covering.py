@@ -5,10 +5,11 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from flows.front.inference import infer
 from flows.model.model import Model
+from tests.flows.model.programs import graph_of
 
 normal = stats.norm.logpdf
 ACROSS = np.linspace(-8.0, 8.0, 321)
@@ -86,3 +87,17 @@ def test_a_thin_bent_posterior_is_covered(program, places, seed):
     for figures, mean, sd in zip(found.returned, means, sds, strict=True):
         assert figures.mean == pytest.approx(mean, abs=5 * figures.mc_error)
         assert figures.sd == pytest.approx(sd, rel=0.06)
+
+
+def test_draws_of_the_prior_that_are_impossible_are_left_out():
+    # Seen: "log weights that are no numbers", at once, where most draws of the prior
+    # cannot give the data.
+    text = """(let [a (sample (uniform 0 10)) b (sample (uniform a 10))]
+      (observe (uniform a b) 4) (observe (uniform a b) 4.2) (observe (uniform a b) 4.4)
+      (observe (uniform a b) 3.8) [a b])"""
+    answer = infer(Model.from_graph(graph_of(text)))
+    evidence, _ = integrate.dblquad(
+        lambda b, a: 0.1 / (10.0 - a) / (b - a) ** 4, 0.0, 3.8, 4.4, 10.0
+    )
+    error = answer.log_evidence_standard_error
+    assert answer.log_evidence == pytest.approx(math.log(evidence), abs=5 * error)
