@@ -8,6 +8,7 @@ them is known from the family's distribution function.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import scipy
@@ -55,9 +56,17 @@ def cuts_of(
         >>> cuts_of("poisson", [3.0])
         (0, 39)
     """
+    return _cuts_of(family, tuple(parameters), log_tail)
+
+
+@cache
+def _cuts_of(
+    family: str, parameters: tuple[float, ...], log_tail: float
+) -> tuple[int, int]:
+    """Return what `cuts_of` does: thousands of configurations have few parameters."""
     distribution = _DISTRIBUTIONS[family](*parameters)
     high = 1
-    while log_mass_beyond(family, parameters, high) > log_tail:
+    while distribution.logsf(high) > log_tail:
         high *= 2
     last = _least(lambda cut: distribution.logsf(cut) <= log_tail, high)
     first = _least(lambda cut: distribution.logcdf(cut) > log_tail, last)
