@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import zip_longest
 
 import torch
 
@@ -63,19 +64,21 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         why: Why this method.
     """
     reached = 0.0
+    told: list[list[AnnealingReport]] = [[] for _ in range(_ISLANDS)]
     try:
         name, space, config = _space(question, start)
-        islands = []
-        for number in range(_ISLANDS):
-            reports: list[AnnealingReport] = []
-            for report in _island(question, space, config, number):
-                reports.append(report)
-                reached = report.temperature
-                share = (number + report.temperature) / _ISLANDS
-                question.clock.say(share, f"temperature {report.temperature:.3g}")
-            result = reports[-1].result
-            assert result is not None  # noqa: S101 - the last report carries it
-            islands.append(Island(result, tuple(reports)))
+        ways = [_island(question, space, config, n) for n in range(_ISLANDS)]
+        for number, way in enumerate(ways):
+            reached = 0.0
+            while reached < 1.0:
+                told[number].append(next(way))
+                reached = told[number][-1].temperature
+                share = (number + reached) / _ISLANDS
+                question.clock.say(share, f"temperature {reached:.3g}")
+        # In turn: what one island takes longer must not be the other's time.
+        for turn in zip_longest(*ways):
+            for reports, report in zip(told, turn, strict=True):
+                reports += [report] if report else []
     except OutOfTime:
         caution = Caution(
             f"the budget of {question.clock.seconds:g} s was used up at temperature "
@@ -92,7 +95,15 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             "that is less sharp, or data that the prior draws, help",
         )
         return _given_up(question, start, "tempering ended early", caution)
-    return _answer(question, Islands(name, tuple(islands)), why)
+    islands = tuple(map(_ended, told))
+    return _answer(question, Islands(name, islands), why)
+
+
+def _ended(reports: list[AnnealingReport]) -> Island:
+    """Return an island at its end."""
+    result = reports[-1].result
+    assert result is not None  # noqa: S101 - the last report carries it
+    return Island(result, tuple(reports))
 
 
 def _space(

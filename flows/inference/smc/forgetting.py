@@ -32,6 +32,8 @@ __all__ = ["Moved", "forget", "move_cautions"]
 # Particles that are correlated more than this with where they were have hardly moved.
 _STUCK = 0.6
 _MOST_ROUNDS = 16
+_NO_SPREAD = 1e-6
+"""Nats: log weights that differ by less than this differ by rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,9 +124,9 @@ def _correlation(
     gap_before, gap_after = before - weights @ before, after - weights @ after
     spread = ((weights @ gap_before.square()) * (weights @ gap_after.square())).sqrt()
     found = (weights @ (gap_before * gap_after)) / spread
-    still = torch.ones_like(found)
-    still[-1] = 0.0
-    return float(torch.where(spread > 0.0, found, still).max())
+    still, least = torch.ones_like(found), torch.zeros_like(found)
+    still[-1], least[-1] = 0.0, _NO_SPREAD**2
+    return float(torch.where(spread > least, found, still).max())
 
 
 class _Report(Protocol):

@@ -1,11 +1,15 @@
 """Tests of flows.front.tempered."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from flows.front.tempered import _sliced
+from flows.front.clock import Clock
+from flows.front.inference import infer
+from flows.front.question import Question
+from flows.front.tempered import _sliced, tempered
 from flows.inference.proposal import PriorProposal
 from flows.inference.smc.annealing import init, step
 from flows.inference.smc.config import AnnealingConfig
@@ -48,3 +52,38 @@ def test_moves_that_forget_and_those_of_counted_values_stay():
     config, state, report = after_one_temperature(Hamiltonian(16), 0.9)
     counted = replace(config, move=COUNTED)
     assert _sliced(counted, state, report) is counted
+
+
+def test_moves_at_the_end_do_not_take_the_time_of_the_other_island():
+    # Seen: one island was moved on for more effective draws until the budget was used
+    # up, and the answer was what tempering began with.
+    text = "(let [x (sample (normal 0 1))] (observe (normal x 1) 1) x)"
+    model = Model.from_graph(graph_of(text))
+    ended = []
+
+    class BothAtTheirEnds(Clock):
+        def is_over(self):
+            return len(ended) >= 2
+
+    def tell(_, note):
+        if note == "temperature 1":
+            ended.append(note)
+
+    clock = BothAtTheirEnds(60.0, tell)
+    observed = model.observation(None)
+    question = Question(model, model.forgiving(), observed, 2000, 0, clock, 1e9)
+    answer = tempered(question, None, "as asked")
+    assert answer.is_trusted
+    known = -0.25 - 0.5 * math.log(4 * math.pi)
+    error = answer.log_evidence_standard_error
+    assert answer.log_evidence == pytest.approx(known, abs=5 * error)
+
+
+def test_data_that_no_latent_explains_leave_nothing_to_forget():
+    # Seen: log weights that differed by rounding alone counted as remembered.
+    text = """(let [x (sample (normal 0 1)) k (sample (flip 0.3))]
+                (observe (normal (if k 1 0) 1) 0.4) x)"""
+    answer = infer(Model.from_graph(graph_of(text)), method="smc")
+    assert answer.is_trusted
+    assert not answer.cautions
+    assert answer.latents["x"].mean == pytest.approx(0.0, abs=0.15)
