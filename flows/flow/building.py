@@ -223,16 +223,14 @@ def build_structure(
         blocks.append(
             StateBlock(
                 name=name,
-                free_columns=tuple(range(variable.free_start, variable.free_stop)),
+                free_columns=tuple(variable.free_columns),
                 nuisances=(
                     nuisances if isinstance(nuisances, int) else nuisances.get(name, 0)
                 ),
                 latent_parents=tuple(
                     sorted(position[p] for p in parents if p in position)
                 ),
-                observed_columns=tuple(
-                    sorted(c for v in seen for c in range(v.start, v.stop))
-                ),
+                observed_columns=tuple(sorted(c for v in seen for c in v.columns)),
             )
         )
     return Structure(tuple(blocks), sum(v.stop - v.start for v in observed.values()))

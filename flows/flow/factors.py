@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..model.layout import Layout, Variable
+from ..model.layout import Layout
 from .regression import Regression
 from .structure import Factor, Structure
 
@@ -113,8 +113,8 @@ def _candidates(
     layout: Layout, parents: Mapping[str, Sequence[str]]
 ) -> Iterable[Factor]:
     """One factor per column of a node that is a latent or has a latent parent."""
-    latents = {v.name: _free_columns(v) for v in layout.latents}
-    given = {v.name: _observed_columns(v) for v in layout.observed}
+    latents = {v.name: tuple(v.free_columns) for v in layout.latents}
+    given = {v.name: tuple(v.columns) for v in layout.observed}
     for name, own in [*latents.items(), *given.items()]:
         above = [c for p in parents[name] if p in latents for c in latents[p]]
         seen = [c for p in parents[name] if p in given for c in given[p]]
@@ -132,14 +132,6 @@ def _candidates(
                     observed=(column, *before, *seen),
                     is_of_observed=True,
                 )
-
-
-def _free_columns(variable: Variable) -> tuple[int, ...]:
-    return tuple(range(variable.free_start, variable.free_stop))
-
-
-def _observed_columns(variable: Variable) -> tuple[int, ...]:
-    return tuple(range(variable.start, variable.stop))
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ class _Bending:
         """Return a target with most of the particles, and one with the others."""
         layout, target = self.answer.model.layout, self.target
         own = [layout.variable(v.name) for v in target.layout.latents]
-        columns = [c for v in own for c in range(v.start, v.stop)]
+        columns = [c for v in own for c in v.columns]
         weights = self.answer.particles.normalized_weights
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(weights), generator=generator)

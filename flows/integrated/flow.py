@@ -84,8 +84,7 @@ class CompletedFlow(Completed):
         inner, layout = self.inner.structure, self.target.model.layout
         blocks: list[StateBlock] = []
         for block in inner.blocks:
-            variable = layout.variable(block.name)
-            own = range(variable.free_start, variable.free_stop)
+            own = layout.variable(block.name).free_columns
             blocks.append(replace(block, free_columns=tuple(own)))
         place = {block.name: i for i, block in enumerate(inner.blocks)}
         place |= {name: len(place) + i for i, name in enumerate(self.target.integrated)}
@@ -97,7 +96,7 @@ class CompletedFlow(Completed):
                     (layout.variable(each.name).free_start,),
                     0,
                     tuple(sorted(place[name] for name in each.latents)),
-                    tuple(c for v in read for c in range(v.start, v.stop)),
+                    tuple(c for v in read for c in v.columns),
                 )
             )
         return Structure(tuple(blocks), inner.observed_dim)

@@ -138,6 +138,6 @@ class IntegratedModel(AroundModel):
         """Columns of the kept latents among all: natural, and free."""
         own = [v for v in self.model.layout.latents if v.name not in self.integrated]
         return (
-            torch.tensor([c for v in own for c in range(v.start, v.stop)]),
-            torch.tensor([c for v in own for c in range(v.free_start, v.free_stop)]),
+            torch.tensor([c for v in own for c in v.columns]),
+            torch.tensor([c for v in own for c in v.free_columns]),
         )

@@ -290,7 +290,7 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
                 column
                 for variable in self.model.layout.latents
                 if variable.name not in self.tables.values
-                for column in range(variable.start, variable.stop)
+                for column in variable.columns
             ],
             dtype=torch.long,
         )

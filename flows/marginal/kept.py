@@ -108,14 +108,12 @@ class KeptLatents:
     @cached_property
     def _natural(self) -> tuple[Tensor, Tensor]:
         """Natural columns of the continuous latents, and of the sampled ones."""
-        return self._split([range(v.start, v.stop) for v in self.layout.latents])
+        return self._split([v.columns for v in self.layout.latents])
 
     @cached_property
     def _free(self) -> tuple[Tensor, Tensor]:
         """Free columns of the continuous latents, and of the sampled ones."""
-        return self._split(
-            [range(v.free_start, v.free_stop) for v in self.layout.latents]
-        )
+        return self._split([v.free_columns for v in self.layout.latents])
 
     def _split(self, columns: Sequence[range]) -> tuple[Tensor, Tensor]:
         found: tuple[list[int], list[int]] = ([], [])

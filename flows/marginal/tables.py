@@ -211,7 +211,7 @@ class _Assembly:
             different = dict.fromkeys(form.branches[0] for form in forms)
             number = {branch: n for n, branch in enumerate(different)}
             variables = [nodes.whole.layout.variable(node.name) for node in each]
-            columns = np.array([range(v.start, v.stop) for v in variables])
+            columns = np.array([v.columns for v in variables])
             made.append(
                 AlikeNodes.of(
                     tuple(different),

@@ -76,7 +76,7 @@ class WideTable:
             ],
             [tuple(lowered.terms[name] for name in nodes)],
         )
-        columns = [column for v in own for column in range(v.start, v.stop)]
+        columns = [column for v in own for column in v.columns]
         return cls(schedule, len(nodes), codes, torch.tensor(columns).long())
 
     @property

@@ -43,6 +43,16 @@ class Variable:
     is_discrete: bool = False
 
     @property
+    def columns(self) -> range:
+        """The natural columns."""
+        return range(self.start, self.stop)
+
+    @property
+    def free_columns(self) -> range:
+        """The free columns."""
+        return range(self.free_start, self.free_stop)
+
+    @property
     def size(self) -> int:
         """Number of natural columns."""
         return self.stop - self.start

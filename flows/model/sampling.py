@@ -114,7 +114,7 @@ class Drawing:
             self.draw_schedules.more(tuple(names)), [z, x], num, like, generator
         )
         variables = [layout.variable(name) for name in names]
-        columns = [c for v in variables for c in range(v.start, v.stop)]
+        columns = [c for v in variables for c in v.columns]
         drawn = torch.zeros_like(latents)
         drawn[:, columns] = values
         self._check(drawn, "latent")

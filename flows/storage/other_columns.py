@@ -48,8 +48,8 @@ def columns_of(own: Layout, other: Layout, names: Mapping[str, str]) -> OtherCol
     observed = (other.variable(names[each.name]) for each in own.observed)
     return OtherColumns(
         names,
-        tuple(c for v in free for c in range(v.free_start, v.free_stop)),
-        tuple(c for v in observed for c in range(v.start, v.stop)),
+        tuple(c for v in free for c in v.free_columns),
+        tuple(c for v in observed for c in v.columns),
     )
 
 

@@ -64,7 +64,7 @@ def structure_entry(structure: Structure, layout: Layout) -> StructureEntry:
     owner = {
         column: variable.name
         for variable in layout.observed
-        for column in range(variable.start, variable.stop)
+        for column in variable.columns
     }
     parents = {
         block.name: (

@@ -65,8 +65,7 @@ def holes_of(node: Node, columns: Columns) -> Holes:
                 places[id(each)] = (_place(predictors, form),)
                 text = f"predictor {places[id(each)]}"
             case Reference(name=name) if reads[id(each)]:
-                variable = columns.latents[name]
-                free = range(variable.free_start, variable.free_stop)
+                free = columns.latents[name].free_columns
                 found = [_place(predictors, {(c, None): 1.0}) for c in free]
                 places[id(each)] = tuple(found)
                 text = f"latent {found}"

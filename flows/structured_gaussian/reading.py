@@ -171,10 +171,8 @@ def _sum(weights: Sequence[float], forms: Sequence[Bilinear]) -> Bilinear:
 def _own(node: Node, columns: Columns) -> range:
     """Free columns of a latent, columns of an observed node."""
     if node.name in columns.latents:
-        variable = columns.latents[node.name]
-        return range(variable.free_start, variable.free_stop)
-    variable = columns.observed[node.name]
-    return range(variable.start, variable.stop)
+        return columns.latents[node.name].free_columns
+    return columns.observed[node.name].columns
 
 
 def _made(
@@ -190,7 +188,7 @@ def _made(
     if form:
         above = [p for p in node.parents if p in columns.observed]
         for variable in (columns.observed[name] for name in above):
-            seen.update(dict.fromkeys(range(variable.start, variable.stop)))
+            seen.update(dict.fromkeys(variable.columns))
     seen.update(dict.fromkeys(x for _, x in keys if x is not None))
     rows, across = [None, *latents], [None, *seen]
     entries = tuple(
