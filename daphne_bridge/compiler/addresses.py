@@ -13,7 +13,7 @@ References:
 
 from .forms import Compound, Form, Symbol, head_name
 from .hoppl import Fresh, call, function
-from .recursion import Recursive, run
+from .recursion import Recursive, each, run
 
 __all__ = ["with_addresses"]
 
@@ -41,6 +41,4 @@ def _at(form: Form, address: Symbol, fresh: Fresh) -> Recursive[Form]:
     if head_name(form) != "if":
         place = call(Symbol("push-address"), address, fresh("addr"))
         parts = [(yield _at(head, address, fresh)), place]
-    for part in rest:
-        parts.append((yield _at(part, address, fresh)))
-    return call(*parts)
+    return call(*parts, *(yield each(_at(part, address, fresh) for part in rest)))

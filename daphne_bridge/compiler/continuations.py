@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from .forms import Compound, Form, Literal, Symbol, head_name
 from .hoppl import Fresh, call, function
-from .recursion import Recursive, run
+from .recursion import Recursive, each, run
 
 __all__ = ["with_continuations"]
 
@@ -83,9 +83,8 @@ def _branches(form: Form, then: Form, name: Symbol, fresh: Fresh) -> Recursive[F
     """Return an `if` whose branches end with a call of `then`."""
     assert isinstance(form, Compound)  # noqa: S101 - its head is if
     _, condition, *choices = form.items
-    parts = []
-    for choice in (*choices, Literal(None))[:2]:
-        parts.append((yield _passed(choice, then, fresh)))
+    both = (*choices, Literal(None))[:2]
+    parts = yield each(_passed(choice, then, fresh) for choice in both)
     chosen = function([name], call(Symbol("if"), name, *parts))
     result: Form = yield _passed(condition, chosen, fresh)
     return result
@@ -104,9 +103,7 @@ def _worked_out(form: Form, steps: list[_Step], fresh: Fresh) -> Recursive[Form]
         result = yield _branches(form, hole, chosen, fresh)
         step = _Step(fresh("cps"), result, hole)
     else:
-        parts = []
-        for part in form.items:
-            parts.append((yield _worked_out(part, steps, fresh)))
+        parts = yield each(_worked_out(part, steps, fresh) for part in form.items)
         step = _Step(fresh("cps"), call(*parts), None)
     steps.append(step)
     return step.name
@@ -117,7 +114,5 @@ def _filled(form: Form, hole: Symbol, value: Form) -> Recursive[Form]:
         return value
     if not isinstance(form, Compound):
         return form
-    parts = []
-    for part in form.items:
-        parts.append((yield _filled(part, hole, value)))
-    return Compound(form.kind, tuple(parts))
+    parts = yield each(_filled(part, hole, value) for part in form.items)
+    return Compound(form.kind, parts)

@@ -12,7 +12,7 @@ from .evaluation import (
     map_of,
 )
 from .forms import Compound, Form, Literal, Span, Symbol, head_name, symbols
-from .recursion import Recursive
+from .recursion import Recursive, each
 
 __all__ = [
     "case",
@@ -127,12 +127,10 @@ def quote(analyser: Analyser, form: Compound) -> Recursive[Any]:
 def _quoted(analyser: Analyser, form: Form) -> Recursive[Any]:
     if not isinstance(form, Compound):
         return evaluate_atom(analyser, form)
-    items = []
-    for item in form.items:
-        items.append((yield _quoted(analyser, item)))
+    items = yield each(_quoted(analyser, item) for item in form.items)
     if form.kind == "map":
         return map_of(analyser, form, list(zip(items[::2], items[1::2], strict=True)))
-    return tuple(items) if form.kind == "vector" else Seq(items)
+    return items if form.kind == "vector" else Seq(items)
 
 
 def unsupported(analyser: Analyser, form: Compound) -> Recursive[Any]:

@@ -20,7 +20,7 @@ from .collection_terms import hash_map, sequence
 from .emission import Emission, free_nodes
 from .meaning import Analysis, Variable
 from .reader import Source
-from .recursion import Recursive, run
+from .recursion import Recursive, each, run
 from .terms import CallTerm, MapTerm, NodeTerm, SequenceTerm
 
 __all__ = ["factor_graph_json"]
@@ -98,20 +98,15 @@ class _Splitter:
         """Return a value with its parts split off."""
         match value:
             case CallTerm():
-                parts = []
-                for argument in value.arguments:
-                    parts.append((yield self._split(argument)))
-                return CallTerm(value.head, tuple(parts))
+                arguments = yield each(map(self._split, value.arguments))
+                return CallTerm(value.head, arguments)
             case SequenceTerm():
-                parts = []
-                for item in value.items:
-                    parts.append((yield self._split(item)))
-                return sequence(tuple(parts), is_vector=value.is_vector)
+                items = yield each(map(self._split, value.items))
+                return sequence(items, is_vector=value.is_vector)
             case MapTerm():
-                pairs = []
-                for key, item in value.entries.pairs():
-                    pairs.append((key, (yield self._split(item))))
-                return hash_map(pairs)
+                keys, values = zip(*value.entries.pairs(), strict=True)
+                found = yield each(map(self._split, values))
+                return hash_map(list(zip(keys, found, strict=True)))
         return value
 
     def _fresh(self) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from .desugar import bindings
 from .forms import Compound, Form, Literal, Symbol, head_name, symbols
 from .reader import Source, read
-from .recursion import Recursive, run
+from .recursion import Recursive, each, run
 
 __all__ = ["Fresh", "call", "function", "hoppl"]
 
@@ -129,14 +129,8 @@ class _Writer:
             case "foreach":
                 result = yield self._foreach(form)
             case _:
-                result = yield self._call(form.items)
+                result = call(*(yield each(map(self.core, form.items))))
         return result
-
-    def _call(self, parts: Sequence[Form]) -> Recursive[Form]:
-        done = []
-        for part in parts:
-            done.append((yield self.core(part)))
-        return call(*done)
 
     def _parameters(self, form: Compound, place: int) -> tuple[Symbol, ...]:
         found = form.items[place] if len(form.items) > place else None
@@ -234,7 +228,7 @@ def _given_to_itself(
         if isinstance(bound, Compound) and name in bound.items:
             return form
     is_own = form.items[0] == name
-    parts: list[Form] = [name] if is_own else []
-    for part in form.items[is_own:]:
-        parts.append((yield _given_to_itself(part, name, parameters)))
-    return call(*parts, name) if is_own else call(*parts)
+    parts = yield each(
+        _given_to_itself(part, name, parameters) for part in form.items[is_own:]
+    )
+    return call(name, *parts, name) if is_own else call(*parts)

@@ -5,15 +5,23 @@ for `value = other(argument)`, and `return` ends it. `run` keeps the waiting gen
 in a list, so that the depth is bounded by memory alone.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["Recursive", "run"]
+__all__ = ["Recursive", "each", "run"]
 
 Result = TypeVar("Result")
 
 Recursive = Generator[Any, Any, Result]
 """A recursive function's call that has not been run yet."""
+
+
+def each(calls: Iterable[Recursive[Result]]) -> Recursive[tuple[Result, ...]]:
+    """Return the results of several calls, in order."""
+    results = []
+    for call in calls:
+        results.append((yield call))
+    return tuple(results)
 
 
 def run(call: Recursive[Result]) -> Result:
