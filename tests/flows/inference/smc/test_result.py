@@ -67,15 +67,15 @@ def test_errors_that_are_known_are_true_also_over_few_lines():
 
 
 def test_the_spread_of_20_runs_is_their_error():
-    """200 times 20 runs of 20 particles, of which hardly a line is left each."""
+    """100 times 20 runs of 20 particles, of which hardly a line is left each."""
     scores = []
-    for repetition in range(200):
+    for repetition in range(100):
         runs = [one_run(20, 20 * repetition + run) for run in range(20)]
         assert not runs[0].has_known_errors
         merged = merge_runs(runs)
         if merged.has_known_errors:
             scores.append(scores_of(merged))
-    assert len(scores) > 150
+    assert len(scores) > 75
     spread = np.sqrt(np.square(scores).mean(0))
     # Between 10 and 20 runs count: Student's law has an sd from 1.06 to 1.13.
     assert (np.abs(spread - 1.08) < 5 * 0.055).all()
