@@ -91,66 +91,63 @@ def _tables(found: Mapping[str, Any]) -> Group:
             if part in found
         ),
     ]
-    columns, parameters = found["columns"], found["parameters"]
-    rows = [
-        (
-            "columns",
-            f"{columns['state']} of the state: {columns['free']} free, "
-            f"{columns['nuisances']} nuisances; {columns['observed']} observed",
-        ),
-        ("kind", found["flow"]["kind"]),
-        *_integrated(found, labels),
-        *_heads(found, labels),
-        *((f"shape: {n}", text) for n, text in _flat(found["flow"]["config"])),
-        (
-            "parameters",
-            f"{parameters['trained']} trained, "
-            f"{parameters['normalisation']} of the normalisation",
-        ),
-        ("normalisation", found["normalisation"]),
-        *[("solver", _SOLVER.format(**s)) for s in [found.get("solver")] if s],
-        ("seed", str(found["training"]["seed"])),
-        *(
-            [("no density, so no weights", _cut(", ".join(without)))]
-            if (without := [labels[n] for n in found["model"]["without_density"]])
-            else []
-        ),
-        *_data_rows(found),
-        *(
-            (f"trained: {name}", text)
-            for name, text in _flat(found["training"]["metrics"])
-        ),
-        *(
-            (f"setting: {name}", text)
-            for name, text in _flat(found["training"]["config"])
-        ),
-        ("libraries", ", ".join(f"{n} {v}" for n, v in found["libraries"].items())),
-        ("model digest", found["model"]["digest"]),
-        ("checksum", found["checksum"]),
-        *(
-            (name, f"{entry['bytes']} bytes, {entry['digest']}")
-            for name, entry in found["files"].items()
-        ),
-    ]
     table = Table(title="flow", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    for name, text in rows:
+    for name, text in _rows(found, labels):
         table.add_row(*cells(name, text))
     return Group(*parts, table)
 
 
-def _data_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the data that the flow was refined for, if it was."""
-    if "data" not in found:
-        return []
+def _rows(
+    found: Mapping[str, Any], labels: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is said of the flow, and of its training."""
+    columns, parameters = found["columns"], found["parameters"]
+    yield (
+        "columns",
+        f"{columns['state']} of the state: {columns['free']} free, "
+        f"{columns['nuisances']} nuisances; {columns['observed']} observed",
+    )
+    yield "kind", found["flow"]["kind"]
+    if names := found.get("integrated"):
+        yield "drawn given the others", ", ".join(labels[name] for name in names)
+    if heads := found.get("heads"):
+        latents = found["structure"]["latents"]
+        names = latents[len(latents) - len(heads["cells"]) :]
+        yield "learned heads", _cut(", ".join(labels[name] for name in names))
+        yield from _flat(heads["config"], "shape of heads: ")
+    yield from _flat(found["flow"]["config"], "shape: ")
+    yield (
+        "parameters",
+        f"{parameters['trained']} trained, "
+        f"{parameters['normalisation']} of the normalisation",
+    )
+    yield "normalisation", found["normalisation"]
+    if solver := found.get("solver"):
+        yield "solver", _SOLVER.format(**solver)
+    yield "seed", str(found["training"]["seed"])
+    if without := [labels[name] for name in found["model"]["without_density"]]:
+        yield "no density, so no weights", _cut(", ".join(without))
+    if "data" in found:
+        yield "refined for", _cut(", ".join(_data(found)))
+    yield from _flat(found["training"]["metrics"], "trained: ")
+    yield from _flat(found["training"]["config"], "setting: ")
+    yield "libraries", ", ".join(f"{n} {v}" for n, v in found["libraries"].items())
+    yield "model digest", found["model"]["digest"]
+    yield "checksum", found["checksum"]
+    for name, entry in found["files"].items():
+        yield name, f"{entry['bytes']} bytes, {entry['digest']}"
+
+
+def _data(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each number of the data that the flow was refined for."""
     labels = [
         f"{v['label']}[{place}]" if v["stop"] - v["start"] > 1 else v["label"]
         for v in found["layout"]["observed"]
         for place in range(v["stop"] - v["start"])
     ]
-    values = (f"{n} = {x:g}" for n, x in zip(labels, found["data"], strict=True))
-    return [("refined for", _cut(", ".join(values)))]
+    return (f"{n} = {x:g}" for n, x in zip(labels, found["data"], strict=True))
 
 
 def _model_table(nodes: list[dict[str, Any]]) -> Table:
@@ -187,29 +184,8 @@ def _edges_table(
     return table
 
 
-def _integrated(
-    found: Mapping[str, Any], labels: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """Yield which latents are drawn given the others, if any are."""
-    names = found.get("integrated", ())
-    if names:
-        yield "drawn given the others", ", ".join(labels[name] for name in names)
-
-
-def _heads(
-    found: Mapping[str, Any], labels: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """Yield which discrete latents have a head, and its shape, if any do."""
-    if "heads" in found:
-        cells, latents = found["heads"]["cells"], found["structure"]["latents"]
-        names = latents[len(latents) - len(cells) :]
-        yield "learned heads", _cut(", ".join(labels[name] for name in names))
-        for name, text in _flat(found["heads"]["config"]):
-            yield f"shape of heads: {name}", text
-
-
-def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield names joined by dots with values as text."""
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield names, joined by dots behind a prefix, with values as text."""
     stack = [("", values)]
     while stack:
         name, value = stack.pop()
@@ -217,6 +193,6 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             inner = [(f"{name}.{k}" if name else str(k), v) for k, v in value.items()]
             stack.extend(reversed(inner))
         elif isinstance(value, float) and math.isfinite(value):
-            yield name, f"{value:.6g}"
+            yield prefix + name, f"{value:.6g}"
         else:
-            yield name, _cut(str(value))
+            yield prefix + name, _cut(str(value))
