@@ -20,7 +20,8 @@
   `Learned`, which holds the model with these constants.
 - `Particles`: weighted values of all latents, and what they say.
 - `Flow`, `Proposal`, `Engine`: protocols for those who bring their own.
-- `FlowsError`: bad input, with one `Problem` (where, what, expected, got) or more.
+- `FlowsError`: bad input, with one `Problem` (where, what, expected, got) or more;
+  `BridgeError`, its base, is raised for a program or document that is wrong, too.
 
 A name is imported when it is used first: `import flows` alone loads no library. The
 command line, `daphne-flows`, gives the same numbers for the same seed.
@@ -30,6 +31,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from daphne_bridge.errors import BridgeError
     from daphne_bridge.graph.graph import Graph
 
     from .cnf.engine import Engine
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from .model.model import Model
 
 __all__ = [
+    "BridgeError",
     "Engine",
     "Flow",
     "FlowsError",
@@ -62,6 +65,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BridgeError": "daphne_bridge.errors",
     "Engine": "flows.cnf.engine",
     "Flow": "flows.flow.protocol",
     "FlowsError": "flows.errors",

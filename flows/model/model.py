@@ -350,8 +350,8 @@ class Model(InFreeCoordinates, Drawing):
             like: A tensor of the wanted type and device; the model's by default.
 
         Raises:
-            ModelError: If a value does not fit its distribution.
-            GraphError: If a name is not known, or no observed node.
+            ModelError: If a value does not fit its distribution, or a name is not
+                known or that of no observed node.
         """
         numbers = observed_row(self.lowered, Given(values or {}, places or {}))
         if like is not None:

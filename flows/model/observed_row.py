@@ -4,10 +4,10 @@ Everything that is wrong with the data is reported together, each with its place
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from daphne_bridge.errors import GraphError
+from daphne_bridge.graph.graph import Graph
 
 from ..errors import ModelError, Problem
 from .capabilities import listed
@@ -26,8 +26,8 @@ def observed_row(lowered: LoweredGraph, given: Given) -> list[float]:
         given: What replaces the document's data.
 
     Raises:
-        ModelError: If a value does not fit its distribution.
-        GraphError: If a name is not known, or no observed node.
+        ModelError: If a value does not fit its distribution, or a name is not known or
+            that of no observed node.
     """
     names = _resolved(lowered, given)
     numbers: list[float] = []
@@ -83,13 +83,25 @@ def _resolved(lowered: LoweredGraph, given: Given) -> Mapping[str, str]:
         try:
             known = graph.resolve(name)
         except GraphError as error:
-            problems = (replace(each, where=where) for each in error.problems)
-            raise GraphError(*problems) from None
+            wrong = [each.what for each in error.problems]
+            raise ModelError.at(
+                where, "; ".join(wrong), _observed_nodes(graph)
+            ) from None
         if not graph.node(known).is_observed:
-            expected = f"an observed node: {listed(graph.observed)}"
-            raise ModelError.at(where, f"{name} is a latent", expected)
+            raise ModelError.at(where, f"{name} is a latent", _observed_nodes(graph))
         if known in used:
             what = f"{used[known]} and {name} are one node, observed twice"
             raise ModelError.at(where, what, "one value for each node")
         used[known] = name
     return used
+
+
+def _observed_nodes(graph: Graph) -> str:
+    """Return what a name of data should be, under both names where there are two."""
+    nodes = [graph.node(name) for name in graph.observed]
+    names = [n.name if n.label == n.name else f"{n.name} ({n.label})" for n in nodes]
+    return (
+        f"an observed node: {listed(names)}"
+        if names
+        else "no data: no node is observed"
+    )

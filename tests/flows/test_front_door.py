@@ -10,7 +10,8 @@ import pytest
 import flows
 
 NAMES = {
-    "Engine", "Flow", "FlowsError", "Graph", "Learned", "Model", "Particles",
+    "BridgeError", "Engine", "Flow", "FlowsError", "Graph", "Learned", "Model",
+    "Particles",
     "Posterior", "Proposal", "infer", "learn", "load", "refine", "train",
 }  # fmt: skip
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from daphne_bridge.errors import BridgeError
 from flows.errors import ModelError
 from flows.model.model import Model
 
@@ -20,7 +19,8 @@ def test_the_observation_is_the_document_s_data_or_what_replaces_it():
         model.observation({names[1]: "c"})
     with pytest.raises(ModelError, match="c is a latent"):
         model.observation({"c": 1})
-    with pytest.raises(BridgeError, match="no node is called nobody"):
+    refused = "no node is called nobody; expected an observed node: observe3, observe4"
+    with pytest.raises(ModelError, match=refused):
         model.observation({"nobody": 1})
 
 
