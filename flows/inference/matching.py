@@ -187,7 +187,7 @@ def _starts(
         rows = part.rsample_and_log_prob(
             observed, _CANDIDATES, generator=generator
         ).latents
-        free = _free(target, rows)
+        free = _near(_free(target, rows))
         if len(free) > free.shape[1]:
             starts.append((free.mean(0), factor_of(covariance_of(free))))
     return starts
@@ -197,6 +197,13 @@ def _free(target: FreeTarget, rows: Tensor) -> Tensor:
     """Return the free coordinates of the rows that have numbers there."""
     free, _ = target.unconstrain(rows[rows.isfinite().all(1)])
     return free[free.isfinite().all(1)]
+
+
+def _near(free: Tensor) -> Tensor:
+    """Return the rows nearest to the middle: tails in other coordinates have no end."""
+    low, middle, high = free.quantile(torch.tensor([0.16, 0.5, 0.84]).to(free), dim=0)
+    gap = ((free - middle) / (high - low).clamp_min(1e-300)).abs().amax(1)
+    return free[gap <= gap.quantile(_KEPT)]
 
 
 def _scores(

@@ -255,13 +255,20 @@ def covariance_of(rows: Float[Tensor, "row free"]) -> Float[Tensor, "free free"]
 def factor_of(
     covariance: Float[Tensor, "free free"],
 ) -> Float[Tensor, "free free"]:
-    """Return the Cholesky factor, with as much on the diagonal as it needs."""
-    size = covariance.diagonal().mean().clamp_min(1e-300)
+    """Return the Cholesky factor, with as much on the diagonal as it needs.
+
+    How much is told by each coordinate's own scale: they may differ by any factor. What
+    is not finite has a factor of nan.
+    """
+    scale = covariance.diagonal().clamp_min(1e-300).sqrt()
+    correlation = covariance / scale / scale.unsqueeze(1)
+    if not bool(correlation.isfinite().all()):
+        return torch.full_like(covariance, math.nan)
     identity = torch.eye(len(covariance), dtype=covariance.dtype)
     jitter = 1e-12
     while True:
-        found = torch.linalg.cholesky_ex(covariance + jitter * size * identity)
-        factor: Tensor = found.L
+        found = torch.linalg.cholesky_ex(correlation + jitter * identity)
+        factor: Tensor = scale.unsqueeze(1) * found.L
         if not int(found.info):
             return factor
         jitter *= 100.0

@@ -23,8 +23,10 @@ __all__ = ["Stage", "next_temperature", "weighted_factor"]
 _BISECTIONS = 60
 # A shorter step would never end: the weights differ by more than a float can bridge.
 _SHORTEST_STEP = 1e-12
-# Keeps a factor regular where particles agree in a coordinate, relative to their size.
+# Keeps a factor regular where particles agree, relative to their size in a coordinate.
 _RELATIVE_JITTER = 1e-9
+# Of the mean variance of coordinates: no coordinate counts as narrower.
+_LEAST_VARIANCE = 1e-18
 _MOST_SHRUNK = 0.9
 
 
@@ -121,6 +123,10 @@ def weighted_factor(
         covariance, covariance.diagonal().diag(), min(few, _MOST_SHRUNK)
     )
     size = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
-    jitter = _RELATIVE_JITTER * size * torch.eye(len(covariance)).to(covariance)
-    factor: Tensor = torch.linalg.cholesky(covariance + jitter)
-    return factor
+    # Coordinates may differ by any factor: each is regular in its own scale.
+    scale = covariance.diagonal().clamp(min=_LEAST_VARIANCE * size).sqrt()
+    jitter = _RELATIVE_JITTER * torch.eye(len(covariance)).to(covariance)
+    factor: Tensor = torch.linalg.cholesky(
+        covariance / scale / scale.unsqueeze(1) + jitter
+    )
+    return scale.unsqueeze(1) * factor

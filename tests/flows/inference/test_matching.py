@@ -8,6 +8,7 @@ import torch
 from scipy import integrate, stats
 
 from flows.inference.matching import matched, matched_mixture
+from flows.inference.mixture import Mixture, MixtureProposal
 from flows.model.model import Model
 from tests.flows.model.programs import graph_of
 
@@ -108,3 +109,18 @@ def test_where_there_is_no_density_nothing_is_matched():
           (observe (uniform-continuous 0 width) 2.0) x)"""
     )
     assert matched_mixture(model, observed, None, generator=generator()) is None
+
+
+def test_tails_that_have_no_end_in_other_coordinates_are_not_begun_from():
+    """Measured in a scale of e^-200, some draws lie too far for their covariance."""
+    model, observed = target_of(HIERARCHY)
+    factor = torch.eye(10, dtype=torch.float64)
+    factor[1, 1] = 200.0
+    wide = Mixture(factor.new_zeros(1), factor.new_zeros(1, 10), factor.unsqueeze(0))
+    begun = MixtureProposal(model, wide)
+    mixture, worth = matched_mixture(
+        model.standardised(), observed, begun, generator=generator()
+    )
+    alone = matched_mixture(model.standardised(), observed, None, generator=generator())
+    assert mixture.factors.isfinite().all()
+    assert worth >= alone[1] - 0.1

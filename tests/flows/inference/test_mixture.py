@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from flows.inference.mixture import Mixture, MixtureProposal
+from flows.inference.mixture import Mixture, MixtureProposal, factor_of
 from flows.model.model import Model
 
 MIXTURE = Mixture(
@@ -58,3 +58,20 @@ def test_rows_without_meaning_have_no_density_even_where_all_are(num):
     rows = torch.full((num, 1), torch.nan, dtype=torch.float64)
     found = proposal.log_prob(rows, rows[:, :0], rows.new_zeros(0))
     assert found.tolist() == [-torch.inf] * num
+
+
+def test_a_factor_is_right_to_the_scale_of_each_coordinate():
+    """Intercepts of 1e6 beside scales of 1e-4: what is added must not be seen."""
+    correlation = np.array([[1.0, 0.9, 0.0], [0.9, 1.0, 0.3], [0.0, 0.3, 1.0]])
+    scale = np.array([1e6, 1.0, 1e-4])
+    covariance = correlation * np.outer(scale, scale)
+    factor = factor_of(torch.from_numpy(covariance)).numpy()
+    np.testing.assert_allclose(
+        factor @ factor.T / np.outer(scale, scale), correlation, atol=1e-9
+    )
+
+
+def test_what_is_not_finite_has_no_factor():
+    """It was looked for without end."""
+    covariance = torch.tensor([[1.0, 0.0], [0.0, torch.inf]], dtype=torch.float64)
+    assert factor_of(covariance).isnan().all()

@@ -146,3 +146,12 @@ def test_particles_that_all_agree_still_have_a_factor():
     weights = torch.full((10,), 0.1, dtype=torch.float64)
     factor = weighted_factor(torch.ones((10, 3), dtype=torch.float64), weights)
     assert bool(factor.isfinite().all())
+
+
+def test_the_factor_is_right_to_the_scale_of_each_coordinate():
+    """Intercepts of 1e6 beside scales of 1e-4: what is added must not be seen."""
+    scale = torch.tensor([1e6, 1e-4], dtype=torch.float64)
+    weights = torch.full((300,), 1 / 300, dtype=torch.float64)
+    plain = weighted_factor(skewed_draws(300), weights)
+    scaled = weighted_factor(skewed_draws(300) * scale, weights)
+    torch.testing.assert_close(scaled, scale.unsqueeze(1) * plain, rtol=1e-6, atol=0)
