@@ -10,6 +10,7 @@ from rich.progress import Progress
 from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 
 from ..cnf.engines import prepare_kernel
+from ..errors import ArtifactError
 from ..front.posterior import refine
 from ..model.model import Model
 from ..storage.artifact import MANIFEST
@@ -59,6 +60,7 @@ def refine_command(
     Exit code 3 where the draws cannot be trusted; the cautions say why.
     """
     check_folder_place(output, marker=MANIFEST)
+    _check_apart(artifact, output)
     model = Model.from_graph(load_any(place, data).graph)
     observed = observed_row(model, observe)
     trained = None if artifact is None else load_posterior(artifact, model)
@@ -81,6 +83,16 @@ def refine_command(
     print_artifact(output, metrics, sentence, ok=ok, as_json=as_json)
     if not ok:
         leave_untrusted(metrics["cautions"])
+
+
+def _check_apart(artifact: Path | None, output: Path) -> None:
+    """Raise if the flow of every data set would be lost to that of one."""
+    if artifact is not None and output.exists() and artifact.samefile(output):
+        raise ArtifactError.at(
+            str(output),
+            "this is the artifact to refine, which would be lost",
+            "another folder",
+        )
 
 
 def _sentence(metrics: Mapping[str, Any]) -> str:

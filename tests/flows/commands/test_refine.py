@@ -48,6 +48,12 @@ def test_an_artifact_is_bent_to_data_and_sampled_there(run, tmp_path):
     assert "refined for" in good("inspect", tmp_path / "bent")
 
 
+def test_the_artifact_that_is_refined_is_not_overwritten(run, tmp_path):
+    (tmp_path / "bent").symlink_to(run / "artifact")
+    said = bad("refine", run / "artifact", run / "graph.json", "-o", tmp_path / "bent")
+    assert "bent: this is the artifact to refine, which would be lost; expected" in said
+
+
 def test_sampling_at_other_data_says_what_the_flow_was_refined_for(run, tmp_path):
     graph = run / "graph.json"
     refine(tmp_path, graph)
