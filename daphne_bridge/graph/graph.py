@@ -12,6 +12,7 @@ from functools import cached_property
 
 from ..building import building
 from ..errors import GraphError, Problem
+from ..language.nearest import or_nearest
 from .building import build
 from .canonical import CanonicalForm, canonical_form
 from .document import GraphDocument, NodeNames
@@ -115,14 +116,15 @@ class Graph:
         found = [node.name for node in self.nodes if node.label == name]
         if len(found) == 1:
             return found[0]
-        known = ", ".join(_both_names(node) for node in self.nodes[:12])
+        some = ", ".join(_both_names(node) for node in self.nodes[:12])
         more = ", ..." if len(self.nodes) > 12 else ""
+        names = {word for node in self.nodes for word in (node.name, node.label)}
         raise GraphError.at(
             self.source,
             f"no node is called {name}"
             if not found
             else f"several nodes are called {name}",
-            f"one of {known}{more}",
+            or_nearest(f"one of {some}{more}", name, names - {name}),
         )
 
     def parents(self, name: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
+from daphne_bridge.language.nearest import or_nearest
 
 from ..errors import ArgumentError
 from ..model.layout import Layout
@@ -89,7 +90,10 @@ def kind_of(name: str) -> Kind:
     """
     if name not in KINDS:
         raise ArgumentError.at(
-            "kind", "unknown kind of flow", f"one of {', '.join(KINDS)}", name
+            "kind",
+            "unknown kind of flow",
+            or_nearest(f"one of {', '.join(KINDS)}", name, KINDS),
+            name,
         )
     found: Kind = import_module(KINDS[name]).KIND
     return found

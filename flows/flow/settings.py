@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
+from daphne_bridge.language.nearest import or_nearest
+
 from ..errors import Problem
 
 __all__ = ["bounded", "choice", "problem_of", "read_settings"]
@@ -46,7 +48,7 @@ def read_settings(
     for key, value in table.items():
         place = f"{where}, {key}"
         if key not in known:
-            expected = f"one of {', '.join(sorted(known))}"
+            expected = or_nearest(f"one of {', '.join(sorted(known))}", key, known)
             problems.append(Problem(place, "unknown key", expected, repr(key)))
         elif problem := problem_of(known[key], value, place):
             problems.append(problem)

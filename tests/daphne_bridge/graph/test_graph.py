@@ -226,3 +226,5 @@ def test_nodes_are_found_by_either_name():
         graph.resolve("twin")
     with pytest.raises(GraphError, match=r"no node is called w; .*sample2 \(z0\)"):
         graph.resolve("w")
+    with pytest.raises(GraphError, match="perhaps sample2"):
+        graph.resolve("sampel2")

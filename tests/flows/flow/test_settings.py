@@ -35,6 +35,11 @@ def test_right_settings_are_read_and_numbers_become_real():
         ({"is_fan": 1}, "oven, is_fan: wrong type; expected true or false; got 1"),
         ({"mode": "fry"}, "oven, mode: unknown mode; expected one of bake, grill; got"),
         ({"dish": 3}, "oven, dish: unknown key; expected one of degrees, is_fan, mode"),
+        (
+            {"tray": 3},
+            "oven, tray: unknown key; expected one of degrees, is_fan, mode, trays, "
+            "perhaps trays; got 'tray'",
+        ),
     ],
 )
 def test_wrong_setting_is_a_problem_with_its_place(entry, sentence):
