@@ -200,7 +200,9 @@ def _usable_graph(path: Path, text: str | None = None) -> Graph:
 @json_option
 @guarded
 def check(graph: Path, data: Path | None, *, as_json: bool) -> None:
-    """Say everything that is wrong or odd in GRAPH, a document or a program.
+    """Say all that is wrong or odd in GRAPH.
+
+    GRAPH is a document or a program.
 
     Exit code 0 if it can be used (warnings do not count), 2 if not. What the installed
     packages make of it is asked too: `daphne-flows infer` takes what is good here, and
@@ -245,7 +247,9 @@ def check(graph: Path, data: Path | None, *, as_json: bool) -> None:
 @json_option
 @guarded
 def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
-    """Write the minimal faithful inverse of GRAPH, a document or a program.
+    """Write the minimal faithful inverse of GRAPH.
+
+    GRAPH is a document or a program.
 
     GRAPH may be - for standard input, OUTPUT - for standard output.
     """
@@ -282,7 +286,10 @@ def invert_command(graph: Path, output: Path, *, as_json: bool) -> None:
 @click.option("--svg", is_flag=True, help="Write an inverse's adjacency picture.")
 @guarded
 def show(file: Path, *, dot: bool, svg: bool) -> None:
-    """Show FILE, a graph document, a program or an inverse, as text."""
+    """Show FILE as text, DOT or SVG.
+
+    FILE is a graph document, a program or an inverse.
+    """
     if dot and svg:
         raise click.UsageError("--dot and --svg exclude each other")
     text = read_text(file, "a graph, a program or an inverse")
