@@ -91,7 +91,7 @@ def start(question: Question) -> Start | None:
     )
     begun = None if modes is None else MixtureProposal(target, modes)
     first = None if begun is None else _refitted(question, begun, "free")
-    if first is not None and first.is_good:
+    if (first is not None and first.is_good) or question.clock.is_over():
         return first
     covered = _covered(question, generator)
     if covered is not None and covered.is_good:

@@ -66,6 +66,7 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
     reached = 0.0
     told: list[list[AnnealingReport]] = [[] for _ in range(_ISLANDS)]
     try:
+        question.clock.check()
         name, space, config = _space(question, start)
         ways = [_island(question, space, config, n) for n in range(_ISLANDS)]
         for number, way in enumerate(ways):

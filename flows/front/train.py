@@ -1,5 +1,6 @@
 """This file is `train`: a model becomes a posterior for every data set of it."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -236,7 +237,8 @@ def _metrics(
     is_solved = isinstance(flow, Stepped)
     draws = values["certify_draws"]
     few = {"certify_draws": draws} if draws < settings.certify_draws else {}
-    ess = {} if last is None or last.ess is None else {"ess": last.ess}
+    last_ess = math.nan if last is None or last.ess is None else last.ess
+    ess = {} if math.isnan(last_ess) else {"ess": last_ess}
     steps = {"solver_steps": values["num_steps"]} if is_solved else {}
     if not settings.amortised:
         best = "best_free_energy"

@@ -121,10 +121,11 @@ def measured(
     fraction = bias = None
     if model.has_density and fine.is_exact:
         share = min(1.0, num_draws / config.certify_draws)
+        fewest = min(_FEWEST_DATA_SETS, 1 + num_draws // 10)
         fractions = ess_fractions(
             model,
             fine,
-            max(_FEWEST_DATA_SETS, round(_ESS_DATA_SETS * share)),
+            max(fewest, round(_ESS_DATA_SETS * share)),
             max(_FEWEST_PARTICLES, round(_ESS_PARTICLES * share)),
             generator=generator,
         )

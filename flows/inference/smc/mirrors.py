@@ -68,14 +68,20 @@ def mirrors_of(
     """
     rows = target.sample_latents(_DRAWS, generator=generator, observed=observed)
     free, _ = target.unconstrain(rows[rows.isfinite().all(1)])
-    size = free.shape[1]
-    signs = 1.0 - 2.0 * torch.eye(size, dtype=free.dtype)
-    mirrored = (free.unsqueeze(0) * signs.unsqueeze(1)).reshape(-1, size)
     here = target.log_joint_free(free, observed)
-    there = target.log_joint_free(mirrored, observed).reshape(size, -1)
     seen = here.isfinite() & free.isfinite().all(1)
-    if not bool(seen.any()):
+    free, here = free[seen], here[seen]
+    if not len(free):
         return ()
-    gap = (there - here).abs()[:, seen]
-    same = (gap <= _SAME * (1.0 + here[seen].abs())).all(1)
-    return tuple(same.nonzero().squeeze(1).tolist())
+    columns = torch.arange(free.shape[1])
+    # One draw shows of most coordinates that their sign matters.
+    for part in (slice(1), slice(1, None)):
+        if not len(columns) or not len(here[part]):
+            break
+        signs = torch.ones(len(columns), free.shape[1], dtype=free.dtype)
+        signs[torch.arange(len(columns)), columns] = -1.0
+        mirrored = (free[part].unsqueeze(0) * signs.unsqueeze(1)).flatten(0, 1)
+        there = target.log_joint_free(mirrored, observed)
+        gap = (there.reshape(len(columns), -1) - here[part]).abs()
+        columns = columns[(gap <= _SAME * (1.0 + here[part].abs())).all(1)]
+    return tuple(columns.tolist())

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import flows
+from flows.training import certification
 
 from .conftest import QUICK
 
@@ -98,3 +99,17 @@ def test_a_model_without_data_or_with_discrete_latents_is_refused(model):
     ):
         flows.train(flows.Model.from_graph(unseen))
     assert replace(unseen, source="v") == unseen
+
+
+def test_an_effective_sample_size_that_is_no_number_is_not_written(
+    monkeypatch, tmp_path
+):
+    none = torch.full((3,), torch.nan)
+    monkeypatch.setattr(certification, "ess_fractions", lambda *_, **__: none)
+    model = flows.Model.from_program(
+        "(let [m (sample (normal 0 1))] (observe (normal m 1) 0.5) m)"
+    )
+    posterior = flows.train(model, config=QUICK, engine="torch")
+    assert "ess" not in posterior.metrics
+    posterior.save(tmp_path / "artifact")
+    assert flows.load(tmp_path / "artifact", model).metrics == posterior.metrics

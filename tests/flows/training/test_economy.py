@@ -45,11 +45,12 @@ def test_preparing_draws_grow_with_the_budget_and_fall_with_the_work_of_one():
 @pytest.mark.parametrize(
     ("first", "later", "draws", "asked"),
     [
-        (0.001, 0.001, 600, [60, 600]),  # cheap: 0.6 s of the 2.4 s that are allowed
-        (0.02, 0.001, 600, [60, 60, 600]),  # only dear for being the first
-        (0.02, 0.02, 120, [60, 60, 120]),  # 2.4 s: fewer draws
-        (0.06, 0.06, 60, [60, 60]),  # 3.6 s by the fewest: these will do
-        (1.0, 1.0, 60, [60]),  # far too dear: never again
+        (0.001, 0.001, 600, [10, 60, 600]),  # cheap: 0.6 s; 2.4 s are allowed
+        (0.1, 0.001, 600, [10, 60, 600]),  # only dear for being the first
+        (0.02, 0.02, 120, [10, 60, 60, 120]),  # 2.4 s: fewer draws
+        (0.06, 0.06, 60, [10, 60, 60]),  # 3.6 s by the fewest: these will do
+        (0.4, 0.4, 60, [10, 60]),  # too dear: never again
+        (1.0, 1.0, 10, [10]),  # far too dear: by a handful
     ],
 )
 def test_a_flow_is_certified_by_as_many_draws_as_time_allows(
