@@ -1,6 +1,7 @@
 """This file lays figures out as tables that a person can read."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,10 @@ __all__ = [
     "evaluation_table",
     "posterior_table",
 ]
+
+_KS_BAND = 1.63
+"""99 % quantile of Kolmogorov's distribution: times √(2 / n), that of the statistic of
+two equal samples of n."""
 
 _MOST_ROWS = 60
 _TEXT_WIDTH = 110
@@ -192,7 +197,11 @@ def diagnosis_table(diagnosis: Mapping[str, Any]) -> RenderableType:
     latents = diagnosis["latents"]
     worst = max(latents, key=lambda latent: latent["ks"])
     table.add_row(
-        *cells("KS of marginals, worst", f"{worst['ks']:.3f} ({worst['name']})")
+        *cells(
+            "KS of marginals, worst",
+            f"{worst['ks']:.3f} ({worst['name']}); by chance up to "
+            f"{min(1.0, _KS_BAND * math.sqrt(2 / config['num_data_sets'])):.2f}",
+        )
     )
     for name, key in (
         ("calibration ranks", "is_calibrated"),

@@ -2,7 +2,10 @@
 
 import io
 
+import numpy as np
+import pytest
 from rich.console import Console
+from scipy import stats
 
 from flows.report.tables import cells, diagnosis_table, posterior_table
 
@@ -44,16 +47,10 @@ def test_a_table_passes_no_label_on_to_the_terminal():
     assert text.count(SHOWN) == 8
 
 
-def test_new_data_without_an_order_stand_in_no_row_of_a_diagnosis():
-    """The table of such data ended in an error: they lie on no side of the data."""
-    figures = {"mean": None, "sd": None, "quantile_05": None, "quantile_95": None}
-    numbers = (
-        {"name": "colour", "observed": 1.0, "level": None, **figures},
-        {"name": "size", "observed": 2.0, "level": 0.25, **figures},
-    )
+def diagnosis_of(num_data_sets, numbers=()):
     latent = {"name": "m", "ks": 0.1, "is_calibrated": None}
-    diagnosis = {
-        "config": {"num_data_sets": 2, "num_particles": 100},
+    return {
+        "config": {"num_data_sets": num_data_sets, "num_particles": 100},
         "ess_fractions": [0.5, 0.9],
         "k_hats": [None, 0.1],
         "latents": [latent | {"is_weighted_calibrated": None}],
@@ -62,6 +59,22 @@ def test_new_data_without_an_order_stand_in_no_row_of_a_diagnosis():
         "median_log_weight_variance": 0.1,
         "predictive": {"numbers": numbers, "num_draws": 10},
     }
-    text = printed(diagnosis_table(diagnosis))
+
+
+def test_new_data_without_an_order_stand_in_no_row_of_a_diagnosis():
+    """The table of such data ended in an error: they lie on no side of the data."""
+    figures = {"mean": None, "sd": None, "quantile_05": None, "quantile_95": None}
+    numbers = (
+        {"name": "colour", "observed": 1.0, "level": None, **figures},
+        {"name": "size", "observed": 2.0, "level": 0.25, **figures},
+    )
+    text = printed(diagnosis_table(diagnosis_of(2, numbers)))
     assert "colour" not in text
     assert "new data below size = 2" in text
+
+
+def test_a_statistic_of_few_data_sets_stands_beside_what_chance_gives():
+    rows = np.random.default_rng(0).normal(size=(2000, 2, 30))
+    found = np.quantile([stats.ks_2samp(a, b).statistic for a, b in rows], 0.99)
+    said = printed(diagnosis_table(diagnosis_of(30))).split("by chance up to ")[1]
+    assert float(said[:4]) == pytest.approx(found, abs=0.03)
