@@ -78,7 +78,7 @@ def test_a_trained_flow_answers_where_it_is_good(posterior):
 
 def test_tempering_from_the_flow_keeps_the_discrete_latents(posterior):
     result, _, _ = smc(
-        posterior, num_particles=2000, seed=3, proposal="mixture", mixture_weight=0.3
+        posterior, num_particles=1000, seed=3, proposal="mixture", mixture_weight=0.3
     )
     evidence, chance, _ = exact()
     error = result.log_evidence_standard_error

@@ -15,13 +15,13 @@ def test_every_start_arrives_at_the_posterior(posterior, method, proposal):
     seen = []
     data = {"observe3": 4.0, "observe4": 3.0}
     result, _, _ = smc(
-        posterior, data, 500, num_runs=20, method=method, proposal=proposal,
+        posterior, data, 500, num_runs=5, method=method, proposal=proposal,
         on_report=lambda run, _: seen.append(run),
     )  # fmt: skip
     _, evidence = exact(4.0, 3.0)
     error = result.log_evidence_standard_error
     assert abs(result.log_evidence - evidence) < 5 * error + 1e-3
-    assert sorted(set(seen)) == list(range(20))
+    assert sorted(set(seen)) == list(range(5))
 
 
 def test_an_unknown_method_is_refused(posterior):

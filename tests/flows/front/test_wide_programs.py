@@ -190,11 +190,12 @@ def test_a_count_of_a_huge_rate_is_sampled(tmp_path, method):
 
 
 def test_an_answer_that_moves_do_not_reach_is_not_trusted(tmp_path):
-    flips = " ".join(f"c{i} (sample (flip 0.5))" for i in range(22))
-    parts = " ".join(f"(if c{i} {2**i} 0)" for i in range(22))
-    text = f"(let [{flips}] (observe (normal (+ {parts}) 0.1) 2796202.0) c0)"
+    flips = " ".join(f"c{i} (sample (flip 0.5))" for i in range(24))
+    parts = " ".join(f"(if c{i} {2**i} 0)" for i in range(24))
+    text = f"(let [{flips}] (observe (normal (+ {parts}) 0.1) 11184810.0) c0)"
     code, found = by_command(tmp_path, text, "--num-particles", "1000")
-    true = -22 * math.log(2) + stats.norm.logpdf(0.0, 0, 0.1)
+    assert found["method"] == "smc"
+    true = -24 * math.log(2) + stats.norm.logpdf(0.0, 0, 0.1)
     evidence = found["log_evidence"]
     is_right = evidence["value"] is not None and (
         abs(evidence["value"] - true) < 4 * (evidence["standard_error"] or math.inf)
