@@ -290,10 +290,23 @@ def wait_for(path, seconds=60):
         time.sleep(0.05)
 
 
+LONG = CONFIG.replace("max_iterations = 60", "max_iterations = 400")
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory):
+    """A training that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "long.toml").write_text(LONG)
+    assert start_training(folder, run / "graph.json").wait(timeout=120) == 0
+    return folder
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_training_is_continued_to_the_same_flow(run, tmp_path, kind):
-    config = CONFIG.replace("max_iterations = 60", "max_iterations = 400")
-    (tmp_path / "long.toml").write_text(config)
+def test_an_interrupted_training_is_continued_to_the_same_flow(
+    run, whole, tmp_path, kind
+):
+    (tmp_path / "long.toml").write_text(LONG)
     graph = run / "graph.json"
     log = tmp_path / "artifact.training" / "log.jsonl"
     process = start_training(tmp_path, graph)
@@ -313,10 +326,6 @@ def test_an_interrupted_training_is_continued_to_the_same_flow(run, tmp_path, ki
     ]
     assert iterations == sorted(iterations)
     assert iterations[-1] == 400
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    (whole / "long.toml").write_text(config)
-    assert start_training(whole, graph).wait(timeout=120) == 0
     weights = "artifact/weights.safetensors"
     assert (tmp_path / weights).read_bytes() == (whole / weights).read_bytes()
 

@@ -22,7 +22,7 @@ from flows.inference.smc.config import AnnealingConfig
 from flows.inference.smc.coordinates import BaseSpace, FreeSpace
 from flows.inference.smc.moves import Hamiltonian, RandomWalk
 from flows.inference.smc.observes import sequential_smc
-from flows.inference.smc.result import SmcResult, result_of
+from flows.inference.smc.result import SmcResult
 from flows.inference.smc.sequence import ObserveSequence
 from flows.model.model import Model
 from flows.proposals.flow import FlowProposal, proposal_of
@@ -30,7 +30,7 @@ from flows.proposals.flow_sequence import FlowSequence
 from flows.proposals.prior_sequence import PriorSequence
 
 from ..exact import joint_gaussian
-from .inference.targets import check_moments
+from .inference.targets import check_moments, result_of
 from .measurement.test_evaluation import exact_flow
 
 PROGRAMS = Path(__file__).parents[2] / "clj-programs"

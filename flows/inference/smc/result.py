@@ -25,16 +25,14 @@ References:
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import ArgumentError
 from ...model.layout import Layout
 from ..cautions import Caution, evidence_cautions
 from ..columns import latent_columns
@@ -43,10 +41,8 @@ from ..summary import Summary
 from .ancestry import Lineages
 
 __all__ = [
-    "Report",
     "SmcResult",
     "merge_runs",
-    "result_of",
     "run_seed",
     "summarize_smc",
 ]
@@ -197,28 +193,6 @@ def merge_runs(runs: Sequence[SmcResult]) -> SmcResult:
     ]
     lineages = Lineages(particles.log_weights, torch.cat(eves), starts[-1])
     return SmcResult(particles, lineages, sizes)
-
-
-class Report(Protocol):
-    """A report that carries the result if it is the last."""
-
-    @property
-    def result(self) -> SmcResult | None:
-        """Return the result, with the last report only."""
-
-
-def result_of(reports: Iterable[Report]) -> SmcResult:
-    """Return the result that the last report of a whole run carries."""
-    result = None
-    for report in reports:
-        result = report.result
-    if result is None:
-        raise ArgumentError.at(
-            "sequential Monte Carlo",
-            "the run has not come to its end",
-            "every report up to the last",
-        )
-    return result
 
 
 def summarize_smc(result: SmcResult) -> Summary:

@@ -172,3 +172,9 @@ def weighed_chain(num_particles, *, widen):
     proposal = NormalProposal.from_moments(mean, widen * covariance)
     particles = importance_particles(model, proposal, data, num_particles, seed=0)
     return particles, mean, covariance, exact
+
+
+def result_of(reports):
+    """Return the result that the last report of a run carries."""
+    *_, last = reports
+    return last.result

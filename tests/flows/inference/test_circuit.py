@@ -17,10 +17,11 @@ from flows.inference.smc.config import AnnealingConfig
 from flows.inference.smc.coordinates import FreeSpace
 from flows.inference.smc.forgetting import move_cautions
 from flows.inference.smc.moves import Hamiltonian
-from flows.inference.smc.result import result_of, summarize_smc
+from flows.inference.smc.result import summarize_smc
 from flows.model.model import Model
 
 from ..model.programs import PROGRAMS, graph_of
+from .targets import result_of
 
 X0, X1 = 0.3, 5.2
 

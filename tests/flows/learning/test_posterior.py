@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from flows.inference.smc.result import result_of
 from flows.learning.ascent import ascend, start
 from flows.learning.coordinates import UnitCoordinates
 from flows.learning.errors import errors_at
@@ -12,6 +11,7 @@ from flows.learning.likelihood import Likelihood, NoLatents
 from flows.learning.parted import PartedModel
 from flows.learning.posterior import tempered_parameters
 
+from ..inference.targets import result_of
 from .programs import (
     COMPONENTS,
     HIERARCHICAL,

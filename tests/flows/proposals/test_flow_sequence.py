@@ -11,13 +11,12 @@ import torch
 from flows.flow.protocol import FlowDraw
 from flows.inference.importance import importance_particles
 from flows.inference.smc.observes import sequential_smc
-from flows.inference.smc.result import result_of
 from flows.proposals.flow import FlowProposal
 from flows.proposals.flow_sequence import FlowSequence
 from flows.proposals.weight_terms import Contributions
 
 from ...exact import joint_gaussian
-from ..inference.targets import check_moments
+from ..inference.targets import check_moments, result_of
 from ..inference.unbiased import check_unbiased
 from ..measurement.test_evaluation import exact_flow
 from ..model.programs import PROGRAMS, graph_of

@@ -11,12 +11,11 @@ from scipy.stats import norm
 
 from flows.errors import ModelError
 from flows.inference.smc.observes import sequential_smc
-from flows.inference.smc.result import result_of
 from flows.model.model import Model
 from flows.proposals.prior_sequence import PriorSequence
 
 from ...exact import joint_gaussian
-from ..inference.targets import check_moments
+from ..inference.targets import check_moments, result_of
 from ..inference.unbiased import check_unbiased
 from ..model.programs import graph_of
 

@@ -18,7 +18,7 @@ from flows.inference.smc.coordinates import BaseSpace, FreeSpace
 from flows.inference.smc.forgetting import move_cautions
 from flows.inference.smc.moves import Hamiltonian, RandomWalk
 from flows.inference.smc.point import Point
-from flows.inference.smc.result import result_of, summarize_smc
+from flows.inference.smc.result import summarize_smc
 from flows.model.draws import Draws
 from flows.model.model import Model
 
@@ -29,6 +29,7 @@ from ..targets import (
     check_moments,
     layout_of,
     normal_log_prob,
+    result_of,
     seeded,
 )
 

@@ -11,10 +11,10 @@ from flows.errors import InferenceError
 from flows.inference.proposal import PriorProposal
 from flows.inference.resampling import SCHEMES
 from flows.inference.smc.observes import init, sequential_smc, step
-from flows.inference.smc.result import result_of, summarize_smc
+from flows.inference.smc.result import summarize_smc
 from flows.inference.smc.sequence import ObserveSequence, Step
 
-from ..targets import NormalChain, NormalProposal, normal_log_prob
+from ..targets import NormalChain, NormalProposal, normal_log_prob, result_of
 from ..unbiased import check_unbiased
 
 

@@ -20,13 +20,12 @@ from flows.inference.smc.observes import sequential_smc
 from flows.inference.smc.result import (
     SmcResult,
     merge_runs,
-    result_of,
     run_seed,
     summarize_smc,
 )
 from flows.inference.smc.sequence import ObserveSequence
 
-from ..targets import NormalChain, NormalProposal
+from ..targets import NormalChain, NormalProposal, result_of
 from .test_observes import DATA, LOG_EVIDENCE, MEAN, MODEL, ChainSequence, data_of
 
 
@@ -207,9 +206,3 @@ def test_errors_that_are_not_known_are_null_in_the_summary():
     plain = json.loads(json.dumps(summary.to_json(), allow_nan=False))
     assert plain["log_evidence_standard_error"] is None
     assert [each["mean_standard_error"] for each in plain["latents"]] == [None] * 10
-
-
-def test_a_run_that_was_stopped_has_no_result():
-    reports = sequential_smc(ChainSequence(MODEL, DATA), 50, seed=0)
-    with pytest.raises(ValueError, match="not come to its end"):
-        result_of([next(reports)])
