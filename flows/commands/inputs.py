@@ -50,7 +50,7 @@ def load_model(path: Path, data: Path | None = None) -> Model:
         data: A table or JSON object that a program uses.
 
     Raises:
-        FlowsError: If nothing is observed, or a latent is not continuous.
+        FlowsError: If nothing is observed, or there are no latents.
         GraphError: With every problem of the document.
     """
     model = Model.from_graph(load_any(path, data).graph)
