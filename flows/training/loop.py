@@ -246,32 +246,9 @@ class Fit(Iterator[Report]):
     ) -> Event:
         """Certifies the averaged weights, keeps the best, watches the solver."""
         run, config = self._run, self._run.config
-        averaged = copy.deepcopy(run.flow)
         average = run.average(progress)
-        averaged.load_state_dict(run.weights.state_dict_with(averaged, average))
-
-        def certify(num_draws: int) -> tuple[Measured, float]:
-            started = self._clock()
-            found = run.ranks.shared(
-                lambda: measured(
-                    run.model,
-                    averaged,
-                    config,
-                    held_out=run.held_out,
-                    num_steps=progress.num_steps,
-                    num_draws=num_draws,
-                    # the same each time, and apart from the draws of training
-                    generator=torch.Generator().manual_seed(progress.seed + 1_000_003),
-                )
-            )
-            return found, self._clock() - started
-
-        draws = progress.certify_draws
-        if draws:
-            found, reserve = certify(draws)
-        else:
-            found, reserve, draws = certified_in_time(config, certify)
-        reserve *= _FINISHING
+        found, lasted, draws = self._measured(progress, average)
+        reserve = _FINISHING * lasted
         progress = replace(progress, certify_draws=draws, reserve=reserve)
         seconds = self._seconds(progress)
         if draws < config.certify_draws:
@@ -303,6 +280,35 @@ class Fit(Iterator[Report]):
             end = end or "ended: the flow has nothing to train"
         event = Event(now, end or status, loss, rate, found=found)
         return self._finished(event) if end else event
+
+    def _measured(
+        self, progress: Progress, weights: Tensor
+    ) -> tuple[Measured, float, int]:
+        """What certifies some weights, its seconds, its draws."""
+        run, config = self._run, self._run.config
+        flow = copy.deepcopy(run.flow)
+        flow.load_state_dict(run.weights.state_dict_with(flow, weights))
+
+        def certify(num_draws: int) -> tuple[Measured, float]:
+            started = self._clock()
+            found = run.ranks.shared(
+                lambda: measured(
+                    run.model,
+                    flow,
+                    config,
+                    held_out=run.held_out,
+                    num_steps=progress.num_steps,
+                    num_draws=num_draws,
+                    # the same each time, and apart from the draws of training
+                    generator=torch.Generator().manual_seed(progress.seed + 1_000_003),
+                )
+            )
+            return found, self._clock() - started
+
+        draws = progress.certify_draws
+        if draws:
+            return *certify(draws), draws
+        return certified_in_time(config, certify)
 
     def _finished(self, event: Event) -> Event:
         """The last event; the flow has the best weights."""
