@@ -26,7 +26,8 @@ from .factor_graph import factor_graph_json
 from .forms import Form, Span
 from .hoppl import Fresh, function, hoppl
 from .meaning import Analysis, Limits
-from .reader import Source, read
+from .reader import read
+from .source import Source
 
 __all__ = [
     "HOPPL_ACTIONS",

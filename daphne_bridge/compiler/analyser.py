@@ -11,8 +11,8 @@ from .distributions import draws_scalar
 from .forms import Compound, Form, Span, head_name
 from .meaning import Limits, Variable
 from .prelude import prelude
-from .reader import Source
 from .recursion import Recursive
+from .source import Source
 from .substitution import Binding, Scope
 from .terms import NodeTerm, UserFunction, is_constant, size
 from .written_constants import written

@@ -41,8 +41,8 @@ from .forms import Compound, Form, Literal, Span, Symbol, head_name
 from .higher_order import HIGHER_ORDER
 from .meaning import Analysis, Limits
 from .random_forms import observe, sample
-from .reader import Source
 from .recursion import run
+from .source import Source
 from .terms import UserFunction
 
 __all__ = ["analyse"]

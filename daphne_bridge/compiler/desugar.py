@@ -24,8 +24,8 @@ from ..errors import CompileError
 from ..language.families import DISTRIBUTIONS
 from ..language.primitives import PRIMITIVES
 from .forms import Compound, Form, Literal, Span, Symbol, head_name, symbols
-from .reader import Source
 from .recursion import Recursive, run
+from .source import Source
 
 __all__ = ["MAX_UNROLLED", "bindings", "describe", "desugar", "unroll_limit"]
 

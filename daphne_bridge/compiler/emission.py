@@ -22,8 +22,8 @@ from ..language.primitives import HashMap, Keyword, Seq, Value, format_double
 from .desugar import desugar
 from .forms import Form, Literal, Span, Symbol, head_name
 from .meaning import Analysis, Variable
-from .reader import Source
 from .recursion import Recursive, run
+from .source import Source
 from .terms import (
     CallTerm,
     FunctionTerm,

@@ -19,8 +19,8 @@ from typing import Any
 from .collection_terms import hash_map, sequence
 from .emission import Emission, free_nodes
 from .meaning import Analysis, Variable
-from .reader import Source
 from .recursion import Recursive, each, run
+from .source import Source
 from .terms import CallTerm, MapTerm, NodeTerm, SequenceTerm
 
 __all__ = ["factor_graph_json"]

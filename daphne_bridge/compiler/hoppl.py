@@ -19,8 +19,9 @@ from collections.abc import Sequence
 
 from .desugar import bindings
 from .forms import Compound, Form, Literal, Symbol, head_name, symbols
-from .reader import Source, read
+from .reader import read
 from .recursion import Recursive, each, run
+from .source import Source
 
 __all__ = ["Fresh", "call", "function", "hoppl"]
 

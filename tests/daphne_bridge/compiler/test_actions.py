@@ -11,7 +11,8 @@ from daphne_bridge.compiler import (
 )
 from daphne_bridge.compiler.desugar import desugar
 from daphne_bridge.compiler.forms import show
-from daphne_bridge.compiler.reader import Source, read
+from daphne_bridge.compiler.reader import read
+from daphne_bridge.compiler.source import Source
 from daphne_bridge.errors import ReadError
 
 

@@ -10,7 +10,8 @@ from daphne_bridge.compiler import HOPPL_ACTIONS, hoppl_program
 from daphne_bridge.compiler.continuations import with_continuations
 from daphne_bridge.compiler.forms import Symbol, show
 from daphne_bridge.compiler.hoppl import Fresh, hoppl
-from daphne_bridge.compiler.reader import Source, read
+from daphne_bridge.compiler.reader import read
+from daphne_bridge.compiler.source import Source
 from daphne_bridge.errors import CompileError
 
 PRIMITIVES = {

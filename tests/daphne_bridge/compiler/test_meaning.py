@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from daphne_bridge.compiler import compile_program
 from daphne_bridge.compiler.desugar import desugar
 from daphne_bridge.compiler.forms import show
-from daphne_bridge.compiler.reader import Source, read
+from daphne_bridge.compiler.reader import read
+from daphne_bridge.compiler.source import Source
 
 from ...strategies import forms, programs, text
 from .interpreter import run, weigh
