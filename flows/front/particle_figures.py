@@ -68,7 +68,8 @@ def with_figures(
             kind=kind,
             categories=categories,
         ).to_json()
-        found["probabilities"][variable.label] = figures["probabilities"]
+        if "probabilities" in figures:
+            found["probabilities"][variable.label] = figures["probabilities"]
         if categories:
             latents[variable.label] = {
                 **latents[variable.label],

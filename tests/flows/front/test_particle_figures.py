@@ -50,3 +50,18 @@ def test_the_return_value_has_its_own_shape():
 def test_nothing_is_said_of_particles_without_weight():
     _, found = described([0.0, 0.0])
     assert (found["probabilities"], found["return"]) == ({}, None)
+
+
+def test_a_latent_of_too_many_values_to_show_has_no_probabilities():
+    # Seen: a failure, "KeyError: 'probabilities'".
+    text = "(let [k (sample (poisson 900))] (observe (normal k 30) 900) k)"
+    model = Model.from_graph(graph_of(text))
+    rows = torch.arange(700, 1100, dtype=torch.float64).unsqueeze(1)
+    particles = Particles.from_draws(
+        rows, torch.zeros(400).double(), latent_columns(model.layout)
+    )
+    found = with_figures(
+        particles.summary().to_json(), model, particles, model.observation()
+    )
+    assert found["probabilities"] == {}
+    assert found["return"]["mean"] == pytest.approx(899.5)
