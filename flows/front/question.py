@@ -31,7 +31,7 @@ BATCH = 1_000
 """Draws that are weighed at once where time matters."""
 _LEAST_BATCH = 20
 _MOST_ENTRIES = 2**24
-"""Of the largest table over all rows of such a batch, a second of work or so."""
+"""Of all tables over all rows of such a batch, a second of work or so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Question:
         if math.isfinite(self.clock.seconds):
             size = min(size, BATCH)
             if isinstance(self.target, CollapsedModel):
-                entries = self.target.tables.elimination.largest
+                entries = self.target.tables.row_entries
                 size = min(size, max(_LEAST_BATCH, _MOST_ENTRIES // entries))
         return importance_particles(
             self.target,

@@ -21,6 +21,8 @@ _AT_ONCE = 2**17
 """Numbers of a table that stay in the processor's cache."""
 _MANY = 8
 """Tables of one variable from which on a matrix product joins them."""
+_MOST_USED = 16
+"""Numbers that they read for each table at most; else a sum is quicker, and smaller."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +211,7 @@ class Joins:
             alike.setdefault(key, []).append(positions)
         reads: list[Read] = []
         for (block, _), columns in alike.items():
-            if len(columns) > _MANY and len(members) == 1:
+            if len(members) == 1 and _are_shared(columns):
                 reads.append(Read.counted(block, columns))
             else:
                 reads.extend(Read.of(block, column) for column in columns)
@@ -254,3 +256,10 @@ class Joins:
             Read.of(block, np.concatenate(found)[None, :, None])
             for block, found in by_block.items()
         )
+
+
+def _are_shared(columns: Sequence[IntArray]) -> bool:
+    """Whether many tables read so few numbers that a matrix product joins them best."""
+    return len(columns) > _MANY and len(
+        np.unique(np.stack(columns))
+    ) <= _MOST_USED * len(columns)

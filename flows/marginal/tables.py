@@ -20,7 +20,7 @@ configuration has none at all.
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -84,6 +84,12 @@ class DiscreteTables:
     wide: Mapping[int, WideTable]
     alike: tuple[AlikeNodes, ...]
     lowered: Mapping[str, tuple[Lowered, ...]]
+
+    @cached_property
+    def row_entries(self) -> int:
+        """How many numbers the sum over one row is made of, or of the largest table."""
+        own = sum(table.entries.size for table in self.tables if table.block)
+        return max(own, self.elimination.largest)
 
 
 def discrete_tables(

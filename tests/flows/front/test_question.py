@@ -34,7 +34,9 @@ def test_batches_are_small_where_tables_are_large(monkeypatch):
     hurried = Question(model, target, observed, 5000, 0, Clock(0.0), 1000)
     assert hurried.drawn(5000).num_particles == BATCH
     monkeypatch.setattr(question, "_MOST_ENTRIES", 100)
-    assert hurried.drawn(5000).num_particles == 100 // target.tables.elimination.largest
+    assert target.tables.elimination.largest == 2
+    assert target.tables.row_entries == 5  # r, k and what is observed of k
+    assert hurried.drawn(5000).num_particles == 100 // 5
 
 
 def test_draws_within_the_time_are_those_of_all_batches():

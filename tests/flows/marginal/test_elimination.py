@@ -209,3 +209,19 @@ def test_rows_in_parts_give_the_sums_and_gradients_of_all_at_once(
         torch.testing.assert_close(found, torch.cat(each), rtol=1e-12, atol=1e-12)
     drawn = target.complete(rows, observed, generator=torch.Generator().manual_seed(1))
     assert len(drawn) == 30
+
+
+@pytest.mark.parametrize(("values", "is_product"), [(8, True), (400, False)])
+def test_many_tables_of_many_values_are_joined_without_a_large_matrix(
+    values, is_product
+):
+    # Seen: 60 observations of a count of 2,000 values made a matrix of 2,000 times
+    # 120,000 numbers, and a minute of work of what is a second's.
+    places = np.arange(30 * values).reshape(30, values)
+    elimination = Elimination([values], [Table((0,), each) for each in places])
+    (join,) = elimination._joins
+    assert any(read.counts is not None for read in join.left) == is_product
+    numbers = np.random.default_rng(0).normal(size=(30 * values, 2))
+    expected = np.logaddexp.reduce(numbers.reshape(30, values, 2).sum(0))
+    found = elimination.log_sum([torch.from_numpy(numbers)])
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
