@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import Problem
 from ..language.families import FAMILIES
 from ..language.primitives import PRIMITIVES, Keyword
-from .expression import Call, Expression, ExpressionTable
+from .expression import Expression, ExpressionTable
 from .json_paths import Path, json_path, keys_of, linked
 
 __all__ = [
@@ -104,8 +104,8 @@ class TermReader:
         self._unrolled = 0
         self._call_depth = 0
         self._takes_keywords = False
-        # Data that a document holds in several places is read once.
-        self._literals: dict[int, tuple[Any, Expression]] = {}
+        # What a document holds in several places is read once.
+        self._known: dict[int, tuple[Any, Expression]] = {}
 
     def read(
         self, term: Any, path: Path, *, takes_keywords: bool = False
@@ -170,8 +170,8 @@ class TermReader:
             except StopIteration as stop:
                 stack.pop()
                 answer = stop.value
-                if owner is not None and isinstance(answer, Call) and answer.is_literal:
-                    self._literals[id(owner)] = (owner, answer)
+                if owner is not None:
+                    self._known[id(owner)] = (owner, answer)
                 if not stack:
                     return stop.value  # type: ignore[no-any-return]
                 continue
@@ -184,7 +184,7 @@ class TermReader:
                 answer = self.atom(asked, scope, place)
                 continue
             is_closed = not scope and not self._takes_keywords
-            known = self._literals.get(id(asked)) if is_closed else None
+            known = self._known.get(id(asked)) if is_closed else None
             answer = None if known is None else known[1]
             if answer is None:
                 step = self._read_array(self, asked, scope, place)
