@@ -3,15 +3,16 @@
 A support 0, 1, 2, ... becomes a table of the values between two cuts. The mass beyond
 them is known from the family's distribution function.
 
-    poisson(rate), geometric(p), negative-binomial(n, p), binomial(n, p): scipy.stats
+References:
+    Johnson, Kemp, Kotz (2005), Univariate discrete distributions: distribution
+    functions by incomplete gamma and beta functions.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
 
-import scipy
+from scipy import special
 
 __all__ = ["LOG_TAIL", "cut_beyond", "cuts_of", "log_mass_beyond"]
 
@@ -21,13 +22,39 @@ LOG_TAIL = math.log(1e-30)
 _CUT_FACTOR = 2
 _CUT_MARGIN = 30
 
-_DISTRIBUTIONS: Mapping[str, Callable[..., Any]] = {
-    "poisson": lambda rate: scipy.stats.poisson(rate),
-    "geometric": lambda p: scipy.stats.geom(p, loc=-1),
-    "negative-binomial": lambda n, p: scipy.stats.nbinom(n, p),
-    "binomial": lambda n, p: scipy.stats.binom(n, p),
+
+def _log(mass: float) -> float:
+    return math.log(mass) if mass > 0.0 else -math.inf
+
+
+def _poisson(cut: int, rate: float) -> tuple[float, float]:
+    return _log(special.pdtr(cut, rate)), _log(special.pdtrc(cut, rate))
+
+
+def _geometric(cut: int, p: float) -> tuple[float, float]:
+    beyond = float((cut + 1) * special.log1p(-p))
+    return _log(-math.expm1(beyond)), beyond
+
+
+def _negative_binomial(cut: int, n: float, p: float) -> tuple[float, float]:
+    up_to = special.betainc(n, cut + 1, p)
+    return _log(up_to), _log(special.betaincc(n, cut + 1, p))
+
+
+def _binomial(cut: int, n: float, p: float) -> tuple[float, float]:
+    if cut >= n:
+        return 0.0, -math.inf
+    beyond = special.betainc(cut + 1, n - cut, p)
+    return _log(special.betaincc(cut + 1, n - cut, p)), _log(beyond)
+
+
+_LOG_MASSES: Mapping[str, Callable[..., tuple[float, float]]] = {
+    "poisson": _poisson,
+    "geometric": _geometric,
+    "negative-binomial": _negative_binomial,
+    "binomial": _binomial,
 }
-"""By family; scipy loads its statistics, half a second, when they are used first."""
+"""By family: the logs of the mass up to a value, and of that beyond it."""
 
 
 def cut_beyond(largest: int) -> int:
@@ -42,7 +69,7 @@ def log_mass_beyond(family: str, parameters: Sequence[float], cut: int) -> float
         >>> round(log_mass_beyond("poisson", [3.0], 5), 4)
         -2.4779
     """
-    return float(_DISTRIBUTIONS[family](*parameters).logsf(cut))
+    return _LOG_MASSES[family](cut, *parameters)[1]
 
 
 def cuts_of(
@@ -64,12 +91,12 @@ def _cuts_of(
     family: str, parameters: tuple[float, ...], log_tail: float
 ) -> tuple[int, int]:
     """Return what `cuts_of` does: thousands of configurations have few parameters."""
-    distribution = _DISTRIBUTIONS[family](*parameters)
+    masses = _LOG_MASSES[family]
     high = 1
-    while distribution.logsf(high) > log_tail:
+    while masses(high, *parameters)[1] > log_tail:
         high *= 2
-    last = _least(lambda cut: distribution.logsf(cut) <= log_tail, high)
-    first = _least(lambda cut: distribution.logcdf(cut) > log_tail, last)
+    last = _least(lambda cut: masses(cut, *parameters)[1] <= log_tail, high)
+    first = _least(lambda cut: masses(cut, *parameters)[0] > log_tail, last)
     return first, last
 
 
