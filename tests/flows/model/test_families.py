@@ -303,6 +303,37 @@ def test_draws_lie_in_the_open_support_even_where_they_underflow(dtype):
         assert torch.isfinite(density).all()
 
 
+@pytest.mark.parametrize("mean", [5000.0, -5000.0])
+def test_draws_of_a_lognormal_beyond_doubles_stand_at_their_ends(mean):
+    # Seen: "draws have density 0 under the proposal that drew them".
+    drawn = _draw("lognormal", (mean, 0.5), 100)
+    assert torch.isfinite(drawn).all()
+    for value in drawn.reshape(-1)[:3].tolist():
+        assert math.isfinite(_log_prob("lognormal", (mean, 0.5), value))
+
+
+@pytest.mark.parametrize("shape", [1e7, 1e9, 1e14])
+@pytest.mark.parametrize("z", [-2.0, 0.0, 1.5])
+def test_gammas_of_a_large_shape_have_the_density_of_a_normal(shape, z):
+    # Seen: terms of 1e84 that cancel left digits that no prior has: a place 1e8 nats
+    # too high, and an answer, to be trusted, that stood there.
+    place = 1.0 + z / math.sqrt(shape)
+    expected = stats.norm.logpdf(z) + 0.5 * math.log(shape)
+    skew = (z**3 / 3.0 - z) / math.sqrt(shape)  # the next term of Edgeworth's series
+    found = _log_prob("gamma", (shape, shape), place)
+    assert found == pytest.approx(expected + skew, abs=3e-6)
+    inverse = _log_prob("inverse-gamma", (shape, shape), 1.0 / place)
+    assert inverse == pytest.approx(found + 2.0 * math.log(place), abs=3e-6)
+
+
+@pytest.mark.parametrize("shape", [1e82, 1e300])
+def test_no_gamma_is_higher_than_its_peak(shape):
+    for value in (0.5, 1.0, 1.0 + 1e-12, 3.0):
+        for family in ("gamma", "inverse-gamma"):
+            found = _log_prob(family, (shape, shape), value)
+            assert found <= 0.5 * math.log(shape)
+
+
 def test_event_shapes_follow_the_parameters():
     assert event_shape("normal", ((), ())) == ()
     assert event_shape("discrete", ((4,),)) == ()
