@@ -91,9 +91,9 @@ class Part:
         """Return the blocks of numbers of its tables, rows of `batch` flat."""
         count = math.prod(batch)
         rows = [
-            values.expand(*batch, -1).reshape(count, -1)
-            if math.prod(values.shape[:-1]) != 1
-            else values.reshape(1, -1)
+            values[(0,) * len(values.shape[:-1])].reshape(1, -1)
+            if _is_one_row(values)
+            else values.expand(*batch, -1).reshape(count, -1)
             for values in (latents, observed)
         ]
         constants = self.constants.to(latents)
@@ -122,6 +122,12 @@ class Part:
         with torch.no_grad():
             matters = self.elimination.log_sum(other).expand(count) != found
         return found, matters
+
+
+def _is_one_row(values: Tensor) -> bool:
+    """Whether all rows are one, as those of data that are expanded to many draws."""
+    sizes, strides = values.shape[:-1], values.stride()[:-1]
+    return all(n == 1 or s == 0 for n, s in zip(sizes, strides, strict=True))
 
 
 def _joined(parts: Sequence[Tensor], none: Tensor) -> Tensor:
