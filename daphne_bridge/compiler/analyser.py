@@ -12,9 +12,10 @@ from .forms import Compound, Form, Span, head_name
 from .meaning import Limits, Variable
 from .prelude import prelude
 from .recursion import Recursive
+from .shared_parts import written_size
 from .source import Source
 from .substitution import Binding, Scope
-from .terms import NodeTerm, UserFunction, is_constant, size
+from .terms import NodeTerm, UserFunction, is_constant
 from .written_constants import written
 
 __all__ = ["Analyser", "Handler", "HigherOrder", "Place"]
@@ -170,14 +171,15 @@ class Analyser:
 
     def add(self, variable: Variable) -> NodeTerm:
         """Keep a variable, and return the value that stands for it."""
-        self.check_size(variable.distribution, variable.span)
+        for part in variable.kept or (variable.distribution,):
+            self.check_size(part, variable.span)
         self.variables.append(variable)
         self.by_name[variable.name] = variable
         return NodeTerm(variable.name, is_scalar=draws_scalar(variable.distribution))
 
     def check_size(self, value: Any, span: Span) -> None:
         """Count what the document will write, and refuse too much of it."""
-        self.total_size += size(value)
+        self.total_size += written_size(value)
         if self.total_size > self.limits.size:
             raise self.source.compile_error(
                 span,

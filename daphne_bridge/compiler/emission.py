@@ -13,6 +13,7 @@ Parts that the terms share are one Python list here, too: the triple is small in
 even where its text is large, and must not be changed in place.
 """
 
+from collections.abc import Collection
 from decimal import Decimal
 from fractions import Fraction
 from math import isfinite
@@ -23,6 +24,7 @@ from .desugar import desugar
 from .forms import Form, Literal, Span, Symbol, head_name
 from .meaning import Analysis, Variable
 from .recursion import Recursive, run
+from .shared_parts import is_large, is_shared, with_shared
 from .source import Source
 from .terms import (
     CallTerm,
@@ -52,7 +54,7 @@ def document(analysis: Analysis, source: Source) -> list[Json]:
     if analysis.has_functions:
         for function in analysis.functions:
             functions[_plain(function.name)] = _function(function, source, numbers)
-    emission = Emission(source, analysis.not_finite)
+    emission = Emission.of(analysis, source)
     children: dict[str, list[str]] = {}
     links: dict[str, Json] = {}
     observations: dict[str, Json] = {}
@@ -68,7 +70,7 @@ def document(analysis: Analysis, source: Source) -> list[Json]:
     if isinstance(result, FunctionTerm) and result.function is not None:
         value: Json = _plain(result.name)
     else:
-        value = emission.write(result, analysis.span)
+        value = emission.term(result, analysis.span)
     graph = {"V": list(links), "A": children, "P": links, "Y": observations}
     return [functions, graph, value]
 
@@ -99,21 +101,62 @@ def written_parts(variable: Variable) -> tuple[Any, Any]:
 class Emission:
     """Writes values as JSON; a value that is written twice is written once."""
 
-    def __init__(self, source: Source, not_finite: Span | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        not_finite: Span | None,
+        taken: Collection[str],
+        *,
+        shares: bool,
+    ) -> None:
+        """Return what writes values.
+
+        Args:
+            source: The program's text, for messages.
+            not_finite: Where a constant is not finite.
+            taken: Names that mean something in the document.
+            shares: Whether what is repeated in a large value gets a name.
+        """
         self._source = source
         self._not_finite = not_finite
+        self._taken = taken
+        self._shares = shares
         self._written: dict[tuple[int, bool], tuple[Any, Json]] = {}
+
+    @classmethod
+    def of(cls, analysis: Analysis, source: Source) -> "Emission":
+        """Return what writes the values of a program."""
+        taken = [
+            *(_plain(f.name) for f in analysis.functions),
+            *(v.name for v in analysis.variables),
+        ]
+        values = [analysis.result]
+        for variable in analysis.variables:
+            values += [*written_parts(variable), variable.guard]
+        shares = is_large(values)
+        return cls(source, analysis.not_finite, frozenset(taken), shares=shares)
 
     def link_function(self, variable: Variable) -> Json:
         """Return the link function of a variable."""
         given, observed = written_parts(variable)
-        distribution = self.write(given, variable.span)
+        distribution = self.term(given, variable.span)
         if not variable.is_observed:
             return ["sample*", distribution]
-        link = ["observe*", distribution, self.write(observed, variable.span)]
+        link = ["observe*", distribution, self.term(observed, variable.span)]
         if variable.guard is True:
             return link
-        return ["if", self.write(variable.guard, variable.span), link, 1]
+        return ["if", self.term(variable.guard, variable.span), link, 1]
+
+    def term(self, value: Any, span: Span) -> Json:
+        """Return the JSON of a value, with names for what is repeated in a large one.
+
+        Raises:
+            CompileError: The value has no place in JSON.
+        """
+        written = self.write(value, span)
+        if self._shares and is_shared(value):
+            return with_shared(written, self._taken)
+        return written
 
     def write(self, value: Any, span: Span, *, is_data: bool = False) -> Json:
         """Return the JSON of a value.

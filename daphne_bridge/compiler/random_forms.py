@@ -64,7 +64,6 @@ def observe(analyser: Analyser, form: Compound) -> Recursive[Any]:
         kept=(kept[0], kept[1]),
     )
     analyser.check_size(variable.guard, form.span)
-    analyser.check_size(observation, form.span)
     return analyser.add(variable)
 
 

@@ -51,14 +51,6 @@ UNKNOWN: Final = _Unknown()
 """Says that a value is not known at compile time."""
 
 
-_ARITHMETIC = frozenset(
-    {"+", "-", "*", "/", "inc", "dec", "abs", "min", "max", "sqrt", "exp", "log", "pow"}
-)
-_MOST_OF_A_NUMBER = 10_000
-"""A number counts as no more: in memory a chain of states (an equation in Euler steps)
-is small, as its parts are shared. What cannot be written is refused when it is."""
-
-
 class Term:
     """A compile-time value that is not a constant."""
 
@@ -118,8 +110,6 @@ class CallTerm(Term):
         self.settled = known if settled is UNKNOWN else settled
         self.elements = elements
         self.size = 2 + sum(map(size, arguments))
-        if head in _ARITHMETIC:
-            self.size = min(self.size, _MOST_OF_A_NUMBER)
         self.is_distribution = head in DISTRIBUTIONS or _selects(head, arguments)
 
 

@@ -22,7 +22,7 @@ def _let(reader: TermReader, term: list[Any], scope: Scope, path: Path) -> Step:
     for index in range(0, len(bindings), 2):
         place = ((path, 1), index + 1)
         inner[bindings[index]] = yield from reader.argument(
-            bindings[index + 1], dict(inner), place
+            bindings[index + 1], inner, place
         )
     return (yield from read_each(term, 2, inner, path))[-1]
 

@@ -43,8 +43,6 @@ __all__ = [
 ]
 
 _NAMES_FORMAT = "daphne-bridge names"
-_MOST_WRITTEN = 20_000_000
-"""Values in a document; more would not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +82,7 @@ class GraphDocument:
         )
 
     def to_json(self) -> list[Any]:
-        """Return the JSON triple.
-
-        Raises:
-            DocumentError: If its text would be too large.
-        """
-        parts = [self.functions, self.link_functions, self.observations, self.result]
-        if _written_size(parts) > _MOST_WRITTEN:
-            raise DocumentError.at(
-                self.source,
-                "the document would be too large to be written",
-                f"at most {_MOST_WRITTEN} parts",
-                "more (a value is written at every place of its name, but one that is "
-                "sampled only once); daphne-flows takes the program itself",
-            )
+        """Return the JSON triple."""
         graph = {
             "V": list(self.vertices),
             "A": dict(self.arcs),
@@ -276,35 +261,13 @@ def load_document(path: str | os.PathLike[str]) -> GraphDocument:
     return parse_document(read_text(Path(path), "a graph document"), str(path))
 
 
-def _written_size(value: Any) -> int:
-    """Return the number of values in JSON data, shared ones counted at each place."""
-    sizes: dict[int, int] = {}
-    work = [value]
-    while work:
-        item = work[-1]
-        items = list(item.values()) if isinstance(item, Mapping) else item
-        parts = [part for part in items if isinstance(part, Mapping | list)]
-        todo = [part for part in parts if id(part) not in sizes]
-        work.extend(todo)
-        if not todo:
-            work.pop()
-            own = len(items) - len(parts)
-            sizes[id(item)] = 1 + own + sum(sizes[id(part)] for part in parts)
-    return sizes[id(value)]
-
-
 def dump_document(document: GraphDocument, path: str | os.PathLike[str]) -> None:
     """Write a document to a file, whole or not at all."""
     write_text(Path(path), format_document(document))
 
 
 def format_document(document: GraphDocument) -> str:
-    """Return a document as JSON text with one line per node and function.
-
-    Raises:
-        DocumentError: If it would be too large.
-    """
-    functions, graph, result = document.to_json()
+    """Return a document as JSON text with one line per node and function."""
 
     def lines(entries: Mapping[str, Any]) -> str:
         members = (f"{dumps(key)}: {dumps(entries[key])}" for key in entries)
@@ -312,12 +275,12 @@ def format_document(document: GraphDocument) -> str:
         return f"{{\n    {inner}}}" if inner else "{}"
 
     return (
-        f"[{lines(functions)},\n"
-        f'  {{"V": {dumps(graph["V"])},\n'
-        f'   "A": {lines(graph["A"])},\n'
-        f'   "P": {lines(graph["P"])},\n'
-        f'   "Y": {lines(graph["Y"])}}},\n'
-        f"  {dumps(result)}]\n"
+        f"[{lines(document.functions)},\n"
+        f'  {{"V": {dumps(list(document.vertices))},\n'
+        f'   "A": {lines(document.arcs)},\n'
+        f'   "P": {lines(document.link_functions)},\n'
+        f'   "Y": {lines(document.observations)}}},\n'
+        f"  {dumps(document.result)}]\n"
     )
 
 
