@@ -30,7 +30,7 @@ def test_a_file_a_mapping_and_a_value_give_the_same_settings(tmp_path):
     assert training_settings(tmp_path / "t.toml") == mapping
     assert training_settings(str(tmp_path / "t.toml")) == mapping
     assert training_settings(mapping) == mapping != training_settings()
-    assert training_settings() == TrainingConfig()
+    assert training_settings() == TrainingConfig(augment=0, integrate="auto")
 
 
 def test_what_is_given_beside_settings_replaces_theirs():
