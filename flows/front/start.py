@@ -86,10 +86,7 @@ def start(question: Question) -> Start | None:
     question.clock.say(0.0, "looking for modes")
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
     target = question.target
-    modes = laplace_mixture(
-        target, question.observed, generator=generator, is_over=question.clock.is_over
-    )
-    begun = None if modes is None else MixtureProposal(target, modes)
+    begun = _modes(question, target, generator)
     first = None if begun is None else _refitted(question, begun, "free")
     if (first is not None and first.is_good) or question.clock.is_over():
         return first
@@ -99,10 +96,11 @@ def start(question: Question) -> Start | None:
     question.clock.say(0.0, "fitting normals around the modes")
     found: list[tuple[float, str, MixtureProposal]] = []
     for name, each in coordinates(target).items():
+        own = None if each is target else _modes(question, each, generator)
         fit = matched_mixture(
             each,
             question.observed,
-            begun,
+            [places for places in (begun, own) if places is not None],
             generator=generator,
             is_over=question.clock.is_over,
         )
@@ -112,6 +110,22 @@ def start(question: Question) -> Start | None:
         return first
     _, name, proposal = max(found, key=lambda each: each[0])
     return _refitted(question, proposal, name)
+
+
+def _modes(
+    question: Question,
+    target: Model | CollapsedModel,
+    generator: torch.Generator,
+) -> MixtureProposal | None:
+    """Return what lies around the modes in a model's coordinates; None if nothing.
+
+    A hierarchy's highest point, all values in their common place and no scale, is none
+    in standardised coordinates.
+    """
+    modes = laplace_mixture(
+        target, question.observed, generator=generator, is_over=question.clock.is_over
+    )
+    return None if modes is None else MixtureProposal(target, modes)
 
 
 def _covered(question: Question, generator: torch.Generator) -> Start | None:

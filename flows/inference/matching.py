@@ -131,7 +131,7 @@ def _moved(
 def matched_mixture(
     target: FreeTarget,
     observed: Float[Tensor, " observed"],
-    begun: MixtureProposal | None,
+    begun: Sequence[MixtureProposal],
     *,
     generator: torch.Generator,
     is_over: Callable[[], bool] = lambda: False,
@@ -141,7 +141,7 @@ def matched_mixture(
     Args:
         target: The model.
         observed: The data.
-        begun: A mixture to begin from, in coordinates of its own; one normal begins
+        begun: Mixtures to begin from, in coordinates of their own; one normal begins
             at the best draws of the prior.
         generator: Of the draws.
         is_over: Whether to end with what is found.
@@ -167,7 +167,7 @@ def matched_mixture(
 def _starts(
     target: FreeTarget,
     observed: Tensor,
-    begun: MixtureProposal | None,
+    begun: Sequence[MixtureProposal],
     generator: torch.Generator,
 ) -> Sequence[tuple[Tensor, Tensor]]:
     """Return means and factors to begin from."""
@@ -182,8 +182,7 @@ def _starts(
         low, high = free.quantile(torch.tensor([0.16, 0.84]).to(free), dim=0)
         width = (0.5 * _FIRST_SPREAD * (high - low)).clamp_min(1e-9)
         starts.append((best, width.diag()))
-    parts = () if begun is None else begun.components()
-    for part in parts:
+    for part in (part for each in begun for part in each.components()):
         rows = part.rsample_and_log_prob(
             observed, _CANDIDATES, generator=generator
         ).latents

@@ -73,7 +73,7 @@ def test_a_hierarchy_whose_highest_point_says_nothing_is_fitted_where_its_mass_i
     evidence = math.log(integrate.quad(given, 0, 20, epsabs=0.0)[0])
     worths = []
     for each in (model, model.standardised()):
-        mixture, worth = matched_mixture(each, observed, None, generator=generator())
+        mixture, worth = matched_mixture(each, observed, [], generator=generator())
         assert len(mixture.log_shares) == 1
         worths.append(worth)
     # Never above the evidence, and near in the coordinates that are nearly normal.
@@ -108,7 +108,7 @@ def test_where_there_is_no_density_nothing_is_matched():
         """(let [x (sample (normal 0 1)) width (/ 1 (+ 1 (* x x)))]
           (observe (uniform-continuous 0 width) 2.0) x)"""
     )
-    assert matched_mixture(model, observed, None, generator=generator()) is None
+    assert matched_mixture(model, observed, [], generator=generator()) is None
 
 
 def test_tails_that_have_no_end_in_other_coordinates_are_not_begun_from():
@@ -119,8 +119,8 @@ def test_tails_that_have_no_end_in_other_coordinates_are_not_begun_from():
     wide = Mixture(factor.new_zeros(1), factor.new_zeros(1, 10), factor.unsqueeze(0))
     begun = MixtureProposal(model, wide)
     mixture, worth = matched_mixture(
-        model.standardised(), observed, begun, generator=generator()
+        model.standardised(), observed, [begun], generator=generator()
     )
-    alone = matched_mixture(model.standardised(), observed, None, generator=generator())
+    alone = matched_mixture(model.standardised(), observed, [], generator=generator())
     assert mixture.factors.isfinite().all()
     assert worth >= alone[1] - 0.1
