@@ -20,6 +20,7 @@ from ..inference.smc.annealing import (
 from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.coordinates import FreeSpace, Space, WatchedSpace
 from ..inference.smc.forgetting import move_cautions
+from ..inference.smc.interwoven import InterwovenMoves
 from ..inference.smc.mirrors import MirrorMoves, mirrors_of
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.result import SmcResult, run_seed
@@ -44,6 +45,8 @@ _SHARE = 0.1
 _MOVED = 0.6
 _LEAST_PARTICLES = 200
 _CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
+_MOST_INTERWOVEN = 12
+"""Coordinates that are sliced before each move; each costs some five densities."""
 _MOST_ROUNDS = 200
 """So often particles are moved further at the end, to know means better."""
 
@@ -68,7 +71,8 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
     try:
         question.clock.check()
         name, space, config = _space(question, start)
-        ways = [_island(question, space, config, n) for n in range(_ISLANDS)]
+        anew = start is not None and isinstance(config.move, InterwovenMoves)
+        ways = [_island(question, space, config, n, anew=anew) for n in range(_ISLANDS)]
         for number, way in enumerate(ways):
             reached = 0.0
             while reached < 1.0:
@@ -127,16 +131,37 @@ def _space(
         config = replace(_CONFIG, move=SiteMoves(sites, _CONFIG.move))
         return "free", SiteSpace(of(PriorProposal(target), target), sites), config
     models = coordinates(target)
-    if start is not None:
-        model = models[start.coordinates]
-        return start.coordinates, of(start.around, model), _mirrored(question, model)
-    spaces = {name: of(PriorProposal(each), each) for name, each in models.items()}
+    begun = None if start is None else start.around
+    spaces = {
+        name: of(begun or PriorProposal(each), each) for name, each in models.items()
+    }
     if len(spaces) == 1:
         return "free", spaces["free"], _mirrored(question, target)
-    question.clock.say(0.0, "comparing coordinates")
-    work = {name: _work(question, space) for name, space in spaces.items()}
-    best = min(work, key=work.__getitem__)
-    return best, spaces[best], _mirrored(question, models[best])
+    if start is not None:
+        name = start.coordinates
+    else:
+        question.clock.say(0.0, "comparing coordinates")
+        work = {name: _work(question, space) for name, space in spaces.items()}
+        name = min(work, key=work.__getitem__)
+    config = _mirrored(question, models[name])
+    (other,) = spaces.keys() - {name}
+    return name, spaces[name], _interwoven(config, models, spaces, name, other)
+
+
+def _interwoven(
+    config: AnnealingConfig,
+    models: dict[str, Model | CollapsedModel],
+    spaces: dict[str, Space],
+    own: str,
+    other: str,
+) -> AnnealingConfig:
+    """Return moves in the other coordinates too, of what locates other latents."""
+    target = models[own]
+    columns = target.coordinates.locating if isinstance(target, Model) else ()
+    if not columns or len(columns) > _MOST_INTERWOVEN:
+        return config
+    move = InterwovenMoves(target, spaces[other], models[other], columns, config.move)
+    return replace(config, move=move)
 
 
 def _mirrored(question: Question, model: Model | CollapsedModel) -> AnnealingConfig:
@@ -163,9 +188,18 @@ def _work(question: Question, space: Space) -> float:
 
 
 def _island(
-    question: Question, space: Space, config: AnnealingConfig, number: int
+    question: Question,
+    space: Space,
+    config: AnnealingConfig,
+    number: int,
+    *,
+    anew: bool,
 ) -> Iterator[AnnealingReport]:
-    """Yield reports up to the posterior, and there until means are known."""
+    """Yield reports up to the posterior, and there until means are known.
+
+    From around the modes particles come with too little in a funnel's neck, say: those
+    count that have forgotten that (`anew`).
+    """
     seed = run_seed(question.seed, number)
     generator = torch.Generator().manual_seed(seed)
     num = max(_LEAST_PARTICLES, math.ceil(_SHARE * question.num_particles))
@@ -179,14 +213,16 @@ def _island(
         result = report.result
         assert result is not None  # noqa: S101 - the last report carries it
         is_known = result.least_ess >= question.target_ess / _ISLANDS
-        # Where lines are too few to know errors, more places do not make them known.
-        first = first or result
-        if is_known or _is_idle(first, result) or not result.has_known_errors:
-            return
+        if not anew:
+            # Where lines are too few to know errors, more places do not tell them.
+            first = first or result
+            if is_known or _is_idle(first, result) or not result.has_known_errors:
+                return
         try:
-            state, report = linger(state, space, config, generator)
+            state, report = linger(state, space, config, generator, anew=anew)
         except OutOfTime:
             return
+        anew = False
         yield report
 
 

@@ -28,6 +28,9 @@ __all__ = ["laplace_mixture"]
 _STARTS = 128
 _BLOCK, _BLOCKS, _FEW = 512, 12, 12
 """Draws of the prior in a block, and how many blocks where latents are few."""
+_SCARCE, _ABSURD, _NEAR = 0.1, 1e6, 2.0
+"""The share of draws that is few, beyond what no data lie, how far from 0 starts are
+then."""
 _MOST_LOOKED_AT, _MOST_MODES = 24, 8
 """So many modes are looked at, the highest ones; so many of largest mass are kept."""
 _FAR = 30.0
@@ -96,17 +99,33 @@ def _ranked(
 ) -> Float[Tensor, "row free"]:
     """Return draws of the prior by their density, the highest first.
 
-    Of few latents many: a narrow mode may lie where one draw in a thousand is.
+    Of few latents many: a narrow mode may lie where one draw in a thousand is. Where
+    hardly a draw has a density and a size that data have, as of a prior without a scale
+    (gamma 0.001 0.001), places near 0 are looked at instead of the others.
     """
     rows, heights = [], []
     for _ in range(_BLOCKS):
         drawn = target.sample_latents(_BLOCK, generator=generator, observed=observed)
         free, _ = target.unconstrain(drawn[torch.isfinite(drawn).all(1)])
-        with torch.no_grad():
-            values = target.log_joint_free(free, observed)
-        usable = torch.isfinite(values) & torch.isfinite(free).all(1)
-        rows.append(free[usable])
-        heights.append(values[usable])
+        places, values = _judged(target, free, observed)
+        is_usual = places.abs().amax(1) < _ABSURD
+        if int(is_usual.sum()) < _SCARCE * _BLOCK:
+            near = torch.rand(_BLOCK, free.shape[1], generator=generator).to(free)
+            more = _judged(target, _NEAR * (2.0 * near - 1.0), observed)
+            places = torch.cat([places[is_usual], more[0]])
+            values = torch.cat([values[is_usual], more[1]])
+        rows.append(places)
+        heights.append(values)
         if free.shape[1] > _FEW or is_over():
             break
     return torch.cat(rows)[torch.cat(heights).argsort(descending=True)]
+
+
+@torch.no_grad()
+def _judged(
+    target: FreeTarget, free: Tensor, observed: Tensor
+) -> tuple[Float[Tensor, "row free"], Float[Tensor, " row"]]:
+    """Return the places that have a density, and it."""
+    values = target.log_joint_free(free, observed)
+    usable = torch.isfinite(values) & torch.isfinite(free).all(1)
+    return free[usable], values[usable]

@@ -147,9 +147,13 @@ class Mixture:
         log_weights: Float[Tensor, " row"],
     ) -> "Mixture":
         """Return the mixture moved to weighted rows."""
-        alive = log_weights > -math.inf
+        found = self.component_log_prob(free)
+        # A row too far for numbers belongs to no component.
+        alive = (log_weights > -math.inf) & found.isfinite().any(1)
+        if not bool(alive.any()):
+            return self
         free, weights = free[alive], log_weights[alive].softmax(0)
-        shares = self.component_log_prob(free).softmax(1) * weights.unsqueeze(1)
+        shares = found[alive].softmax(1) * weights.unsqueeze(1)
         totals = shares.sum(0)
         kept = [k for k in range(len(totals)) if float(totals[k]) > _LEAST_MASS]
         locations, factors = [], []

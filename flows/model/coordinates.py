@@ -60,6 +60,19 @@ class Coordinates:
         """Whether a latent has a location or a scale that other latents give."""
         return any(self._is_located(entry) for entry in self.lowered.latents)
 
+    @property
+    def locating(self) -> tuple[int, ...]:
+        """Free columns of latents that locate or scale others, and are not located."""
+        located = [entry for entry in self.lowered.latents if self._is_located(entry)]
+        inner = {entry.node.name for entry in located}
+        outer = {name for entry in located for name in entry.node.parents} - inner
+        return tuple(
+            column
+            for variable in self.lowered.layout.latents
+            if variable.name in outer
+            for column in range(variable.free_start, variable.free_stop)
+        )
+
     def _is_located(self, entry: Lowered) -> bool:
         latents = {variable.name for variable in self.lowered.layout.latents}
         parents = entry.node.parents
@@ -103,6 +116,9 @@ class Coordinates:
     def unconstrain(self, latents: Latents) -> tuple[Free, LogDet]:
         """Return the free coordinates of natural values, and log|det dz/df|.
 
+        Measured in a scale without meaning (a covariance that rounding makes singular)
+        a value is nan.
+
         Raises:
             ModelError: If a latent is discrete, or a value outside its support.
         """
@@ -111,7 +127,8 @@ class Coordinates:
         width = self.lowered.layout.free_dim
         free, log_det = self._mapped(latents, rows, batch, width, lambda: self._to_free)
         if (
-            free is not latents
+            not self.is_standard
+            and free is not latents
             and bool(torch.isnan(free).any())
             and not bool(torch.isnan(latents).any())
         ):

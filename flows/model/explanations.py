@@ -164,7 +164,31 @@ def constant_problems(lowered: LoweredGraph) -> list[Problem]:
                     _number(numbers[number : number + 1]),
                 )
                 problems.setdefault(name, problem)
+        for entry, branch in members if DENSITIES[family].are_valid else ():
+            if together := _constant_misuse(lowered, entry, branch):
+                problems.setdefault(entry.node.name, together)
     return list(problems.values())
+
+
+def _constant_misuse(
+    lowered: LoweredGraph, entry: Lowered, branch: Branch
+) -> Problem | None:
+    """Return what is wrong with parameters that are known and wrong together."""
+    dag = lowered.dag
+    if not all(dag.is_constant(s) for slots in branch.parameters for s in slots):
+        return None
+    values = [
+        torch.tensor([dag.number(s) for s in slots], dtype=torch.float64).reshape(
+            1, *shape, 1
+        )
+        for slots, shape in zip(branch.parameters, branch.shapes, strict=True)
+    ]
+    for name, expected, value in _misused(branch, values):
+        what = f"the {name} of {branch.family} are not valid"
+        return Problem(
+            place(lowered.graph, "P", entry.node.name), what, expected, value
+        )
+    return None
 
 
 _Misuse = tuple[str, str, str]

@@ -241,10 +241,20 @@ def linger(
     space: Space,
     config: AnnealingConfig,
     generator: torch.Generator,
+    *,
+    anew: bool = False,
 ) -> tuple[AnnealingState, AnnealingReport]:
     """Return the particles with as many more as it takes to forget the last ones.
 
     The temperature stays, and with it the evidence: means become better known.
+
+    Args:
+        state: The particles.
+        space: Where they move.
+        config: How.
+        generator: Decides.
+        anew: Whether those so far are left out: on the way from a proposal that hardly
+            reaches a part of the target, too few of them are there.
     """
     num, lineages = state.lineages.num_lines, state.lineages
     last = slice(lineages.eves.shape[0] - num, None)
@@ -263,8 +273,9 @@ def linger(
         until=config.correlation,
         generator=generator,
     )
-    whole = Point.joined([state.point, moved.point])
-    lineages = lineages.joined(own.repeated(moved.num_rounds))
+    whole = moved.point if anew else Point.joined([state.point, moved.point])
+    more = own.repeated(moved.num_rounds)
+    lineages = more if anew else lineages.joined(more)
     return (
         replace(state, step_size=moved.stage.step_size, point=whole, lineages=lineages),
         _report(

@@ -21,7 +21,7 @@ from .moves import Move, MoveAround, MoveOutcome, shares
 from .point import Evaluate, Point
 from .schedule import Stage
 
-__all__ = ["MOST_SLICED", "SliceMoves"]
+__all__ = ["MOST_SLICED", "SliceMoves", "along"]
 
 MOST_SLICED = 32
 """Coordinates; a slice along each costs some ten densities."""
@@ -50,13 +50,13 @@ class SliceMoves(MoveAround):
             moved = point.rows(can_move)
             place = moved.coordinates
             for column in range(place.shape[1]):
-                moved = _along(column, moved, evaluate, stage.temperature, generator)
+                moved = along(column, moved, evaluate, stage.temperature, generator)
             point = point.placed(can_move, moved)
         return self.rest.step(point, evaluate, stage, generator)
 
 
 @torch.no_grad()
-def _along(
+def along(
     column: int,
     point: Point,
     evaluate: Evaluate,

@@ -91,3 +91,52 @@ def test_a_narrow_mode_is_found_where_one_draw_in_a_thousand_climbs_to_it(seed):
     weights, x = found.particles.normalized_weights, found.particles.latents[:, 0]
     share = masses[1] / sum(masses)
     assert float(weights[x < -1.5].sum()) == pytest.approx(share, abs=0.05)
+
+
+def test_precisions_without_a_scale_are_answered():
+    """Groups as BUGS writes them: hardly a draw of the prior is of this world.
+
+    Between groups and within them variances are v / n and s given precisions, so that
+    the evidence is an integral over two numbers.
+    """
+    size, num = 6, 5
+    values = np.random.default_rng(3).normal(size=(size, num)) * 2.0
+    values += 240.0 + 8.0 * np.random.default_rng(4).normal(size=(size, 1))
+    text = "[" + " ".join(f"[{' '.join(f'{y:.3f}' for y in row)}]" for row in values)
+    program = f"""(let [mu (sample (normal 0 1000)) ta (sample (gamma 0.001 0.001))
+        tc (sample (gamma 0.001 0.001))]
+      (foreach {size} [ys {text}]]
+        (let [a (sample (normal mu (/ 1 (sqrt ta))))]
+          (foreach {num} [y ys] (observe (normal a (/ 1 (sqrt tc))) y))))
+      [(log ta) (log tc)])"""
+    answer = infer(Model.from_program(program), seed=0)
+
+    values = values.round(3)
+    means = values.mean(1)
+    inside = ((values - means[:, None]) ** 2).sum()
+    grid = np.linspace(-12.0, 8.0, 801)
+    log_ta, log_tc = np.meshgrid(grid, grid, indexing="ij")
+    within = np.exp(-log_tc)
+    v = np.exp(-log_ta) + within / num
+    along = v + size * 1e6
+    common = size * means.mean() ** 2
+    log_mass = sum(
+        stats.gamma.logpdf(np.exp(x), 0.001, scale=1e3) + x for x in (log_ta, log_tc)
+    )
+    log_mass += -0.5 * (inside / within + size * math.log(num))
+    log_mass += -0.5 * size * (num - 1) * np.log(2 * np.pi * within)
+    log_mass += -0.5 * ((means**2).sum() - common) / v - 0.5 * common / along
+    log_mass += -0.5 * (size - 1) * np.log(v) - 0.5 * np.log(along)
+    log_mass += -0.5 * size * math.log(2 * math.pi)
+    mass = np.exp(log_mass - log_mass.max())
+    evidence = log_mass.max() + math.log(mass.sum() * (grid[1] - grid[0]) ** 2)
+    assert answer.is_trusted, answer.why
+    assert answer.log_evidence == pytest.approx(
+        evidence, abs=5 * answer.log_evidence_standard_error
+    )
+    mass /= mass.sum()
+    for found, x in zip(answer.returned, (log_ta, log_tc), strict=True):
+        mean = (mass * x).sum()
+        sd = math.sqrt((mass * (x - mean) ** 2).sum())
+        assert found.mean == pytest.approx(mean, abs=0.15 * sd)
+        assert found.sd == pytest.approx(sd, rel=0.15)

@@ -75,3 +75,18 @@ def test_what_is_not_finite_has_no_factor():
     """It was looked for without end."""
     covariance = torch.tensor([[1.0, 0.0], [0.0, torch.inf]], dtype=torch.float64)
     assert factor_of(covariance).isnan().all()
+
+
+def test_rows_too_far_for_numbers_do_not_move_a_mixture():
+    """Of a prior without a scale some draws lie at 1e200: squares are infinite."""
+    rows = MIXTURE.sample(500, generator=torch.Generator().manual_seed(0))
+    weights = torch.zeros(501, dtype=torch.float64)
+    with_far = torch.cat([rows, torch.full((1, 2), 1e200, dtype=torch.float64)])
+    moved, alone = (
+        MIXTURE.refitted(with_far, weights),
+        MIXTURE.refitted(rows, weights[1:]),
+    )
+    torch.testing.assert_close(moved.locations, alone.locations)
+    torch.testing.assert_close(moved.factors, alone.factors)
+    none = MIXTURE.refitted(with_far[-1:], weights[-1:])
+    assert torch.equal(none.locations, MIXTURE.locations)

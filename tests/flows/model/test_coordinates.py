@@ -177,3 +177,17 @@ def test_without_a_scale_that_others_give_standardised_coordinates_are_the_same(
     assert not model.coordinates.has_located
     rows = torch.tensor([[0.3]], dtype=torch.float64)
     assert torch.equal(model.standardised().unconstrain(rows)[0], rows)
+
+
+def test_what_is_measured_in_a_covariance_that_is_none_is_nan():
+    """Rounding alone makes some covariances so; that was an error."""
+    model = Model.from_graph(
+        graph_of(
+            """(let [r (sample (normal 0 1)) x (sample (mvn [0 0] [[1 r] [r 1]]))]
+              (observe (normal (get x 0) 1) 0.5) x)"""
+        )
+    ).forgiving()
+    other = model.standardised()
+    found, _ = other.unconstrain(torch.tensor([[2.0, 0.1, 0.2], [0.5, 0.1, 0.2]]))
+    assert found[0].isnan().any()
+    assert found[1].isfinite().all()

@@ -55,3 +55,13 @@ def test_words_that_are_ordered_as_numbers_are_refused_with_their_expression():
     )
     with pytest.raises(ModelError, match=r"a number is needed, not the string 'a'"):
         Model.from_graph(graph)
+
+
+def test_known_parameters_that_are_wrong_together_are_refused():
+    # Seen: "the value of x at row 0 is outside the support", once it was drawn.
+    with pytest.raises(ModelError) as caught:
+        Model.from_graph(graph_of("(let [x (sample (wishart 1 [[1 0] [0 1]]))] x)"))
+    assert str(caught.value).endswith(
+        "the degrees of freedom and scale matrix of wishart are not valid; expected "
+        "more degrees of freedom than rows, less one; got 1 and [[1 0] [0 1]]"
+    )

@@ -388,6 +388,23 @@ def test_lingering_makes_means_better_known_and_leaves_the_evidence():
     check_moments(result, MEAN, COVARIANCE)
 
 
+def test_lingering_anew_leaves_out_where_particles_came_from():
+    space = SPACES["prior"]()
+    config, generator = AnnealingConfig(Hamiltonian(4)), seeded(1)
+    state = init(space, 1000, config, generator)
+    while state.temperature < 1.0:
+        state, first = step(state, space, config, generator)
+    _, report = linger(state, space, config, generator, anew=True)
+    before, result = first.result, report.result
+    places = result.particles.latents.numpy()
+    assert len(places) == 1000 * report.stage.num_moves
+    # A refused move leaves a particle where it was; by the last one few have stayed.
+    stayed = np.isin(places[-1000:, 0], before.particles.latents[:, 0].numpy())
+    assert stayed.mean() < 0.05
+    assert result.log_evidence == pytest.approx(before.log_evidence, abs=1e-12)
+    check_moments(result, MEAN, COVARIANCE)
+
+
 def test_base_and_free_coordinates_agree_on_the_density():
     """π_β differs between the spaces by log|det| of the affine map alone."""
     free, base = SPACES["flow"](), SPACES["base"]()
