@@ -12,8 +12,9 @@ import math
 import torch
 
 from ..inference.cautions import Caution
+from ..inference.noise import standard_normal
 from ..inference.particles import Particles
-from ..inference.proposal import Proposal
+from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.coordinates import FreeSpace, WatchedSpace
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.result import run_seed
@@ -38,7 +39,7 @@ def missed_mass(
     """Return a caution if moves find places that weigh more than any draw.
 
     Args:
-        question: What was asked, with continuous latents.
+        question: What was asked, of continuous latents.
         proposal: Whose draws the particles are.
         particles: Weighted, some of them above 0.
     """
@@ -58,8 +59,10 @@ def missed_mass(
         move.first_step_size(num_coordinates),
         _MOVES,
     )
+    # Moves ask the density of the prior, which is cheaper than that of a flow.
     space = WatchedSpace(
-        FreeSpace(target, proposal, question.observed), question.clock.check
+        FreeSpace(target, PriorProposal(target), question.observed),
+        question.clock.check,
     )
     rows = torch.multinomial(weights, _MOVED, replacement=True, generator=generator)
     try:
@@ -68,7 +71,12 @@ def missed_mass(
             point = move.step(point, space.at, stage, generator).point
     except OutOfTime:
         return []
-    excess = point.log_weight - particles.log_weights.max()
+    with torch.no_grad():
+        latents, _ = target.constrain(point.coordinates)
+        nuisances = standard_normal(_MOVED, proposal.nuisance_dim, generator=generator)
+        log_prob = proposal.log_prob(latents, nuisances, question.observed)
+        log_weights = target.log_joint(latents, question.observed) - log_prob
+    excess = log_weights - particles.log_weights.max()
     share = float((excess > 0.0).double().mean())
     if share <= max(_MOST_ABOVE, _FEW_DRAWS / particles.num_particles):
         return []

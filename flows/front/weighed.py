@@ -76,7 +76,8 @@ def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | 
     if ess >= ENOUGH_ESS:
         particles = _enough(question, flow, particles)
     why = "as asked" if must else "draws of the trained flow carry enough weight"
-    return weighted(question, particles, why, method="flow")
+    answer = weighted(question, particles, why, method="flow")
+    return _looked_beyond(question, flow, particles, answer)
 
 
 def around_modes(question: Question, start: Start | None, why: str) -> Inference:
@@ -98,9 +99,17 @@ def around_modes(question: Question, start: Start | None, why: str) -> Inference
     )
     particles = _enough(question, start.proposal, particles)
     answer = weighted(question, particles, why, method="laplace")
-    if not answer.is_trusted:
+    return _looked_beyond(question, start.proposal, particles, answer)
+
+
+def _looked_beyond(
+    question: Question, proposal: Proposal, particles: Particles, answer: Inference
+) -> Inference:
+    """Return an answer by draws of a proposal, untrusted if they missed some mass."""
+    is_moved = not any(v.is_discrete for v in question.target.layout.latents)
+    if not (answer.is_trusted and is_moved):
         return answer
-    missed = missed_mass(question, start.proposal, particles)
+    missed = missed_mass(question, proposal, particles)
     cautions = (*missed, *answer.cautions)
     return replace(answer, cautions=cautions, is_trusted=not missed)
 

@@ -18,6 +18,9 @@ from tests.flows.model.programs import graph_of
 HEAVY = "(let [x (sample (student-t 3))] (observe (normal 0 1000) 0.0) x)"
 
 
+LIGHT = "(let [x (sample (normal 0 1))] (observe (normal x 3) 0.0) x)"
+
+
 @dataclass(frozen=True)
 class StandardNormal:
     """Draws that never see what lies beyond 4 or 5."""
@@ -49,6 +52,15 @@ def missed(question, proposal, num=2000):
 def test_a_tail_that_no_draw_reached_is_found_by_moves():
     (caution,) = missed(question_of(HEAVY), StandardNormal())
     assert "missed a part of the posterior" in str(caution)
+
+
+@pytest.mark.parametrize(("text", "is_fine"), [(HEAVY, False), (LIGHT, True)])
+def test_draws_of_a_flow_are_trusted_if_moves_find_nothing_beyond(text, is_fine):
+    model = Model.from_graph(graph_of(text))
+    answer = flows.infer(model, flow=StandardNormal(), method="flow", seed=3)
+    assert answer.is_trusted == is_fine
+    found = any("missed a part" in str(caution) for caution in answer.cautions)
+    assert found == (not is_fine)
 
 
 def test_draws_that_reach_everything_have_missed_nothing():
