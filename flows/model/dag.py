@@ -117,21 +117,35 @@ class Dag:
         """Return every affine slot of `demanded` as a sum over non-affine slots.
 
         Inner sums that are not demanded disappear. An inner sum that is demanded
-        itself is written out too, unless the row would grow beyond a fixed length:
-        then it stays as one term, so that running sums cost a bounded multiple of
-        their number, not its square.
+        itself stays as one term where the row waits for something else at least as
+        long, as the steps of a nonlinear equation do. Else it is written out too,
+        unless the row would grow beyond a fixed length: so running sums cost a
+        bounded multiple of their number, not its square.
 
         Args:
             demanded: Slots of affine operations that something other than an affine
                 operation reads.
         """
         made: dict[int, AffineTerms] = {}
+        depths: list[int] = []
         for slot in sorted(demanded):
-            row = self._flattened(slot, made, write_out=True)
-            if len(row.terms) > _LARGEST_ROW:
-                row = self._flattened(slot, made, write_out=False)
+            self._add_depths(depths, slot)
+            short = row = self._flattened(slot, made, write_out=False)
+            deepest = max((depths[term] for term in row.terms), default=0)
+            last = [term for term in row.terms if depths[term] == deepest]
+            if all(term in made for term in last):
+                row = self._flattened(slot, made, write_out=True)
+                if len(row.terms) > _LARGEST_ROW:
+                    row = short
             made[slot] = row
+            depths.append(1 + max((depths[term] for term in row.terms), default=0))
         return made
+
+    def _add_depths(self, depths: list[int], end: int) -> None:
+        """Add how long each slot before `end` waits, in operations on the way."""
+        for operation in self._operations[len(depths) : end]:
+            waited = (depths[slot] for slot in operation.inputs)
+            depths.append(1 + max(waited, default=-1))
 
     def _flattened(
         self, slot: int, made: Mapping[int, AffineTerms], *, write_out: bool

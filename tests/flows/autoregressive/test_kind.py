@@ -94,7 +94,7 @@ def test_flow_for_weights_is_a_float64_copy_that_comes_back_itself():
 def test_settings_of_training_are_the_kinds_unless_said_otherwise():
     config = training_config_from({"kind": "autoregressive", "batch_size": 7}, "x")
     assert (config.augment, config.batch_size) == (0, 7)
-    assert training_config_from({}, "x").augment == 2
+    assert training_config_from({"kind": "finite"}, "x").augment == 2
     said = {"kind": "autoregressive", "augment": 3}
     assert training_config_from(said, "x").augment == 3
 

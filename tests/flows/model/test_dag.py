@@ -56,3 +56,24 @@ def test_running_sums_cost_a_bounded_multiple_of_their_number():
     rows = dag.affine_terms(demanded)
     assert max(len(row.terms) for row in rows.values()) <= 512
     assert sum(len(row.terms) for row in rows.values()) <= 512 * 3000
+
+
+def test_steps_of_a_nonlinear_equation_read_the_state_before_them():
+    dag = Dag()
+    state, demanded = dag.affine([(dag.variable("x"), 2.0)], 1.0), []
+    for _ in range(300):
+        demanded.append(state)
+        square = dag.emit("multiply", (state, state))
+        state = dag.affine([(state, 1.0), (square, -0.1)], 0.0)
+    rows = dag.affine_terms([*demanded, state])
+    assert max(len(row.terms) for row in rows.values()) == 2
+
+
+def test_a_sum_that_waits_for_nothing_but_sums_is_written_out():
+    dag = Dag()
+    x, y = dag.variable("x"), dag.variable("y")
+    inner = dag.affine([(x, 2.0)], 1.0)
+    outer = dag.affine([(inner, 3.0), (y, 1.0)], 0.5)
+    rows = dag.affine_terms([inner, outer])
+    assert rows[outer].terms == {x: 6.0, y: 1.0}
+    assert rows[outer].bias == 3.5
