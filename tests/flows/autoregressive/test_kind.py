@@ -94,7 +94,8 @@ def test_flow_for_weights_is_a_float64_copy_that_comes_back_itself():
 def test_settings_of_training_are_the_kinds_unless_said_otherwise():
     config = training_config_from({"kind": "autoregressive", "batch_size": 7}, "x")
     assert (config.augment, config.batch_size) == (0, 7)
-    assert training_config_from({"kind": "finite"}, "x").augment == 2
+    assert config.warm_start_fraction == 0.8
+    assert training_config_from({}, "x").warm_start_fraction == 0.1
     said = {"kind": "autoregressive", "augment": 3}
     assert training_config_from(said, "x").augment == 3
 
