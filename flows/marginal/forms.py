@@ -4,12 +4,13 @@ A configuration is put into the link function (`specialise.py`), which is then l
 like any other. Nodes whose link functions differ in latents alone share what is found.
 """
 
-import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from daphne_bridge.graph.expression import Constant, Value, is_false
+import numpy as np
+
+from daphne_bridge.graph.expression import Constant, Expression, Value, is_false
 from daphne_bridge.graph.graph import Graph, Node
 
 from ..errors import ModelError
@@ -79,17 +80,26 @@ class Forms:
         is_shared = node.is_observed and not is_read
         if is_shared and key in self._of_alike:
             return self._of_alike[key]
-        found: list[Form] = []
         value = self._lowering.values.get(node.name)
-        for values in itertools.product(*(self.values[name] for name in names)):
+        parts = [node.distribution, *([node.condition] if node.condition else [])]
+        each = [self.specialiser.everywhere(p, names, self.values) for p in parts]
+        lengths = (len(self.values[name]) for name in names)
+        shape = tuple(length for length in lengths if length > 1)
+        places = [np.broadcast_to(e.places, shape).reshape(-1).tolist() for e in each]
+        forms: dict[tuple[int, ...], Form] = {}
+        for which in zip(*places, strict=True):
+            if which in forms:
+                continue
+            made = [e.made[place] for e, place in zip(each, which, strict=True)]
             try:
-                found.append(self._at(node, dict(zip(names, values, strict=True))))
+                forms[which] = self._at(node, *made, num_read=len(names))
             except TooWideError:
                 raise
             except ModelError as error:
-                found.append(error)
+                forms[which] = error
                 continue
             value = self._lowering.values.get(node.name)
+        found = [forms[which] for which in zip(*places, strict=True)]
         # What reads the node reads it where it has a meaning.
         self._lowering.values[node.name] = value
         errors = [form for form in found if isinstance(form, ModelError)]
@@ -99,16 +109,26 @@ class Forms:
             self._of_alike[key] = found
         return found
 
-    def _at(self, node: Node, values: Mapping[str, Value]) -> Lowered | None:
-        """Return a node at a configuration; None where its observe does not count."""
-        distribution = self.specialiser.at(node.distribution, values)
-        condition = node.condition
-        if condition is not None:
-            condition = self.specialiser.at(condition, values)
-            if isinstance(condition, Constant):
-                if is_false(condition.value):
-                    return None
-                condition = None
+    def _at(
+        self,
+        node: Node,
+        distribution: Expression,
+        condition: Expression | None = None,
+        *,
+        num_read: int,
+    ) -> Lowered | None:
+        """Return a node with parts of its own; None where its observe does not count.
+
+        Args:
+            node: The node.
+            distribution: Its distribution at some configuration.
+            condition: The condition of its observe there, if it has one.
+            num_read: How many discrete variables it reads.
+        """
+        if isinstance(condition, Constant):
+            if is_false(condition.value):
+                return None
+            condition = None
         special = replace(node, distribution=distribution, condition=condition)
         key = (id(distribution), id(condition))
         known = self._lowered.get(key)
@@ -120,7 +140,7 @@ class Forms:
                 for position in range(len(known.slots))
             )
             return replace(known, node=special, slots=slots)
-        self._num_wide += len(values) > 2
+        self._num_wide += num_read > 2
         if self._num_wide > _MOST_WIDE_FORMS:
             raise too_wide(self.graph, self._num_wide)
         form = self._lowered[key] = self._lowering.node(special, self.graph)

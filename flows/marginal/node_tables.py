@@ -194,7 +194,11 @@ class NodeTables:
         """Return the slot of what each form says of a node's own value."""
         size = max((len(f.slots) for f in forms if isinstance(f, Lowered)), default=0)
         own = tuple(self.dag.variable((node.name, place)) for place in range(size))
-        return [self._term(form, own) for form in forms]
+        known: dict[int, int] = {}
+        for form in forms:
+            if id(form) not in known:
+                known[id(form)] = self._term(form, own)
+        return [known[id(form)] for form in forms]
 
     def _summed_out(
         self, node: Node, names: list[str], key: Key, *, is_wide: bool

@@ -8,7 +8,10 @@ latents become numbered places, so that expressions that differ in latents alone
 steps of a chain say, are one expression with places.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from daphne_bridge.graph.expression import (
     Call,
@@ -19,7 +22,7 @@ from daphne_bridge.graph.expression import (
     Value,
 )
 
-__all__ = ["Pattern", "Specialiser"]
+__all__ = ["Everywhere", "Pattern", "Specialiser"]
 
 Pattern = tuple[object, ...]
 
@@ -27,6 +30,20 @@ _LONGEST_PATTERN = 64
 """Longer expressions are known by the one object with places that they become."""
 _PLACE = "?"
 """Begins the name of a place; no node is called so."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Everywhere:
+    """What an expression is at every configuration of discrete latents.
+
+    Attributes:
+        made: The expressions that it becomes, each once.
+        places: Which of them it is, one axis for each latent of two values or more, of
+            length 1 where it does not matter.
+    """
+
+    made: Sequence[Expression]
+    places: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
 class Specialiser:
@@ -123,6 +140,77 @@ class Specialiser:
             for number, name in enumerate(self.reads(root))
         }
         return self._replaced(self.placed(root), constants)
+
+    def everywhere(
+        self,
+        root: Expression,
+        names: Sequence[str],
+        values: Mapping[str, Sequence[Value]],
+    ) -> Everywhere:
+        """Return an expression at all configurations of some latents.
+
+        Parts that become the same at many configurations are made once: of
+        `(if (< a b) x y)` there are two, however many values a and b have.
+
+        Args:
+            root: The expression, which reads no other discrete latents.
+            names: The latents.
+            values: Of each of them.
+        """
+        several = [name for name in names if len(values[name]) > 1]
+        axis = {name: number for number, name in enumerate(several)}
+        found: dict[int, Everywhere] = {}
+        stack = [root]
+        while stack:
+            expression = stack[-1]
+            if id(expression) in found:
+                stack.pop()
+                continue
+            if not self.reads(expression):
+                made, places = [self.at(expression, {})], np.zeros(len(axis) * (1,))
+                found[id(expression)] = Everywhere(made, places.astype(np.int64))
+            elif isinstance(expression, Call):
+                missing = [a for a in expression.arguments if id(a) not in found]
+                if missing:
+                    stack.extend(missing)
+                    continue
+                parts = [found[id(a)] for a in expression.arguments]
+                found[id(expression)] = self._called(expression.head, parts)
+            elif isinstance(expression, Reference):
+                known = values[expression.name]
+                shape = len(axis) * [1]
+                if expression.name in axis:
+                    shape[axis[expression.name]] = len(known)
+                found[id(expression)] = Everywhere(
+                    list(map(self.table.constant, known)),
+                    np.arange(len(known)).reshape(shape),
+                )
+            stack.pop()
+        return found[id(root)]
+
+    def _called(self, head: str, parts: Sequence[Everywhere]) -> Everywhere:
+        """Return a call of parts, each combination of them that occurs once."""
+        shape = np.broadcast_shapes(*(part.places.shape for part in parts))
+        places = [np.broadcast_to(part.places, shape).reshape(-1) for part in parts]
+        numbers = np.zeros_like(places[0])
+        count = 1
+        for part, own in zip(parts, places, strict=True):
+            if count * len(part.made) > 2**62:
+                kept, numbers = np.unique(numbers, return_inverse=True)
+                count = len(kept)
+            numbers = numbers * len(part.made) + own
+            count *= len(part.made)
+        _, first, numbers = np.unique(numbers, return_index=True, return_inverse=True)
+        made: dict[int, Expression] = {}
+        order: dict[int, int] = {}
+        calls = []
+        for which in zip(*(own[first] for own in places), strict=True):
+            call = self.table.call(
+                head, [part.made[i] for part, i in zip(parts, which, strict=True)]
+            )
+            made[id(call)] = call
+            calls.append(order.setdefault(id(call), len(order)))
+        return Everywhere(list(made.values()), np.array(calls)[numbers].reshape(shape))
 
     def _replaced(
         self, root: Expression, constants: Mapping[str, Expression]
