@@ -160,7 +160,7 @@ test-fast: $(INSTALLED)
 	@FAST=1 $(BIN)/python -m pytest -q -m 'not slow and not long and not cuda' -x $(T)
 
 test-slow: $(INSTALLED)
-	@$(BIN)/python -m pytest -q -m 'slow and not cuda' $(T)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'slow and not cuda' $(T)
 
 test-long: $(INSTALLED)
 	@$(BIN)/python -m pytest -q -m 'long and not cuda' $(T)

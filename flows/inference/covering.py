@@ -138,12 +138,26 @@ def _cells(free: Tensor, log_weights: Tensor, generator: torch.Generator) -> Mix
     cell = torch.cdist(scaled, centres).argmin(1)
     parts = [rows[cell == k] for k in range(num)]
     parts = [part for part in parts if len(part) > 2 * size + 1] or [rows]
+    around = [_around(part, rows) for part in parts]
     shares = torch.tensor([len(part) for part in parts], dtype=torch.float64)
     return Mixture(
         (shares / shares.sum()).log(),
         torch.stack([part.mean(0) for part in parts]),
-        torch.stack([_WIDER * factor_of(covariance_of(part)) for part in parts]),
+        torch.stack([_WIDER * factor_of(covariance_of(part)) for part in around]),
     )
+
+
+def _around(part: Tensor, rows: Tensor) -> Tensor:
+    """Return the rows that say how wide a cell is: its own, or those nearest to it.
+
+    Copies of one heavy row have no width.
+    """
+    enough = 2 * rows.shape[1] + 2
+    if len(torch.unique(part, dim=0)) >= enough:
+        return part
+    others: Tensor = torch.unique(rows, dim=0)
+    gaps = (others - part.mean(0)) / rows.std(0).clamp_min(1e-300)
+    return others[gaps.square().sum(1).argsort()[: 2 * enough]]
 
 
 def _joined(narrow: Mixture, flat: Mixture) -> Mixture:

@@ -5,9 +5,11 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+import torch
 from scipy import integrate, stats
 
 from flows.front.inference import infer
+from flows.inference.covering import covering
 from flows.model.model import Model
 from tests.flows.model.programs import graph_of
 
@@ -101,3 +103,15 @@ def test_draws_of_the_prior_that_are_impossible_are_left_out():
     )
     error = answer.log_evidence_standard_error
     assert answer.log_evidence == pytest.approx(math.log(evidence), abs=5 * error)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_component_is_made_of_copies_of_one_row(seed):
+    # Seen: a component narrower than doubles are apart, whose draws weighed twenty
+    # times what they should.
+    model = Model.from_program(BANANA)
+    mixture = covering(
+        model, model.observation(), generator=torch.Generator().manual_seed(seed)
+    )
+    widths = mixture.factors.diagonal(dim1=1, dim2=2)
+    assert float(widths.min()) > 1e-5
