@@ -13,7 +13,6 @@ Parts that the terms share are one Python list here, too: the triple is small in
 even where its text is large, and must not be changed in place.
 """
 
-from collections.abc import Collection
 from decimal import Decimal
 from fractions import Fraction
 from math import isfinite
@@ -104,37 +103,30 @@ class Emission:
     def __init__(
         self,
         source: Source,
-        not_finite: Span | None,
-        taken: Collection[str],
+        not_finite: Span | None = None,
         *,
-        shares: bool,
+        shares: bool = False,
     ) -> None:
         """Return what writes values.
 
         Args:
             source: The program's text, for messages.
             not_finite: Where a constant is not finite.
-            taken: Names that mean something in the document.
             shares: Whether what is repeated in a large value gets a name.
         """
         self._source = source
         self._not_finite = not_finite
-        self._taken = taken
         self._shares = shares
         self._written: dict[tuple[int, bool], tuple[Any, Json]] = {}
 
     @classmethod
     def of(cls, analysis: Analysis, source: Source) -> "Emission":
         """Return what writes the values of a program."""
-        taken = [
-            *(_plain(f.name) for f in analysis.functions),
-            *(v.name for v in analysis.variables),
-        ]
         values = [analysis.result]
         for variable in analysis.variables:
             values += [*written_parts(variable), variable.guard]
         shares = is_large(values)
-        return cls(source, analysis.not_finite, frozenset(taken), shares=shares)
+        return cls(source, analysis.not_finite, shares=shares)
 
     def link_function(self, variable: Variable) -> Json:
         """Return the link function of a variable."""
@@ -155,7 +147,7 @@ class Emission:
         """
         written = self.write(value, span)
         if self._shares and is_shared(value):
-            return with_shared(written, self._taken)
+            return with_shared(written)
         return written
 
     def write(self, value: Any, span: Span, *, is_data: bool = False) -> Json:

@@ -35,8 +35,7 @@ def factor_graph_json(analysis: Analysis, source: Source) -> dict[str, Any]:
     splitter = _Splitter(analysis)
     for variable in analysis.variables:
         splitter.add(variable)
-    names = {v.name for v in splitter.variables}
-    emission = Emission(source, analysis.not_finite, names, shares=True)
+    emission = Emission(source, analysis.not_finite)
     factors: dict[str, Any] = {}
     neighbours: dict[str, list[str]] = {v.name: [] for v in splitter.variables}
     for variable in splitter.variables:

@@ -9,7 +9,7 @@ with a let, which documents know:
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
@@ -63,19 +63,19 @@ def _once(value: Any, whole: int) -> int:
     return total if _REPEATED * total <= whole else 0
 
 
-def with_shared(term: list[Any], taken: Collection[str]) -> list[Any]:
+def with_shared(term: list[Any]) -> list[Any]:
     """Return a term with names for the arrays that stand in it more than once.
 
     Args:
-        term: Arrays of which some are the same object.
-        taken: What no name may be.
+        term: Arrays of which some are the same object; no name is one of its texts.
 
     Example:
         >>> square = ["*", "v", "v"]
-        >>> with_shared(["+", square, square], ())
+        >>> with_shared(["+", square, square])
         ['let', ['shared0', ['*', 'v', 'v']], ['+', 'shared0', 'shared0']]
     """
     uses = Counter[int]()
+    taken: set[str] = set()
     inner_first: list[list[Any]] = []
     work: list[tuple[list[Any], bool]] = [(term, False)]
     while work:
@@ -87,6 +87,7 @@ def with_shared(term: list[Any], taken: Collection[str]) -> list[Any]:
         if uses[id(item)] == 1:
             work.append((item, True))
             work += [(part, False) for part in item if isinstance(part, list)]
+            taken.update(part for part in item if isinstance(part, str))
     names = (name for name in (f"shared{i}" for i in count()) if name not in taken)
     written: dict[int, Any] = {}
     bindings: list[Any] = []

@@ -201,16 +201,14 @@ class Specialiser:
             numbers = numbers * len(part.made) + own
             count *= len(part.made)
         _, first, numbers = np.unique(numbers, return_index=True, return_inverse=True)
-        made: dict[int, Expression] = {}
-        order: dict[int, int] = {}
+        made: dict[Expression, int] = {}
         calls = []
         for which in zip(*(own[first] for own in places), strict=True):
             call = self.table.call(
                 head, [part.made[i] for part, i in zip(parts, which, strict=True)]
             )
-            made[id(call)] = call
-            calls.append(order.setdefault(id(call), len(order)))
-        return Everywhere(list(made.values()), np.array(calls)[numbers].reshape(shape))
+            calls.append(made.setdefault(call, len(made)))
+        return Everywhere(list(made), np.array(calls)[numbers].reshape(shape))
 
     def _replaced(
         self, root: Expression, constants: Mapping[str, Expression]

@@ -67,9 +67,9 @@ def test_names_of_the_document_stay_what_they_are(name):
 
 def test_arrays_of_one_object_are_written_once():
     part = ["*", "v", 2]
-    whole = ["+", part, ["-", part], ["*", "v", 2]]
-    assert with_shared(whole, {"shared0"}) == [
+    whole = ["+", part, ["-", part], ["*", "v", 2], "shared0"]
+    assert with_shared(whole) == [
         "let",
         ["shared1", ["*", "v", 2]],
-        ["+", "shared1", ["-", "shared1"], ["*", "v", 2]],
+        ["+", "shared1", ["-", "shared1"], ["*", "v", 2], "shared0"],
     ]
