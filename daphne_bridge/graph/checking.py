@@ -85,7 +85,7 @@ def _node_problems(graph: Graph, node: Node, source: str) -> Iterator[Problem]:
     roots = [node.distribution]
     if node.condition is not None:
         roots.append(node.condition)
-    for expression in postorder(roots, into_literals=False):
+    for expression in postorder(roots, into=lambda call: not call.is_literal):
         if not isinstance(expression, Call):
             continue
         for argument in expression.arguments:

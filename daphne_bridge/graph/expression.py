@@ -11,7 +11,7 @@ The table simplifies only what needs no algebra: access to literal collections, 
 with a constant condition, `and` with `true`, and primitives of constants.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -221,13 +221,13 @@ def is_false(value: Value) -> bool:
 
 
 def postorder(
-    roots: Iterable[Expression], *, into_literals: bool = True
+    roots: Iterable[Expression], *, into: Callable[[Call], object] | None = None
 ) -> Iterator[Expression]:
     """Yield every expression below `roots` once, arguments before calls.
 
     Args:
         roots: The expressions.
-        into_literals: Whether to yield the parts of literal collections too.
+        into: Whether to yield the arguments of a call too; of all if not given.
     """
     seen: set[int] = set()
     stack: list[tuple[Expression, bool]] = [(root, False) for root in roots]
@@ -241,9 +241,7 @@ def postorder(
             continue
         seen.add(id(expression))
         stack.append((expression, True))
-        if isinstance(expression, Call) and (
-            into_literals or not expression.is_literal
-        ):
+        if isinstance(expression, Call) and (into is None or into(expression)):
             stack.extend(
                 (argument, False)
                 for argument in reversed(expression.arguments)

@@ -12,9 +12,10 @@ import math
 import torch
 
 from ..inference.cautions import Caution
+from ..inference.log_weight import log_weights
 from ..inference.noise import standard_normal
 from ..inference.particles import Particles
-from ..inference.proposal import PriorProposal, Proposal
+from ..inference.proposal import PriorProposal, Proposal, ProposalDraw
 from ..inference.smc.coordinates import FreeSpace, WatchedSpace
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.result import run_seed
@@ -75,8 +76,9 @@ def missed_mass(
         latents, _ = target.constrain(point.coordinates)
         nuisances = standard_normal(_MOVED, proposal.nuisance_dim, generator=generator)
         log_prob = proposal.log_prob(latents, nuisances, question.observed)
-        log_weights = target.log_joint(latents, question.observed) - log_prob
-    excess = log_weights - particles.log_weights.max()
+        draw = ProposalDraw(latents, nuisances, log_prob)
+        moved = log_weights(target, draw, question.observed)
+    excess = moved - particles.log_weights.max()
     share = float((excess > 0.0).double().mean())
     if share <= max(_MOST_ABOVE, _FEW_DRAWS / particles.num_particles):
         return []

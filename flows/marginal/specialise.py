@@ -20,6 +20,7 @@ from daphne_bridge.graph.expression import (
     ExpressionTable,
     Reference,
     Value,
+    postorder,
 )
 
 __all__ = ["Everywhere", "Pattern", "Specialiser"]
@@ -160,20 +161,11 @@ class Specialiser:
         several = [name for name in names if len(values[name]) > 1]
         axis = {name: number for number, name in enumerate(several)}
         found: dict[int, Everywhere] = {}
-        stack = [root]
-        while stack:
-            expression = stack[-1]
-            if id(expression) in found:
-                stack.pop()
-                continue
+        for expression in postorder([root], into=self.reads):
             if not self.reads(expression):
                 made, places = [self.at(expression, {})], np.zeros(len(axis) * (1,))
                 found[id(expression)] = Everywhere(made, places.astype(np.int64))
             elif isinstance(expression, Call):
-                missing = [a for a in expression.arguments if id(a) not in found]
-                if missing:
-                    stack.extend(missing)
-                    continue
                 parts = [found[id(a)] for a in expression.arguments]
                 found[id(expression)] = self._called(expression.head, parts)
             elif isinstance(expression, Reference):
@@ -185,7 +177,6 @@ class Specialiser:
                     list(map(self.table.constant, known)),
                     np.arange(len(known)).reshape(shape),
                 )
-            stack.pop()
         return found[id(root)]
 
     def _called(self, head: str, parts: Sequence[Everywhere]) -> Everywhere:
