@@ -39,6 +39,8 @@ _START_ROWS = 50
 _START_DRAWS = 8
 _TOPS = 5
 _TOP_ROWS = 200
+_TOP_STRETCHES = 3
+"""On the way to each of the tops, with new draws at the beginning of each."""
 
 _BATCH = 64
 _MANY = 256
@@ -99,7 +101,8 @@ def start(
     """Return where to begin: the highest of the tops above a few draws of the prior.
 
     Those are taken under which some of the rows are likeliest. Where the posterior has
-    several tops, as where labels can be exchanged, their heights decide.
+    several tops, as where labels can be exchanged, their heights decide, by draws that
+    are made there.
 
     Raises:
         InferenceError: If under no draw of the prior the rows have a density.
@@ -121,12 +124,15 @@ def start(
     ranked.sort(key=lambda each: -each[0])
     more = Likelihood(likelihood.parted, likelihood.data[:_TOP_ROWS])
     tops: list[tuple[float, Place]] = []
-    for _, place in ranked[:_TOPS]:
-        part = _Stretch.at(
-            place, more, coordinates, drawing, _START_DRAWS, generator=generator
-        )
-        top, height = part.top(is_over)
-        tops.append((height, top))
+    stretches = 1 if drawing.is_exact else _TOP_STRETCHES
+    for _, top in ranked[:_TOPS]:
+        for number in range(stretches + 1):
+            part = _Stretch.at(
+                top, more, coordinates, drawing, _START_DRAWS, generator=generator
+            )
+            if number < stretches:
+                top, _ = part.top(is_over)
+        tops.append((part.value, top))
         if is_over():
             break
     return max(tops, key=lambda each: each[0])[1]

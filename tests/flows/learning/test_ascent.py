@@ -96,6 +96,18 @@ def test_the_ascent_finds_the_exact_top_with_its_errors():
     assert np.allclose(deviations, exact_deviations, rtol=0.1)
 
 
+def test_the_start_is_on_the_slope_of_the_highest_top():
+    """Towards tau = 0 the density is flat, and some draws make it look high there."""
+    rows = likelihood(seed=203)
+    data = rows.data.numpy()
+    top = hierarchical_log_posterior(hierarchical_top(data), data)
+    for number in range(3):
+        generator = torch.Generator().manual_seed(number)
+        place = start(rows, COORDINATES, Conjugate(), generator=generator)
+        found = COORDINATES.values(place).numpy()
+        assert hierarchical_log_posterior(found, data) > top - 1.0
+
+
 def test_minibatches_come_near_the_top_of_many_rows():
     rows = likelihood(400)
     generator = torch.Generator().manual_seed(0)
