@@ -6,7 +6,7 @@
 #       DATA=table.csv           data that the program leaves free
 #       DAPHNE=path/to/checkout  let the original Daphne compile
 #       OBSERVE="x0=-9.7 x1=0.8" other data than the program's;  NUM_PARTICLES=10000
-#       CONFIG=train.toml        other training settings;  SEED=1;  BUDGET=10m;  KIND=auto
+#       CONFIG=train.toml        other training settings;  SEED=1;  BUDGET=10m;  KIND=cnf
 #       EVALUATE="--num-data-sets 1000"   other settings of evaluate
 #       DIAGNOSE="--num-data-sets 200"    other settings of diagnose
 #   make test | test-fast | test-slow | test-long | clojure-test | check | format
@@ -25,7 +25,8 @@ DAPHNE ?=
 OBSERVE ?=
 CONFIG ?=
 BUDGET ?=
-KIND ?=
+# What does best by measurement, unless settings are given, which say it themselves.
+KIND ?= $(if $(CONFIG),,auto)
 EVALUATE ?=
 DIAGNOSE ?=
 SEED ?= 0
@@ -42,7 +43,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo help run trained answered install test test-fast test-slow test-long clojure-test check format bench bench-rivals figures clean always
 
 demo:
-	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s KIND=auto \
+	@$(MAKE) --no-print-directory run PROGRAM=arithmetic_circuit BUDGET=180s \
 	    EVALUATE='--num-draws 5000' \
 	    DIAGNOSE='--num-data-sets 100'
 

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -98,6 +99,16 @@ class Commands(Command, click.Group):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         names = {"help_option_names": ["-h", "--help"]}
         super().__init__(*arguments, context_settings=names, **settings)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is called; an unknown one is a usage error."""
+        name = args[0]
+        near = get_close_matches(name, self.list_commands(ctx), n=1)
+        if self.get_command(ctx, name) is None and near:
+            ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
 
 def _run(

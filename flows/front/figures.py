@@ -8,7 +8,7 @@ import itertools
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,22 +86,10 @@ def figures_of(
         >>> figures_of(torch.tensor([1.0, 3.0]).double(), torch.zeros(2).double()).mean
         2.0
     """
-    probabilities = None
-    if kind != "real":
-        probabilities = _probabilities(values, log_weights, kind, categories)
-    if categories:
-        # One that never happens, of a branch that is not taken, may be no number.
-        happens = log_weights > -math.inf
-        numbers = [
-            _number(float(place), categories) for place in range(len(categories))
-        ]
-        known = values.new_tensor([*numbers, math.nan])
-        values = known[values.nan_to_num(len(categories)).long()]
-        values = torch.where(happens, values, 0.0)
-        if bool(torch.isnan(values).any()):
-            return Figures.of_no_number(probabilities)
     if not bool((log_weights > -math.inf).any()):
-        return Figures.of_no_number(probabilities)
+        return Figures.of_no_number(None if kind == "real" else {})
+    if kind != "real":
+        return _discrete_figures(values, log_weights, mc_error, kind, categories)
     part = Averages(values.unsqueeze(1), log_weights)
     low, middle, high = part.quantiles(_LEVELS)[:, 0].tolist()
     error = float(part.mean_standard_error()[0]) if mc_error is None else mc_error
@@ -112,7 +100,6 @@ def figures_of(
         low,
         middle,
         high,
-        probabilities,
     )
 
 
@@ -171,18 +158,35 @@ def _number(position: float, categories: Sequence[Any]) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _probabilities(
-    values: Tensor, log_weights: Tensor, kind: str, categories: Sequence[Any]
-) -> dict[str, float] | None:
+def _discrete_figures(
+    values: Tensor,
+    log_weights: Tensor,
+    mc_error: float | None,
+    kind: str,
+    categories: Sequence[Any],
+) -> Figures:
+    """Return the figures of weighted values, of which there are few different ones."""
     alive = log_weights > -math.inf
     values, weights = values[alive], log_weights[alive].softmax(0)
     is_there = ~torch.isnan(values)
     undefined = float(weights[~is_there].sum())
-    values, weights = values[is_there], weights[is_there]
-    found, places = torch.unique(values, return_inverse=True)
-    masses = torch.zeros(len(found), dtype=weights.dtype).index_add(0, places, weights)
-    known = dict(zip(found.tolist(), masses.tolist(), strict=True))
-    return _shown(known, undefined, kind, categories)
+    known, places = torch.unique(values[is_there], return_inverse=True)
+    weights = weights[is_there]
+    powers = torch.stack([weights, weights.square()])
+    masses, squares = powers.new_zeros(2, len(known)).index_add(1, places, powers)
+    found = exact_figures(
+        [*known.tolist(), math.nan],
+        [*masses.tolist(), undefined],
+        kind=kind,
+        categories=categories,
+    )
+    if mc_error is None:  # √(Σ W² (z - m)²), as `Averages.mean_standard_error`
+        numbers = [_number(v, categories) if categories else v for v in known.tolist()]
+        deviations = known.new_tensor(numbers) - found.mean
+        known_error = float((squares * deviations.square()).sum().sqrt())
+        mc_error = math.nan if math.isnan(found.mean) else known_error
+    # What is no number has no error either: nan.
+    return replace(found, mc_error=found.mc_error + mc_error)
 
 
 def _shown(

@@ -30,7 +30,7 @@ from ..training.state import Report
 from .clock import Clock, OutOfTime
 from .figures import Figures, figures_of
 from .learned import Estimate, Learned
-from .learning_doubts import learning_doubts, mass_left_out, modes_missed
+from .learning_doubts import learning_doubts, mass_left_out, modes_missed, not_given
 from .learning_method import method_for
 from .posterior import Posterior
 from .rows import Rows, rows_of
@@ -137,7 +137,16 @@ def learn(
         found.number,
         found.is_top,
         None if sampled is None else sampled.particles,
-        tuple(dict.fromkeys([*doubts, *cautions, *mass_left_out(found)])),
+        tuple(
+            dict.fromkeys(
+                [
+                    *doubts,
+                    *cautions,
+                    *mass_left_out(found),
+                    *not_given(model, likelihood.data),
+                ]
+            )
+        ),
         not doubts,
         clock.passed,
     )

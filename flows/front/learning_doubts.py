@@ -1,13 +1,23 @@
 """This file says in words why learned parameters may be wrong."""
 
+from jaxtyping import Float
+from torch import Tensor
+
 from ..inference.cautions import Caution
 from ..learning.ascent import Round
 from ..learning.errors import UNKNOWN, Errors
 from ..marginal.collapsed import CollapsedModel
 from ..model.capabilities import listed
+from ..model.model import Model
 from .doubts import cut
 
-__all__ = ["MOST_MISSED", "learning_doubts", "mass_left_out", "modes_missed"]
+__all__ = [
+    "MOST_MISSED",
+    "learning_doubts",
+    "mass_left_out",
+    "modes_missed",
+    "not_given",
+]
 
 _LEAST_ESS = 10.0
 _MOST_NOISE = 0.5
@@ -93,3 +103,22 @@ def mass_left_out(found: Round) -> list[Caution]:
     latents = surface.draws.latents[0]
     mass = float(target.left_out(latents, parted.observed(values, data)).max())
     return cut(target, mass, of="the prior's mass", what="the likelihood")
+
+
+def not_given(model: Model, rows: Float[Tensor, "row observed"]) -> list[Caution]:
+    """Return a caution if nodes have the model's own data in every row."""
+    own = (rows == model.observation()).all(0)
+    names = [
+        variable.label
+        for variable in model.layout.observed
+        if bool(own[variable.start : variable.stop].all())
+    ]
+    if len(rows) == 1 or not names or len(names) == len(model.layout.observed):
+        return []
+    return [
+        Caution(
+            f"{listed(names)}: the program's own data in every row",
+            "rows that leave a node out count as if it had been observed so each time",
+            "Give it a column in the rows, or take it out of the program",
+        )
+    ]

@@ -36,6 +36,7 @@ from ..model.shapes import (
 )
 from .kept import KeptLatents
 from .parts import Part
+from .plates import find_plates
 from .supports import code_of
 from .tables import DiscreteTables
 
@@ -112,6 +113,18 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         return self.part()
 
     @cached_property
+    def _plated(self) -> Part:
+        """All tables, plates summed by themselves."""
+        plates = find_plates(self.tables)
+        if not plates:
+            return self._whole
+        own = {number for plate in plates for number in plate.tables}
+        rest = [
+            number for number in range(len(self.tables.tables)) if number not in own
+        ]
+        return Part.of(self.tables, self._sources, rest, plates)
+
+    @cached_property
     def _prior(self) -> Part:
         return self.part(self.prior_tables)
 
@@ -134,7 +147,7 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
             ModelError: If a distribution has a parameter without meaning at a
                 configuration that is possible.
         """
-        return self.log_sum(self._whole, latents, observed)
+        return self.log_sum(self._plated, latents, observed)
 
     def log_prior(
         self, latents: Latents, observed: Observed | None = None
@@ -172,8 +185,12 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         batch = np.broadcast_shapes(latents.shape[:-1], observed.shape[:-1])
         if not math.prod(batch):
             return latents.sum(-1).expand(batch)
-        entries = part.entries(latents, observed, batch)
-        found, matters = part.log_sum(entries, math.prod(batch))
+        summed = part.sum(latents, observed, batch)
+        if summed is None:
+            return self.log_sum(
+                self._whole, latents, observed, without_meaning=without_meaning
+            )
+        found, matters = summed
         if self.is_forgiving:
             is_nan = torch.isnan(latents).any(-1).expand(batch).reshape(-1)
             is_none = matters & (found == -math.inf)

@@ -35,6 +35,8 @@ __all__ = ["Elimination", "Table"]
 
 _MOST_SCORES = 2**24
 """Most numbers that are held to draw values."""
+_BELOW_ONE = 1.0 - 2.0**-52
+"""A uniform number times this times a sum is below the sum, rounded as it may be."""
 
 Blocks = Sequence[Float[Tensor, "entry row"]]
 
@@ -167,5 +169,7 @@ def _drawn(
     members = torch.arange(len(join.variables))[:, None]
     row = rows if joined.shape[3] > 1 else torch.zeros(1).long()
     scores = joined.movedim(1, 3)[members % joined.shape[0], place, row]
-    uniform = torch.rand(scores.shape, generator=generator, dtype=torch.float64)
-    return (scores - torch.log(-torch.log(uniform.clamp_min(1e-300)))).argmax(-1)
+    reached = scores.softmax(-1).cumsum(-1)
+    uniform = torch.rand(scores.shape[:2], generator=generator, dtype=torch.float64)
+    wanted = (uniform * _BELOW_ONE).unsqueeze(-1) * reached[..., -1:]
+    return (reached[..., :-1] <= wanted).sum(-1)

@@ -15,6 +15,7 @@ from daphne_bridge.building import building
 from ..model.schedule import Schedule
 from .alike import AlikeNodes
 from .elimination import Elimination, Table
+from .plates import Plate, plate_sum
 from .tables import NUM_BLOCKS, DiscreteTables
 from .wide import WideTable
 
@@ -32,6 +33,7 @@ class Part:
             where there are none.
         wide: Tables that are computed as one.
         alike: Nodes that are alike.
+        plates: What is summed by itself, and not among the other tables.
     """
 
     elimination: Elimination
@@ -39,6 +41,7 @@ class Part:
     schedule: Schedule | None
     wide: tuple[WideTable, ...]
     alike: tuple[AlikeNodes, ...]
+    plates: tuple[Plate, ...] = ()
 
     @classmethod
     @building()
@@ -47,6 +50,7 @@ class Part:
         tables: DiscreteTables,
         sources: Sequence[tuple[int, ...]],
         chosen: Sequence[int] | None = None,
+        plates: tuple[Plate, ...] = (),
     ) -> "Part":
         """Return a part.
 
@@ -54,6 +58,7 @@ class Part:
             tables: Of the model.
             sources: Slots of latents and of observed values.
             chosen: Numbers of its tables; all of them if None.
+            plates: What is summed by itself; its tables are not chosen.
         """
         elimination, constants, slots = (
             tables.elimination,
@@ -82,13 +87,38 @@ class Part:
                 num_blocks=NUM_BLOCKS,
             )
         wanted = [slots, *(part for each in alike for part in each.parameters)]
+        wanted += [part for each in plates for part in each.slots]
         schedule = Schedule.of(tables.dag, sources, wanted) if any(wanted) else None
-        return cls(elimination, constants, schedule, tuple(wide.values()), alike)
+        return cls(
+            elimination, constants, schedule, tuple(wide.values()), alike, plates
+        )
 
     def entries(
         self, latents: Tensor, observed: Tensor, batch: Sequence[int]
     ) -> list[Tensor]:
         """Return the blocks of numbers of its tables, rows of `batch` flat."""
+        return self._computed(latents, observed, batch)[0]
+
+    def sum(
+        self, latents: Tensor, observed: Tensor, batch: Sequence[int]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return what `log_sum` says, plates included.
+
+        None where the entries of a plate have to be looked at singly.
+        """
+        entries, parameters, data = self._computed(latents, observed, batch)
+        found, matters = self.log_sum(entries, math.prod(batch))
+        for plate in self.plates:
+            own = plate_sum(plate, parameters, data)
+            if own is None:
+                return None
+            found = found + own
+        return found, matters
+
+    def _computed(
+        self, latents: Tensor, observed: Tensor, batch: Sequence[int]
+    ) -> tuple[list[Tensor], Iterator[Tensor], Tensor]:
+        """Return the blocks, what plates ask for, and columns of the data."""
         count = math.prod(batch)
         rows = [
             values[(0,) * len(values.shape[:-1])].reshape(1, -1)
@@ -109,7 +139,8 @@ class Part:
             each.entries(list(islice(parameters, len(each.parameters))), columns[1])
             for each in self.alike
         ]
-        return [constants, found, _joined(wide, none), _joined(alike, none)]
+        blocks = [constants, found, _joined(wide, none), _joined(alike, none)]
+        return blocks, parameters, columns[1]
 
     def log_sum(self, entries: list[Tensor], count: int) -> tuple[Tensor, Tensor]:
         """Return the sum of every row, and where an entry without value matters."""

@@ -221,6 +221,10 @@ def test_a_failure_is_one_line_and_exit_code_1(graph, monkeypatch):
         (("compile", "-o"), "daphne-bridge: option '-o' requires an argument"),
         (("check", "--loud", "x"), "daphne-bridge check: no such option '--loud'"),
         (("fold",), "daphne-bridge: no such command 'fold'"),
+        (
+            ("comple",),
+            "daphne-bridge: no such command 'comple'. Did you mean 'compile'?",
+        ),
         (("show", "--dot", "--svg", "x"), "daphne-bridge show: --dot and --svg"),
         (
             ("compile", "p", "-o", "g", "--action", "run"),

@@ -1,24 +1,17 @@
-"""This file compiles the fused kernel, and keeps it in the user's cache folder.
-
-Numba's cache does not see a change in an imported module, so the folder's name holds a
-hash of all sources of the kernel. Numba writes each file beside and renames it. Where
-there is no such folder, or it cannot be written, every process compiles for itself.
-"""
+"""This file compiles the fused kernel, and keeps it in the user's cache folder."""
 
 import hashlib
 import os
 import shutil
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import llvmlite
 import numba
-from numba.core import config
 
+from ...kernels.cache import folder_of, kept_in
 from . import (
     arrays,
     block_product,
@@ -91,22 +84,14 @@ def kernels() -> Kernels:
             (kernel, "adjoint_pack"),
         )
     }
-    folder = cache_folder()
-    settings: Any = config  # its fields are made at run time
-    options: dict[str, Any] = dict(tiles.OPTIONS)
-    options["cache"] = _PROCESS.has_cache and _can_write(folder)
-    before = settings.CACHE_DIR
-    if options["cache"]:
-        settings.CACHE_DIR = str(folder)  # read when a function is declared
-    try:
+    with kept_in(cache_folder() if _PROCESS.has_cache else None) as is_kept:
+        options = {**tiles.OPTIONS, "cache": is_kept}
         linked = tuple(
-            function.link(cache=options["cache"])
+            function.link(cache=is_kept)
             for function in (block_product.PRODUCT, outer_product.OUTER, lane_sums.FOLD)
         )
         compiled = {name: numba.njit(**options)(f) for name, f in functions.items()}
         return Kernels(linked=linked, **compiled)
-    finally:
-        settings.CACHE_DIR = before
 
 
 def compile_afresh() -> None:
@@ -120,38 +105,7 @@ def compile_afresh() -> None:
 
 def cache_folder() -> Path | None:
     """Folder for this version of the kernel; None if this user has no place for it."""
-    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for module in SOURCES:
-        digest.update(Path(str(module.__file__)).read_bytes())
-    base = _base_folder()
-    return base and base / "daphne-flows" / digest.hexdigest()[:16]
-
-
-def _base_folder() -> Path | None:
-    """Where this user's programs keep what can be made again."""
-    settings: Any = config  # its fields are made at run time
-    if settings.CACHE_DIR:
-        return Path(settings.CACHE_DIR)
-    given = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
-    named = Path(os.environ.get(given, ""))
-    if named.is_absolute():
-        return named
-    try:
-        home = Path.home()
-    except RuntimeError:  # a user without an entry and without HOME
-        return None
-    usual = {"win32": "AppData/Local", "darwin": "Library/Caches"}
-    return home / usual.get(sys.platform, ".cache")
-
-
-def _can_write(folder: Path | None) -> bool:
-    if folder is None:
-        return False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
+    return folder_of(SOURCES)
 
 
 def is_compiled() -> bool:

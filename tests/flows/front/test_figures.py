@@ -33,6 +33,15 @@ def test_known_probabilities_give_the_figures_of_weighted_values(values, of, dat
         kind=kind,
         categories=categories,
     )
+    if not categories:  # the same by averages of rows
+        rows = torch.tensor(values).double()
+        drawn = figures_of(rows, chances.log(), kind=kind)
+        averages = figures_of(rows, chances.log())
+        for name in ("mean", "mc_error", "sd"):
+            one, other = getattr(drawn, name), getattr(averages, name)
+            assert one == pytest.approx(other, abs=1e-12, nan_ok=True)
+        assert found.mean == pytest.approx(averages.mean, abs=1e-12, nan_ok=True)
+        assert found.sd == pytest.approx(averages.sd, abs=1e-12, nan_ok=True)
     for name in ("mean", "mc_error", "sd"):
         one, other = getattr(found, name), getattr(expected, name)
         assert one == pytest.approx(other, abs=1e-12, nan_ok=True)

@@ -263,3 +263,23 @@ def test_a_flow_learns_parameters_within_two_errors(
     values, errors = numbers(learned)
     assert learned.is_trusted
     assert np.all(np.abs(values - exact(data.numpy())) < 2 * errors)
+
+
+def test_a_node_that_rows_leave_out_is_said_and_a_column_of_it_ends_that():
+    program = """
+(let [m (sample (normal 0 9))
+      y (observe (normal m 1) 0)
+      w (observe (normal m 2) 0.7)]
+  m)"""
+    model = flows.Model.from_program(program)
+    rows = [{"y": 1.0}, {"y": 2.0}, {"y": 0.5}]
+    learned = flows.learn(model, rows, ["m"])
+    assert learned.is_trusted
+    (caution,) = learned.cautions
+    assert caution.what == "w: the program's own data in every row"
+    # So it counts: the top of m's normal posterior.
+    precision = 1 / 81 + 3 + 3 / 4
+    right = (3.5 + 3 * 0.7 / 4) / precision
+    assert learned.parameters["m"].value == pytest.approx(right, abs=1e-4)
+    full = [{**row, "w": number} for number, row in enumerate(rows)]
+    assert not flows.learn(model, full, ["m"]).cautions

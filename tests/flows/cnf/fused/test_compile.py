@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flows.cnf.fused import compile as fused_compile
+from flows.kernels.cache import kept_in
 
 
 def test_cache_folder_changes_with_any_source_of_the_kernel(monkeypatch, tmp_path):
@@ -27,7 +28,8 @@ def test_cache_folder_changes_with_any_source_of_the_kernel(monkeypatch, tmp_pat
 def test_dropping_the_cache_removes_its_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(fused_compile, "cache_folder", lambda: tmp_path / "kernel")
     monkeypatch.setattr(fused_compile, "_PROCESS", fused_compile._Process())
-    assert fused_compile._can_write(tmp_path / "kernel")
+    with kept_in(tmp_path / "kernel") as is_kept:
+        assert is_kept
     fused_compile.mark_compiled()
     assert fused_compile.is_compiled()
     fused_compile.compile_afresh()
@@ -41,7 +43,7 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(fused_compile.Path, "home", no_home)
+    monkeypatch.setattr(Path, "home", no_home)
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     assert fused_compile.cache_folder() is None
     assert not fused_compile.is_compiled()

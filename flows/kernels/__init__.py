@@ -1,0 +1,1 @@
+"""This package holds compiled loops, and the folder where machine code is kept."""
