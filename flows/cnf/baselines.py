@@ -113,14 +113,20 @@ class GatedField(nn.Module):
         """The vector field at one time for all rows."""
         times = time.to(state).expand(state.shape[0], 1)
         hidden = torch.cat([state, observed, times], -1)
-        for number, weight in enumerate(self.weights):
-            masked = torch.where(self._mask(number), weight, 0.0)
+        for number, masked in enumerate(self.masked_weights()):
             linear = nn.functional.linear(hidden, masked, self.bias[number])
             rate, offset = self.gate_rate[number], self.gate_offset[number]
             gate = torch.sigmoid(time * rate + offset)
             active = linear * gate + self.time_bias[number] * time
             hidden = torch.tanh(active) if number < self.num_layers - 1 else active
         return hidden
+
+    def masked_weights(self) -> list[Float[Tensor, "output input"]]:
+        """Weights of each layer, 0 where none exists."""
+        return [
+            torch.where(self._mask(number), weight, 0.0)
+            for number, weight in enumerate(self.weights)
+        ]
 
     def num_parameters(self) -> int:
         """Weights that exist, biases, gates and the end time."""
@@ -176,7 +182,7 @@ def build_baseline(
 ) -> ConditionalFlow:
     """A conditional flow with a baseline's network in the place of its field.
 
-    Only the engines of `paper_engine.py` can solve it.
+    Only the engines of `paper_engine.py` and `pushed_noise.py` can solve it.
 
     Args:
         name: one of `BASELINES`.

@@ -25,7 +25,7 @@ References:
 import zlib
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +66,6 @@ class AdjointEngine(Engine):
             function of the rows: equal rows meet equal noise, and a continued run
             needs no state of the noise.
         tolerance: relative and absolute.
-        num_steps: 0 for adaptive steps; else so many equal steps of order 4 with
-            gradients through them, many times cheaper at equal noise.
         is_exact: whether the divergence is exact instead: by its blocks, or for a
             network without blocks by one backward pass per column.
         counts: of the last solve in each direction.
@@ -75,7 +73,6 @@ class AdjointEngine(Engine):
 
     generator: torch.Generator | None = None
     tolerance: float = 1e-5
-    num_steps: int = 0
     is_exact: bool = False
     counts: SolverCounts = field(default_factory=SolverCounts)
 
@@ -98,12 +95,8 @@ class AdjointEngine(Engine):
         )
 
     def with_steps(self, factor: int) -> "AdjointEngine":
-        """The engine with more steps, or a tolerance smaller by factor^5."""
-        return replace(
-            self,
-            num_steps=self.num_steps * factor,
-            tolerance=self.tolerance / factor**5,
-        )
+        """The engine with a tolerance smaller by ``factor`` to the fifth power."""
+        return replace(self, tolerance=self.tolerance / factor**5)
 
     def _direction(
         self, field: VectorField, start: Tensor, observed: Tensor, sign: float
@@ -130,24 +123,16 @@ class AdjointEngine(Engine):
         states: tuple[Tensor, Tensor],
         ends: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        options: dict[str, Any]
-        if self.num_steps:
-            options = {"step_size": 1.0 / self.num_steps}
-            path = import_module("torchdiffeq").odeint(
-                dynamics, states, ends, method="rk4", options=options
-            )
-        else:
-            options = {"max_num_steps": _MAX_STEPS}
-            path = import_module("torchdiffeq").odeint_adjoint(
-                dynamics,
-                states,
-                ends,
-                rtol=self.tolerance,
-                atol=self.tolerance,
-                method="dopri5",
-                adjoint_params=tuple(p for p in field.parameters() if p.requires_grad),
-                options=options,
-            )
+        path = import_module("torchdiffeq").odeint_adjoint(
+            dynamics,
+            states,
+            ends,
+            rtol=self.tolerance,
+            atol=self.tolerance,
+            method="dopri5",
+            adjoint_params=tuple(p for p in field.parameters() if p.requires_grad),
+            options={"max_num_steps": _MAX_STEPS},
+        )
         return path[0][-1], path[1][-1]
 
     def _noise(self, start: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from ..cnf.engine import AdaptiveEngine, Engine
 from ..cnf.engines import EngineFactory
 from ..cnf.flow import ConditionalFlow
 from ..cnf.paper_engine import AdjointEngine, ExactTraceEngine
+from ..cnf.pushed_noise import PushedNoiseEngine
 from ..cnf.vector_field import FieldConfig
 from ..flow.structure import Structure
 from ..model.model import Model
@@ -242,10 +243,9 @@ def _network(
     if name == "faithful":
         flow = ConditionalFlow(structure, _CLIQUES, seed)
         return flow, engine(_FUSED_STEPS), AdaptiveEngine(_TOLERANCE)
-    trainer = AdjointEngine(
-        torch.Generator().manual_seed(seed),
-        _TOLERANCE,
-        num_steps=config.baseline_steps,
+    noise, steps = torch.Generator().manual_seed(seed), config.baseline_steps
+    trainer = (
+        PushedNoiseEngine(noise, steps) if steps else AdjointEngine(noise, _TOLERANCE)
     )
     return build_baseline(name, structure, engine=exact, seed=seed), trainer, exact
 
@@ -276,7 +276,7 @@ def _run(
 ) -> list[Measurement]:
     """Train and measure, from where an earlier call was interrupted."""
     scales_from_model(flow, model, _SCALE_DRAWS, seed=seed)
-    noise = trainer.generator if isinstance(trainer, AdjointEngine) else None
+    noise: torch.Generator | None = getattr(trainer, "generator", None)
     state = place.load()
     if state is None:
         found = [measure(model, flow, exact, config.num_draws)]

@@ -68,7 +68,7 @@ _USUAL = Lengths(
 
 _PAPER = replace(
     _USUAL,
-    structures=replace(_USUAL.structures, iterations=10_000, num_seeds=5),
+    structures=replace(_USUAL.structures, iterations=10_000, checkpoints=5),
     objectives=replace(_USUAL.objectives, iterations=10_000, num_seeds=5),
 )
 """The paper's iterations: a day on one core."""

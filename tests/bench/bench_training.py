@@ -45,6 +45,7 @@ from flows.cnf.flow import ConditionalFlow
 from flows.cnf.fused.engine import FusedEngine
 from flows.cnf.fused.readiness import warm_up
 from flows.cnf.paper_engine import AdjointEngine
+from flows.cnf.pushed_noise import PushedNoiseEngine
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.published_training import scales_from_model
 from flows.flow.building import build_structure
@@ -258,7 +259,7 @@ def state_space_rows(repeats: int, fused: Callable[[int], Engine]) -> list[Row]:
         flow = flow_of(model, 2, CLIQUES)
         # shorter periods: an iteration takes ten times as long
         runs[f"fast, {length}"] = iteration(model, flow, fused(STEPS), period=5)
-    full = AdjointEngine(num_steps=STEPS)
+    full = PushedNoiseEngine(torch.Generator().manual_seed(0), STEPS)
     runs["full"] = iteration(model, full_flow(model, flow, full), full)
     runs["eager"] = iteration(model, flow, TorchEngine(STEPS))
     times = interleaved(runs, repeats)
