@@ -1,7 +1,8 @@
 """Tests of the Clojure reader in clj-programs/src against this package.
 
-The oracle is torch with the same number of Runge-Kutta steps in float64; the reader
-shares no code with it. Skipped where Clojure or its library data.json is missing.
+The oracle is torch in float64, for continuous flows with the same number of Runge-Kutta
+steps; the reader shares no code with it. Skipped where Clojure or its library data.json
+is missing.
 """
 
 import json
@@ -13,20 +14,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load, save
 from scipy.stats import multivariate_normal, norm
 
 from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
 from daphne_bridge.inversion.nami import invert
+from flows.autoregressive.conditioner import NetworkConfig
 from flows.cnf.engine import TorchEngine
 from flows.cnf.vector_field import FieldConfig
+from flows.finite.flow import FiniteConfig
 from flows.flow.building import build_structure, prepare_structure
 from flows.flow.kinds import build_flow
 from flows.model.model import Model
 from flows.proposals.flow import FlowMap
 from flows.storage.artifact import Artifact
 
+from .commands.pair import CONFIG
+from .commands.pair import good as done
 from .conftest import pair_document
+from .integrated.programs import CIRCUIT
 from .model.programs import graph_of
 from .random_weights import randomise
 from .saved_artifact import rewrite
@@ -67,9 +74,24 @@ INPUTS = """
   (observe (normal (+ a (* x b)) 0.5) 1.5)
   b)
 """
+PAIR = {
+    "cnf": FieldConfig(layers=3, hidden=4),
+    "autoregressive": NetworkConfig(components=3, layers=2, hidden=5),
+    "finite": FiniteConfig(transform="planar", length=3, hidden=5, layers=2),
+}
+ON_SUPPORTS = {
+    "cnf": FieldConfig(layers=4, hidden=0, residual=True),
+    "autoregressive": NetworkConfig(components=4, layers=3, hidden=6),
+    "finite": FiniteConfig(transform="radial", length=4, hidden=6, layers=1),
+}
+ON_MATRIX = {
+    "cnf": FieldConfig(layers=2, hidden=6),
+    "autoregressive": NetworkConfig(components=1, layers=1, hidden=3),
+    "finite": FiniteConfig(transform="planar", length=2, hidden=3, layers=1),
+}
 
 
-def flow_of(graph, config, nuisances):
+def flow_of(graph, kind, config, nuisances):
     """Return a flow with random weights and its model."""
     model = Model.from_graph(graph)
     structure = prepare_structure(
@@ -80,7 +102,7 @@ def flow_of(graph, config, nuisances):
         num_draws=5000,
         seed=0,
     )
-    flow = build_flow(structure, config, seed=3)
+    flow = build_flow(structure, config, kind=kind, seed=3)
     randomise(flow, model, 0.2)
     return flow, model
 
@@ -91,7 +113,8 @@ def value_of(row, variable):
 
 def expected_rows(flow, model, num=3):
     """Return draws and densities by torch, one entry per row of observed values."""
-    flow.engine = TorchEngine(NUM_STEPS)
+    if flow.kind == "cnf":
+        flow.engine = TorchEngine(NUM_STEPS)
     mapped = FlowMap(flow, model)
     joint = model.sample(num, generator=torch.Generator().manual_seed(4))
     rows = []
@@ -126,9 +149,9 @@ def expected_rows(flow, model, num=3):
     return rows
 
 
-def write_case(folder, graph, config, nuisances, **more):
+def write_case(folder, graph, kind, config, nuisances, **more):
     folder.mkdir(parents=True)
-    flow, model = flow_of(graph, config, nuisances)
+    flow, model = flow_of(graph, kind, config, nuisances)
     artifact = Artifact.from_flow(
         flow,
         graph,
@@ -139,7 +162,7 @@ def write_case(folder, graph, config, nuisances, **more):
     )
     artifact.save(folder / "artifact")
     expected = {
-        "num_steps": NUM_STEPS,
+        "num_steps": NUM_STEPS if flow.kind == "cnf" else None,
         "rows": expected_rows(artifact.flow_for(graph, model.layout), model),
         **more,
     }
@@ -187,6 +210,49 @@ def write_damaged(good, bad):
         rewrite(copy(claim.__name__), claim)
 
 
+def write_misfits(good, folder):
+    """Write copies of an artifact whose tensors, or settings, are not of its kind.
+
+    Checksums and digests are right.
+    """
+    tensors = load((good / "weights.safetensors").read_bytes())
+    last = max(tensors)
+    own = next(name for name in tensors if not name.startswith("normalisation"))
+    for name, changed in (
+        ("missing", {n: t for n, t in tensors.items() if n != last}),
+        ("more", {**tensors, "strange": torch.zeros(1)}),
+        ("longer", {**tensors, own: torch.cat([tensors[own]] * 2)}),
+        ("shift", {**tensors, "normalisation.shift": torch.zeros(1)}),
+    ):
+        place = folder / "tensors" / f"{good.parent.name}-{name}"
+        shutil.copytree(good, place)
+        rewrite(place, same, [("weights.safetensors", save(changed))])
+    settings = json.loads((good / "manifest.json").read_text())["flow"]["config"]
+    wrong = (
+        *({n: v for n, v in settings.items() if n != left} for left in settings),
+        {**settings, "strange": 1},
+        *({**settings, name: "strange"} for name in settings),
+        *({**settings, name: 10**9} for name in ("layers", "hidden")),
+        [],
+    )
+    for number, config in enumerate(wrong):
+        place = folder / "settings" / f"{good.parent.name}-{number}"
+        shutil.copytree(good, place)
+        rewrite(place, lambda m, config=config: m["flow"].update(config=config))
+
+
+def write_trained(folder):
+    """Write what `train` makes of the circuit untold, and by the refusal's remedy."""
+    folder.mkdir()
+    (folder / "circuit.daphne").write_text(CIRCUIT)
+    (folder / "train.toml").write_text(CONFIG.replace("= 60", "= 4"))
+    for name, options in (("auto", ()), ("none", ("--integrate", "none"))):
+        done(
+            "train", folder / "circuit.daphne", "-o", folder / name,
+            "--config", folder / "train.toml", "--kind", "auto", *options,
+        )  # fmt: skip
+
+
 def without_density(manifest):
     """An artifact that is whole, but whose draws have no weights."""
     manifest["model"]["without_density"] = [manifest["layout"]["latents"][0]["name"]]
@@ -220,39 +286,32 @@ def test_the_clojure_reader_agrees_with_torch(tmp_path):
         1
         + ((4 * 17.25 - 8 * 8) * (0.5 - 1) + (-4 * 8 + 8 * 5) * (1.5 - 2)) / determinant
     )
-    write_case(
-        good / "pair",
-        Graph.from_document(document_from_json(pair_document(), "pair.json")),
-        FieldConfig(layers=3, hidden=4),
-        1,
-        log_evidence=float(evidence),
-        posterior_mean=mean,
-    )
-    supports = graph_of(SUPPORTS)
+    known = {"log_evidence": float(evidence), "posterior_mean": mean}
+    pair = Graph.from_document(document_from_json(pair_document(), "pair.json"))
+    supports, inputs = graph_of(SUPPORTS), graph_of(INPUTS)
     below = {supports.resolve("below"): supports.resolve("s")}
-    write_case(
-        good / "supports",
-        supports,
-        FieldConfig(layers=4, hidden=0, residual=True),
-        2,
-        below=below,
-    )
-    write_case(
-        good / "matrix",
-        graph_of(MATRIX),
-        FieldConfig(layers=2, hidden=6),
-        0,
-    )
-    inputs = graph_of(INPUTS)
-    write_case(good / "inputs", inputs, FieldConfig(layers=3, hidden=4), 1)
-    manifest = json.loads((good / "inputs" / "artifact" / "manifest.json").read_text())
-    assert len(manifest["structure"]["factors"]) == 3
+    for name, graph, more, nuisances, configs in (
+        ("pair", pair, known, 1, PAIR),
+        ("supports", supports, {"below": below}, 2, ON_SUPPORTS),
+        ("matrix", graph_of(MATRIX), {}, 0, ON_MATRIX),
+        ("inputs", inputs, {}, 1, PAIR),
+    ):
+        for kind, config in configs.items():
+            folder = good / f"{name}-{kind}"
+            write_case(folder, graph, kind, config, nuisances, **more)
+    manifest = good / "inputs-cnf" / "artifact" / "manifest.json"
+    assert len(json.loads(manifest.read_text())["structure"]["factors"]) == 3
     for each in EARLIER.glob("v*"):
-        # The reader knows one kind; another is refused, see `of_another_kind`.
+        # Other kinds are refused, see `of_another_kind`.
         manifest = json.loads((each / "artifact" / "manifest.json").read_text())
-        if manifest.get("flow", {}).get("kind", "cnf") == "cnf":
+        if manifest.get("flow", {}).get("kind", "cnf") in PAIR:
             shutil.copytree(each / "artifact", tmp_path / "earlier" / each.name)
-    write_damaged(good / "pair" / "artifact", tmp_path / "bad")
+    write_damaged(good / "pair-cnf" / "artifact", tmp_path / "bad")
+    unknown = EARLIER / "v3-structured-gaussian-count" / "artifact"
+    shutil.copytree(unknown, tmp_path / "bad" / "structured_gaussian")
+    for kind in PAIR:
+        write_misfits(good / f"pair-{kind}" / "artifact", tmp_path)
+    write_trained(tmp_path / "trained")
     path = os.pathsep.join([str(CLJ / "src"), str(CLJ / "test"), *map(str, JARS)])
     ran = subprocess.run(
         ["java", "-cp", path, "clojure.main", "-m", "daphne-flows.run-tests"],

@@ -13,12 +13,11 @@
   (:require [daphne-flows.artifact :as artifact]
             [daphne-flows.flow :as flow]
             [daphne-flows.problem :refer [fail shown]]
+            [daphne-flows.state-columns :refer [half-log-two-pi]]
             [daphne-flows.support :as support])
   (:import (java.util Random)))
 
 (set! *warn-on-reflection* true)
-
-(def ^:private half-log-two-pi (* 0.5 (Math/log (* 2.0 Math/PI))))
 
 (defn- support-of
   "The support of a latent: the caller's, else the manifest's."
@@ -28,23 +27,28 @@
       (fail (str "latent " name) "the artifact does not say where it has mass"
             ":supports {name {:support \"real\"}}" "none")))
 
+(defn- with-steps [{:keys [network] :as flow} num-steps]
+  (cond (nil? num-steps) flow
+        (not (pos-int? num-steps)) (fail ":num-steps" "not a number of steps"
+                                         "a whole number above 0" (shown num-steps))
+        (not (contains? network :num-steps))
+        (fail ":num-steps" "this flow is exact, nothing is solved step by step" "none"
+              (shown num-steps))
+        :else (assoc-in flow [:network :num-steps] num-steps)))
+
 (defn load-proposal
   "The proposal of an artifact folder.
 
-  Options: `:num-steps` of the solver, by default as many as the golden values need;
-  `:supports`, name -> {:support s :bounds b} for latents whose support or bounds the
-  manifest leaves open. `b` is [low high], or a function of the earlier latents."
+  Options: `:num-steps` of the solver of a continuous flow, by default as many as the
+  golden values need; `:supports`, name -> {:support s :bounds b} for latents whose
+  support or bounds the manifest leaves open. `b` is [low high], or a function of the
+  earlier latents."
   ([folder] (load-proposal folder {}))
   ([folder {:keys [num-steps supports] :or {supports {}}}]
-   (when-not (or (nil? num-steps) (pos-int? num-steps))
-     (fail ":num-steps" "not a number of steps" "a whole number above 0"
-           (shown num-steps)))
-   (let [{:keys [flow] :as loaded} (artifact/load-artifact folder)
-         latents (mapv #(assoc % :support (support-of % supports)) (:latents flow))]
-     {:flow flow
-      :manifest (:manifest loaded)
-      :latents latents
-      :num-steps (or num-steps (:num-steps loaded))})))
+   (let [{:keys [flow manifest]} (artifact/load-artifact folder)]
+     {:flow (with-steps flow num-steps)
+      :manifest manifest
+      :latents (mapv #(assoc % :support (support-of % supports)) (:latents flow))})))
 
 (defn- finite-number [value where]
   (let [value (cond (true? value) 1.0, (false? value) 0.0, :else value)]
@@ -120,10 +124,10 @@
 
 (defn draw-from-base
   "The draw of a base point, a standard normal in the order of the state."
-  [{:keys [flow latents num-steps] :as proposal} observed base]
+  [{:keys [flow latents] :as proposal} observed base]
   (let [row (observed-row proposal observed)
         {:keys [free nuisances log-density]}
-        (flow/base-to-latent flow (double-array base) row num-steps)
+        (flow/base-to-latent flow (double-array base) row)
         [values log-dets] (natural latents free)]
     (drawn values (per-site flow log-density nuisances log-dets) nuisances)))
 
@@ -148,7 +152,7 @@
 
   `nuisances` are the nuisance columns of a draw; needed where the flow has any."
   ([proposal latents observed] (log-density proposal latents [] observed))
-  ([{:keys [flow num-steps] :as proposal} values nuisances observed]
+  ([{:keys [flow] :as proposal} values nuisances observed]
    (let [row (observed-row proposal observed)
          free (double-array (:free-dim flow))
          wanted (- (:state-dim flow) (:free-dim flow))
@@ -166,6 +170,6 @@
      (when-not (= wanted (count nuisances))
        (fail "nuisances" "wrong number of columns" (str wanted)
              (str (count nuisances))))
-     (let [density (flow/log-density flow free (double-array nuisances) row num-steps)]
+     (let [density (flow/log-density flow free (double-array nuisances) row)]
        (drawn (select-keys values (map #(% "name") (:latents proposal)))
               (per-site flow density nuisances log-dets) nuisances)))))

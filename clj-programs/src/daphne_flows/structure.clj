@@ -37,13 +37,6 @@
       (fail where (str "shape and columns of " name " disagree")
             (str (- stop start) " columns") (shown shape)))))
 
-(defn- hidden-size
-  "Hidden units of a block; 0 stands for as many as it has state columns."
-  [hidden {:keys [size free-size]}]
-  (if (zero? hidden)
-    size
-    (max hidden (+ size (if (> free-size 1) (quot hidden 2) 0)))))
-
 (defn- block
   [latents observed position entry-parents start name nuisances where]
   (let [{:strs [free_start free_stop label shape]} (latents name)
@@ -90,11 +83,10 @@
              (fail where "no columns of the layout" "columns" (shown factor)))))))
 
 (defn structure
-  "The blocks, {:blocks :observed :state-dim :free-dim :observed-dim :residual ...}."
+  "The blocks, {:blocks :observed :state-dim :free-dim :observed-dim :config ...}."
   [manifest where]
   (let [{:strs [latents observed]} (manifest "layout")
         {:strs [nuisances parents] order "latents"} (manifest "structure")
-        {:strs [layers hidden residual]} (get-in manifest ["flow" "config"])
         free-dim (tiled latents "free_start" "free_stop" (str where ": $.layout.latents"))
         observed-dim (tiled observed "start" "stop" (str where ": $.layout.observed"))
         _ (tiled latents "start" "stop" (str where ": $.layout.latents"))
@@ -105,9 +97,9 @@
     (when-not (and (= (set order) (set (keys latents-by-name)))
                    (= (count order) (count latents) (count nuisances)))
       (fail where "structure and layout have other latents"))
-    (when-not (and (int? layers) (<= 2 layers 64) (int? hidden) (<= 0 hidden 4096)
-                   (boolean? residual) (every? #(and (nat-int? %) (<= % 1000)) nuisances))
-      (fail (str where ": $.flow.config") "not a shape of a vector field"))
+    (when-not (every? #(and (nat-int? %) (<= % 1000)) nuisances)
+      (fail (str where ": $.structure.nuisances") "not numbers of columns"
+            "whole numbers up to 1000" (shown nuisances)))
     (let [blocks (reduce
                   (fn [blocks [name nuisances]]
                     (let [{:keys [start size]} (peek blocks)]
@@ -116,13 +108,7 @@
                                    (if start (+ start size) 0) name nuisances
                                    (str where ": $.structure")))))
                   [] (map vector order nuisances))]
-      {:blocks (first (reduce (fn [[blocks start] block]
-                                (let [units (hidden-size hidden block)]
-                                  [(conj blocks (assoc block
-                                                       :hidden units
-                                                       :hidden-start start))
-                                   (+ start units)]))
-                              [[] 0] blocks))
+      {:blocks blocks
        :latents latents
        :observed observed
        :factors (factors manifest blocks free-dim observed-dim
@@ -130,8 +116,7 @@
        :free-dim free-dim
        :observed-dim observed-dim
        :state-dim (reduce + (map :size blocks))
-       :layers layers
-       :residual residual})))
+       :config (get-in manifest ["flow" "config"])})))
 
 (defn state-runs
   "The column blocks of each row block in a layer whose blocks stand at `start`, with

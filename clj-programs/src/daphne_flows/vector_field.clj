@@ -11,52 +11,68 @@
   layer is acyclic over the blocks plus the diagonal, so that the trace of df_i/dz_i is
   that of a product of diagonal blocks, D_L W_L,ii ... D_1 W_1,ii."
   (:require [daphne-flows.packing :as packing]
-            [daphne-flows.problem :refer [fail]]
             [daphne-flows.structure :refer [state-runs]]))
 
 (set! *warn-on-reflection* true)
 
-(defn- values-of
-  "The numbers of a tensor, its length checked."
-  ^doubles [tensors name length where]
-  (let [{:keys [shape values]} (tensors name)]
-    (when (not= shape [length])
-      (fail where (str "the tensor " name " does not fit the architecture")
-            (str "shape [" length "]") (str (or shape "none"))))
-    values))
+(defn- hidden-size
+  "Hidden units of a block; 0 stands for as many as it has state columns."
+  [hidden {:keys [size free-size]}]
+  (if (zero? hidden)
+    size
+    (max hidden (+ size (if (> free-size 1) (quot hidden 2) 0)))))
+
+(defn- with-hidden
+  "The structure with `:hidden` units of each block, and where they start."
+  [{:keys [blocks config] :as structure}]
+  (let [units (map #(hidden-size (config "hidden") %) blocks)]
+    (assoc structure :blocks (mapv #(assoc %1 :hidden %2 :hidden-start %3)
+                                   blocks units (reductions + 0 units)))))
+
+(defn- architecture
+  "Heights and patterns of all layers, and of the weights on observed values."
+  [{:keys [blocks config] :as structure}]
+  (let [layers (config "layers")
+        hidden (mapv :hidden blocks)]
+    {:outputs (conj (vec (repeat (dec layers) hidden)) (mapv :size blocks))
+     :patterns (into [(state-runs structure :start :size)]
+                     (repeat (dec layers)
+                             (state-runs structure :hidden-start :hidden)))
+     :hidden hidden
+     :observed (map (fn [block] [(:observed block)]) blocks)}))
+
+(def ^:private rows ["bias" "time_bias" "gate_rate" "gate_offset"])
+
+(defn shapes
+  "[name shape] of every tensor of a structure's field, counted without making any."
+  [structure]
+  (let [{:keys [outputs patterns hidden observed]} (architecture (with-hidden structure))
+        total (reduce + (map #(reduce + %) outputs))]
+    (concat (map-indexed (fn [layer [heights pattern]]
+                           [(str "field.weights." layer)
+                            [(packing/size heights pattern)]])
+                         (map vector outputs patterns))
+            [["field.observed_weight" [(packing/size hidden observed)]]]
+            (map (fn [name] [(str "field." name) [total]]) rows))))
 
 (defn vector-field
-  "The network of a structure and the tensors of `weights.safetensors`."
-  [{:keys [blocks layers residual state-dim] :as structure} tensors where]
-  (let [state (mapv :size blocks)
-        hidden (mapv :hidden blocks)
-        hidden-dim (reduce + hidden)
-        outputs (conj (vec (repeat (dec layers) hidden)) state)
-        patterns (into [(state-runs structure :start :size)]
-                       (repeat (dec layers)
-                               (state-runs structure :hidden-start :hidden)))
-        observed (map (fn [block] [(:observed block)]) blocks)
-        total (+ (* (dec layers) hidden-dim) state-dim)
-        ;; Lengths are compared before anything of that length is made.
-        weights (vec (map-indexed
-                      (fn [layer [heights pattern]]
-                        (values-of tensors (str "field.weights." layer)
-                                   (packing/size heights pattern) where))
-                      (map vector outputs patterns)))
-        named (fn [name] (values-of tensors (str "field." name) total where))]
+  "The network of a structure and its tensors."
+  [structure tensors]
+  (let [{:keys [blocks config state-dim] :as structure} (with-hidden structure)
+        {:keys [outputs patterns hidden observed]} (architecture structure)
+        [bias time-bias gate-rate gate-offset] (map #(tensors (str "field." %)) rows)]
     {:blocks blocks
-     :residual residual
+     :residual (config "residual")
      :state-dim state-dim
-     :weights weights
+     :weights (mapv #(tensors (str "field.weights." %)) (range (count outputs)))
      :packings (mapv packing/packing outputs patterns)
-     :observed-weight (values-of tensors "field.observed_weight"
-                                 (packing/size hidden observed) where)
+     :observed-weight (tensors "field.observed_weight")
      :observed-packing (packing/packing hidden observed)
-     :widths (vec (concat (repeat (dec layers) hidden-dim) [state-dim]))
-     :bias (named "bias")
-     :time-bias (named "time_bias")
-     :gate-rate (named "gate_rate")
-     :gate-offset (named "gate_offset")}))
+     :widths (mapv #(reduce + %) outputs)
+     :bias bias
+     :time-bias time-bias
+     :gate-rate gate-rate
+     :gate-offset gate-offset}))
 
 (defn observed-term
   "The first layer's bias plus its weights times the normalised observed values."
