@@ -66,6 +66,7 @@ class _Experiments:
         patches: npz or IDX file of patches; digits if None.
         kept: folder of runs that go on over sittings.
         note: told what is done.
+        so_far: nothing of these runs is trained, and figures are of what they reached.
     """
 
     def __init__(
@@ -75,12 +76,15 @@ class _Experiments:
         patches: Path | None,
         kept: Path,
         note: Callable[[str], None],
+        *,
+        so_far: bool = False,
     ) -> None:
         self.lengths = lengths
         self.programs = programs
         self.patches = patches
         self.kept = kept
         self.note = note
+        self.so_far = so_far
         self.makers: dict[str, Callable[[], Drawn]] = {
             "fig3": self.marginals,
             "fig4": self.structures,
@@ -137,6 +141,7 @@ class _Experiments:
             engine=self.engine,
             note=self.note,
             kept=self.kept / "fig4",
+            so_far=self.so_far,
         )
         iterations, networks = numbers["iterations"], numbers["networks"]
         return numbers, {
@@ -205,6 +210,7 @@ class _Experiments:
             engine=self.engine,
             note=self.note,
             kept=self.kept / name,
+            so_far=self.so_far,
         )
         curves = numbers["objectives"]
         return numbers, {name: draw_j_over_iterations(numbers["iterations"], curves)}
@@ -233,6 +239,11 @@ _NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d", "fig_finite", "f
     type=PATH,
     help="Patches of figure 9: an npz file, or MNIST's IDX file of images.",
 )
+@click.option(
+    "--so-far",
+    is_flag=True,
+    help="Draw figures 4 to 6 and appendix D of what kept runs have reached.",
+)
 @click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Figures.")
 @guarded
 def main(
@@ -241,6 +252,8 @@ def main(
     latents_from: Path | None,
     only: tuple[str, ...],
     length: str,
+    *,
+    so_far: bool,
 ) -> None:
     """Make the figures of the paper; fig4 makes figure 5 too."""
     torch.set_num_threads(1)
@@ -251,6 +264,7 @@ def main(
         latents_from,
         output / "runs",
         lambda text: click.echo(text, err=True),
+        so_far=so_far,
     )
     for name in only or _NAMES:
         click.echo(name, err=True)

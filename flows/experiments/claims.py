@@ -1,6 +1,6 @@
 """This file sets the figures' numbers beside what the paper states."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["claims_table"]
@@ -60,7 +60,7 @@ def _structures(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
     def last(key: str) -> str:
         return ", ".join(
-            f"{name} {net[key][-1]['median']:.3g}" for name, net in networks.items()
+            _last(name, numbers, net[key]) for name, net in networks.items()
         )
 
     iteration = numbers["iterations"][-1]
@@ -96,7 +96,7 @@ def _structures(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _objectives(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     here = ", ".join(
-        f"{name} {curve['j'][-1]['median']:.3g}"
+        _last(name, numbers, curve["j"])
         for name, curve in numbers["objectives"].items()
     )
     return [
@@ -106,6 +106,15 @@ def _objectives(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             here,
         )
     ]
+
+
+def _last(
+    name: str, numbers: Mapping[str, Any], curve: Sequence[Mapping[str, float]]
+) -> str:
+    """The end of a curve, with its iteration if that is not the last one."""
+    reached, end = numbers["iterations"][len(curve) - 1], numbers["iterations"][-1]
+    early = "" if reached == end else f" (after {reached})"
+    return f"{name} {curve[-1]['median']:.3g}{early}"
 
 
 def _deconvolution(numbers: Mapping[str, Any]) -> list[tuple[str, str, str]]:

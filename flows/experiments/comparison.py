@@ -123,6 +123,7 @@ def compare_structures(
     engine: EngineFactory,
     note: Note,
     kept: Path | None = None,
+    so_far: bool = False,
 ) -> dict[str, Any]:
     """Return J and solver evaluations over training, per network.
 
@@ -135,6 +136,7 @@ def compare_structures(
         engine: makes the engine of the faithful network.
         note: told what is done.
         kept: folder of runs, which go on from where an earlier call was interrupted.
+        so_far: only what kept runs have reached is returned, and nothing trained.
     """
     results: dict[str, Any] = {"iterations": list(config.measured), "networks": {}}
     for name in BASELINES:
@@ -143,9 +145,14 @@ def compare_structures(
             flow, trainer, exact = _network(name, structure, config, engine, seed)
             loss = objective_loss("symmetric", model, flow, trainer)
             place = _place(kept, model, structure, config, name, seed)
+            if so_far:
+                runs.append(_measured(place))
+                continue
             runs.append(_run(model, flow, trainer, loss, exact, config, seed, place))
             last = runs[-1][-1]
             note(f"{name}, seed {seed}: J {last.j.symmetric.sentence()}")
+        if not any(runs):
+            continue
         results["networks"][name] = {
             "parameters": flow.field.num_parameters(),
             "multiply_adds": _multiply_adds(flow),
@@ -163,6 +170,7 @@ def compare_objectives(
     engine: EngineFactory,
     note: Note,
     kept: Path | None = None,
+    so_far: bool = False,
 ) -> dict[str, Any]:
     """Return J over training, per objective; arguments as of `compare_structures`."""
     results: dict[str, Any] = {"iterations": list(config.measured), "objectives": {}}
@@ -172,10 +180,14 @@ def compare_objectives(
             flow, trainer, exact = _network("faithful", structure, config, engine, seed)
             loss = objective_loss(name, model, flow, trainer)
             place = _place(kept, model, structure, config, name, seed)
+            if so_far:
+                runs.append(_measured(place))
+                continue
             runs.append(_run(model, flow, trainer, loss, exact, config, seed, place))
             last = runs[-1][-1]
             note(f"{name} KL, seed {seed}: J {last.j.symmetric.sentence()}")
-        results["objectives"][name] = _curves(runs)
+        if any(runs):
+            results["objectives"][name] = _curves(runs)
     return results
 
 
@@ -282,7 +294,7 @@ def _run(
         found = [measure(model, flow, exact, config.num_draws)]
         training = None
     else:
-        found = [Measurement.from_values(each) for each in state["measured"]]
+        found = _measured(place)
         training = state["training"]
         if noise is not None:
             noise.set_state(state["noise"])
@@ -303,9 +315,20 @@ def _run(
     return found
 
 
+def _measured(place: KeptRun) -> list[Measurement]:
+    """Return what a kept run has reached."""
+    state = place.load()
+    values = [] if state is None else state["measured"]
+    return [Measurement.from_values(each) for each in values]
+
+
 def _curves(runs: Sequence[Sequence[Measurement]]) -> dict[str, Any]:
-    moments = list(zip(*runs, strict=True))
+    """Figures of the runs that have come so far, at each moment that one has."""
+    moments = [
+        [run[k] for run in runs if len(run) > k] for k in range(max(map(len, runs)))
+    ]
     return {
+        "seeds": [len(moment) for moment in moments],
         "j": [band([m.j.symmetric.mean for m in moment]) for moment in moments],
         "j_standard_error": [
             max(m.j.symmetric.standard_error for m in moment) for moment in moments

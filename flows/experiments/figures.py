@@ -154,6 +154,7 @@ def draw_natural_steps(numbers: Mapping[str, Any]) -> Figure:
 def _draw_band(
     ax: Axes, iterations: Sequence[int], bands: Sequence[Mapping[str, float]], name: str
 ) -> None:
+    iterations = iterations[: len(bands)]
     (line,) = ax.plot(iterations, [b["median"] for b in bands], label=name)
     low, high = ([b[key] for b in bands] for key in ("low", "high"))
     ax.fill_between(iterations, low, high, alpha=0.25, color=line.get_color())

@@ -1,6 +1,6 @@
 """Tests of flows.experiments.comparison."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from flows.experiments import comparison
 from flows.experiments.comparison import (
     OBJECTIVES,
     ComparisonConfig,
+    Measurement,
     band,
     compare_objectives,
     compare_structures,
@@ -22,6 +23,7 @@ from flows.experiments.comparison import (
 from flows.flow.building import build_structure
 from flows.flow.kinds import build_flow
 from flows.model.model import Model
+from flows.training.estimates import Estimate
 from tests.flows.cnf.models import gaussian_tree
 
 from .programs import program
@@ -108,9 +110,41 @@ def test_an_interrupted_comparison_goes_on_and_ends_where_it_would_have(
     with pytest.raises(KeyboardInterrupt):
         compared(interrupt, tmp_path)
     assert torch.load(place)["state"]["training"]["iteration"] == 2
+    so_far = compare_structures(
+        *circuit,
+        config,
+        engine=TorchEngine,
+        note=interrupt,
+        kept=tmp_path,
+        so_far=True,
+    )
+    (name,) = so_far["networks"]
+    assert so_far["networks"][name]["seeds"] == [1, 1, 1]
+    assert so_far["networks"][name] == whole["networks"][name]
     assert compared(lambda _: None, tmp_path) == whole
     monkeypatch.setattr(comparison, "measure", interrupt)  # nothing is left to do
     assert compared(lambda _: None, tmp_path) == whole
+
+
+def test_curves_so_far_are_of_the_seeds_that_have_come_there():
+    def reached(*values):
+        return [
+            Measurement.from_values(
+                {
+                    "j": {
+                        part: asdict(Estimate(value, 0.0, 1, 0, value, value))
+                        for part in ("symmetric", "forward", "reverse")
+                    },
+                    "to_latent": 1,
+                    "to_base": 2,
+                }
+            )
+            for value in values
+        ]
+
+    curves = comparison._curves([reached(9.0, 4.0), [], reached(7.0)])
+    assert curves["seeds"] == [2, 1]
+    assert [moment["median"] for moment in curves["j"]] == [8.0, 4.0]
 
 
 def test_a_measurement_is_the_exact_divergence_of_a_gaussian_flow():
