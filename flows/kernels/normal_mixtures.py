@@ -7,10 +7,8 @@ For value n of data row r, whose entries d are normal given the component v,
 with its slopes, from the same exponentials: each p_v, the probability of component v
 given value n, adds to Σ p, Σ p z and Σ p z². Rows are gone through 64 at a time, for
 which all that is read and written again stays in the processor's cache, and are the
-innermost loops, which LLVM makes vectors of. Numba's own exponential is none of a
-vector: here exp(y) = 2^k exp(t), y = k ln 2 + t, by the Taylor polynomial of degree 12
-in |t| <= ln(2) / 2, which errs by 2e-16. Sums over v lie in [1, components], so that
-the logarithm of a product of 64 of them is that of all.
+innermost loops, which LLVM makes vectors of. Sums over v lie in [1, components], so
+that the logarithm of a product of 64 of them is that of all.
 """
 
 import math
@@ -21,6 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from . import exponential
 from .cache import folder_of, kept_in
 
 __all__ = ["mixture_sums"]
@@ -29,19 +28,6 @@ FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 _ROWS = 64
 _LANES = 8
-_LEAST = -700.0
-"""Smaller exponents count as this: 1e-304 of the largest."""
-_LOG2E = 1.0 / math.log(2.0)
-_LN2_HIGH = 0.693147180369123816490  # 33 bits, so that products with k are exact
-_LN2_LOW = 1.90821492927058770002e-10
-_ROUND = 1.5 * 2.0**52
-"""Added to a number, leaves the nearest whole one in the low bits."""
-_TAYLOR = tuple(1.0 / math.factorial(power) for power in range(13))
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"contract", "nsz"},
-}
 
 
 def mixture_sums(
@@ -70,33 +56,8 @@ def mixture_sums(
 @cache
 def _compiled() -> Any:
     """The loop, with Numba's cache in the folder of this source's hash."""
-    with kept_in(folder_of([sys.modules[__name__]])) as is_kept:
-        return numba.njit(_loop, cache=is_kept, **_OPTIONS)
-
-
-def _exp_by_series(power: float) -> float:
-    power = max(power, _LEAST)
-    shifted = power * _LOG2E + _ROUND
-    whole = shifted - _ROUND
-    rest = (power - whole * _LN2_HIGH) - whole * _LN2_LOW
-    total = _TAYLOR[12]
-    total = total * rest + _TAYLOR[11]
-    total = total * rest + _TAYLOR[10]
-    total = total * rest + _TAYLOR[9]
-    total = total * rest + _TAYLOR[8]
-    total = total * rest + _TAYLOR[7]
-    total = total * rest + _TAYLOR[6]
-    total = total * rest + _TAYLOR[5]
-    total = total * rest + _TAYLOR[4]
-    total = total * rest + _TAYLOR[3]
-    total = total * rest + _TAYLOR[2]
-    total = total * rest + 1.0
-    total = total * rest + 1.0
-    exponent = np.float64(shifted).view(np.int64) << 52
-    return np.int64(np.float64(total).view(np.int64) + exponent).view(np.float64)
-
-
-_exp: Any = numba.njit(inline="always", **_OPTIONS)(_exp_by_series)
+    with kept_in(folder_of([sys.modules[__name__], exponential])) as is_kept:
+        return numba.njit(_loop, cache=is_kept, **exponential.OPTIONS)
 
 
 def _loop(
@@ -158,7 +119,7 @@ def _loop(
             for v in range(components):
                 exponent = share[v]
                 for r in range(wide):
-                    part = _exp(exponent[r] - high[r])
+                    part = exponential.exp(exponent[r] - high[r])
                     exponent[r] = part
                     total[r] += part
             for r in range(wide):

@@ -7,7 +7,8 @@ Tables over scopes S_k of discrete variables d, with one number per row in each 
 Variables go in the rounds of `order.py`. Summing out v adds the tables that hold it to
 one joined table (`joins.py`) and leaves its logsumexp over v (`log_sums.py`). Backward,
 in reverse order, v is drawn from the softmax of its joined table, kept for that, at the
-values drawn already: exact draws of p(d) ∝ exp Σ T.
+values drawn already: exact draws of p(d) ∝ exp Σ T. Where the sum of many rows and its
+slopes are all that is wanted, a loop goes through chains of alike links (`chains.py`).
 The gradient of log Z by an entry is the probability that its configuration has:
 marginals are the gradient by tables of zeros, one over each variable.
 
@@ -20,16 +21,19 @@ References:
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from .chains import Chain, find_chains
 from .joins import Join, Joins, Table
 from .log_sums import LogSum
 from .order import EliminationOrder, elimination_order
 from .passes import Pass, as_block, joined_tables, log_sum, row_parts
+from .reads import Read
 
 __all__ = ["Elimination", "Table"]
 
@@ -73,11 +77,8 @@ class Elimination:
         if order is None:
             order = elimination_order(cardinalities, [table.scope for table in tables])
         self.largest = order.largest
-        joins = Joins(self.cardinalities, tables, num_blocks)
-        self._joins = [
-            join for variables in order.rounds for join in joins.round(variables)
-        ]
-        self._left = joins.left()
+        self._tables, self._order = tables, order
+        self._joins, self._left = self._joined_by(tables, frozenset())
 
     # -------------------------------------------------------------- what it gives
 
@@ -87,6 +88,15 @@ class Elimination:
         Args:
             blocks: Numbers in nats.
         """
+        if _are_for_loops(blocks) and self._chains:
+            found = log_sum(*self._beside_chains, blocks)
+            for chain in self._chains:
+                own = chain.log_sum(blocks)
+                if own is None:
+                    break
+                found = found + own
+            else:
+                return found
         return log_sum(self._joins, self._left, blocks)
 
     def sample(
@@ -127,6 +137,26 @@ class Elimination:
 
     # -------------------------------------------------------------- passes
 
+    @cached_property
+    def _chains(self) -> tuple[Chain, ...]:
+        return find_chains(self.cardinalities, self._tables)
+
+    @cached_property
+    def _beside_chains(self) -> tuple[list[Join], tuple[Read, ...]]:
+        """What sums the variables that are of no chain."""
+        own = {number for chain in self._chains for number in chain.tables}
+        rest = [table for n, table in enumerate(self._tables) if n not in own]
+        chained = frozenset(v for chain in self._chains for v in chain.variables)
+        return self._joined_by(rest, chained)
+
+    def _joined_by(
+        self, tables: Sequence[Table], without: frozenset[int]
+    ) -> tuple[list[Join], tuple[Read, ...]]:
+        """Return the joins of tables, but for some variables, and what is left."""
+        joins = Joins(self.cardinalities, tables, self.num_blocks)
+        rounds = [[v for v in each if v not in without] for each in self._order.rounds]
+        return [join for each in rounds for join in joins.round(each)], joins.left()
+
     def _joined(self, given: Blocks) -> tuple[list[Tensor], Float[Tensor, " row"]]:
         """Return all joined tables, and what is left when all is summed out."""
         blocks, kept = list(given), []
@@ -155,6 +185,14 @@ class Elimination:
                     join, joined, rest, part, generator
                 )
         return values
+
+
+def _are_for_loops(blocks: Blocks) -> bool:
+    """Whether compiled loops take these numbers, and they are worth one."""
+    is_worth_it = any(block.shape[1] > 1 or block.requires_grad for block in blocks)
+    return is_worth_it and all(
+        block.dtype == torch.float64 and not block.is_cuda for block in blocks
+    )
 
 
 def _drawn(

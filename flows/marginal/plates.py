@@ -21,12 +21,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from ..model.standard_normal import HALF_LOG_TWO_PI
 from .alike import AlikeNodes
 from .joins import Table
+from .known_slopes import as_array, with_slopes
 from .reads import IntArray
 from .tables import DiscreteTables
 
@@ -113,14 +112,13 @@ def plate_sum(
         scales.log().reshape(shape).sum(0) + len(plate.columns) * HALF_LOG_TWO_PI
     )
     rows = max(part.shape[-1] for part in (means, scales, weights, values))
-    inverses = (1.0 / scales).expand(-1, rows).reshape(shape)
-    found: Tensor = _MixtureSum.apply(  # type: ignore[no-untyped-call]
-        values,
+    given = (
         means.expand(-1, rows).reshape(shape),
-        inverses,
+        (1.0 / scales).expand(-1, rows).reshape(shape),
         weights.expand(-1, rows),
     )
-    return found.to(data.dtype)
+    found, *slopes = _loop()(as_array(values), *map(as_array, given))
+    return with_slopes(found, slopes, given).to(data.dtype)
 
 
 def _key(tables: DiscreteTables, number: int, place: dict[int, int]) -> Any:
@@ -196,22 +194,3 @@ def _loop() -> Any:
     except Exception:  # it may be broken in many ways
         return None
     return kernel.mixture_sums
-
-
-class _MixtureSum(Function):
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, means: Tensor, inverses: Tensor, weights: Tensor
-    ) -> Tensor:
-        given = (
-            part.detach().contiguous().numpy()
-            for part in (values, means, inverses, weights)
-        )
-        found, *slopes = map(torch.from_numpy, _loop()(*given))
-        ctx.save_for_backward(*slopes)
-        return found
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(slope * gradient for slope in ctx.saved_tensors)
