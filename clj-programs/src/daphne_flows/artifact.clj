@@ -60,16 +60,12 @@
 
 (defn- check-known
   "Throws if the manifest says something that this reader does not know."
-  [{:strs [base nuisance_reference normalisation structure model integrated heads]} where]
+  [{:strs [base nuisance_reference normalisation structure model heads]} where]
   (when-not (and (= "standard normal" base nuisance_reference)
                  (= normalisation (if (contains? structure "factors")
                                     structure/factors-kind
                                     structure/affine-kind)))
     (fail where "another base density or normalisation than this reader knows"))
-  (when (seq integrated)
-    (fail where (str "latents that this flow is not of are drawn from the model's own "
-                     "densities, which this reader does not do")
-          "an artifact of train --integrate none" (shown (first integrated))))
   (when heads
     (fail where "discrete latents have learned heads, which this reader does not draw"
           "an artifact of a model whose discrete latents are summed out"

@@ -12,6 +12,7 @@
   over the sites is `:log-proposal`, and log p(z, x) minus that is a log weight."
   (:require [daphne-flows.artifact :as artifact]
             [daphne-flows.flow :as flow]
+            [daphne-flows.integrated :as integrated]
             [daphne-flows.problem :refer [fail shown]]
             [daphne-flows.state-columns :refer [half-log-two-pi]]
             [daphne-flows.support :as support])
@@ -41,14 +42,17 @@
 
   Options: `:num-steps` of the solver of a continuous flow, by default as many as the
   golden values need; `:supports`, name -> {:support s :bounds b} for latents whose
-  support or bounds the manifest leaves open. `b` is [low high], or a function of the
-  earlier latents."
+  support or bounds the manifest leaves open, `b` being [low high], or a function of the
+  earlier latents; `:log-densities`, node -> function of all values by name, which draw
+  the latents that were integrated out in training."
   ([folder] (load-proposal folder {}))
-  ([folder {:keys [num-steps supports] :or {supports {}}}]
+  ([folder {:keys [num-steps supports log-densities] :or {supports {}}}]
    (let [{:keys [flow manifest]} (artifact/load-artifact folder)]
      {:flow (with-steps flow num-steps)
       :manifest manifest
-      :latents (mapv #(assoc % :support (support-of % supports)) (:latents flow))})))
+      :latents (mapv #(assoc % :support (support-of % supports)) (:latents flow))
+      :log-densities log-densities
+      :integrated (integrated/conditionals manifest log-densities supports)})))
 
 (defn- finite-number [value where]
   (let [value (cond (true? value) 1.0, (false? value) 0.0, :else value)]
@@ -70,21 +74,38 @@
     1 (vec numbers)
     (mapv vec (partition (peek shape) numbers))))
 
-(defn observed-row
-  "The observed values as columns; every observed node must be given, and no other."
-  ^doubles [{:keys [flow]} values]
+(defn- observed-values
+  "The observed values by the document's names; every observed node must be given, and
+  no other."
+  [{:keys [flow]} values]
   (let [observed (:observed flow)
         known (set (mapcat (juxt #(% "name") #(% "label")) observed))]
     (when-let [unknown (first (remove known (keys values)))]
       (fail (str "observe " (shown unknown)) "no observed node has this name"
             (str "one of " (mapv #(% "label") observed)) nil))
-    (double-array
-     (mapcat (fn [{:strs [name label shape]}]
-               (let [value (get values name (get values label ::none))]
-                 (when (= value ::none)
-                   (fail (str "observe " label) "no value"))
-                 (flat value shape (str "observe " label))))
-             observed))))
+    (into {}
+          (map (fn [{:strs [name label shape]}]
+                 (let [value (get values name (get values label ::none))]
+                   (when (= value ::none)
+                     (fail (str "observe " label) "no value"))
+                   [name (shaped (flat value shape (str "observe " label)) shape)])))
+          observed)))
+
+(defn- row
+  "Observed values as columns."
+  ^doubles [{:keys [flow]} observed]
+  (double-array (mapcat #(flatten [(observed (% "name"))]) (:observed flow))))
+
+(defn log-joint
+  "The sum of `:log-densities`, which must be of all nodes, as a function of latents."
+  [{:keys [manifest log-densities] :as proposal} observed]
+  (let [observed (observed-values proposal observed)
+        names (map #(% "name") (get-in manifest ["model" "nodes"]))]
+    (when-let [missing (first (remove #(contains? log-densities %) names))]
+      (fail ":log-densities" (str "the log density of node " missing " is missing")))
+    (fn [latents]
+      (let [values (merge observed latents)]
+        (reduce + (map #(% values) (vals log-densities)))))))
 
 (defn- reference-log-density
   "log N(y; 0, I) of each block's nuisance columns."
@@ -122,24 +143,34 @@
    :nuisances (vec nuisances)
    :log-proposal (reduce + (vals densities))})
 
+(defn- base-dim
+  "Numbers of a base point: those of the state, then one per latent beside the flow."
+  [{:keys [flow integrated]}]
+  (+ (:state-dim flow) (count integrated)))
+
 (defn draw-from-base
-  "The draw of a base point, a standard normal in the order of the state."
-  [{:keys [flow latents] :as proposal} observed base]
-  (let [row (observed-row proposal observed)
+  "The draw of a base point, a standard normal in the order of the state, and then of
+  the latents that were integrated out."
+  [{:keys [flow latents integrated] :as proposal} observed base]
+  (let [[base beside] (split-at (:state-dim flow) base)
+        observed (observed-values proposal observed)
         {:keys [free nuisances log-density]}
-        (flow/base-to-latent flow (double-array base) row)
-        [values log-dets] (natural latents free)]
-    (drawn values (per-site flow log-density nuisances log-dets) nuisances)))
+        (flow/base-to-latent flow (double-array base) (row proposal observed))
+        [values log-dets] (natural latents free)
+        [all densities] (integrated/drawn integrated (merge observed values) beside)]
+    (drawn (apply dissoc all (keys observed))
+           (merge (per-site flow log-density nuisances log-dets) densities)
+           nuisances)))
 
 (defn- normals [^Random random n]
   (double-array (repeatedly n #(.nextGaussian random))))
 
 (defn draws
   "An endless sequence of draws given the observed values; equal seeds, equal draws."
-  [{:keys [flow] :as proposal} observed seed]
+  [proposal observed seed]
   (let [random (Random. seed)]
     (repeatedly #(draw-from-base proposal observed
-                                 (normals random (:state-dim flow))))))
+                                 (normals random (base-dim proposal))))))
 
 (defn draw
   "One draw: {:sites {name {:value v :log-proposal lq}} :nuisances [...]
@@ -147,22 +178,31 @@
   [proposal observed seed]
   (first (draws proposal observed seed)))
 
+(defn- given [values name]
+  (if (contains? values name)
+    (values name)
+    (fail (str "latent " name) "no value")))
+
 (defn log-density
   "The log density of given latents, {name value}, in the form of `draw`.
 
   `nuisances` are the nuisance columns of a draw; needed where the flow has any."
   ([proposal latents observed] (log-density proposal latents [] observed))
   ([{:keys [flow] :as proposal} values nuisances observed]
-   (let [row (observed-row proposal observed)
+   (let [observed (observed-values proposal observed)
          free (double-array (:free-dim flow))
          wanted (- (:state-dim flow) (:free-dim flow))
+         beside (into {} (map (fn [{:keys [name]}]
+                                (let [where (str "latent " name)]
+                                  [name (first (flat (given values name) [] where))])))
+                      (:integrated proposal))
          log-dets
          (reduce (fn [log-dets {:strs [name shape free_start] :as latent}]
                    (let [where (str "latent " name)
-                         _ (when-not (contains? values name) (fail where "no value"))
                          [own log-det] (support/to-free
                                         (:support latent)
-                                        (flat (values name) shape where) values where)]
+                                        (flat (given values name) shape where)
+                                        values where)]
                      (doseq [[k f] (map-indexed vector own)]
                        (aset free (+ (long free_start) (long k)) (double f)))
                      (assoc log-dets name log-det)))
@@ -170,6 +210,11 @@
      (when-not (= wanted (count nuisances))
        (fail "nuisances" "wrong number of columns" (str wanted)
              (str (count nuisances))))
-     (let [density (flow/log-density flow free (double-array nuisances) row)]
-       (drawn (select-keys values (map #(% "name") (:latents proposal)))
-              (per-site flow density nuisances log-dets) nuisances)))))
+     (let [density (flow/log-density flow free (double-array nuisances)
+                                     (row proposal observed))
+           names (concat (map #(% "name") (:latents proposal)) (keys beside))]
+       (drawn (select-keys values names)
+              (merge (per-site flow density nuisances log-dets)
+                     (integrated/densities (:integrated proposal)
+                                           (merge observed values beside)))
+              nuisances)))))

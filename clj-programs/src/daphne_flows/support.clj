@@ -127,12 +127,18 @@
   [support free latents where]
   ((:to-value (bijection support where)) free (bounds-of support latents where)))
 
+(defn- freed [support value latents where]
+  ((:to-free (bijection support where)) value (bounds-of support latents where)))
+
+(defn inside?
+  "Whether flat natural values have free coordinates that are finite."
+  [support value latents where]
+  (every? #(Double/isFinite %) (first (freed support value latents where))))
+
 (defn to-free
   "Free coordinates of flat natural values, with log|det d value / d free|."
   [support value latents where]
-  (let [[free _ :as found] ((:to-free (bijection support where))
-                            value (bounds-of support latents where))]
-    (if (every? #(Double/isFinite %) free)
-      found
-      (fail where "the value is outside of its support" (:support support)
-            (pr-str value)))))
+  (if (inside? support value latents where)
+    (freed support value latents where)
+    (fail where "the value is outside of its support" (:support support)
+          (pr-str value))))

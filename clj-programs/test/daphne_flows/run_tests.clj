@@ -3,6 +3,8 @@
   (:require [clojure.test :as test]
             [daphne-flows.agreement-test]
             [daphne-flows.chain-test]
+            [daphne-flows.grid-test]
+            [daphne-flows.integrated-test]
             [daphne-flows.mixture-test]
             [daphne-flows.safetensors-test]
             [daphne-flows.support-test]))
@@ -12,6 +14,8 @@
                                              'daphne-flows.support-test
                                              'daphne-flows.mixture-test
                                              'daphne-flows.chain-test
-                                             'daphne-flows.agreement-test)]
+                                             'daphne-flows.grid-test
+                                             'daphne-flows.agreement-test
+                                             'daphne-flows.integrated-test)]
     (shutdown-agents)
     (System/exit (if (zero? (+ fail error)) 0 1))))
