@@ -1,4 +1,4 @@
-r"""This file solves networks without blocks in equal steps, as fast as torch allows.
+r"""This file solves networks without blocks in the steps that train those with them.
 
 Hutchinson's estimate of the divergence needs eᵀ J e, J = ∂f/∂z. J e is pushed forward
 beside the state, one more row of each layer's matrix product, where eᵀ J would be a
@@ -7,7 +7,7 @@ together. With D = gate (1 - tanh²) of a layer, its rows are
 
     u = tanh(a),   u̇ = D (W u̇_before),   a = gate (W u_before + b) + c t.
 
-Steps are classical Runge-Kutta of order 4. The terms per node add up to the
+Steps are the graded ones of `solve.py`. The terms per node add up to the
 log-determinant, but are no conditional log densities.
 
 References:
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .baselines import GatedField
 from .engine import Engine, Rows
-from .solve import Solution
+from .solve import Solution, times_of_signs
 from .vector_field import VectorField
 
 __all__ = ["PushedNoiseEngine"]
@@ -34,7 +34,7 @@ Pair = Float[Tensor, "2 direction batch column"]
 
 @dataclass(frozen=True, slots=True)
 class PushedNoiseEngine(Engine):
-    """Equal Runge-Kutta steps with Hutchinson's divergence and gradients through them.
+    """Graded Runge-Kutta steps with Hutchinson's divergence and gradients through them.
 
     Args:
         generator: source of the noise, one sign per row and column of each solve.
@@ -50,16 +50,18 @@ class PushedNoiseEngine(Engine):
         gated = cast("GatedField", field)
         draws = torch.randint(0, 2, rows.start.shape, generator=self.generator)
         noise = 2.0 * draws.to(rows.start) - 1.0
-        network = _Network(gated, rows, self.num_steps)
-        step, state = 1.0 / self.num_steps, rows.start
-        pushed = torch.zeros_like(state)
-        for at in range(0, 2 * self.num_steps, 2):
+        times = times_of_signs(rows.sign, self.num_steps)[..., None, None]
+        network = _Network(gated, rows, times)
+        widths = (times[2::2] - times[:-2:2]).abs()
+        state, pushed = rows.start, torch.zeros_like(rows.start)
+        for number, width in enumerate(widths):
+            at = 2 * number
             k1, d1 = network(at, state, noise)
-            k2, d2 = network(at + 1, state + step / 2 * k1, noise)
-            k3, d3 = network(at + 1, state + step / 2 * k2, noise)
-            k4, d4 = network(at + 2, state + step * k3, noise)
-            state = state + step / 6 * (k1 + 2 * (k2 + k3) + k4)
-            pushed = pushed + step / 6 * (d1 + 2 * (d2 + d3) + d4)
+            k2, d2 = network(at + 1, state + width / 2 * k1, noise)
+            k3, d3 = network(at + 1, state + width / 2 * k2, noise)
+            k4, d4 = network(at + 2, state + width * k3, noise)
+            state = state + width / 6 * (k1 + 2 * (k2 + k3) + k4)
+            pushed = pushed + width / 6 * (d1 + 2 * (d2 + d3) + d4)
         nodes = state.new_zeros(*state.shape[:-1], gated.num_nodes)
         log_det = nodes.index_add(-1, gated.node, noise * pushed)
         return Solution(state, log_det, 4 * self.num_steps)
@@ -75,18 +77,14 @@ class _Network:
     Args:
         field: the network.
         rows: to be solved.
-        num_steps: whose ends and midpoints are the times.
+        time: of each stage and direction, [time, direction, 1, 1].
     """
 
-    def __init__(self, field: GatedField, rows: Rows, num_steps: int) -> None:
+    def __init__(self, field: GatedField, rows: Rows, time: Tensor) -> None:
         first, *others = (weight.t() for weight in field.masked_weights())
         width = rows.start.shape[-1]
         self.weights = [first[:width], *others]
         self.sign = rows.sign[:, None, None]
-        progress = torch.linspace(0.0, 1.0, 2 * num_steps + 1).to(rows.start)
-        forward = self.sign > 0
-        time = torch.where(forward, progress[:, None, None, None], 0.0)
-        time = torch.where(forward, time, 1.0 - progress[:, None, None, None])
         offset = rows.observed @ first[width:-1] + time * first[-1]
         self.gates, self.drifts = [], []
         for number, bias in enumerate(field.bias):

@@ -41,6 +41,7 @@ __all__ = [
     "solve_adaptive",
     "solve_fixed_step",
     "stage_times",
+    "times_of_signs",
     "worst_row_norm",
 ]
 
@@ -86,7 +87,7 @@ def solve_fixed_step(
         num_steps: number of steps.
         with_log_det: False to leave the log-determinants at 0.
     """
-    times = _times_of_signs(sign, num_steps)
+    times = times_of_signs(sign, num_steps)
     gates = field.gates(times[..., None], sign[:, None]).split(1)
     widths = (times[2::2] - times[:-2:2]).abs()[..., None, None]
     state = start
@@ -141,7 +142,9 @@ def stage_times(num_steps: int) -> Float[Tensor, " time"]:
     return times
 
 
-def _times_of_signs(sign: Tensor, num_steps: int) -> Float[Tensor, "time direction"]:
+def times_of_signs(
+    sign: Float[Tensor, " direction"], num_steps: int
+) -> Float[Tensor, "time direction"]:
     """`stage_times` along the path of rows of each sign."""
     times = stage_times(num_steps).to(sign)[:, None]
     return torch.where(sign > 0, times, times.flip(0))

@@ -77,8 +77,9 @@ class ComparisonConfig:
         checkpoints: measurements over them, apart from the one before training.
         num_seeds: repetitions.
         num_draws: joint draws of a measurement.
-        baseline_steps: equal steps that train networks without blocks; 0 for the
-            paper's adaptive solver with the adjoint, about 20 times slower.
+        baseline_steps: graded steps that train networks without blocks, as many as of
+            the faithful one where it matters: of fewer they learn the error; 0 for the
+            paper's adaptive solver with the adjoint, some 20 times slower.
     """
 
     iterations: int
