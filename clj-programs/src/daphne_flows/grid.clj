@@ -52,9 +52,10 @@
                               (* (- (aget points (inc i)) (aget points i))
                                  (gap-mass (aget values i) (aget values (inc i)))))))
     (aset masses (inc end) (+ (aget masses end) (* high (Math/exp (aget values end)))))
-    (let [total (aget masses (inc end))]
+    (let [total (aget masses (inc end))
+          log-total (Math/log total)]
       {:points points
-       :values (amap values i _ (- (aget values i) (Math/log total)))
+       :values (amap values i _ (- (aget values i) log-total))
        :low low
        :high high
        :masses (amap masses i _ (/ (aget masses i) total))})))

@@ -7,6 +7,7 @@
             [clojure.test :refer [deftest is testing]]
             [daphne-flows.agreement-test :refer [cases log-normal]]
             [daphne-flows.importance :as importance]
+            [daphne-flows.integrated :as integrated]
             [daphne-flows.proposal :as proposal]))
 
 (defn- log-gamma-density [x shape rate]
@@ -85,3 +86,29 @@
              {:log-densities {"sample1" (constantly 0.0)}})
     (refuses #"reads what is not drawn before it" (io/file cases "bad" "out_of_order")
              {:log-densities densities})))
+
+(defn- alone
+  "A manifest of one latent, with this link, beside a flow of none."
+  [link]
+  {"model" {"nodes" [{"name" "p" "link" link "parents" []}]}
+   "integrated" ["p"]
+   "layout" {"latents" [] "observed" []}})
+
+(deftest supports-are-those-of-families-or-the-caller-s
+  ;; 3 p^2 on the unit interval.
+  (let [density {"p" (fn [v] (+ (Math/log 3.0) (* 2.0 (Math/log (v "p")))))}]
+    (doseq [[link supports] [["(beta 3 1)" {}]
+                             ["(uniform 0 1)"
+                              {"p" {:support "interval" :bounds [0.0 1.0]}}]]
+            e [-2.0 -0.5 0.0 1.5]]
+      (let [found (integrated/conditionals (alone link) density supports)
+            [{p "p"} densities] (integrated/drawn found {} [e])]
+        (is (< 0.0 p 1.0))
+        (is (< (Math/abs (- (densities "p") (Math/log (* 3.0 p p)))) 0.05))
+        (is (< (Math/abs (- (densities "p")
+                            ((integrated/densities found {"p" p}) "p")))
+               1e-9))))
+    (is (thrown-with-msg? clojure.lang.ExceptionInfo
+                          #"latent p: the artifact does not say where it has mass"
+                          (integrated/conditionals (alone "(if c (beta 3 1) (beta 1 3))")
+                                                   density {})))))
