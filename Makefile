@@ -194,7 +194,7 @@ bench: $(INSTALLED)
 	    name=$$(basename $$script .py); echo "== $$name"; \
 	    $(BIN)/python -m tests.bench.$$name || exit 1; done
 
-# The paper's figures into runs/figures; FAST=1 for minutes, LENGTH=paper for a day (in
+# The paper's figures into runs/figures; FAST=1 for minutes, LENGTH=paper for most of a day (in
 # several sittings: interrupted runs go on), ONLY="fig4 fig6", LATENTS_FROM=patches.
 figures: $(INSTALLED)
 	@$(BIN)/python -c 'import matplotlib, sklearn' 2>/dev/null \

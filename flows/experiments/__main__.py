@@ -224,7 +224,7 @@ _NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d", "fig_finite", "f
     "--length",
     click.Choice(tuple(LENGTHS)),
     "usual",
-    "Of training: minutes, two hours, or the paper's, a day.",
+    "Of training: minutes, two hours, or the paper's, most of a day.",
 )
 @click.option(
     "-o",
