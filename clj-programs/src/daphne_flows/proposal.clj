@@ -143,6 +143,10 @@
    :nuisances (vec nuisances)
    :log-proposal (reduce + (vals densities))})
 
+(defn- check-count [numbers wanted where]
+  (when-not (= wanted (count numbers))
+    (fail where "wrong number of columns" (str wanted) (str (count numbers)))))
+
 (defn- base-dim
   "Numbers of a base point: those of the state, then one per latent beside the flow."
   [{:keys [flow integrated]}]
@@ -152,6 +156,7 @@
   "The draw of a base point, a standard normal in the order of the state, and then of
   the latents that were integrated out."
   [{:keys [flow latents integrated] :as proposal} observed base]
+  (check-count base (base-dim proposal) "base")
   (let [[base beside] (split-at (:state-dim flow) base)
         observed (observed-values proposal observed)
         {:keys [free nuisances log-density]}
@@ -183,38 +188,33 @@
     (values name)
     (fail (str "latent " name) "no value")))
 
+(defn- freed
+  "Free coordinates of natural values, and log|det d value / d free| by name."
+  [{:keys [latents]} values]
+  (reduce (fn [[free log-dets] {:strs [name shape] :as latent}]
+            (let [where (str "latent " name)
+                  [own log-det] (support/to-free (:support latent)
+                                                 (flat (given values name) shape where)
+                                                 values where)]
+              [(into free own) (assoc log-dets name log-det)]))
+          [[] {}] latents))
+
 (defn log-density
   "The log density of given latents, {name value}, in the form of `draw`.
 
   `nuisances` are the nuisance columns of a draw; needed where the flow has any."
   ([proposal latents observed] (log-density proposal latents [] observed))
-  ([{:keys [flow] :as proposal} values nuisances observed]
+  ([{:keys [flow latents integrated] :as proposal} values nuisances observed]
    (let [observed (observed-values proposal observed)
-         free (double-array (:free-dim flow))
-         wanted (- (:state-dim flow) (:free-dim flow))
+         [free log-dets] (freed proposal values)
          beside (into {} (map (fn [{:keys [name]}]
-                                (let [where (str "latent " name)]
-                                  [name (first (flat (given values name) [] where))])))
-                      (:integrated proposal))
-         log-dets
-         (reduce (fn [log-dets {:strs [name shape free_start] :as latent}]
-                   (let [where (str "latent " name)
-                         [own log-det] (support/to-free
-                                        (:support latent)
-                                        (flat (given values name) shape where)
-                                        values where)]
-                     (doseq [[k f] (map-indexed vector own)]
-                       (aset free (+ (long free_start) (long k)) (double f)))
-                     (assoc log-dets name log-det)))
-                 {} (:latents proposal))]
-     (when-not (= wanted (count nuisances))
-       (fail "nuisances" "wrong number of columns" (str wanted)
-             (str (count nuisances))))
-     (let [density (flow/log-density flow free (double-array nuisances)
-                                     (row proposal observed))
-           names (concat (map #(% "name") (:latents proposal)) (keys beside))]
-       (drawn (select-keys values names)
+                                [name (first (flat (given values name) []
+                                                   (str "latent " name)))]))
+                      integrated)]
+     (check-count nuisances (- (:state-dim flow) (:free-dim flow)) "nuisances")
+     (let [density (flow/log-density flow (double-array free) (double-array nuisances)
+                                     (row proposal observed))]
+       (drawn (select-keys values (concat (map #(% "name") latents) (keys beside)))
               (merge (per-site flow density nuisances log-dets)
-                     (integrated/densities (:integrated proposal)
-                                           (merge observed values beside)))
+                     (integrated/densities integrated (merge observed values beside)))
               nuisances)))))

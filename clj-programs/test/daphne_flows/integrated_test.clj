@@ -65,6 +65,10 @@
               total (* 1e-3 (reduce + (map #(Math/exp (log-factors %))
                                            (range 5e-4 5.0 1e-3))))]
           (is-near "b" (- (log-factors b) (Math/log total))))))
+    (testing "each from a number of its own"
+      (is (thrown-with-msg? clojure.lang.ExceptionInfo
+                            #"base: wrong number of columns; expected 6; got 2"
+                            (proposal/draw-from-base proposal data [0.1 0.2]))))
     (testing "and the density of a draw is that of its values"
       (doseq [drawn (take 5 (proposal/draws proposal data 3))
               :let [values (update-vals (:sites drawn) :value)
