@@ -11,6 +11,7 @@ from .parameters import (
     NUMBER,
     POSITIVE,
     PROBABILITY,
+    RATE,
     WEIGHTS,
     WHOLE,
     is_count,
@@ -56,7 +57,7 @@ def _draw_binomial(g: Generator, trials: Tensor, probability: Tensor) -> Tensor:
 def _poisson(x: Tensor, rate: Tensor) -> Tensor:
     is_inside = is_count(x)
     k = torch.where(is_inside, x, 0.0)
-    return inside(is_inside, k * torch.log(rate) - rate - torch.lgamma(k + 1.0))
+    return inside(is_inside, log_power(k, rate) - rate - torch.lgamma(k + 1.0))
 
 
 def _draw_poisson(g: Generator, rate: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ COUNTS = (
     entry("flip", (PROBABILITY,), _flip, _draw_flip),
     entry("bernoulli", (PROBABILITY,), _flip, _draw_flip),
     entry("binomial", (COUNT, PROBABILITY), _binomial, _draw_binomial),
-    entry("poisson", (POSITIVE,), _poisson, _draw_poisson),
+    entry("poisson", (RATE,), _poisson, _draw_poisson),
     entry("geometric", (CHANCE,), _geometric, _draw_geometric),
     entry(
         "negative-binomial",

@@ -79,6 +79,13 @@ def inside(mask: Tensor, value: Tensor) -> Tensor:
 
 
 def log_power(exponent: Tensor, base: Tensor) -> Tensor:
-    """Return exponent · log base, 0 where the exponent is 0."""
+    """Return exponent · log base, 0 where the exponent is 0.
+
+    A base of 0 has no slope: an infinite one would be none for all that it is part of.
+    """
     is_read = exponent != 0
-    return torch.where(is_read, exponent * torch.log(base.where(is_read, 1.0)), 0.0)
+    is_inside = is_read & (base != 0)
+    edge = torch.where(is_read, -math.inf * exponent.detach(), 0.0)
+    return torch.where(
+        is_inside, exponent * torch.log(base.where(is_inside, 1.0)), edge
+    )

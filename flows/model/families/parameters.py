@@ -19,6 +19,7 @@ __all__ = [
     "NUMBER",
     "POSITIVE",
     "PROBABILITY",
+    "RATE",
     "VECTOR",
     "WEIGHTS",
     "WHOLE",
@@ -51,6 +52,10 @@ class Parameter:
 def is_positive(value: Tensor) -> Tensor:
     """Return where numbers are positive and finite."""
     return (value > 0) & (value < math.inf)
+
+
+def _is_rate(value: Tensor) -> Tensor:
+    return (value >= 0) & (value < math.inf)
 
 
 def _is_finite(value: Tensor) -> Tensor:
@@ -122,6 +127,7 @@ Row = tuple[int, str, Callable[[Tensor], Tensor]]
 
 NUMBER: Row = (0, "a finite number", _is_finite)
 POSITIVE: Row = (0, "a positive number", is_positive)
+RATE: Row = (0, "a finite number of at least 0", _is_rate)
 CHANCE: Row = (0, "a number above 0 and up to 1", _is_chance)
 PROBABILITY: Row = (0, "a number from 0 to 1", _is_probability)
 WHOLE: Row = (0, "a whole number", _is_whole)

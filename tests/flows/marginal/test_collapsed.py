@@ -4,6 +4,7 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -212,6 +213,30 @@ def test_a_counted_latent_is_summed_up_to_where_nothing_is_left(program, log_evi
         log_evidence = math.log(sum(map(math.exp, terms))) - 0.5 * math.log(2 * math.pi)
     assert found == pytest.approx(log_evidence, abs=1e-6)
     assert collapsed.tables.truncated
+
+
+@pytest.mark.parametrize("rate", ["(if z 0 r)", "(* (if z 0 1) r)"])
+def test_excess_zeros_may_be_counts_at_a_rate_of_zero(rate):
+    counts = [0, 0, 3, 0, 1]
+    text = (
+        "(let [q (sample (beta 2 2)) r (sample (gamma 2 1))] (foreach 5 [y"
+        f" {counts}] (let [z (sample (flip q))] (observe (poisson {rate}) y))) q)"
+    )
+    collapsed = collapse(Model.from_graph(graph_of(text)))
+    rows = torch.tensor([[0.3, 1.5], [0.6, 0.4]], dtype=torch.float64)
+    rows.requires_grad_()
+    found = collapsed.log_joint(rows, collapsed.observation())
+    (slopes,) = torch.autograd.grad(found.sum(), rows)
+
+    def expected(q, r):
+        terms = (1 - q) * stats.poisson.pmf(counts, r) + q * (np.array(counts) == 0)
+        prior = stats.beta.logpdf(q, 2, 2) + stats.gamma.logpdf(r, 2)
+        return prior + np.log(terms).sum()
+
+    for (q, r), value, slope in zip(rows.tolist(), found.tolist(), slopes, strict=True):
+        assert value == pytest.approx(expected(q, r), abs=1e-12)
+        right = (expected(q, r + 1e-6) - expected(q, r - 1e-6)) / 2e-6
+        assert float(slope[1]) == pytest.approx(right, abs=1e-6)
 
 
 def test_a_support_without_end_is_cut_where_the_prior_has_nothing_left():
