@@ -65,8 +65,8 @@ __all__ = ["train_command"]
 @click.option(
     "--kind",
     type=click.Choice([AUTO, *KINDS]),
-    help="Of flow, instead of the configuration's; auto for what does best by "
-    "measurement.",
+    help="Of flow, instead of the configuration's; auto, which it is where nothing "
+    "else is given, for what does best by measurement.",
 )
 @click.option(
     "--integrate",
@@ -120,6 +120,8 @@ def train_command(
             integrate=integrate,
             kind=kind,
             amortised=False if one_data_set else None,
+            engine=engine,
+            device=device,
         )
         check_folder_place(output, marker=MANIFEST)
         folder = training_folder(output)

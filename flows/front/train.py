@@ -32,6 +32,8 @@ from .settings import AUTO, Settings, check_model, says_kind, training_settings
 
 __all__ = ["settings_for", "train"]
 
+_CPU = "cpu"
+
 
 def train(
     model: Model,
@@ -46,7 +48,7 @@ def train(
     kind: str | None = None,
     amortised: bool | None = None,
     engine: str = "auto",
-    device: str = "cpu",
+    device: str = _CPU,
     checkpoint: Path | str | None = None,
     resume: bool = False,
     on_report: Callable[[Report], None] | None = None,
@@ -72,8 +74,8 @@ def train(
             then have no density; forward objective only.
         integrate: Which latents the flow is not of, as they are integrated out, instead
             of what the configuration says: auto or none.
-        kind: Of flow (`flow.kinds.KINDS`), instead of the configuration's; auto for
-            what does best by measurement.
+        kind: Of flow (`flow.kinds.KINDS`), instead of the configuration's; auto, which
+            it is where nothing else is given, for what does best by measurement.
         amortised: Whether the flow is of all data sets, or of the document's alone,
             instead of what the configuration says.
         engine: What solves the flow in training, a name that its kind knows.
@@ -109,6 +111,8 @@ def train(
         integrate=integrate,
         kind=kind,
         amortised=amortised,
+        engine=engine,
+        device=device,
     )
     folder = None if checkpoint is None else RunFolder(Path(checkpoint))
     if folder is not None:
@@ -171,18 +175,29 @@ def train(
 
 
 def settings_for(
-    model: Model, config: Settings = None, *, kind: str | None = None, **given: Any
+    model: Model,
+    config: Settings = None,
+    *,
+    kind: str | None = None,
+    engine: str = AUTO,
+    device: str = _CPU,
+    **given: Any,
 ) -> TrainingConfig:
     """Return the settings of training a model; see `training_settings`.
 
-    Beside heads of discrete latents the flow is of the kind that does best, if nothing
-    says of which kind it is.
+    Where nothing says of which kind the flow is, it is of the one that does best;
+    nuisances, an engine, a GPU and a configuration are for the kind `cnf`, but beside
+    heads of discrete latents.
     """
     settings = training_settings(config, kind=kind, **given)
-    if kind is None and not says_kind(config):
-        target = summed_out(model, settings)
-        if isinstance(target, CollapsedModel) and target.sampled:
-            return training_settings(config, kind=AUTO, **given)
+    if kind is not None or says_kind(config):
+        return settings
+    is_free = config is None and given.get("augment") is None
+    if is_free and engine == AUTO and device == _CPU:
+        return training_settings(config, kind=AUTO, **given)
+    target = summed_out(model, settings)
+    if isinstance(target, CollapsedModel) and target.sampled:
+        return training_settings(config, kind=AUTO, **given)
     return settings
 
 

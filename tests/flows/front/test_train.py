@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import flows
+from flows.front.train import settings_for
 from flows.training import certification
 
 from .conftest import QUICK
@@ -113,3 +114,15 @@ def test_an_effective_sample_size_that_is_no_number_is_not_written(
     assert "ess" not in posterior.metrics
     posterior.save(tmp_path / "artifact")
     assert flows.load(tmp_path / "artifact", model).metrics == posterior.metrics
+
+
+def test_a_flow_is_of_the_best_kind_unless_something_else_is_asked_for():
+    program = "(let [m (sample (normal 0 1))] (observe (normal m 1) 0.5) m)"
+    model = flows.Model.from_program(program)
+    assert settings_for(model, budget="2m").kind == "autoregressive"
+    assert settings_for(model, objective="forward").kind == "autoregressive"
+    for given in ({"augment": 2}, {"engine": "torch"}, {"device": "cuda"}):
+        assert settings_for(model, **given).kind == "cnf"
+    assert settings_for(model, {"batch_size": 64}).kind == "cnf"
+    assert settings_for(model, {"kind": "finite"}).kind == "finite"
+    assert settings_for(model, kind="cnf").kind == "cnf"
