@@ -33,11 +33,14 @@ from ..training.one_data_set import OneDataSet
 
 __all__ = ["FITTED", "EnergiesConfig", "fit_energies", "grid_of"]
 
+_PLANAR = {"kind": "finite", "learning_rate": 3e-2}
+"""Planar layers have far to go from nearly the identity."""
+
 FITTED: Mapping[str, Mapping[str, Any]] = {
     "diagonal normal": {"kind": "finite", "flow": {"length": 0}},
-    "planar, 2": {"kind": "finite", "flow": {"length": 2}},
-    "planar, 8": {"kind": "finite", "flow": {"length": 8}},
-    "planar, 32": {"kind": "finite", "flow": {"length": 32}},
+    "planar, 2": {**_PLANAR, "flow": {"length": 2}},
+    "planar, 8": {**_PLANAR, "flow": {"length": 8}},
+    "planar, 32": {**_PLANAR, "flow": {"length": 32}},
     "radial, 32": {
         "kind": "finite",
         "flow": {"transform": "radial", "length": 32},

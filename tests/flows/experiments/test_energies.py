@@ -9,6 +9,7 @@ import torch
 
 from flows.experiments import energies
 from flows.experiments.energies import EnergiesConfig, fit_energies, grid_of
+from flows.experiments.lengths import LENGTHS
 from flows.flow.kinds import for_weights
 from flows.model.model import Model
 
@@ -82,6 +83,18 @@ def test_quadrature_finds_the_divergence_of_what_is_fitted(monkeypatch):
         terms = draw.log_prob - target + energy["log_evidence"]
     error = float(terms.std()) / math.sqrt(20_000)
     assert found["kl"] == pytest.approx(float(terms.mean()), abs=4 * error + 1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["u1", "u2", "u3", "u4"])
+def test_many_planar_layers_are_five_times_nearer_than_a_normal(monkeypatch, name):
+    kept = ("diagonal normal", "planar, 32")
+    monkeypatch.setattr(energies, "FITTED", {key: energies.FITTED[key] for key in kept})
+    found = fit_energies(
+        {name: _model(name)}, LENGTHS["fast"].energies, note=lambda text: None
+    )
+    normal, planar = (found["energies"][name]["flows"][key]["kl"] for key in kept)
+    assert planar < normal / 5.0
 
 
 def test_evidence_of_the_wave_is_that_of_its_normals():
