@@ -67,7 +67,7 @@ def trained(tmp_path_factory):
             graph, artifact = folder / "graph.json", folder / "artifact"
             call(bridge, "compile", PROGRAMS / f"{name}.daphne", "-o", graph)
             budget = f"{SECONDS[name]}s"
-            plain = ("--integrate", "none")
+            plain = ("--kind", "cnf", "--integrate", "none")
             call(flows, "train", graph, "-o", artifact, "--budget", budget, *plain)
             checked = load_any(graph).graph
             model = load_model(graph)
