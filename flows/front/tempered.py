@@ -50,6 +50,11 @@ _MOST_INTERWOVEN = 12
 _MOST_ROUNDS = 200
 """So often particles are moved further at the end, to know means better."""
 
+_STALE = 4
+"""So many times particles from around the modes forget before they count: what is
+slow has hardly been reached at first, and correlations do not tell of it. Once where
+slices reach it."""
+
 _IDLE = (3.0, 0.1)
 """So many times the places that did not add this share to what is known: no more."""
 
@@ -71,8 +76,8 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
     try:
         question.clock.check()
         name, space, config = _space(question, start)
-        anew = start is not None and isinstance(config.move, InterwovenMoves)
-        ways = [_island(question, space, config, n, anew=anew) for n in range(_ISLANDS)]
+        stale = 0 if start is None else _stale(config)
+        ways = [_island(question, space, config, n, stale) for n in range(_ISLANDS)]
         for number, way in enumerate(ways):
             reached = 0.0
             while reached < 1.0:
@@ -192,13 +197,12 @@ def _island(
     space: Space,
     config: AnnealingConfig,
     number: int,
-    *,
-    anew: bool,
+    stale: int,
 ) -> Iterator[AnnealingReport]:
     """Yield reports up to the posterior, and there until means are known.
 
-    From around the modes particles come with too little in a funnel's neck, say: those
-    count that have forgotten that (`anew`).
+    From around the modes particles come with too little in a funnel's neck or a tail:
+    those count that have forgotten where they were `stale` times.
     """
     seed = run_seed(question.seed, number)
     generator = torch.Generator().manual_seed(seed)
@@ -213,17 +217,22 @@ def _island(
         result = report.result
         assert result is not None  # noqa: S101 - the last report carries it
         is_known = result.least_ess >= question.target_ess / _ISLANDS
-        if not anew:
+        if not stale:
             # Where lines are too few to know errors, more places do not tell them.
             first = first or result
             if is_known or _is_idle(first, result) or not result.has_known_errors:
                 return
         try:
-            state, report = linger(state, space, config, generator, anew=anew)
+            state, report = linger(state, space, config, generator, anew=stale > 0)
         except OutOfTime:
             return
-        anew = False
+        stale = max(stale - 1, 0)
         yield report
+
+
+def _stale(config: AnnealingConfig) -> int:
+    """Return how often particles from around the modes forget before they count."""
+    return 1 if isinstance(config.move, InterwovenMoves) else _STALE
 
 
 def _sliced(
