@@ -136,8 +136,8 @@ def test_rows_are_solved_in_parts_and_the_figures_are_the_same(monkeypatch):
 
 
 def test_draws_of_the_flow_without_a_meaning_are_counted_and_end_nothing():
-    """All draws are where the rate of the counts is 0."""
-    text = "(let [x (sample (normal 0 1))] (observe (poisson (exp x)) 2) x)"
+    """All draws are where the rate of the exponential is 0."""
+    text = "(let [x (sample (normal 0 1))] (observe (exponential (exp x)) 2) x)"
     model, flow = exact_flow(Model.from_program(text).graph, -3000.0, 2000)
     config = EvaluationConfig(num_draws=200, num_data_sets=3, num_particles=50)
     *_, last = evaluate(model, flow, config)
