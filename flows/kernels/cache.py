@@ -8,7 +8,7 @@ such folder, or it cannot be written, every process compiles for itself.
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ import llvmlite
 import numba
 from numba.core import config
 
-__all__ = ["folder_of", "kept_in"]
+__all__ = ["compiled", "folder_of", "kept_in"]
 
 
 def folder_of(sources: Sequence[ModuleType]) -> Path | None:
@@ -46,6 +46,14 @@ def kept_in(folder: Path | None) -> Iterator[bool]:
         yield is_kept
     finally:
         settings.CACHE_DIR = before
+
+
+def compiled(
+    loop: Callable[..., Any], sources: Sequence[ModuleType], options: dict[str, Any]
+) -> Any:
+    """Return a loop that Numba compiles, its code kept in the folder of its sources."""
+    with kept_in(folder_of(sources)) as is_kept:
+        return numba.njit(loop, cache=is_kept, **options)
 
 
 def _base_folder() -> Path | None:

@@ -18,11 +18,10 @@ import sys
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 
 from . import exponential
-from .cache import folder_of, kept_in
+from .cache import compiled
 
 __all__ = ["chain_sums"]
 
@@ -60,9 +59,8 @@ def chain_sums(
 
 @cache
 def _compiled() -> Any:
-    """The loop, with Numba's cache in the folder of these sources' hash."""
-    with kept_in(folder_of([sys.modules[__name__], exponential])) as is_kept:
-        return numba.njit(_loop, cache=is_kept, **exponential.OPTIONS)
+    sources = [sys.modules[__name__], exponential]
+    return compiled(_loop, sources, exponential.OPTIONS)
 
 
 def _loop(
