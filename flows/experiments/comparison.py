@@ -12,6 +12,7 @@ import copy
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,8 @@ def compare_structures(
 ) -> dict[str, Any]:
     """Return J and solver evaluations over training, per network.
 
-    The faithful network trains on the fast engine with the full cliques.
+    The faithful network trains on the fast engine with the full cliques. All networks
+    of a seed come before the next seed, so that what an early end leaves compares them.
 
     Args:
         model: the target.
@@ -139,26 +141,26 @@ def compare_structures(
         kept: folder of runs, which go on from where an earlier call was interrupted.
         so_far: only what kept runs have reached is returned, and nothing trained.
     """
-    results: dict[str, Any] = {"iterations": list(config.measured), "networks": {}}
-    for name in BASELINES:
-        runs = []
-        for seed in range(config.num_seeds):
-            flow, trainer, exact = _network(name, structure, config, engine, seed)
-            loss = objective_loss("symmetric", model, flow, trainer)
-            place = _place(kept, model, structure, config, name, seed)
-            if so_far:
-                runs.append(_measured(place))
-                continue
-            runs.append(_run(model, flow, trainer, loss, exact, config, seed, place))
-            last = runs[-1][-1]
-            note(f"{name}, seed {seed}: J {last.j.symmetric.sentence()}")
-        if not any(runs):
-            continue
-        results["networks"][name] = {
+    runs: dict[str, list[list[Measurement]]] = {name: [] for name in BASELINES}
+    sizes = {}
+    for seed, name in product(range(config.num_seeds), BASELINES):
+        flow, trainer, exact = _network(name, structure, config, engine, seed)
+        loss = objective_loss("symmetric", model, flow, trainer)
+        place = _place(kept, model, structure, config, name, seed)
+        sizes[name] = {
             "parameters": flow.field.num_parameters(),
             "multiply_adds": _multiply_adds(flow),
-            **_curves(runs),
         }
+        if so_far:
+            runs[name].append(_measured(place))
+            continue
+        runs[name].append(_run(model, flow, trainer, loss, exact, config, seed, place))
+        last = runs[name][-1][-1]
+        note(f"{name}, seed {seed}: J {last.j.symmetric.sentence()}")
+    results: dict[str, Any] = {"iterations": list(config.measured)}
+    results["networks"] = {
+        name: sizes[name] | _curves(found) for name, found in runs.items() if any(found)
+    }
     results["published_faithful_parameters"] = published_parameter_count(structure)
     return results
 
