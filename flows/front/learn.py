@@ -96,7 +96,8 @@ def learn(
     check_model(model)
     clock = Clock(seconds_of(budget), on_progress)
     parted = PartedModel.of(model, parameters)
-    likelihood = Likelihood(parted, rows_of(model, data))
+    rows, given = rows_of(model, data)
+    likelihood = Likelihood(parted, rows)
     if method == "auto" and (kind != AUTO or config is not None):
         method = "flow"
     chosen, why = method_for(likelihood, method, seed)
@@ -143,7 +144,7 @@ def learn(
                     *doubts,
                     *cautions,
                     *mass_left_out(found),
-                    *not_given(model, likelihood.data),
+                    *not_given(model, len(rows), given),
                 ]
             )
         ),

@@ -1,7 +1,6 @@
 """This file says in words why learned parameters may be wrong."""
 
-from jaxtyping import Float
-from torch import Tensor
+from collections.abc import Collection
 
 from ..inference.cautions import Caution
 from ..learning.ascent import Round
@@ -105,15 +104,16 @@ def mass_left_out(found: Round) -> list[Caution]:
     return cut(target, mass, of="the prior's mass", what="the likelihood")
 
 
-def not_given(model: Model, rows: Float[Tensor, "row observed"]) -> list[Caution]:
-    """Return a caution if nodes have the model's own data in every row."""
-    own = (rows == model.observation()).all(0)
-    names = [
-        variable.label
-        for variable in model.layout.observed
-        if bool(own[variable.start : variable.stop].all())
-    ]
-    if len(rows) == 1 or not names or len(names) == len(model.layout.observed):
+def not_given(model: Model, num_rows: int, given: Collection[str]) -> list[Caution]:
+    """Return a caution if nodes have the model's own data in every row.
+
+    Args:
+        model: The model.
+        num_rows: How many rows there are.
+        given: Names of the nodes that rows give.
+    """
+    names = [v.label for v in model.layout.observed if v.name not in given]
+    if num_rows == 1 or not names or not given:
         return []
     return [
         Caution(

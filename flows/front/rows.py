@@ -19,8 +19,10 @@ Rows = Path | str | Sequence[Mapping[str, Any]] | Float[Tensor, "row observed"]
 """A file of data sets, one a row; data by name for each; or a tensor of columns."""
 
 
-def rows_of(model: Model, data: Rows) -> Float[Tensor, "row observed"]:
-    """Return rows in the model's columns.
+def rows_of(
+    model: Model, data: Rows
+) -> tuple[Float[Tensor, "row observed"], frozenset[str]]:
+    """Return rows in the model's columns, and the nodes that one of them gives.
 
     Raises:
         FlowsError: If a row does not fit.
@@ -30,7 +32,7 @@ def rows_of(model: Model, data: Rows) -> Float[Tensor, "row observed"]:
         if data.dim() != 2 or data.shape[1] != width or not len(data):
             shape = f"rows of {width} numbers"
             raise ArgumentError.at("data", "wrong shape", shape, f"{[*data.shape]}")
-        return data.to(model.device, model.dtype)
+        return data.to(model.device, model.dtype), frozenset(model.graph.observed)
     if isinstance(data, Path | str):
         given = load_observations(data)
     else:
@@ -41,4 +43,5 @@ def rows_of(model: Model, data: Rows) -> Float[Tensor, "row observed"]:
     rows = [model.observation(each.values, places=each.places) for each in given]
     if not rows:
         raise ArgumentError.at("data", "there is no row", "at least one row")
-    return torch.stack(rows)
+    names = {name for each in given for name in each.values}
+    return torch.stack(rows), frozenset(map(model.graph.resolve, names))

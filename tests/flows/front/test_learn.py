@@ -283,3 +283,18 @@ def test_a_node_that_rows_leave_out_is_said_and_a_column_of_it_ends_that():
     assert learned.parameters["m"].value == pytest.approx(right, abs=1e-4)
     full = [{**row, "w": number} for number, row in enumerate(rows)]
     assert not flows.learn(model, full, ["m"]).cautions
+
+
+def test_a_column_that_is_the_same_in_every_row_is_not_left_out(tmp_path):
+    """Its values are those of the program, which says nothing of who gave them."""
+    program = """
+(let [m (sample (normal 0 9))
+      y (foreach 2 [] (observe (normal m 1) 0))]
+  m)"""
+    model = flows.Model.from_program(program)
+    table = tmp_path / "rows.csv"
+    table.write_text("y[0],y[1]\n1,0\n2,0\n")
+    assert not flows.learn(model, table, ["m"]).cautions
+    table.write_text("y[0]\n1\n2\n")
+    (caution,) = flows.learn(model, table, ["m"]).cautions
+    assert caution.what == "y[1]: the program's own data in every row"
