@@ -111,7 +111,8 @@ def learn(
     clock.say(0.9, "standard errors")
     errors = errors_at(found)
     there = found.surface.at(found.place)
-    ess = (float(there.terms.ess.median()), float(there.terms.ess.quantile(0.05)))
+    effective = found.surface.ess(found.place)
+    ess = (float(effective.median()), float(effective.quantile(0.05)))
     values = found.surface.coordinates.values(found.place).detach()
     doubts = learning_doubts(found, errors, ess[1])
     if chosen == "laplace":

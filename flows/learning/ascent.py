@@ -255,7 +255,7 @@ class _Stretch:
         draws = drawing.draw(values, likelihood.data, num, generator=generator)
         surface = Surface(likelihood, coordinates, draws)
         here = surface.at(place)
-        scatter = surface.scatter(place, here.terms)
+        scatter = surface.scatter(place)
         reach = (_REACH * scatter.diagonal().rsqrt()).clamp_max(_LONGEST)
         if drawing.is_exact:
             reach = torch.full_like(reach, math.inf)

@@ -21,8 +21,12 @@ SCATTER = "scatter of scores"
 UNKNOWN = "not known"
 
 _MOST_CURVED = 200
-"""Parameters beyond which the curvature is not computed."""
+"""Parameters beyond which the scatter is taken, where rows are enough for it."""
 _ROWS_PER_PARAMETER = 2
+_MOST_DRAWS = 2**24
+"""Looked at for the curvature, of all rows and places."""
+_LEAST_DRAWS = 16
+"""Of a row that the curvature needs, if there are so many."""
 _FLAT = 3.0
 """An error of so many units of the prior: along it the surface has no top."""
 
@@ -73,8 +77,12 @@ def errors_at(found: Round) -> Errors:
 
 def _information(found: Round) -> tuple[str, Float[Tensor, "free free"]]:
     surface, place = found.surface, found.place
-    if len(place) <= _MOST_CURVED:
-        return CURVATURE, surface.curvature(place, found.scale)
-    terms = surface.at(place).terms
-    is_enough = len(terms.scores) >= _ROWS_PER_PARAMETER * len(place)
-    return SCATTER if is_enough else UNKNOWN, surface.scatter(place, terms)
+    rows = len(surface.likelihood.data)
+    num = _MOST_DRAWS // (2 * rows * len(place))
+    is_many = len(place) > _MOST_CURVED
+    if is_many and rows >= _ROWS_PER_PARAMETER * len(place):
+        return SCATTER, surface.scatter(place)
+    if is_many and num < min(_LEAST_DRAWS, surface.draws.num):
+        return UNKNOWN, surface.scatter(place)
+    few = surface.first(max(num, _LEAST_DRAWS))
+    return CURVATURE, few.curvature(place, found.scale)

@@ -91,14 +91,36 @@ class PartedModel:
     @cached_property
     def _order(self) -> list[int]:
         """Which of data, and parameters after them, each observed column of rows is."""
-        latents = {v.name: v for v in self.prior.layout.latents}
+        return self._places(self.rows, self.prior)
+
+    @cached_property
+    def _complete(self) -> tuple[Model, list[int]] | None:
+        """The model whose only latents are the parameters; None if there is none.
+
+        With which of data, and latents of a row after them, its observed columns are.
+        """
+        if isinstance(self.target, CollapsedModel):
+            return None
+        generator = torch.Generator().manual_seed(0)
+        drawn = self.target.sample_latents(_DRAWS, generator=generator)
+        drawn = drawn[torch.isfinite(drawn).all(1)]
+        document = self.model.graph.document
+        if not len(drawn) or document is None:
+            return None
+        values = _by_name(self.rows.layout.latents, drawn[0])
+        complete = _model(self.model, observing(document, values)).forgiving()
+        return complete, self._places(complete, self.rows)
+
+    def _places(self, whole: Model, latent: Model) -> list[int]:
+        """Which of data, and latents after them, each observed column of a model is."""
         first = self.model.layout.observed_dim
-        order: list[int] = []
-        for v in self.rows.layout.observed:
-            own = latents.get(v.name) or self.model.layout.variable(v.name)
-            start = own.start + (first if v.name in latents else 0)
-            order += range(start, start + v.size)
-        return order
+        start = {v.name: v.start for v in self.model.layout.observed}
+        start |= {v.name: first + v.start for v in latent.layout.latents}
+        return [
+            start[v.name] + column
+            for v in whole.layout.observed
+            for column in range(v.size)
+        ]
 
     def observed(
         self,
@@ -111,9 +133,25 @@ class PartedModel:
             values: Of the parameters.
             data: In the columns of the whole model.
         """
-        batch = np.broadcast_shapes(values.shape[:-1], data.shape[:-1])
-        both = [data.expand(*batch, -1), values.expand(*batch, -1)]
-        return torch.cat(both, -1)[..., self._order]
+        return _joined(data, values)[..., self._order]
+
+    def log_joint(
+        self,
+        values: Float[Tensor, "*batch parameter"],
+        latents: Float[Tensor, "*batch2 latent"],
+        data: Float[Tensor, "*batch3 datum"],
+    ) -> Float[Tensor, "*batch4"]:
+        """Return log p(latents, data | parameters) of rows; carries gradients.
+
+        One row of parameters is not repeated for each row of latents, where these are
+        drawn and not summed out.
+        """
+        none = values.new_zeros(0)
+        prior = self.prior.log_joint(values, none)
+        if values.dim() > 1 or self._complete is None:
+            return self.target.log_joint(latents, self.observed(values, data)) - prior
+        complete, order = self._complete
+        return complete.log_joint(values, _joined(data, latents)[..., order]) - prior
 
     def learned(self, values: Float[Tensor, " parameter"]) -> Model:
         """Return the model in which the parameters are constants."""
@@ -121,6 +159,14 @@ class PartedModel:
         assert document is not None  # noqa: S101 - every checked graph has one
         constants = _by_name(self.prior.layout.latents, values)
         return _model(self.model, with_constants(document, constants))
+
+
+def _joined(
+    data: Float[Tensor, "*batch datum"], others: Float[Tensor, "*batch2 other"]
+) -> Float[Tensor, "*batch3 both"]:
+    """Return the columns of data, and others after them."""
+    batch = np.broadcast_shapes(data.shape[:-1], others.shape[:-1])
+    return torch.cat([data.expand(*batch, -1), others.expand(*batch, -1)], -1)
 
 
 def prior_draws(

@@ -108,8 +108,7 @@ def tempered_parameters(
     """
     surface = found.surface
     rows = len(surface.likelihood.data)
-    few = surface.draws.first(max(1, _MOST_DRAWS // rows))
-    target = ParametersTarget(Surface(surface.likelihood, surface.coordinates, few))
+    target = ParametersTarget(surface.first(_MOST_DRAWS // rows))
     centre = surface.coordinates.centre + surface.coordinates.spread * found.place
     mixture = Mixture(
         centre.new_zeros(1), centre[None], torch.linalg.cholesky(errors.free)[None]

@@ -8,17 +8,19 @@ information.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from .coordinates import Place, UnitCoordinates
-from .likelihood import Likelihood, RowDraws, RowTerms
+from .likelihood import Likelihood, RowDraws
 
 __all__ = ["Height", "Square", "Surface"]
 
+_MOST_SLOPES = 2**25
+"""Numbers in the slopes of single draws, where these are wanted."""
 _DIFFERENCE = 1e-3
 """Of places whose slopes give the curvature, in standard errors."""
 
@@ -31,18 +33,13 @@ class Height:
 
     Attributes:
         log_prior: log p(θ), in nats.
-        terms: The likelihood of each row.
+        log_likelihood: Of all rows, in nats.
         slope: By unit coordinates.
     """
 
     log_prior: float
-    terms: RowTerms
+    log_likelihood: float
     slope: Place
-
-    @property
-    def log_likelihood(self) -> float:
-        """Of all rows, in nats."""
-        return float(self.terms.log_likelihood.sum())
 
     @property
     def value(self) -> float:
@@ -68,10 +65,25 @@ class Surface:
     def at(self, place: Place) -> Height:
         """Return value and slope at a place."""
         values = self.coordinates.values(place).detach()
-        terms = self.likelihood.terms(values, self.draws)
+        log_likelihood, scores = self.likelihood.total(values, self.draws)
         log_prior, slope = self.prior(place)
-        scores = terms.scores.sum(0)
-        return Height(log_prior, terms, slope + self.coordinates.slope(place, scores))
+        slope = slope + self.coordinates.slope(place, scores)
+        return Height(log_prior, log_likelihood, slope)
+
+    def ess(self, place: Place) -> Float[Tensor, " row"]:
+        """Return the effective number of draws of each row."""
+        values = self.coordinates.values(place).detach()
+        return self.likelihood.ess(values, self.draws)
+
+    def first(self, num: int) -> "Surface":
+        """Return the surface on the first draws of each row."""
+        return replace(self, draws=self.draws.first(max(1, num)))
+
+    @property
+    def _few(self) -> "Surface":
+        """On so many draws that each may have slopes of its own."""
+        slopes = len(self.likelihood.data) * len(self.coordinates.centre)
+        return self.first(_MOST_SLOPES // slopes)
 
     def prior(self, place: Place) -> tuple[float, Place]:
         """Return log p(θ) and its slope."""
@@ -82,11 +94,13 @@ class Surface:
             (slope,) = torch.autograd.grad(found, leaf)
         return float(found.detach()), slope
 
-    def scatter(self, place: Place, terms: RowTerms) -> Square:
+    def scatter(self, place: Place) -> Square:
         """Return the information that the scatter of scores over rows estimates.
 
         A prior of one unit is added, which keeps it regular where rows are few.
         """
+        values = self.coordinates.values(place).detach()
+        terms = self.likelihood.terms(values, self._few.draws)
         scores = terms.scores @ self.coordinates.jacobian(place)
         gaps = scores - scores.mean(0)
         return gaps.T @ gaps + torch.eye(len(place), dtype=place.dtype)
@@ -95,7 +109,9 @@ class Surface:
         """Return the covariance of the slope that comes of the draws."""
         slopes = self.coordinates.jacobian(place)
         values = self.coordinates.values(place).detach()
-        return slopes.T @ self.likelihood.noise(values, self.draws) @ slopes
+        few = self._few.draws
+        share = few.num / self.draws.num
+        return share * (slopes.T @ self.likelihood.noise(values, few) @ slopes)
 
     def curvature(self, place: Place, scale: Place) -> Square:
         """Return the observed information, by differences of slopes.

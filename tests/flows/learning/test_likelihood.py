@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import optimize
 
-from flows.learning.likelihood import Likelihood, NoLatents
+from flows.learning.likelihood import Likelihood, NoLatents, RowDraws
 from flows.learning.parted import PartedModel
 
 from .programs import (
@@ -91,3 +91,40 @@ def test_discrete_latents_are_summed_over_every_path():
             chance = chance / chance.sum()
         assert np.isclose(log_likelihood, total, atol=1e-10)
     assert not bool(Likelihood(parted, data).noise(values, draws).any())
+
+
+def test_the_total_is_the_sum_of_the_rows_without_repeated_parameters(monkeypatch):
+    likelihood = hierarchical(7)
+    generator = torch.Generator().manual_seed(0)
+    draws = Conjugate().draw(VALUES, likelihood.data, 10, generator=generator)
+    terms = likelihood.terms(VALUES, draws)
+    monkeypatch.setattr("flows.learning.likelihood._AT_ONCE", 100)
+    # Nothing but `terms` repeats parameters.
+    monkeypatch.setattr(Likelihood, "terms", None)
+    height, slope = likelihood.total(VALUES, draws)
+    assert np.isclose(height, float(terms.log_likelihood.sum()), rtol=1e-12)
+    assert torch.allclose(slope, terms.scores.sum(0), rtol=1e-10)
+    assert torch.allclose(likelihood.ess(VALUES, draws), terms.ess)
+
+
+def test_a_draw_without_a_slope_does_not_take_it_from_the_total():
+    """A draw of z below 0 has no meaning, weight 0, and the slope nan."""
+    model = model_of("""
+        (let [s (sample (half-normal 1))
+              z (sample (normal 0 1))]
+          (observe (normal 0 (* s (sqrt z))) 0.3)
+          z)""")
+    likelihood = Likelihood(
+        PartedModel.of(model, ["s"]), torch.full((1, 1), 0.3).double()
+    )
+    latents = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64).view(3, 1, 1)
+    draws = RowDraws(latents, torch.zeros(3, 1, dtype=torch.float64))
+    values = torch.ones(1, dtype=torch.float64)
+    height, slope = likelihood.total(values, draws)
+    scale = latents.flatten()[[0, 2]].sqrt()
+    z = latents.flatten()[[0, 2]]
+    log_p = torch.distributions.Normal(0.0, 1.0).log_prob(z)
+    log_p = log_p + torch.distributions.Normal(0.0, scale).log_prob(torch.tensor(0.3))
+    weights = log_p.softmax(0)
+    assert np.isclose(height, float(log_p.logsumexp(0)) - np.log(3.0))
+    assert np.isclose(float(slope), float((weights * (0.09 / scale**2 - 1.0)).sum()))
