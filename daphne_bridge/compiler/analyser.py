@@ -7,7 +7,7 @@ from typing import Any
 from ..language.families import DISTRIBUTIONS
 from ..language.primitives import PRIMITIVES
 from .desugar import describe
-from .distributions import draws_scalar
+from .drawn_shapes import drawn_shape
 from .forms import Compound, Form, Span, head_name
 from .meaning import Limits, Variable
 from .prelude import prelude
@@ -175,7 +175,7 @@ class Analyser:
             self.check_size(part, variable.span)
         self.variables.append(variable)
         self.by_name[variable.name] = variable
-        return NodeTerm(variable.name, is_scalar=draws_scalar(variable.distribution))
+        return NodeTerm(variable.name, shape=drawn_shape(variable.distribution))
 
     def check_size(self, value: Any, span: Span) -> None:
         """Count what the document will write, and refuse too much of it."""

@@ -25,7 +25,6 @@ from .terms import (
 __all__ = [
     "check_observation",
     "check_parameters",
-    "draws_scalar",
     "is_distribution",
 ]
 
@@ -33,16 +32,6 @@ __all__ = [
 def is_distribution(value: Any) -> bool:
     """Return whether `value` is a distribution, or selects one among distributions."""
     return isinstance(value, CallTerm) and value.is_distribution
-
-
-def draws_scalar(value: Any) -> bool:
-    """Return whether a distribution certainly draws no collection."""
-    if not isinstance(value, CallTerm):
-        return False
-    family = DISTRIBUTIONS.get(value.head)
-    if family is not None:
-        return family.event == "scalar" and family.support != "category"
-    return value.head == "if" and all(map(draws_scalar, value.arguments[1:]))
 
 
 def check_parameters(name: str, arguments: tuple[Any, ...]) -> None:

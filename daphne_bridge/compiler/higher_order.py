@@ -19,7 +19,7 @@ from .evaluation import call_function, decided
 from .forms import Compound, head_name
 from .partial_evaluation import partial_evaluation
 from .recursion import Recursive
-from .symbolic_simplify import elements
+from .symbolic_simplify import unrolled
 from .terms import UNKNOWN, FunctionTerm, MapTerm
 
 __all__ = ["HIGHER_ORDER"]
@@ -188,7 +188,7 @@ def _known_elements(analyser: Analyser, value: Any, form: Compound) -> tuple[Any
     if isinstance(value, (HashMap, MapTerm)):
         entries = value if isinstance(value, HashMap) else value.entries
         return tuple(sequence(pair) for pair in entries.pairs())
-    items = elements(value)
+    items = unrolled(value)
     if items is None:
         raise analyser.error(
             form,

@@ -18,9 +18,10 @@ from typing import Any
 
 from ..language.primitives import PRIMITIVES, HashMap, PrimitiveError, Seq
 from .collection_terms import extended, hash_map, is_key, sequence
+from .drawn_shapes import shape_of
 from .terms import UNKNOWN, CallTerm, MapTerm, NodeTerm, SequenceTerm, Term, is_constant
 
-__all__ = ["NUMERIC", "elements", "symbolic_simplify"]
+__all__ = ["NUMERIC", "elements", "symbolic_simplify", "unrolled"]
 
 NUMERIC = frozenset(
     {"+", "-", "*", "/", "inc", "dec", "mod", "rem", "quot", "abs", "min", "max"}
@@ -58,6 +59,14 @@ def elements(value: Any) -> tuple[Any, ...] | None:
     return None
 
 
+def unrolled(value: Any) -> tuple[Any, ...] | None:
+    """Return the elements of a sequence, or calls for those of a random vector."""
+    items = elements(value)
+    if items is None and (shape := shape_of(value)):
+        return tuple(CallTerm("get", (value, i)) for i in range(shape[0]))
+    return items
+
+
 def symbolic_simplify(name: str, arguments: tuple[Any, ...]) -> Any:
     """Return the value of a call to the core function `name`, a term.
 
@@ -77,9 +86,9 @@ def symbolic_simplify(name: str, arguments: tuple[Any, ...]) -> Any:
             if result is None or result is False:
                 return CallTerm(name, arguments, settled=result)
             return result
-    if name == "count" and (items := elements(arguments[0])) is not None:
+    if name == "count" and (items := unrolled(arguments[0])) is not None:
         return CallTerm(name, arguments, settled=len(items))
-    if name == "empty?" and (items := elements(arguments[0])) is not None:
+    if name == "empty?" and (items := unrolled(arguments[0])) is not None:
         return CallTerm(name, arguments, settled=not items)
     if name in _KINDS and (kind := _kind(arguments[0])) is not None:
         return CallTerm(name, arguments, settled=PRIMITIVES[name].apply(kind))
@@ -95,15 +104,15 @@ def _kind(value: Any) -> Any:
             return () if value.is_vector else Seq()
         case MapTerm():
             return HashMap()
-        case NodeTerm() if value.is_scalar:
-            return 0
+        case NodeTerm() | CallTerm() if shape_of(value) is not None:
+            return () if shape_of(value) else 0
         case CallTerm() if value.head in NUMERIC:
             return 0
     return None
 
 
 def _remembered(name: str, arguments: tuple[Any, ...]) -> Any:
-    shapes = [x if is_constant(x) else (elements(x) or x) for x in arguments]
+    shapes = [x if is_constant(x) else (unrolled(x) or x) for x in arguments]
     if any(isinstance(x, Term) for x in shapes[:-1]) and name not in ("list", "cons"):
         return UNKNOWN
     try:

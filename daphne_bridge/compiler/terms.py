@@ -63,14 +63,15 @@ class NodeTerm(Term):
 
     Attributes:
         name: That name.
-        is_scalar: Whether it is certainly no collection.
+        shape: Sizes of the collection that it certainly is, () of no collection;
+            None where that is not known.
     """
 
-    __slots__ = ("is_scalar", "name")
+    __slots__ = ("name", "shape")
 
-    def __init__(self, name: str, *, is_scalar: bool = False) -> None:
+    def __init__(self, name: str, *, shape: tuple[int, ...] | None = None) -> None:
         self.name = name
-        self.is_scalar = is_scalar
+        self.shape = shape
         self.size = 1
 
 
