@@ -105,10 +105,17 @@ class Commands(Command, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that is called; an unknown one is a usage error."""
         name = args[0]
-        near = get_close_matches(name, self.list_commands(ctx), n=1)
-        if self.get_command(ctx, name) is None and near:
-            ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        if self.get_command(ctx, name) is None:
+            if program := self.elsewhere(name):
+                ctx.fail(f"No such command {name!r}. {program} has it")
+            near = get_close_matches(name, self.list_commands(ctx), n=1)
+            if near:
+                ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
+
+    def elsewhere(self, name: str) -> str | None:  # noqa: ARG002
+        """Return the program that has a command which this one lacks, if one has."""
+        return None
 
 
 def _run(

@@ -52,6 +52,11 @@ class _LazyCommands(Commands):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
+    def elsewhere(self, name: str) -> str | None:
+        """Return daphne-bridge if it has a command of this name."""
+        bridge = import_module("daphne_bridge.cli").main
+        return "daphne-bridge" if name in bridge.commands else None
+
     def format_commands(
         self,
         ctx: click.Context,  # noqa: ARG002

@@ -370,3 +370,10 @@ def test_help_comes_before_the_libraries_are_loaded():
         "assert not {'torch', 'numpy', 'rich'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("command", sorted(bridge.commands))
+def test_a_command_of_the_other_program_is_found_there(command):
+    result = CliRunner().invoke(flows, [command, "model.daphne"])
+    assert result.exit_code == 2
+    assert f"no such command '{command}'. daphne-bridge has it" in result.stderr
