@@ -30,15 +30,23 @@ from ..flow.structure import Structure
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.folders import write_file
-from ..storage.latent_rows import DIGITS, latent_arrays, split_rows, vary
+from ..storage.latent_rows import (
+    DIGITS,
+    digit_images,
+    latent_arrays,
+    split_rows,
+    vary,
+)
 from ..training.config import nuisance_counts
 from .claims import claims_table
 from .comparison import compare_objectives, compare_structures
 from .deconvolution import deconvolve, inverse_adjacency
+from .digits import black_and_white, compare_posteriors
 from .energies import fit_energies
 from .figures import (
     draw_adjacency,
     draw_deconvolution,
+    draw_digits,
     draw_energies,
     draw_evaluations,
     draw_j_over_iterations,
@@ -94,6 +102,7 @@ class _Experiments:
             "appendix_d": self.state_space,
             "fig_finite": self.energies,
             "fig_sin": self.natural_steps,
+            "fig_digits": self.digits,
         }
 
     @cached_property
@@ -201,6 +210,16 @@ class _Experiments:
         numbers = compare_steps(models, self.lengths.natural, note=self.note)
         return numbers, {"fig_sin": draw_natural_steps(numbers)}
 
+    def digits(self) -> Drawn:
+        """Weights of a deep latent Gaussian model, and posteriors of its latents."""
+        numbers = compare_posteriors(
+            self.model("learning/digits"),
+            black_and_white(digit_images()),
+            self.lengths.digits,
+            note=self.note,
+        )
+        return numbers, {"fig_digits": draw_digits(numbers)}
+
     def _objectives(self, program: str, nuisances: int, name: str) -> Drawn:
         model, structure = self.published(program, nuisances)
         numbers = compare_objectives(
@@ -216,7 +235,17 @@ class _Experiments:
         return numbers, {name: draw_j_over_iterations(numbers["iterations"], curves)}
 
 
-_NAMES = ("fig3", "fig4", "fig6", "fig8", "fig9", "appendix_d", "fig_finite", "fig_sin")
+_NAMES = (
+    "fig3",
+    "fig4",
+    "fig6",
+    "fig8",
+    "fig9",
+    "appendix_d",
+    "fig_finite",
+    "fig_sin",
+    "fig_digits",
+)
 
 
 @click.command("python -m flows.experiments", cls=Command)

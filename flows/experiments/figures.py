@@ -4,6 +4,7 @@ Each function takes the dictionary that stands in the figure's JSON file and ret
 matplotlib figure; nothing is computed here but places on paper.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 __all__ = [
     "draw_adjacency",
     "draw_deconvolution",
+    "draw_digits",
     "draw_energies",
     "draw_evaluations",
     "draw_j_over_iterations",
@@ -148,6 +150,35 @@ def draw_natural_steps(numbers: Mapping[str, Any]) -> Figure:
             ax.set_xlabel(key)
         axes[row][0].set_ylabel(f"{name}: nats below the best")
     axes[0][0].legend()
+    return figure
+
+
+def draw_digits(numbers: Mapping[str, Any]) -> Figure:
+    """Nats that bounds lack over particles, beside what the latents decode to."""
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, posterior in numbers["posteriors"].items():
+        gaps = posterior["gaps"]
+        left.errorbar(
+            [each["particles"] for each in gaps],
+            [each["mean"] for each in gaps],
+            [each["standard_error"] for each in gaps],
+            label=name,
+        )
+    left.set_xscale("log")
+    left.set_yscale("log")
+    left.set_xlabel("particles")
+    left.set_ylabel("nats below log p(x) of a held-out image")
+    left.legend()
+    decoded = numbers["decoded"]
+    across, size = math.isqrt(len(decoded)), math.isqrt(len(decoded[0]))
+    rows = [
+        [value for image in decoded[at : at + across] for value in image[start:][:size]]
+        for at in range(0, len(decoded), across)
+        for start in range(0, size * size, size)
+    ]
+    right.imshow(rows, cmap=_GREY)
+    right.set_axis_off()
     return figure
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from ..training.config import TrainingConfig
 from .comparison import ComparisonConfig
+from .digits import DigitsConfig
 from .energies import EnergiesConfig
 from .natural_gradients import NaturalConfig
 
@@ -23,6 +24,7 @@ class Lengths:
         deconvolution_copies: varied copies of each of its patches.
         energies: finite flows on four energies.
         natural: plain steps beside natural ones.
+        digits: weights of a deep latent Gaussian model, and posteriors.
     """
 
     structures: ComparisonConfig
@@ -33,6 +35,7 @@ class Lengths:
     deconvolution_copies: int
     energies: EnergiesConfig
     natural: NaturalConfig
+    digits: DigitsConfig
 
 
 _FORWARD = TrainingConfig(
@@ -63,6 +66,9 @@ _USUAL = Lengths(
     deconvolution_copies=40,
     energies=EnergiesConfig(iterations=6000, continuous_iterations=2000, points=400),
     natural=NaturalConfig(),
+    digits=DigitsConfig(
+        images=1000, held_out=300, learning_seconds=1800.0, seconds=240.0
+    ),
 )
 """An hour or two on one core, half of it in the networks without structure."""
 
@@ -88,6 +94,7 @@ _FAST = Lengths(
     deconvolution_copies=10,
     energies=EnergiesConfig(iterations=1500, continuous_iterations=400, points=300),
     natural=NaturalConfig(),
+    digits=DigitsConfig(images=300, held_out=200, learning_seconds=300.0, seconds=40.0),
 )
 """Minutes: shows that everything runs, not where it ends."""
 

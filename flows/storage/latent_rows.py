@@ -1,5 +1,6 @@
 """This file makes rows for latents without a prior: digits, MNIST files, npz files.
 
+- `digit_images`: scikit-learn's digits as they are.
 - `digit_patches`: scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged to
   9x9 by linear interpolation (extra ``digits``).
 - `read_idx`: an IDX file of images, the format of MNIST, gzipped or not; `shrink` makes
@@ -36,6 +37,7 @@ from .folders import read_file
 __all__ = [
     "DIGITS",
     "Arrays",
+    "digit_images",
     "digit_patches",
     "latent_arrays",
     "load_arrays",
@@ -98,15 +100,24 @@ def split_rows(arrays: Arrays) -> tuple[Arrays, Arrays]:
     )
 
 
-def digit_patches(*, seed: int) -> Float[np.ndarray, "image row column"]:
-    """Return scikit-learn's digits as 9x9 patches, standardised.
+def digit_images() -> Float[np.ndarray, "image row column"]:
+    """Return scikit-learn's digits, grey values from 0 to 16.
 
     Raises:
         FlowsError: If scikit-learn is not installed.
     """
     require("sklearn", extra="digits", where=DIGITS, instead="a file of patches")
     datasets: Any = import_module("sklearn.datasets")
-    images = torch.from_numpy(np.asarray(datasets.load_digits().images))
+    return np.asarray(datasets.load_digits().images)
+
+
+def digit_patches(*, seed: int) -> Float[np.ndarray, "image row column"]:
+    """Return scikit-learn's digits as 9x9 patches, standardised.
+
+    Raises:
+        FlowsError: If scikit-learn is not installed.
+    """
+    images = torch.from_numpy(digit_images())
     enlarged = torch.nn.functional.interpolate(
         images[:, None], size=(SIZE, SIZE), mode="bilinear", align_corners=True
     )

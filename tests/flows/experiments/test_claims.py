@@ -47,3 +47,11 @@ def test_natural_steps_stand_beside_plain_ones():
     table = claims_table({"fig_sin": {"programs": {"mixture": found}}})
     assert "mixture: bound of 2000 plain gradient steps" in table
     assert "plain -3.2500 in 7.5 s; natural -3.1250 after 4 steps, 0.2 s |" in table
+
+
+def test_bounds_of_digits_stand_beside_the_evidence():
+    gap = {"particles": 1, "mean": 0.25, "standard_error": 0.01}
+    posteriors = {"planar, 4": {"gaps": [gap, {**gap, "particles": 10}]}}
+    numbers = {"posteriors": posteriors, "log_evidence": -21.5}
+    table = claims_table({"fig_digits": numbers})
+    assert "| planar, 4 0.250 ± 0.010; log p(x) -21.50 |" in table

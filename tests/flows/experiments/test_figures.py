@@ -71,3 +71,17 @@ def test_steps_are_drawn_as_gaps_to_the_best_bound():
     assert left.lines[0].get_xydata().tolist() == [[0.0, 7.0], [1.0, 1e-5]]
     assert right.lines[0].get_xdata().tolist() == [0.0, 0.5]
     assert left.lines[1].get_ydata().tolist() == [7.0]
+
+
+def test_bounds_are_drawn_over_particles_beside_decoded_images():
+    gaps = [
+        {"particles": num, "mean": 1.0 / num, "standard_error": 0.1} for num in (1, 10)
+    ]
+    decoded = [[float(n)] * 4 for n in range(9)]
+    numbers = {"posteriors": {"a": {"gaps": gaps}}, "decoded": decoded}
+    left, right = figures.draw_digits(numbers).axes
+    assert left.lines[0].get_xydata().tolist() == [[1.0, 1.0], [10.0, 0.1]]
+    shown = right.images[0].get_array()
+    assert shown.shape == (6, 6)
+    assert shown[0].tolist() == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+    assert shown[5].tolist() == [6.0, 6.0, 7.0, 7.0, 8.0, 8.0]
