@@ -44,4 +44,6 @@ def rows_of(
     if not rows:
         raise ArgumentError.at("data", "there is no row", "at least one row")
     names = {name for each in given for name in each.values}
-    return torch.stack(rows), frozenset(map(model.graph.resolve, names))
+    named = {v.name: {v.name, v.label, *v.column_names} for v in model.layout.observed}
+    seen = frozenset(name for name, known in named.items() if known & names)
+    return torch.stack(rows), seen

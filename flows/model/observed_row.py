@@ -6,6 +6,8 @@ Everything that is wrong with the data is reported together, each with its place
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from daphne_bridge.errors import GraphError
 from daphne_bridge.graph.graph import Graph
 
@@ -29,6 +31,7 @@ def observed_row(lowered: LoweredGraph, given: Given) -> list[float]:
         ModelError: If a value does not fit its distribution, or a name is not known or
             that of no observed node.
     """
+    given = _together(lowered, given)
     names = _resolved(lowered, given)
     numbers: list[float] = []
     problems: list[Problem] = []
@@ -72,6 +75,33 @@ def _encoded(
         node = entry.node
         label = "" if node.label == node.name else f" ({node.label})"
         return Problem(where, f"{what}{label}", expected, got)
+
+
+def _together(lowered: LoweredGraph, given: Given) -> Given:
+    """Return data in which the entries of a vector, `y[0]` and `y[1]`, are one value.
+
+    Raises:
+        ModelError: If some of its entries are left out.
+    """
+    values, places = dict(given.values), dict(given.places)
+    for variable in lowered.layout.observed:
+        entries = [name for name in variable.column_names if name in values]
+        if not variable.shape or not entries:
+            continue
+        where = places.get(entries[0], lowered.graph.source)
+        whole = [n for n in (variable.label, variable.name) if n in values]
+        if whole:
+            what = f"{whole[0]} and {entries[0]} are one node, observed twice"
+            raise ModelError.at(where, what, "a value, or its entries")
+        missing = [name for name in variable.column_names if name not in values]
+        if missing:
+            what = f"{listed(missing)} of {variable.label} left out"
+            raise ModelError.at(where, what, "all entries of a value, or none")
+        numbers = np.empty(variable.size, dtype=object)
+        numbers[:] = [values.pop(name) for name in entries]
+        values[variable.name] = numbers.reshape(variable.shape).tolist()
+        places[variable.name] = where
+    return Given(values, places)
 
 
 def _resolved(lowered: LoweredGraph, given: Given) -> Mapping[str, str]:

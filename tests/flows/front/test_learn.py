@@ -298,3 +298,15 @@ def test_a_column_that_is_the_same_in_every_row_is_not_left_out(tmp_path):
     table.write_text("y[0]\n1\n2\n")
     (caution,) = flows.learn(model, table, ["m"]).cautions
     assert caution.what == "y[1]: the program's own data in every row"
+
+
+def test_a_column_for_each_entry_of_a_vector_is_a_row_of_vectors(tmp_path):
+    program = """
+(let [m (sample (normal 0 3))
+      y (observe (mvn [m m] [[1 0] [0 1]]) [0 0])]
+  m)"""
+    table = tmp_path / "rows.csv"
+    table.write_text("y[0],y[1]\n1,2\n0.5,1.5\n")
+    learned = flows.learn(flows.Model.from_program(program), table, ["m"])
+    assert learned.parameters["m"].value == pytest.approx(5 / (4 + 1 / 9), abs=1e-4)
+    assert not learned.cautions

@@ -1,6 +1,7 @@
 """Tests of flows.learning.likelihood."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import optimize
 
@@ -128,3 +129,49 @@ def test_a_draw_without_a_slope_does_not_take_it_from_the_total():
     weights = log_p.softmax(0)
     assert np.isclose(height, float(log_p.logsumexp(0)) - np.log(3.0))
     assert np.isclose(float(slope), float((weights * (0.09 / scale**2 - 1.0)).sum()))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (
+            """(let [b (sample (gamma 2 1)) z (sample (uniform-continuous 0 b))]
+                 (observe (normal z 1) 0.3) z)""",
+            ["b"],
+        ),
+        (
+            """(let [a (sample (gamma 2 1)) r (sample (gamma 2 1))
+                     z (sample (gamma a r))]
+                 (observe (poisson z) 2) z)""",
+            ["a", "r"],
+        ),
+        (
+            """(let [s (sample (half-normal 1))
+                     z (sample (mvn [0 0] [[s 0] [0 1]]))]
+                 (observe (mvn z [[1 0] [0 s]]) [0.1 0.2]) z)""",
+            ["s"],
+        ),
+        (
+            """(let [m (sample (normal 0 1)) x (observe (normal m 1) 0.4)
+                     z (sample (normal x 1))]
+                 (observe (normal (* m z) 1) 0.3) z)""",
+            ["m"],
+        ),
+    ],
+    ids=["bounds", "counts", "vectors", "latents between data"],
+)
+def test_the_total_is_the_sum_of_the_rows_of_any_family(text, names):
+    model = model_of(text)
+    parted = PartedModel.of(model, names)
+    generator = torch.Generator().manual_seed(0)
+    data = model.sample(4, generator=generator).observed
+    values = parted.prior.sample_latents(1, generator=generator)[0]
+    observed = parted.observed(values, data)[0]
+    latents = parted.rows.sample_latents(24, generator=generator, observed=observed)
+    draws = RowDraws(latents.view(6, 4, -1), torch.zeros(6, 4, dtype=torch.float64))
+    likelihood = Likelihood(parted, data)
+    for place in (values, 0.6 * values):
+        terms = likelihood.terms(place, draws)
+        height, slope = likelihood.total(place, draws)
+        assert np.isclose(height, float(terms.log_likelihood.sum()), rtol=1e-12)
+        assert torch.allclose(slope, terms.scores.sum(0), rtol=1e-10)

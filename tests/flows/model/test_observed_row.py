@@ -93,3 +93,26 @@ def test_arrays_are_observed_as_vectors_and_matrices(kind):
     assert model.observation(values).tolist() == wanted
     with pytest.raises(ModelError, match="wrong shape"):
         model.observation({"observe0": kind([0.2, 0.3, 0.5])})
+
+
+PAIR = """(let [m (sample (normal 0 1))
+                y (observe (mvn [m m] [[1 0] [0 1]]) [0.1 0.2])] m)"""
+
+
+def test_entries_of_a_vector_are_one_value():
+    model = Model.from_program(PAIR)
+    assert model.observation({"y[1]": 3.0, "y[0]": 2.0}).tolist() == [2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"y[0]": 2.0}, r"y\[1\] of y left out; expected all entries"),
+        ({"y[0]": 2.0, "y": [1.0, 2.0]}, r"y and y\[0\] are one node"),
+        ({"y[0]": 2.0, "y[1]": "b"}, "wrong type"),
+        ({"y[2]": 2.0}, "no node is called"),
+    ],
+)
+def test_entries_that_make_no_value_are_refused(values, said):
+    with pytest.raises(ModelError, match=said):
+        Model.from_program(PAIR).observation(values)
