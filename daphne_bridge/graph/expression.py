@@ -7,17 +7,27 @@ term that Daphne's JSON writes out twice is stored once.
 
 Distribution constructors are calls whose head is a family (`normal`), `if` is a call
 with three arguments, a literal vector a call of `vector`, a map a call of `hash-map`.
-The table simplifies only what needs no algebra: access to literal collections, `if`
-with a constant condition, `and` with `true`, and primitives of constants.
+The table simplifies only what needs no algebra: access to literal collections, what
+only moves their elements (`arrangements.py`), `if` with a constant condition, `and`
+with `true`, and primitives of constants.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 from ..errors import shortened
-from ..language.primitives import PRIMITIVES, HashMap, Keyword, PrimitiveError, word_of
+from ..language.primitives import (
+    PRIMITIVES,
+    HashMap,
+    Keyword,
+    PrimitiveError,
+    Seq,
+    word_of,
+)
+from .arrangements import UNKNOWN, arranged
 
 __all__ = [
     "Call",
@@ -92,6 +102,7 @@ class ExpressionTable:
         self._references: dict[str, Reference] = {}
         self._calls: dict[tuple[str, tuple[int, ...]], Call] = {}
         self._values: dict[int, Value] = {}
+        self._sequences: dict[int, Seq] = {}
 
     def constant(self, value: Value) -> Expression:
         """Return the expression of a value; tuples and mappings become calls."""
@@ -120,8 +131,9 @@ class ExpressionTable:
         """Return `(head arguments...)`, simplified as the module's docstring says."""
         given = tuple(arguments)
         simpler = self._simplified(head, given)
-        if simpler is not None:
-            return simpler
+        return self._as_it_stands(head, given) if simpler is None else simpler
+
+    def _as_it_stands(self, head: str, given: tuple[Expression, ...]) -> Call:
         key = (head, tuple(map(id, given)))
         made = self._calls.get(key)
         if made is None:
@@ -161,23 +173,68 @@ class ExpressionTable:
                 if len(kept) < len(given):
                     return self.call("and", kept)
             return None
-        if head in ("vector", "hash-map", "list"):
-            return self.call("vector", given) if head == "list" else None
+        if head in ("vector", "hash-map"):
+            return None
         element = self._element(head, given)
         if element is not None:
             return element
         primitive = PRIMITIVES.get(head)
         if primitive is None or not given:
-            return None
+            return self.call("vector", ()) if head == "list" else None
         values = self._values
         if not all(id(argument) in values for argument in given):
-            return None
+            return self._arranged(head, given)
         try:
             return self.constant(
                 primitive.apply(*(values[id(argument)] for argument in given))
             )
         except (PrimitiveError, ArithmeticError, TypeError, ValueError, LookupError):
             return None
+
+    def _arranged(self, head: str, given: tuple[Expression, ...]) -> Expression | None:
+        """Return what a call that moves elements makes, or None.
+
+        A sequence has no notation of its own: the call stays, its elements known.
+        """
+        if head == "get-in" and len(given) == 2 and id(given[1]) in self._values:
+            found = given[0]
+            for key in self._values[id(given[1])]:
+                found = self.call("get", (found, self.constant(key)))
+            return found
+        if head == "ffirst":
+            return self.call("first", (self.call("first", given),))
+        made = arranged(head, tuple(map(self._shape, given)), _is_expression)
+        if made is UNKNOWN:
+            return None
+        if isinstance(made, Seq):
+            call = self._as_it_stands(head, given)
+            self._sequences[id(call)] = made
+            return call
+        if isinstance(made, tuple):
+            return self.call("vector", map(self._written, made))
+        if isinstance(made, HashMap):
+            return self.call("hash-map", map(self._written, chain(*made.pairs())))
+        return self._written(made)
+
+    def _shape(self, expression: Expression) -> Value:
+        """Return a value, or a collection of expressions, or what is not known."""
+        if id(expression) in self._values:
+            return self._values[id(expression)]
+        if id(expression) in self._sequences:
+            return self._sequences[id(expression)]
+        if not isinstance(expression, Call):
+            return expression
+        items = expression.arguments
+        if expression.head == "vector":
+            return items
+        are_known = all(id(key) in self._values for key in items[::2])
+        if expression.head != "hash-map" or not are_known or len(items) % 2:
+            return expression
+        keys = [self._values[id(key)] for key in items[::2]]
+        return HashMap(zip(keys, items[1::2], strict=True))
+
+    def _written(self, value: Value) -> Expression:
+        return value if _is_expression(value) else self.constant(value)
 
     def _element(self, head: str, given: tuple[Expression, ...]) -> Expression | None:
         """Return the member that an access to a literal collection picks, or None."""
@@ -206,9 +263,11 @@ class ExpressionTable:
         if position is not None and not rest:
             inside = -len(items) <= position < len(items)
             return items[position] if inside else self.constant(None)
-        if head == "rest" and not rest:
-            return self.call("vector", items[1:])
         return None
+
+
+def _is_expression(value: Value) -> bool:
+    return isinstance(value, Constant | Reference | Call)
 
 
 def _is_true(expression: Expression) -> bool:
