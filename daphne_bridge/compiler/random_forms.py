@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..language.families import DISTRIBUTIONS
 from ..language.primitives import Keyword, PrimitiveError
 from .analyser import Analyser
 from .description import described
@@ -24,10 +25,35 @@ def sample(analyser: Analyser, form: Compound) -> Recursive[Any]:
     site = _site_name(analyser, form, 3)
     distribution = yield from _simplified(analyser, form.items[-1])
     _check_distribution(analyser, distribution, form.items[-1], "sample")
+    return (yield _drawn(analyser, distribution, form, site))
+
+
+def _drawn(
+    analyser: Analyser, distribution: CallTerm, form: Compound, site: str
+) -> Recursive[Any]:
+    """Return a draw; of branches that measure and that count, one of each."""
     if distribution.head == "dirac":  # its draw is its value: no random variable
         return distribution.arguments[0]
+    if distribution.head == "if" and _must_be_drawn_apart(distribution):
+        condition, then, otherwise = distribution.arguments
+        yes = yield _drawn(analyser, then, form, site)
+        no = yield _drawn(analyser, otherwise, form, site)
+        return CallTerm("if", (condition, yes, no))
     name = analyser.fresh(site or "sample")
     return analyser.add(Variable(name, "", distribution, form.span, site=site))
+
+
+def _must_be_drawn_apart(distribution: CallTerm) -> bool:
+    """Whether no random variable has such a distribution, a spike and a slab say."""
+    heads: set[str] = set()
+    work = [distribution]
+    while work:
+        item = work.pop()
+        if item.head == "if":
+            work.extend(item.arguments[1:])
+        elif item.head in DISTRIBUTIONS:
+            heads.add(item.head)
+    return "dirac" in heads or len({DISTRIBUTIONS[h].is_discrete for h in heads}) > 1
 
 
 def observe(analyser: Analyser, form: Compound) -> Recursive[Any]:

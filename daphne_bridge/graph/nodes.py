@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ..language.families import FAMILIES, Family
 from .expression import Call, Expression, Value
 
-__all__ = ["Node", "families_of"]
+__all__ = ["Node", "distributions_in", "families_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,30 @@ class Node:
         """Whether any of its families has a mass function."""
         return any(family.is_discrete for family in self.families)
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether a branch decides if values are counted or measured."""
+        return len({family.is_discrete for family in self.families}) > 1
+
 
 def families_of(distribution: Expression) -> tuple[Family, ...]:
     """Return the families that an expression of a distribution selects among."""
-    found: dict[str, Family] = {}
+    calls = distributions_in(distribution)
+    return tuple(dict.fromkeys(FAMILIES[call.head] for call in calls))
+
+
+def distributions_in(distribution: Expression) -> list[Call]:
+    """Return the calls of families that such an expression selects among."""
+    found: list[Call] = []
     stack = [distribution]
     while stack:
         current = stack.pop()
         if not isinstance(current, Call):
             continue
         if current.head in FAMILIES:
-            found[current.head] = FAMILIES[current.head]
+            found.append(current)
         elif current.head == "if":
             stack.extend(reversed(current.arguments[1:]))
         elif current.arguments and isinstance(current.arguments[0], Call):
             stack.extend(reversed(current.arguments[0].arguments))
-    return tuple(found.values())
+    return found

@@ -53,7 +53,7 @@ class Forms:
     def __post_init__(self) -> None:
         self._lowering = Lowering(self.dag)
         self._num_wide = 0
-        self._lowered: dict[tuple[int, int], Lowered] = {}
+        self._lowered: dict[tuple[int, int, int], Lowered] = {}
         self._of_alike: dict[Key, list[Form]] = {}
 
     def scope(self, node: Node) -> tuple[list[str], Key]:
@@ -130,7 +130,8 @@ class Forms:
                 return None
             condition = None
         special = replace(node, distribution=distribution, condition=condition)
-        key = (id(distribution), id(condition))
+        mixture = id(node.distribution) if node.is_mixed else 0
+        key = (id(distribution), id(condition), mixture)
         known = self._lowered.get(key)
         is_leaf = not self.graph.children(node.name)
         if known is not None and (node.name in self.number or is_leaf):

@@ -286,6 +286,7 @@ def _plain(forms: Sequence[Form]) -> list[Lowered]:
         and form.index is None
         and form.condition is None
         and not form.categories
+        and not form.atoms
     ]
     kinds = {(f.shape, f.branches[0].family, f.branches[0].shapes) for f in kept}
     return kept if len(kept) == len(forms) and len(kinds) == 1 else []

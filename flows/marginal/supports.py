@@ -94,17 +94,20 @@ class Supports:
                     continue
                 found.extend(v for v in values if not any(equal(v, o) for o in found))
         if not all(map(is_known, found)):
-            raise ModelError.at(
-                place(self._graph, "P", node.name),
-                f"the values of the discrete latent {node.label} are random "
-                "themselves, so that it cannot be summed out",
-                "a categorical over constants, and (get values index)",
-            )
+            raise self._random(node)
         if numbers and all(
             isinstance(v, int) and not isinstance(v, bool) for v in found
         ):
             return tuple(sorted(numbers.union(found)))
         return (*sorted(numbers), *found)
+
+    def _random(self, node: Node) -> ModelError:
+        return ModelError.at(
+            place(self._graph, "P", node.name),
+            f"the values of the discrete latent {node.label} are random "
+            "themselves, so that it cannot be summed out",
+            "a categorical over constants, and (get values index)",
+        )
 
     def _values_of(self, node: Node, form: Lowered, branch: Branch) -> Sequence[Value]:
         family = branch.family
@@ -116,6 +119,12 @@ class Supports:
             return range(branch.shapes[0][0])
         if family == "categorical":
             return form.categories
+        if family == "dirac":
+            (slot,) = branch.parameters[0]
+            if not self._dag.is_constant(slot):
+                raise self._random(node)
+            number = self._dag.number(slot)
+            return (int(number) if number == int(number) else number,)
         if node.name in self._cuts:
             if self._cuts[node.name] >= self._most_counted:
                 raise too_wide(self._graph, self._cuts[node.name])

@@ -1,5 +1,6 @@
 """This file says what a node is as slots of a DAG: its distributions and its value."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,9 @@ class Lowered:
         shape: Shape of a value.
         slots: Slots of a value, flat.
         categories: What the indices of a `categorical` stand for; empty otherwise.
+        atoms: What gives single numbers a mass where other branches have densities.
+            Beside a mass a density is nothing (Wu, Srivastava, Hay, Du, Russell,
+            "Discrete-continuous mixtures in probabilistic programming", ICML 2018).
     """
 
     node: Node
@@ -46,6 +50,7 @@ class Lowered:
     shape: Shape
     slots: tuple[int, ...]
     categories: tuple[Value, ...] = ()
+    atoms: tuple[Branch, ...] = ()
 
     @property
     def is_discrete(self) -> bool:
@@ -60,15 +65,24 @@ class Lowered:
             value: Slots of the value, if not those of the node.
         """
         value = self.slots if value is None else value
-        parts = []
-        for branch in self.branches:
-            shapes = (self.shape, *branch.shapes)
-            inputs = [*value, *(s for part in branch.parameters for s in part)]
-            parts.append(dag.emit("density", inputs, (branch.family, shapes)))
+        parts = [self._density(dag, branch, value) for branch in self.branches]
         term = parts[0] if self.index is None else self.select(dag, parts)
         if self.condition is None:
             return term
         return dag.emit("choose", (self.condition, term, dag.constant(0.0)))
+
+    def _density(self, dag: Dag, branch: Branch, value: tuple[int, ...]) -> int:
+        shapes = (self.shape, *branch.shapes)
+        inputs = [*value, *(s for part in branch.parameters for s in part)]
+        density = dag.emit("density", inputs, (branch.family, shapes))
+        if FAMILIES[branch.family].is_discrete:
+            return density
+        nothing = dag.constant(-math.inf)
+        for atom in self.atoms:
+            mass = self._density(dag, atom, value)
+            has_mass = dag.emit("less", (nothing, mass))
+            density = dag.emit("choose", (has_mass, nothing, density))
+        return density
 
     def select(self, dag: Dag, parts: Sequence[int]) -> int:
         """Return the slot of the part that the node's index names."""

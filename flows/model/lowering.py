@@ -15,9 +15,11 @@ from daphne_bridge.graph.expression import (
     Constant,
     Expression,
     Reference,
+    free_names,
     show,
 )
 from daphne_bridge.graph.graph import Graph, Node
+from daphne_bridge.graph.nodes import distributions_in
 from daphne_bridge.language.families import FAMILIES
 from daphne_bridge.language.primitives import HashMap, equal
 
@@ -90,7 +92,7 @@ class Lowering:
             ModelError: If its link function has no meaning here.
         """
         try:
-            return self._lowered(node)
+            return self._lowered(node, self._atoms(graph.node(node.name)))
         except _Refused as refusal:
             problem = Problem(place(graph, "P", node.name), *refusal.args)
         except RecursionError:
@@ -101,7 +103,29 @@ class Lowering:
         self.values[node.name] = Undefined(f"{node.name} has no distribution")
         raise ModelError(problem)
 
-    def _lowered(self, node: Node) -> Lowered:
+    def _atoms(self, node: Node) -> tuple[Branch, ...]:
+        """Return the branches of an observe that count where others measure."""
+        if not node.is_mixed:
+            return ()
+        calls = distributions_in(node.distribution)
+        counted = [call for call in calls if FAMILIES[call.head].is_discrete]
+        if not node.is_observed:
+            raise _Refused(
+                "whether a value is counted or measured depends on a branch",
+                "a draw in each branch, (if c (sample d1) (sample d2))",
+                " and ".join(sorted({call.head for call in calls})),
+            )
+        for call in counted:
+            if free_names(call):
+                raise _Refused(
+                    f"the mass of {call.head} beside the density of another branch "
+                    "depends on other nodes",
+                    "parameters that are numbers",
+                    show(call, limit=60),
+                )
+        return tuple(self._branch(self.value(call))[0] for call in counted)
+
+    def _lowered(self, node: Node, atoms: tuple[Branch, ...]) -> Lowered:
         distribution = self.value(node.distribution)
         index, alternatives = None, (distribution,)
         if isinstance(distribution, Choice):
@@ -141,6 +165,7 @@ class Lowering:
             shape=shape,
             slots=slots,
             categories=categories[0],
+            atoms=atoms,
         )
 
     def _condition(self, node: Node) -> int | None:

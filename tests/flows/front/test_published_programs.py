@@ -162,6 +162,57 @@ PROGRAMS = {
             lambda *z: (1 + z.count(0)) / 6,
         ),
     ),
+    "grades of two countries: a mass beside a density (Wu et al. 2018)": (
+        """
+(let [american (sample (flip 0.25)) perfect (sample (flip 0.1))
+      grade (if american (if perfect (dirac 4.0) (uniform-continuous 0 4))
+                (if perfect (dirac 10.0) (uniform-continuous 0 10)))]
+  (observe grade 4.0)
+  american)""",
+        lambda: (math.log(0.25 * 0.1), [1.0]),
+    ),
+    "zeros among exponential times": (
+        """
+(let [idle (sample (beta 1 1)) rate (sample (gamma 2 1))]
+  (foreach 4 [y [0.0 1.3 0.0 0.4]]
+    (observe (if (sample (flip idle)) (dirac 0) (exponential rate)) y))
+  [idle rate])""",
+        lambda: (
+            math.log(special.beta(3, 3))
+            + special.gammaln(4)
+            - special.gammaln(2)
+            - 4 * math.log(1 + 1.7),
+            [0.5, 4 / 2.7],
+        ),
+    ),
+    "spike and slab": (
+        """
+(let [is-in (sample (flip 0.3))
+      effect (sample (if is-in (normal 0 2) (dirac 0)))]
+  (observe (normal effect 1) 1.5)
+  [is-in effect])""",
+        lambda: (
+            math.log(0.3 * norm.pdf(1.5, 0, 5**0.5) + 0.7 * norm.pdf(1.5)),
+            [
+                (
+                    share := 1
+                    / (1 + 0.7 * norm.pdf(1.5) / 0.3 / norm.pdf(1.5, 0, 5**0.5))
+                ),
+                share * 1.5 * 4 / 5,
+            ],
+        ),
+    ),
+    "a count, or one value": (
+        """
+(let [count (sample (if (sample (flip 0.3)) (dirac 2) (poisson 1)))]
+  (observe (normal count 1) 1)
+  count)""",
+        lambda: enumerated(
+            ((n,) for n in range(40)),
+            lambda n: (0.3 * (n == 2) + 0.7 * stats.poisson.pmf(n, 1)) * norm.pdf(1, n),
+            lambda n: n,
+        ),
+    ),
     "mark and recapture": (
         """
 (let [n (+ 20 (sample (uniform-discrete 0 181)))]

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+import flows
 from flows.errors import ModelError
 from flows.model.model import Model
 
@@ -51,3 +53,41 @@ def test_a_branch_that_is_never_taken_leaves_numbers_that_are_known():
     row = torch.tensor([1.0, 0.3], dtype=torch.float64)
     expected = math.log(0.5) + stats.norm.logpdf(0.3)
     assert float(model.log_joint(row, model.observation())) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("link", "data", "expected"),
+    [
+        (
+            ["sample*", ["if", "a", ["normal", 0, 1], ["poisson", 3]]],
+            {},
+            "draw in each",
+        ),
+        (
+            ["observe*", ["if", "a", ["normal", 0, 1], ["dirac", "b"]], 2],
+            {"c": 2},
+            "mass of dirac beside.*numbers; got .dirac b",
+        ),
+    ],
+)
+def test_a_branch_that_counts_beside_one_that_measures_is_refused(link, data, expected):
+    flips = {name: ["sample*", ["flip", 0.5]] for name in "ab"}
+    with pytest.raises(ModelError, match=expected):
+        Model.from_graph(graph_of_links({**flips, "c": link}, data))
+
+
+def test_a_document_may_choose_between_a_value_and_counts():
+    model = Model.from_graph(
+        graph_of_links(
+            {
+                "a": ["sample*", ["flip", 0.25]],
+                "b": ["sample*", ["if", "a", ["dirac", 2], ["poisson", 3]]],
+                "c": ["observe*", ["normal", "b", 1], 1],
+            },
+            {"c": 1},
+        )
+    )
+    counts = np.arange(60)
+    mass = 0.25 * (counts == 2) + 0.75 * stats.poisson.pmf(counts, 3)
+    expected = math.log(mass @ stats.norm.pdf(1, counts))
+    assert flows.infer(model).log_evidence == pytest.approx(expected)
