@@ -213,8 +213,9 @@ _NUMBER = _scalar("a number", lambda x: True, "a number")  # noqa: ARG005
 _POSITIVE = _scalar("a number", lambda x: bool(x > 0), "a positive number")
 _NOT_NEGATIVE = _scalar("a number", lambda x: bool(x >= 0), "a number from 0")
 _UNIT = _scalar("a number", lambda x: bool(0 <= x <= 1), "a number from 0 to 1")
+_CHANCE = _scalar("a number", lambda x: bool(0 < x <= 1), "a number above 0, up to 1")
 _COUNT = _scalar(
-    "an integer", lambda x: isinstance(x, int) and x >= 0, "an integer from 0"
+    "an integer", lambda x: bool(x >= 0 and x == int(x)), "an integer from 0"
 )
 _INTEGER = _scalar("an integer", lambda x: bool(x == int(x)), "an integer")
 _NUMBERS = _vector_of(_NUMBER, "a vector of numbers")
@@ -240,10 +241,10 @@ _RULES: Mapping[str, tuple[Rule, ...]] = MappingProxyType(
         "flip": (_UNIT,),
         "bernoulli": (_UNIT,),
         "binomial": (_COUNT, _UNIT),
-        "poisson": (_POSITIVE,),
+        "poisson": (_NOT_NEGATIVE,),
         "dirac": (_any,),
-        "geometric": (_UNIT,),
-        "negative-binomial": (_POSITIVE, _UNIT),
+        "geometric": (_CHANCE,),
+        "negative-binomial": (_POSITIVE, _CHANCE),
         "categorical-crp": (_counts, _POSITIVE),
         "discrete": (_vector_of(_NOT_NEGATIVE, "a vector of weights"),),
         "categorical": (_pairs,),

@@ -29,6 +29,10 @@ def _probability(value: float) -> bool:
     return 0 <= value <= 1
 
 
+def _chance(value: float) -> bool:
+    return 0 < value <= 1
+
+
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(
         ("standard deviation", "scale", "shape", "rate", "alpha", "beta"),
@@ -36,10 +40,16 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     ),
     "degrees of freedom": (_positive, "a positive number"),
     "probability": (_probability, "a number from 0 to 1"),
-    "trials": (lambda n: n >= 0 and n == int(n), "a whole number from 0"),
+    "trials": (lambda n: 0 <= n < math.inf and n == int(n), "a whole number from 0"),
     "mean": (math.isfinite, "a finite number"),
     "location": (math.isfinite, "a finite number"),
 }
+_RANGES_OF: Mapping[tuple[str, str], tuple[Callable[[float], bool], str]] = {
+    ("poisson", "rate"): (lambda r: 0 <= r < math.inf, "a finite number from 0"),
+    ("geometric", "probability"): (_chance, "a number above 0, up to 1"),
+    ("negative-binomial", "probability"): (_chance, "a number above 0, up to 1"),
+}
+"""Of families that take an edge which others do not, or the reverse."""
 
 
 def parameter_problems(call: Call, where: str) -> Iterator[Problem]:
@@ -69,7 +79,9 @@ def parameter_problems(call: Call, where: str) -> Iterator[Problem]:
                 yield Problem(
                     where,
                     f"{family.name}'s {name}",
-                    "numbers that are not negative",
+                    "positive numbers"
+                    if name == "concentrations"
+                    else "numbers that are not negative",
                     show_value(value)[:60],
                 )
             continue
@@ -78,7 +90,7 @@ def parameter_problems(call: Call, where: str) -> Iterator[Problem]:
                 where, f"{family.name}'s {name}", "a number", show_value(value)[:60]
             )
             continue
-        test = _RANGES.get(name)
+        test = _RANGES_OF.get((family.name, name), _RANGES.get(name))
         if test is not None and not test[0](value):
             yield Problem(where, f"{family.name}'s {name}", test[1], show_value(value))
     if family.support in ("interval", "integer interval") and len(call.arguments) == 2:

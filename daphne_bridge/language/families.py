@@ -6,7 +6,9 @@ for: `normal` takes a *standard deviation*, `gamma` a *rate*, `exponential` a *r
 `negative-binomial` count the failures before the first, or n-th, success; `lognormal`
 takes mean and deviation of the logarithm; `inverse-gamma` a *scale*; `uniform` is
 another name of `uniform-continuous`; `dirac` is one value, a draw of it that value, an
-observe of it a condition. Densities are not here: the package has no
+observe of it a condition. A rate of 0 of `poisson`, no trials, a chance of 0 or 1 are
+one value too; a `geometric` without a chance of success, or a scale of 0, is none, as
+a number or computed alike. Densities are not here: the package has no
 numerics.
 """
 
