@@ -39,6 +39,8 @@ from ..storage.artifact import Artifact
 
 __all__ = ["Drawing", "Trained", "completed", "drawn", "num_without_meaning"]
 
+_FIRST = 1000
+"""So many particles are looked at for values without meaning."""
 _COMPLETING = 1_000_003
 """Added to the seed of draws of discrete latents, apart from all others."""
 
@@ -131,8 +133,17 @@ def num_without_meaning(
     particles: Particles,
     observed: Float[Tensor, " observed"],
 ) -> int:
-    """Return how many particles weigh 0 because the program has no meaning there."""
-    rows = particles.latents[particles.log_weights == -math.inf]
+    """Return how many particles have no meaning.
+
+    Those weigh 0, but where discrete latents are summed out: there some values of these
+    have none, which are left out of the sum. The first rows tell whether there are any.
+    """
+    weighs = particles.log_weights > -math.inf
+    rows = particles.latents[~weighs]
+    if isinstance(target, CollapsedModel):
+        first = particles.latents[weighs][:_FIRST]
+        if len(first) and not bool(target.has_meaning(first, observed).all()):
+            rows = particles.latents
     return int((~target.has_meaning(rows, observed)).sum()) if len(rows) else 0
 
 

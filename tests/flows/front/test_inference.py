@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -258,11 +259,34 @@ def test_draws_of_the_prior_answer_where_they_can(text, log_evidence, mean, meth
         )
 
 
-def test_draws_without_meaning_are_counted_in_words():
-    found = answer("(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)")
-    assert "draws give a distribution a parameter without meaning" in str(
-        found.cautions[0]
-    )
+@pytest.mark.parametrize("method", ["auto", "smc"])
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        (
+            "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)",
+            stats.norm.cdf(-1),
+        ),
+        (
+            """(let [m (sample (normal 0 1)) k (sample (uniform-discrete 0 3))]
+                 (observe (normal m k) 1) m)""",
+            1.0,
+        ),
+        (
+            """(let [m (sample (normal 0 1)) k (sample (uniform-discrete 1 3))]
+                 (observe (normal 0 (+ m k)) 1) m)""",
+            stats.norm.cdf(-1),
+        ),
+    ],
+)
+def test_draws_without_meaning_are_counted_in_words(text, share, method):
+    """Seen: one value of a discrete latent without meaning was excluded in silence."""
+    found = answer(text, method=method)
+    said = " ".join(map(str, found.cautions))
+    count = re.search(r"(\d+) of (\d+) draws give a .* without meaning", said)
+    assert count is not None
+    bad, num = map(int, count.groups())
+    assert abs(bad - share * num) <= 5 * math.sqrt(num * share * (1 - share))
 
 
 # ------------------------------------------------------------------ around modes
