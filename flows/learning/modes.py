@@ -6,7 +6,7 @@ top m, with H the curvature there, half of the draws are of N(m, H⁻¹) and hal
 Student's t of the same location and scale: where a row's posterior is normal the first
 are draws of it, and the tails of the second bound the weights elsewhere. A top counts
 by the mass that Laplace's approximation gives it; two ways to the same top count twice,
-which weights make good.
+which weights make good. Rows that have another shape are refitted (`refit.py`).
 
 References:
     Tierney and Kadane (1986), Accurate approximations for posterior moments and
@@ -26,6 +26,7 @@ from ..inference.curvature import Curvature, curvature
 from ..inference.heavy_tails import heavy_log_density, heavy_spread
 from .likelihood import Likelihood, RowDraws, Rows, Values
 from .parted import PartedModel
+from .refit import CENTRES, PriorOfRows, refitted
 
 __all__ = ["ModeDrawing", "nats_missed"]
 
@@ -60,7 +61,8 @@ class ModeDrawing:
         """Return draws for each row, given parameters."""
         observed = self.parted.observed(values, data)
         size = self.parted.target.layout.free_dim
-        numbers = self.num_starts * size * max(40, num, 2 * size)
+        starts = self.num_starts * max(40, 2 * size)
+        numbers = size * max(starts, CENTRES * max(num, 64))
         step = max(1, _MOST_NUMBERS // numbers)
         parts = [self._drawn(x, num, generator) for x in torch.split(observed, step)]
         latents, log_prob = zip(*parts, strict=True)
@@ -70,9 +72,16 @@ class ModeDrawing:
         self, observed: Tensor, num: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         """Return natural values [draw, row, latent] and log densities [draw, row]."""
-        around = _Around.of(self._density(observed), self._starts(observed, generator))
+        target = self.parted.target
+        around = refitted(
+            _Around.of(self._density(observed), self._starts(observed, generator)),
+            PriorOfRows(target, observed),
+            lambda free: target.log_joint_free(free, observed),
+            num,
+            generator=generator,
+        )
         free = around.sample(num, generator=generator)
-        latents, log_det = self.parted.target.constrain(free)
+        latents, log_det = target.constrain(free)
         return latents, around.log_prob(free) - log_det
 
     def _density(self, observed: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -71,6 +71,25 @@ def test_densities_of_draws_have_mass_one():
     assert float(mass) == pytest.approx(1.0, abs=0.01)
 
 
+def test_a_plain_behind_the_mode_is_drawn_too():
+    """Where tanh saturates nothing but the prior bounds the latent."""
+    text = """
+        (let [s (sample (half-normal 1))
+              z (sample (normal 0 1))]
+          (observe (normal (tanh (* 4 z)) s) 0.9)
+          z)"""
+    values = torch.tensor([0.08], dtype=torch.float64)
+    data = torch.tensor([[0.8], [0.9], [1.0]], dtype=torch.float64)
+    parted, draws = drawn(text, ["s"], values, data, 400)
+    found = Likelihood(parted, data).terms(values, draws)
+    grid = np.linspace(-8, 8, 100_001)
+    gaps = (data.numpy() - np.tanh(4 * grid)) / 0.08
+    joint = np.exp(-0.5 * (grid**2 + gaps**2)) / (2 * np.pi * 0.08)
+    exact = np.log(joint.sum(1) * (grid[1] - grid[0]))
+    assert np.allclose(found.log_likelihood, exact, atol=0.15)
+    assert float(found.ess.min()) > 0.4 * 400
+
+
 def test_a_row_without_a_density_has_draws_of_no_weight():
     values = torch.tensor([0.3], dtype=torch.float64)
     data = torch.tensor([[torch.nan], [1.0]], dtype=torch.float64)
@@ -95,4 +114,6 @@ def test_modes_that_few_starts_miss_are_told():
     assert found > 1.0
     two = PartedModel.of(model_of(TWO_MODES), ["s"])
     data = torch.tensor([[0.5], [2.0], [4.0]], dtype=torch.float64)
+    values = torch.tensor([0.3], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
     assert nats_missed(Likelihood(two, data), values, generator=generator) < 0.1
