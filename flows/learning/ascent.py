@@ -58,8 +58,8 @@ _LONGEST = 1.0
 _STILL = 0.2
 _EXACTLY_STILL = 1e-3
 """Standard errors that a round moves no more at the end."""
-_MOST_NOISE = 1.0
-"""Standard errors that a round may move for the noise of its draws alone."""
+_MOST_NOISE = 0.5
+"""Standard errors that each parameter may move for the noise of its draws alone."""
 _QUIET = 0.1
 """Standard errors that draws add at the end."""
 _MOST_ROUNDS = 100
@@ -213,7 +213,9 @@ def ascend(
         noise = float((added / errors.diagonal()).max().sqrt())
         # Two sets of draws part by what the draws of both add.
         is_noise = moved < 2.0 * float(spread.trace()) ** 0.5
-        is_still = moved < still or (is_noise and moved < _MOST_NOISE)
+        # Noise moves every parameter, so that the whole goes as far as their root.
+        far = _MOST_NOISE * math.sqrt(len(place))
+        is_still = moved < still or (is_noise and moved < far)
         is_top = is_still and (noise < _QUIET or num >= most)
         yield Round(number, top, part.surface, part.scale, value, moved, noise, is_top)
         if is_top:

@@ -23,7 +23,7 @@ UNKNOWN = "not known"
 _MOST_CURVED = 200
 """Parameters beyond which the scatter is taken, where rows are enough for it."""
 _ROWS_PER_PARAMETER = 2
-_MOST_DRAWS = 2**21
+_MOST_DRAWS = 2**22
 """Looked at for the curvature, of all rows and places."""
 _LEAST_DRAWS = 16
 """Of a row that the curvature needs, if there are so many."""
