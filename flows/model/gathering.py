@@ -5,6 +5,7 @@ row). What it returns are fetches: functions of a run that give one argument as 
 [slot, row]. Numbers that the arguments share stay one tensor row.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,12 @@ IN_TOTAL = (-2, -2)
 
 _CONSTANT = (-1, 0)
 
+_MANY = 8
+"""More tensors than this are joined before they are summed."""
+
+_OFTEN = 0.25
+"""A tensor of which this share of rows is read one by one is taken apart once."""
+
 
 @dataclass(slots=True)
 class Run:
@@ -35,6 +42,17 @@ class Run:
     generator: Generator | None
     is_forgiving: bool = False
     totals: list[Tensor] = field(default_factory=list)
+    _rows: dict[int, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    def row(self, tensor: int, row: int) -> Tensor:
+        """Return a row of a tensor that is taken apart, [1, row].
+
+        The gradient of a slice is as large as what it is of: of a chain, whose steps
+        read their rows one by one, that would be the square of its length.
+        """
+        if tensor not in self._rows:
+            self._rows[tensor] = self.tensors[tensor].unsqueeze(1).unbind()
+        return self._rows[tensor][row]
 
 
 Fetch = Callable[[Run], Tensor]
@@ -63,6 +81,7 @@ class Gathering:
     finite: dict[int, bool] = field(default_factory=dict)
     deferred: dict[int, AffineTerms] = field(default_factory=dict)
     _known: dict[Hashable, int] = field(default_factory=dict)
+    _single: Counter[int] = field(default_factory=Counter)
 
     def register(self, slots: Sequence[int]) -> None:
         """Give slots the rows of the next tensor."""
@@ -166,6 +185,8 @@ class Gathering:
             self._from_one(tensor, sorted(parts, key=self.address.__getitem__))
             for tensor, parts in by_tensor.items()
         ]
+        if len(fetches) > _MANY:
+            fetches = [_joined(fetches)]
 
         def summed(run: Run) -> Tensor:
             result: Tensor | None = None
@@ -189,15 +210,31 @@ class Gathering:
         if rows == list(range(first, first + count)):
             if count == self.heights[tensor]:
                 return lambda run: run.tensors[tensor]
+            if count == 1:
+                return self._row(tensor, first)
             return lambda run: run.tensors[tensor].narrow(0, first, count)
         number = self.constant(torch.tensor(rows))
         return lambda run: run.tensors[tensor].index_select(0, run.constants[number])
+
+    def _row(self, tensor: int, row: int) -> Fetch:
+        """Return the fetch of one row; how many others there are is known in a run."""
+        self._single[tensor] += 1
+        single, height = self._single, self.heights[tensor]
+
+        def fetch(run: Run) -> Tensor:
+            if single[tensor] >= max(2.0, _OFTEN * height):
+                return run.row(tensor, row)
+            return run.tensors[tensor].narrow(0, row, 1)
+
+        return fetch
 
 
 def _joined(fetches: Sequence[Fetch]) -> Fetch:
     def joined(run: Run) -> Tensor:
         parts = [fetch(run) for fetch in fetches]
         wide = max(part.shape[1] for part in parts)
-        return torch.cat([part.expand(part.shape[0], wide) for part in parts])
+        return torch.cat(
+            [part if part.shape[1] == wide else part.expand(-1, wide) for part in parts]
+        )
 
     return joined

@@ -98,11 +98,17 @@ class _Located:
 
     def to_value(self, free: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
         location, scale = (bound.unsqueeze(1) for bound in bounds)
-        return location + scale * free, scale.log().expand_as(free).sum(1)
+        return location + scale * free, self._log_det(bounds[1], free)
 
     def to_free(self, value: Tensor, *bounds: Tensor) -> tuple[Tensor, Tensor]:
         location, scale = (bound.unsqueeze(1) for bound in bounds)
-        return (value - location) / scale, scale.log().expand_as(value).sum(1)
+        return (value - location) / scale, self._log_det(bounds[1], value)
+
+    @staticmethod
+    def _log_det(scale: Tensor, like: Tensor) -> Tensor:
+        slots, size, _ = like.shape
+        found = size * scale.log() if size > 1 else scale.log()
+        return found if len(found) == slots else found.expand(slots, -1)
 
 
 class _LocatedVector:

@@ -191,3 +191,33 @@ def test_what_is_measured_in_a_covariance_that_is_none_is_nan():
     found, _ = other.unconstrain(torch.tensor([[2.0, 0.1, 0.2], [0.5, 0.1, 0.2]]))
     assert found[0].isnan().any()
     assert found[1].isfinite().all()
+
+
+def test_the_gradient_of_a_walk_takes_its_source_apart_once():
+    """Measured from each other in their scale steps are standard normal."""
+    model = Model.from_graph(
+        graph_of(
+            """(defn walk [t x s] (sample (normal x s)))
+            (let [x (sample (normal 0 1)) end (loop 40 x walk 1)]
+              (observe (normal end 3) 5.0) end)"""
+        )
+    ).standardised()
+    free = torch.randn(
+        7, 41, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    leaf = free.clone().requires_grad_()
+    density = model.log_joint_free(leaf, model.observation()).sum()
+    (found,) = torch.autograd.grad(density, leaf, retain_graph=True)
+    pull = (5.0 - free.sum(1)) / 9.0
+    torch.testing.assert_close(found, pull.unsqueeze(1) - free)
+    # A slice's gradient is as large as what it is of: one for each step is too much.
+    nodes, names = [density.grad_fn], []
+    seen = set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        names.append(node.name())
+        nodes += [each for each, _ in node.next_functions]
+    assert names.count("SliceBackward0") < 10
