@@ -185,7 +185,7 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         batch = np.broadcast_shapes(latents.shape[:-1], observed.shape[:-1])
         if not math.prod(batch):
             return latents.sum(-1).expand(batch)
-        summed = part.sum(latents, observed, batch)
+        summed = part.sum(latents, observed, batch, is_forgiving=self.is_forgiving)
         if summed is None:
             return self.log_sum(
                 self._whole, latents, observed, without_meaning=without_meaning

@@ -100,14 +100,21 @@ class Part:
         return self._computed(latents, observed, batch)[0]
 
     def sum(
-        self, latents: Tensor, observed: Tensor, batch: Sequence[int]
+        self,
+        latents: Tensor,
+        observed: Tensor,
+        batch: Sequence[int],
+        *,
+        is_forgiving: bool = False,
     ) -> tuple[Tensor, Tensor] | None:
         """Return what `log_sum` says, plates included.
 
         None where the entries of a plate have to be looked at singly.
         """
         entries, parameters, data = self._computed(latents, observed, batch)
-        found, matters = self.log_sum(entries, math.prod(batch))
+        found, matters = self.log_sum(
+            entries, math.prod(batch), is_forgiving=is_forgiving
+        )
         for plate in self.plates:
             own = plate_sum(plate, parameters, data)
             if own is None:
@@ -142,13 +149,25 @@ class Part:
         blocks = [constants, found, _joined(wide, none), _joined(alike, none)]
         return blocks, parameters, columns[1]
 
-    def log_sum(self, entries: list[Tensor], count: int) -> tuple[Tensor, Tensor]:
-        """Return the sum of every row, and where an entry without value matters."""
-        found = self.elimination.log_sum(entries).expand(count)
-        if not math.isnan(float(found.detach().sum())):  # as one entry makes its row
-            return found, torch.zeros_like(found, dtype=torch.bool)
+    def log_sum(
+        self, entries: list[Tensor], count: int, *, is_forgiving: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sum of every row, and where an entry without value matters.
+
+        Args:
+            entries: Blocks of numbers.
+            count: Number of rows.
+            is_forgiving: Whether it matters in rows alone whose sum is nothing.
+        """
+        with torch.no_grad():
+            is_known = not any(bool(torch.isnan(part.sum())) for part in entries)
+        never = torch.zeros(count, dtype=torch.bool, device=entries[0].device)
+        if is_known:
+            return self.elimination.log_sum(entries).expand(count), never
         clean = [torch.where(torch.isnan(part), -math.inf, part) for part in entries]
         found = self.elimination.log_sum(clean).expand(count)
+        if is_forgiving and not bool((found == -math.inf).any()):
+            return found, never
         other = [torch.where(torch.isnan(part), 0.0, part) for part in entries]
         with torch.no_grad():
             matters = self.elimination.log_sum(other).expand(count) != found

@@ -47,6 +47,8 @@ NUM_BLOCKS = 4
 """Constants, operations, wide tables, nodes that are alike."""
 _MOST_IN_ALL = 2**25
 """Most entries of all joined tables where one is larger than for many rows."""
+_DEAR = 2**15
+"""Where a row has more numbers than this, other ways are looked at."""
 _MANY = 8
 """So many nodes that are alike are worth a tensor of their own."""
 _NOTHING = Table((), np.zeros(0, dtype=np.int64))
@@ -125,10 +127,22 @@ def discrete_tables(
         nodes.add_folded()
         return _Assembly(nodes).tables()
 
-    for folds, is_narrow in ((False, True), (True, False)):
-        with suppress(TooWideError):
-            return made(folds=folds, is_narrow=is_narrow)
-    return made(folds=False)  # folding may make tables wider
+    with suppress(TooWideError):
+        return made(folds=False, is_narrow=True)
+    folded = None
+    with suppress(TooWideError):
+        folded = made(folds=True)
+        if folded.row_entries <= _DEAR:
+            return folded
+    try:
+        plain = made(folds=False)  # folding may make tables wider
+    except TooWideError:
+        if folded is None:
+            raise
+        return folded
+    if folded is not None and folded.row_entries <= plain.row_entries:
+        return folded
+    return plain
 
 
 class _Assembly:
