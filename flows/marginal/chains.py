@@ -11,9 +11,6 @@ takes one pass forward and one backward (`kernels/chains.py`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .joins import Table
-from .known_slopes import as_array, with_slopes
+from .known_slopes import as_array, loop_of, with_slopes
 from .reads import IntArray, Numbers
 
 __all__ = ["Chain", "find_chains"]
@@ -73,7 +70,7 @@ class Chain:
         """Return the sum of each row, with gradients; None if it is found otherwise."""
         count, states = len(self.variables), self.states
         rows = max(block.shape[1] for block in blocks)
-        loop = _loop()
+        loop = loop_of("chains", "chain_sums", (1, 1, 1), (1, 1, 1))
         if loop is None or count * states * rows > _MOST_NUMBERS:
             return None
         pairs = sum(blocks[block][entries] for block, entries in self.links)
@@ -189,14 +186,3 @@ def _tables(block: int, each: Sequence[tuple[int, IntArray]], count: int) -> _Ta
     return _Tables(
         block, None if is_all else torch.tensor(steps), torch.from_numpy(entries)
     )
-
-
-@cache
-def _loop() -> Any:
-    """The compiled loop; None where Numba is missing or does not run."""
-    try:
-        kernel = import_module("..kernels.chains", __package__)
-        kernel.chain_sums(np.zeros((1, 1, 1)), np.zeros((1, 1, 1)))
-    except Exception:  # it may be broken in many ways
-        return None
-    return kernel.chain_sums

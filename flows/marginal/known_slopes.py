@@ -1,6 +1,8 @@
-"""This file is a sum whose slopes were found along with it."""
+"""This file is a sum that a compiled loop finds, its slopes along with it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,28 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = ["as_array", "with_slopes"]
+__all__ = ["as_array", "loop_of", "with_slopes"]
 
 FloatArray = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+@cache
+def loop_of(
+    module: str, name: str, *shapes: tuple[int, ...]
+) -> Callable[..., Any] | None:
+    """Return a loop of `flows.kernels`; None where Numba is missing or does not run.
+
+    Args:
+        module: Where it is.
+        name: Its name there.
+        shapes: Of arrays of ones that it is tried by.
+    """
+    try:
+        loop = getattr(import_module(f"..kernels.{module}", __package__), name)
+        loop(*map(np.ones, shapes))
+    except Exception:  # it may be broken in many ways
+        return None
+    return loop  # type: ignore[no-any-return]
 
 
 def as_array(part: Tensor) -> FloatArray:

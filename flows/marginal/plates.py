@@ -13,11 +13,8 @@ nothing of the size of values times components is ever stored.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,7 +22,7 @@ from torch import Tensor
 from ..model.standard_normal import HALF_LOG_TWO_PI
 from .alike import AlikeNodes
 from .joins import Table
-from .known_slopes import as_array, with_slopes
+from .known_slopes import as_array, loop_of, with_slopes
 from .reads import IntArray
 from .tables import DiscreteTables
 
@@ -35,6 +32,7 @@ _FEWEST = 512
 """Values times components from which on the loop is worth being loaded."""
 _WIDEST = 256
 """Components times entries for which what the loop holds stays in the cache."""
+_LOOP = ("normal_mixtures", "mixture_sums", *[(1, 1, 1)] * 3, (1, 1))
 _ALIKE = 3
 """The block of nodes that are alike."""
 
@@ -83,7 +81,7 @@ def find_plates(tables: DiscreteTables) -> tuple[Plate, ...]:
             members.setdefault(alike, []).append([numbers[n] for n in order])
     found = [_plate(tables, key, each, place) for key, each in members.items()]
     large = tuple(p for p in found if p is not None)
-    return large if large and _loop() is not None else ()
+    return large if large and loop_of(*_LOOP) is not None else ()
 
 
 def plate_sum(
@@ -104,7 +102,8 @@ def plate_sum(
     with torch.no_grad():
         looked_at = (values, means, scales.log(), 1.0 / scales, weights)
         total = float(sum(part.sum() for part in looked_at))
-    if data.requires_grad or data.is_cuda or not math.isfinite(total):
+    loop = loop_of(*_LOOP)
+    if loop is None or data.requires_grad or data.is_cuda or not math.isfinite(total):
         return None
     components = len(weights)
     shape = len(plate.columns), components, -1
@@ -117,7 +116,7 @@ def plate_sum(
         (1.0 / scales).expand(-1, rows).reshape(shape),
         weights.expand(-1, rows),
     )
-    found, *slopes = _loop()(as_array(values), *map(as_array, given))
+    found, *slopes = loop(as_array(values), *map(as_array, given))
     return with_slopes(found, slopes, given).to(data.dtype)
 
 
@@ -182,15 +181,3 @@ def _plate(
 
 def _slots(tables: DiscreteTables, table: Table) -> tuple[int, ...]:
     return tuple(tables.slots[entry] for entry in table.entries)
-
-
-@cache
-def _loop() -> Any:
-    """The compiled loop; None where Numba is missing or does not run."""
-    try:
-        kernel = import_module("..kernels.normal_mixtures", __package__)
-        one = np.ones((1, 1, 1))
-        kernel.mixture_sums(one, one, one, one[0])
-    except Exception:  # it may be broken in many ways
-        return None
-    return kernel.mixture_sums
