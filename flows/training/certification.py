@@ -79,6 +79,23 @@ class Measured:
     bias: SolverBias | None
     is_of_one_data_set: bool = False
 
+    def score(self, objective: str) -> float:
+        """What the best weights have least of: a held mean of the objective's terms."""
+        if self.certified is None:
+            return self.value.held_mean
+        directions = {
+            "forward": self.certified.forward,
+            "reverse": self.certified.reverse,
+        }
+        return directions.get(objective, self.value).held_mean
+
+    @property
+    def share_far_out(self) -> float:
+        """Share of the flow's draws, over all data, where the model hardly is."""
+        if self.certified is None:
+            return 0.0
+        return self.certified.reverse.num_held / self.certified.reverse.num_terms
+
 
 def measured(
     model: TargetModel,

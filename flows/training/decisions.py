@@ -3,9 +3,8 @@
 import math
 from dataclasses import replace
 
-from .certification import SolverBias
+from .certification import Measured, SolverBias
 from .config import TrainingConfig
-from .estimates import Estimate
 from .phases import PHASES, fraction
 from .state import Progress
 
@@ -13,6 +12,7 @@ __all__ = [
     "due_phase",
     "has_risen",
     "is_certification_due",
+    "looked_at",
     "rolled_back",
     "why_ended",
     "with_steps",
@@ -21,8 +21,10 @@ __all__ = [
 _BIAS_SHARE = 0.02
 """Share of the objective that the solver's bias may be."""
 _STEP_RAISE = 1.25
+_MOST_FAR = 0.05
+"""Share of the flow's draws far out that ends what the reverse KL can teach."""
 _MOST_RISEN = 1.0
-"""Nats above twice the last J, where training has gone astray."""
+"""Nats above twice the last score, where training has gone astray."""
 
 
 def due_phase(config: TrainingConfig, progress: Progress, seconds: float) -> Progress:
@@ -43,14 +45,31 @@ def rolled_back(progress: Progress) -> Progress:
     )
 
 
-def has_risen(progress: Progress, value: Estimate) -> bool:
-    """Whether J, without its largest terms, is far above the last one certified.
+def has_risen(progress: Progress, score: float) -> bool:
+    """Whether the score is far above that of the last certified estimate.
 
     Not at the end of the warm start, which brings down one direction alone.
     """
     if progress.phase != "training" or progress.last is None:
         return False
-    return not value.trimmed_mean <= 2.0 * max(progress.last, 0.0) + _MOST_RISEN
+    return not score <= 2.0 * max(progress.last, 0.0) + _MOST_RISEN
+
+
+def looked_at(
+    config: TrainingConfig, progress: Progress, found: Measured
+) -> tuple[Progress, str]:
+    """Whether J can be followed, decided where the warm start is over.
+
+    Where many draws of the flow lie in regions that the model hardly knows, as of a
+    scale near 0, the mean of J hangs on them alone, and so does its gradient.
+
+    Returns the progress, and a note if J cannot.
+    """
+    share = found.share_far_out
+    if config.objective != "symmetric" or share <= _MOST_FAR:
+        return progress, ""
+    note = f"; {share:.0%} of the flow's draws lie far out: the forward KL is followed"
+    return replace(progress, is_far=True, best_score=None), note
 
 
 def is_certification_due(

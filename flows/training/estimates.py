@@ -9,7 +9,16 @@ import torch
 
 from ..flow.shapes import Row
 
-__all__ = ["Estimate", "SymmetricEstimate", "estimate", "estimate_symmetric"]
+__all__ = [
+    "MOST_NATS",
+    "Estimate",
+    "SymmetricEstimate",
+    "estimate",
+    "estimate_symmetric",
+]
+
+MOST_NATS = 100.0
+"""By so much a row far out counts where it must not decide alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,9 @@ class Estimate:
         num_non_finite: how many were not finite and are not in the mean.
         median_of_means: median of the means of batches of 100 terms.
         trimmed_mean: mean without the 0.5 % largest terms.
+        held_mean: mean with terms held at `MOST_NATS` above the median: a few rows far
+            out do not decide it, however far.
+        num_held: how many are.
     """
 
     mean: float
@@ -31,6 +43,8 @@ class Estimate:
     num_non_finite: int
     median_of_means: float
     trimmed_mean: float
+    held_mean: float
+    num_held: int
 
     def sentence(self) -> str:
         """The estimate in words."""
@@ -65,8 +79,10 @@ def estimate(terms: Row) -> Estimate:
     count = finite.numel()
     if count < 2:
         nan = float("nan")
-        return Estimate(nan, nan, terms.numel(), terms.numel() - count, nan, nan)
+        lost = terms.numel() - count
+        return Estimate(nan, nan, terms.numel(), lost, nan, nan, nan, 0)
     chunks = [part.mean() for part in torch.split(finite, 100)]
+    most = finite.median() + MOST_NATS
     kept = finite.sort().values[: count - count // 200]
     return Estimate(
         mean=float(finite.mean()),
@@ -75,6 +91,8 @@ def estimate(terms: Row) -> Estimate:
         num_non_finite=terms.numel() - count,
         median_of_means=float(torch.stack(chunks).median()),
         trimmed_mean=float(kept.mean()),
+        held_mean=float(finite.clamp(max=most).mean()),
+        num_held=int((finite > most).sum()),
     )
 
 

@@ -42,13 +42,14 @@ from .decisions import (
     due_phase,
     has_risen,
     is_certification_due,
+    looked_at,
     rolled_back,
     why_ended,
     with_steps,
 )
 from .economy import certified_in_time
 from .event import Event
-from .phases import PHASES, fraction, learning_rate
+from .phases import PHASES, fraction, learning_rate, objective_of
 from .processes import ALONE, Ranks
 from .run import Run
 from .state import DONE, Progress, Report, TrainingState
@@ -261,15 +262,24 @@ class Fit(Iterator[Report]):
             progress, certifications=1 + max(progress.certifications, int(due))
         )
         value = found.value
+        if now.phase != self._progress.phase:
+            now, note = looked_at(config, now, found)
+            status += note
+        score = found.score(objective_of(config, now))
         is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)
         if is_sound:
-            now = replace(now, last=value.mean)
-        if is_sound and (now.best is None or value.mean < now.best):
-            now = replace(now, best=value.mean, best_seconds=seconds)
+            now = replace(now, last=score)
+        if is_sound and (now.best_score is None or score < now.best_score):
+            now = replace(
+                now,
+                best=value.mean,
+                best_score=score,
+                best_seconds=seconds,
+            )
             run.weights.best.copy_(average)
-        elif has_risen(self._progress, value) and run.has_j:
+        elif has_risen(self._progress, score) and run.has_j:
             run.weights.go_back()
-            now = replace(now, last=now.best, rate_factor=0.5 * now.rate_factor)
+            now = replace(now, last=now.best_score, rate_factor=0.5 * now.rate_factor)
             status = f"rolled back: J has risen to {value.mean:.3g} nats"
         if found.bias is not None:
             now, note = with_steps(config, now, found.bias, value.mean, has_j=run.has_j)

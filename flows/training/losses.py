@@ -39,7 +39,7 @@ proportion to exp -f_m,
 the first holds as the joint draw is one of the exact posterior, so that picking one of
 the M + 1 by its weight gives another; as the scores of q have mean zero, 1/(M+1) of
 those of its draws is taken off. Derivatives of the model are not needed. In R, f is
-held within `_MOST_NATS` of the posterior's mean of it, so that a row far out, of which
+held within `MOST_NATS` of the posterior's mean of it, so that a row far out, of which
 there are some at first, does not lead alone.
 
 Of a model that has draws but no density only F is left, without the constant entropy of
@@ -72,6 +72,7 @@ from ..flow.protocol import Drawn, Flow, Matched, PathEnds, TwoDirections, TwoWa
 from ..flow.shapes import Row
 from ..model.standard_normal import standard_normal_log_prob
 from .batches import Batch, TargetModel
+from .estimates import MOST_NATS
 
 __all__ = [
     "contrast",
@@ -84,8 +85,6 @@ __all__ = [
     "symmetric_path",
 ]
 
-_MOST_NATS = 100.0
-"""Largest error, against the posterior's mean of it, in the contrasts' dR/dw."""
 _FAR = 1e30
 
 
@@ -178,7 +177,7 @@ def contrast(
     error = error.nan_to_num(nan=_FAR, posinf=_FAR, neginf=-_FAR)
     weights = torch.softmax(-error, 0)
     centre = (weights * error).sum(0)
-    held = (error - centre).clamp(-_MOST_NATS, _MOST_NATS)[1:]
+    held = (error - centre).clamp(-MOST_NATS, MOST_NATS)[1:]
     mean = held.mean(0)
     slopes = -weights
     slopes[1:] += 1.0 / (num + 1) + (held - mean) / (num - 1)

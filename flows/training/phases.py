@@ -43,6 +43,7 @@ __all__ = [
     "annealing",
     "fraction",
     "learning_rate",
+    "objective_of",
 ]
 
 _OBJECTIVES = {"symmetric": symmetric, "forward": forward_kl, "reverse": reverse_kl}
@@ -62,6 +63,11 @@ def fraction(config: TrainingConfig, progress: Progress, seconds: float) -> floa
     if config.max_iterations:
         parts.append(progress.iteration / config.max_iterations)
     return max(parts)
+
+
+def objective_of(config: TrainingConfig, progress: Progress) -> str:
+    """The objective that is followed: the forward KL in place of J if that is far."""
+    return "forward" if progress.is_far else config.objective
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,15 +178,16 @@ class Training:
         if config.objective == "free-energy":
             share = annealing(config, step.progress)
             return free_energy(step.model, flow, step.own, share)
-        objective: Callable[..., Tensor] = _OBJECTIVES[config.objective]
-        is_symmetric = config.objective == "symmetric" and config.gradient == "path"
+        name = objective_of(config, step.progress)
+        objective: Callable[..., Tensor] = _OBJECTIVES[name]
+        is_symmetric = name == "symmetric" and config.gradient == "path"
         if is_symmetric and isinstance(flow, Drawn):
             base = flow.sample_base(
                 config.contrast_draws * len(step.batch.base), generator=step.generator
             ).view(config.contrast_draws, *step.batch.base.shape)
             return contrast(step.model, flow, step.own, base[:, step.rows])
         if config.gradient == "path" and step.progress.is_near and flow.is_exact:
-            objective = _PATH_OBJECTIVES.get(config.objective, objective)
+            objective = _PATH_OBJECTIVES.get(name, objective)
         return objective(step.model, flow, step.own)
 
 

@@ -93,10 +93,13 @@ class Progress:
         rate_factor: on the learning rates, smaller after each rollback.
         rollbacks: in a row.
         is_near: whether the loss is small enough for the path gradient.
+        is_far: whether so many of the flow's draws lie far out that the forward KL is
+            followed in place of J.
         certifications: certified estimates so far.
-        best: lowest finite certified J, or forward KL, so far.
+        best: certified J, or forward KL, of the best weights so far.
+        best_score: their score, the lowest of finite certified ones.
         best_seconds: seconds of work when it was found.
-        last: the last one, if it was finite.
+        last: score of the last certified estimate, if that was finite.
         certify_draws: draws of each certified estimate, 0 before the first.
         reserve: seconds of work that the end of the run will take.
         status: why training ended, or nothing.
@@ -111,8 +114,10 @@ class Progress:
     rate_factor: float = 1.0
     rollbacks: int = 0
     is_near: bool = False
+    is_far: bool = False
     certifications: int = 0
     best: float | None = None
+    best_score: float | None = None
     best_seconds: float = 0.0
     last: float | None = None
     certify_draws: int = 0

@@ -6,17 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from flows.training.certification import SolverBias
+from flows.training.certification import Measured, SolverBias
 from flows.training.config import TrainingConfig
 from flows.training.decisions import (
     due_phase,
     has_risen,
     is_certification_due,
+    looked_at,
     rolled_back,
     why_ended,
     with_steps,
 )
-from flows.training.estimates import estimate
+from flows.training.estimates import estimate_symmetric
+from flows.training.phases import objective_of
 from flows.training.state import Progress
 
 CONFIG = TrainingConfig(budget_seconds=0.0, max_iterations=100, warm_start_fraction=0.2)
@@ -48,11 +50,33 @@ def test_a_rollback_halves_the_rate_and_is_counted():
     ],
 )
 def test_j_has_risen_where_it_is_far_above_the_last_one(last, nats, risen):
-    terms = torch.full((1000,), nats)
-    assert has_risen(replace(TRAINING, last=last), estimate(terms)) is risen
-    assert not has_risen(replace(WARM, last=last), estimate(terms))
-    terms[0] = 1e6  # a single term of a heavy tail says nothing
-    assert has_risen(replace(TRAINING, last=last), estimate(terms)) is risen
+    assert has_risen(replace(TRAINING, last=last), nats) is risen
+    assert not has_risen(replace(WARM, last=last), nats)
+
+
+@pytest.mark.parametrize(
+    ("far", "objective", "followed"),
+    [
+        (49, "symmetric", "symmetric"),
+        (51, "symmetric", "forward"),
+        (51, "reverse", "reverse"),
+    ],
+)
+def test_the_forward_kl_is_followed_where_many_draws_lie_far_out(
+    far, objective, followed
+):
+    reverse = torch.zeros(1000)
+    reverse[:far] = 1e12
+    found = estimate_symmetric(torch.full((1000,), -3.0), reverse)
+    measured = Measured(found.symmetric, found, None, None)
+    config = replace(CONFIG, objective=objective)
+    progress, note = looked_at(config, replace(TRAINING, best_score=1.0), measured)
+    assert objective_of(config, progress) == followed
+    changed = followed != objective
+    assert ("5% of the flow's draws lie far out" in note) is changed
+    assert progress.best_score == (None if changed else 1.0)
+    assert measured.score("forward") == -3.0
+    assert measured.score("symmetric") == pytest.approx(-1.5 + far / 10)
 
 
 @pytest.mark.parametrize(("iteration", "due"), [(39, False), (40, True), (100, True)])

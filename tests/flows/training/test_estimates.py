@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flows.training.estimates import estimate, estimate_symmetric
+from flows.training.estimates import MOST_NATS, estimate, estimate_symmetric
 
 
 def test_terms_that_are_not_finite_are_counted_and_said():
@@ -22,4 +22,6 @@ def test_robust_means_leave_out_one_wild_term():
     assert got.mean == pytest.approx(100.0)
     assert got.median_of_means == 0.0
     assert got.trimmed_mean == 0.0
+    assert got.held_mean == pytest.approx(MOST_NATS / 10_000)
+    assert estimate(terms + 1e5).held_mean == pytest.approx(1e5 + 0.01)
     assert estimate_symmetric(terms, -terms).symmetric.mean == 0.0
