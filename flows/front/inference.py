@@ -218,12 +218,13 @@ def _answered(
         is_as_good = answer.ess >= _AS_GOOD * begun.share * answer.num_particles
         if answer.is_trusted and is_as_good:
             return answer
-        why = "fresh draws around the modes found a tail that the first ones missed"
-        if is_as_good:
-            found = answer.cautions[0].meaning
-            why = f"draws around the modes cannot be trusted ({found})"
-        return tempered(question, None, f"{why}: tempered from the prior")
-    weak = "no proposal carries enough weight"
+        weak = "fresh draws around the modes found a tail that the first ones missed"
+        if not is_as_good:
+            return tempered(question, None, f"{weak}: tempered from the prior")
+        found = answer.cautions[0].meaning
+        weak = f"draws around the modes cannot be trusted ({found})"
+    else:
+        weak = "no proposal carries enough weight"
     if begun is None or not begun.has_shape:
         return tempered(question, None, f"{weak}: tempered from the prior")
     why = f"{weak}: tempered from what lies around the modes"

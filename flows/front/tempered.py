@@ -54,7 +54,7 @@ _MOST_ROUNDS = 200
 _STALE = 4
 """So many times particles from around the modes forget before they count: what is
 slow has hardly been reached at first, and correlations do not tell of it. Once where
-slices reach it."""
+slices reach it, or where weighted draws from there all but serve."""
 
 _IDLE = (3.0, 0.1)
 """So many times the places that did not add this share to what is known: no more."""
@@ -77,7 +77,7 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
     try:
         question.clock.check()
         name, space, config = _space(question, start)
-        stale = 0 if start is None else _stale(config)
+        stale = 0 if start is None else _stale(config, start)
         ways = [_island(question, space, config, n, stale) for n in range(_ISLANDS)]
         for number, way in enumerate(ways):
             reached = 0.0
@@ -231,9 +231,10 @@ def _island(
         yield report
 
 
-def _stale(config: AnnealingConfig) -> int:
+def _stale(config: AnnealingConfig, start: Start) -> int:
     """Return how often particles from around the modes forget before they count."""
-    return 1 if isinstance(config.move, InterwovenMoves) else _STALE
+    is_near = start.is_good or isinstance(config.move, InterwovenMoves)
+    return 1 if is_near else _STALE
 
 
 def _sliced(

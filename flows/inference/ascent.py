@@ -51,6 +51,7 @@ def climbed(
     starts: Float[Tensor, "row free"],
     *,
     is_over: Callable[[], bool] = lambda: False,
+    most_rounds: int = _MOST_ROUNDS,
 ) -> Climbed:
     """Return where rows climb to.
 
@@ -58,6 +59,7 @@ def climbed(
         log_density: Of places and the numbers of their rows; differentiable.
         starts: Where the rows begin.
         is_over: Whether to end with what is reached; asked in each round.
+        most_rounds: How many rounds there are at most.
 
     Example:
         >>> import torch
@@ -71,7 +73,7 @@ def climbed(
     has_ended = torch.zeros(len(starts), dtype=torch.bool)
     on_way = torch.isfinite(heights).nonzero().squeeze(1)
     way = _Way.begun(places[on_way], heights[on_way], slopes[on_way])
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(most_rounds):
         if not len(on_way) or is_over():
             break
         way = way.moved(*_judged(log_density, way.proposed, on_way))

@@ -31,6 +31,8 @@ _BLOCK, _BLOCKS, _FEW = 512, 12, 12
 _SCARCE, _ABSURD, _NEAR = 0.1, 1e6, 2.0
 """The share of draws that is few, beyond what no data lie, how far from 0 starts are
 then."""
+_MOST_ROUNDS = 200
+"""What climbs on after these climbs a spike without a top: a scale on its way to 0."""
 _MOST_LOOKED_AT, _MOST_MODES = 24, 8
 """So many modes are looked at, the highest ones; so many of largest mass are kept."""
 _FAR = 30.0
@@ -64,7 +66,7 @@ def laplace_mixture(
     def density(places: Tensor, _: Tensor) -> Tensor:
         return target.log_joint_free(places, observed)
 
-    reached = climbed(density, starts, is_over=is_over)
+    reached = climbed(density, starts, is_over=is_over, most_rounds=_MOST_ROUNDS)
     usable = reached.has_ended & torch.isfinite(reached.places).all(1)
     tops, heights = reached.places[usable], reached.heights[usable]
     modes: list[Component] = []

@@ -48,6 +48,8 @@ _FIRST_TURNS = 20
 """So long the steps are long; then ever shorter ones average."""
 _ROWS = (200, 4)
 """Draws of a turn: at least so many, and so many for each coordinate."""
+_SETTLED = 5
+"""So many turns show whether a normal comes to one that is known."""
 _KEPT = 0.9
 """Share of the draws that are looked at; those with the steepest scores are not."""
 _JUDGED = 1_000
@@ -65,8 +67,12 @@ def matched(
     *,
     generator: torch.Generator,
     is_over: Callable[[], bool] = lambda: False,
+    known: Sequence[Component] = (),
 ) -> Component | None:
     """Return the normal that a first one is moved to; None if it finds no density.
+
+    None as well once it comes to a known one that is worth as much, or has after its
+    long steps come to nothing that would be kept beside the best of them.
 
     Its log mass is what it is worth, E_q [log p - log q].
 
@@ -77,6 +83,7 @@ def matched(
         factor: Lower triangular factor of its covariance.
         generator: Of the draws.
         is_over: Whether to end with what is found; asked at each turn.
+        known: Normals found before.
     """
     size = len(location)
     num = max(_ROWS[0], _ROWS[1] * size)
@@ -89,6 +96,9 @@ def matched(
         usable = values.isfinite() & steep.isfinite()
         if int(usable.sum()) < min(num // 4, 2 * size):
             return None
+        worth = float(values[values.isfinite()].mean()) + _entropy(factor)
+        if turn >= _SETTLED and _is_in_vain(location, worth, turn, known):
+            return None
         usable &= steep <= steep[usable].quantile(_KEPT)
         weight = size / (1.0 if turn < _FIRST_TURNS else 1.0 + turn)
         location, factor = _moved(
@@ -98,14 +108,29 @@ def matched(
     with torch.no_grad():
         values = target.log_joint_free(location + rows @ factor.T, observed)
     values = torch.where(values.isnan(), -math.inf, values)
-    entropy = float(factor.diagonal().log().sum()) + 0.5 * size * math.log(
-        2.0 * math.pi * math.e
-    )
     # A few draws without density do not make a normal worthless as a proposal.
     alive = values[values > -math.inf]
     if len(alive) < _KEPT * _JUDGED:
         return None
-    return Component(location, factor, float(alive.mean()) + entropy)
+    return Component(location, factor, float(alive.mean()) + _entropy(factor))
+
+
+def _entropy(factor: Tensor) -> float:
+    """Return the entropy of a normal, in nats."""
+    size = len(factor)
+    spread = float(factor.diagonal().log().sum())
+    return spread + 0.5 * size * math.log(2.0 * math.pi * math.e)
+
+
+def _is_in_vain(
+    location: Tensor, worth: float, turn: int, known: Sequence[Component]
+) -> bool:
+    """Return whether a normal on its way need not be moved further."""
+    if any(each.log_mass >= worth and each.covers(location) for each in known):
+        return True
+    # Later turns are short: they bring some part of a nat for each coordinate.
+    best = max((each.log_mass for each in known), default=-math.inf)
+    return turn == _FIRST_TURNS and worth < best - _FAR - len(location)
 
 
 def _moved(
@@ -141,15 +166,21 @@ def matched_mixture(
     Args:
         target: The model.
         observed: The data.
-        begun: Mixtures to begin from, in coordinates of their own; one normal begins
-            at the best draws of the prior.
+        begun: Mixtures to begin from, in coordinates of their own; one more normal
+            begins at the best draws of the prior.
         generator: Of the draws.
         is_over: Whether to end with what is found.
     """
     found: list[Component] = []
     for location, factor in _starts(target, observed, begun, generator):
         normal = matched(
-            target, observed, location, factor, generator=generator, is_over=is_over
+            target,
+            observed,
+            location,
+            factor,
+            generator=generator,
+            is_over=is_over,
+            known=found,
         )
         if normal is not None and math.isfinite(normal.log_mass):
             found.append(normal)
@@ -172,6 +203,13 @@ def _starts(
 ) -> Sequence[tuple[Tensor, Tensor]]:
     """Return means and factors to begin from."""
     starts = []
+    for part in (part for each in begun for part in each.components()):
+        rows = part.rsample_and_log_prob(
+            observed, _CANDIDATES, generator=generator
+        ).latents
+        free = _near(_free(target, rows))
+        if len(free) > free.shape[1]:
+            starts.append((free.mean(0), factor_of(covariance_of(free))))
     rows = target.sample_latents(_CANDIDATES, generator=generator, observed=observed)
     free = _free(target, rows)
     with torch.no_grad():
@@ -182,13 +220,6 @@ def _starts(
         low, high = free.quantile(torch.tensor([0.16, 0.84]).to(free), dim=0)
         width = (0.5 * _FIRST_SPREAD * (high - low)).clamp_min(1e-9)
         starts.append((best, width.diag()))
-    for part in (part for each in begun for part in each.components()):
-        rows = part.rsample_and_log_prob(
-            observed, _CANDIDATES, generator=generator
-        ).latents
-        free = _near(_free(target, rows))
-        if len(free) > free.shape[1]:
-            starts.append((free.mean(0), factor_of(covariance_of(free))))
     return starts
 
 

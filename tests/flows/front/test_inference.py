@@ -16,9 +16,10 @@ from scipy import integrate, stats
 from scipy.special import expit
 
 from flows.errors import ArgumentError, InferenceError, ModelError, Problem
-from flows.front import inference
+from flows.front import inference, weighed
 from flows.front.inference import infer
 from flows.front.start import start
+from flows.inference.cautions import Caution
 from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
 from flows.marginal.exact import ExactPosterior
@@ -915,3 +916,22 @@ def test_fresh_draws_that_carry_less_than_the_first_ones_are_not_believed(monkey
     expected = stats.norm(0, scale).logpdf([3, -4]).sum()
     error = found.log_evidence_standard_error
     assert found.log_evidence == pytest.approx(expected, abs=4 * error)
+
+
+def test_where_draws_around_the_modes_miss_a_tail_lines_start_from_there(monkeypatch):
+    """The exact posterior of a line, whose draws are said to miss something."""
+
+    def suspicious(*_):
+        return [Caution("moves find more", "a tail is missed", "Use --method smc")]
+
+    monkeypatch.setattr(weighed, "missed_mass", suspicious)
+    text, mean, sd, evidence = regression(50)
+    found = answer(text)
+    assert found.method == "smc"
+    assert "(a tail is missed): tempered from what lies around" in found.why
+    assert found.is_trusted
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(evidence, abs=4 * error)
+    for name, m, s in zip(("b0", "b1"), mean, sd, strict=True):
+        assert found.latents[name].mean == pytest.approx(m, abs=0.15 * s)
+        assert found.latents[name].sd == pytest.approx(s, rel=0.1)

@@ -1,6 +1,7 @@
 """Tests of normals that are fitted by their scores."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,28 @@ def test_each_mode_that_is_begun_from_keeps_a_component():
         )
         assert float(each.factor[0, 0]) == pytest.approx(precision**-0.5, rel=0.02)
     assert not found[0].covers(found[1].location)
+
+
+def test_what_comes_to_a_known_normal_or_falls_far_behind_it_is_left():
+    model, observed = target_of(TWO_MODES)
+
+    def found_from(place, known):
+        return matched(
+            model,
+            observed,
+            torch.tensor([place], dtype=torch.float64),
+            torch.tensor([[0.2]], dtype=torch.float64),
+            generator=generator(),
+            known=known,
+        )
+
+    right = found_from(3.5, [])
+    assert found_from(4.5, [replace(right, log_mass=right.log_mass + 1.0)]) is None
+    assert found_from(-3.5, [right]) is not None
+    assert found_from(-3.5, [replace(right, log_mass=right.log_mass + 20.0)]) is None
+    # A normal that is worth less where it stands holds no better one back.
+    poor = replace(right, log_mass=right.log_mass - 5.0)
+    assert found_from(4.5, [poor]) is not None
 
 
 def test_where_there_is_no_density_nothing_is_matched():
