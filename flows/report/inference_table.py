@@ -72,6 +72,8 @@ def _islands(tempering: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def _row(name: str, figures: Any) -> tuple[str, ...]:
+    if isinstance(figures, float):
+        return name, number(figures, 5)
     if not isinstance(figures, Mapping):
         return name, figures if isinstance(figures, str) else json.dumps(figures)
     return name, *estimate(figures, "mean", "mc_error", "sd", "q05", "median", "q95")

@@ -42,5 +42,13 @@ def test_a_return_value_that_repeats_a_latent_is_not_shown_twice():
     assert "return" not in printed(inference_table(answer({"a": TOSSED}, TOSSED), "x"))
 
 
+def test_a_number_that_is_returned_has_as_many_digits_as_a_mean():
+    shown = printed(
+        inference_table(answer({"a": FIGURES}, [2 / 3, True, 1234567]), "x")
+    )
+    means = [line.split("│")[2].strip() for line in shown.splitlines() if "[" in line]
+    assert means == ["0.66667", "true", "1234567"]
+
+
 def test_an_effective_sample_size_has_no_exponent():
     assert "10000 of 10000" in printed(inference_table(answer({"a": FIGURES}), "x"))
