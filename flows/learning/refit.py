@@ -13,6 +13,7 @@ References:
     West (1993), Approximating posterior distributions by mixtures, JRSS B 55(2).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -100,7 +101,7 @@ class _Normals:
         whitened = (torch.linalg.inv(self.root) @ gaps).squeeze(-1)
         log_det = self.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         found = standard_normal_log_prob(whitened).logsumexp(1) - log_det
-        return found - torch.tensor(float(len(self.centres))).log()
+        return found - math.log(len(self.centres))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,9 +8,10 @@ import torch
 from scipy import optimize
 
 from flows.errors import InferenceError
+from flows.learning import errors as errors_module
 from flows.learning.ascent import ascend, climb, start
 from flows.learning.coordinates import UnitCoordinates
-from flows.learning.errors import CURVATURE, errors_at
+from flows.learning.errors import CURVATURE, SCATTER, UNKNOWN, errors_at
 from flows.learning.likelihood import Likelihood, NoLatents
 from flows.learning.parted import PartedModel
 from flows.learning.surface import Surface
@@ -152,3 +153,25 @@ def test_data_that_no_parameters_allow_are_said():
         torch.tensor([0.5], dtype=torch.float64),
         NoLatents().draw(None, rows.data, 1, generator=None),
     ).log_likelihood[0]))  # fmt: skip
+
+
+def test_many_parameters_have_errors_that_cost_less(monkeypatch):
+    rows = likelihood()
+    generator = torch.Generator().manual_seed(0)
+    first = start(rows, COORDINATES, Conjugate(), generator=generator)
+    found = last(ascend(rows, COORDINATES, Conjugate(), first, generator=generator))
+    whole = errors_at(found).covariance.diagonal().sqrt()
+    # Three parameters are many now.
+    monkeypatch.setattr(errors_module, "_MOST_CURVED", 2)
+    assert errors_at(found).source == SCATTER
+    monkeypatch.setattr(errors_module, "_ROWS_PER_PARAMETER", 100)
+    monkeypatch.setattr(errors_module, "_MOST_DRAWS", 2 * 80 * 3 * 50)
+    few = errors_at(found)
+    assert few.source == CURVATURE
+    deviations = few.covariance.diagonal().sqrt()
+    assert not torch.equal(deviations, whole)
+    assert torch.allclose(deviations, whole, rtol=0.15)
+    monkeypatch.setattr(errors_module, "_MOST_DRAWS", 1)
+    none = errors_at(found)
+    assert none.source == UNKNOWN
+    assert bool(none.covariance.isnan().all())
