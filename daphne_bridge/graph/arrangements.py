@@ -11,18 +11,19 @@ from typing import Any
 
 from ..language.primitives import PRIMITIVES, HashMap, PrimitiveError
 
-__all__ = ["UNKNOWN", "arranged"]
+__all__ = ["MOVING", "UNKNOWN", "arranged"]
 
 UNKNOWN = object()
 """What is made depends on the elements."""
 
-_MOVING = frozenset(
+MOVING = frozenset(
     {"first", "second", "last", "fnext", "next", "nnext", "butlast", "peek", "pop"}
     | {"take", "drop", "take-last", "drop-last", "take-nth", "partition", "reverse"}
     | {"subvec", "vec", "seq", "conj", "append", "cons", "concat", "into", "vals"}
     | {"interleave", "count", "empty?", "nth", "get", "assoc", "put", "dissoc"}
     | {"merge", "select-keys", "zipmap", "list", "rest"}
 )
+"""The functions that only move elements."""
 _KEYS: Mapping[str, slice] = MappingProxyType(
     {
         "get": slice(0, 2),  # what is no collection has nothing at any key
@@ -43,12 +44,10 @@ def arranged(
     """Return what a call makes of its arguments, or `UNKNOWN`.
 
     Args:
-        head: A primitive.
+        head: One of `MOVING`.
         arguments: Known values, and collections of opaque ones.
         is_opaque: Whether a value is not known.
     """
-    if head not in _MOVING or not arguments:
-        return UNKNOWN
     keys = arguments[_KEYS[head]] if head in _KEYS else ()
     if head in _KEY_LISTS and len(arguments) > 1:
         listed = arguments[_KEY_LISTS[head]]

@@ -27,7 +27,7 @@ from ..language.primitives import (
     Seq,
     word_of,
 )
-from .arrangements import UNKNOWN, arranged
+from .arrangements import MOVING, UNKNOWN, arranged
 
 __all__ = [
     "Call",
@@ -102,7 +102,7 @@ class ExpressionTable:
         self._references: dict[str, Reference] = {}
         self._calls: dict[tuple[str, tuple[int, ...]], Call] = {}
         self._values: dict[int, Value] = {}
-        self._sequences: dict[int, Seq] = {}
+        self._shapes: dict[int, Value] = {}
 
     def constant(self, value: Value) -> Expression:
         """Return the expression of a value; tuples and mappings become calls."""
@@ -203,12 +203,14 @@ class ExpressionTable:
             return found
         if head == "ffirst":
             return self.call("first", (self.call("first", given),))
+        if head not in MOVING:
+            return None
         made = arranged(head, tuple(map(self._shape, given)), _is_expression)
         if made is UNKNOWN:
             return None
         if isinstance(made, Seq):
             call = self._as_it_stands(head, given)
-            self._sequences[id(call)] = made
+            self._shapes[id(call)] = made
             return call
         if isinstance(made, tuple):
             return self.call("vector", map(self._written, made))
@@ -220,8 +222,8 @@ class ExpressionTable:
         """Return a value, or a collection of expressions, or what is not known."""
         if id(expression) in self._values:
             return self._values[id(expression)]
-        if id(expression) in self._sequences:
-            return self._sequences[id(expression)]
+        if id(expression) in self._shapes:
+            return self._shapes[id(expression)]
         if not isinstance(expression, Call):
             return expression
         items = expression.arguments
@@ -231,7 +233,9 @@ class ExpressionTable:
         if expression.head != "hash-map" or not are_known or len(items) % 2:
             return expression
         keys = [self._values[id(key)] for key in items[::2]]
-        return HashMap(zip(keys, items[1::2], strict=True))
+        shape = HashMap(zip(keys, items[1::2], strict=True))
+        self._shapes[id(expression)] = shape
+        return shape
 
     def _written(self, value: Value) -> Expression:
         return value if _is_expression(value) else self.constant(value)
