@@ -54,7 +54,7 @@ _MOST_ROUNDS = 200
 _STALE = 4
 """So many times particles from around the modes forget before they count: what is
 slow has hardly been reached at first, and correlations do not tell of it. Once where
-slices reach it, or where weighted draws from there all but serve."""
+weighted draws from there all but serve."""
 
 _IDLE = (3.0, 0.1)
 """So many times the places that did not add this share to what is known: no more."""
@@ -77,7 +77,7 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
     try:
         question.clock.check()
         name, space, config = _space(question, start)
-        stale = 0 if start is None else _stale(config, start)
+        stale = 0 if start is None else _stale(start)
         ways = [_island(question, space, config, n, stale) for n in range(_ISLANDS)]
         for number, way in enumerate(ways):
             reached = 0.0
@@ -231,10 +231,9 @@ def _island(
         yield report
 
 
-def _stale(config: AnnealingConfig, start: Start) -> int:
+def _stale(start: Start) -> int:
     """Return how often particles from around the modes forget before they count."""
-    is_near = start.is_good or isinstance(config.move, InterwovenMoves)
-    return 1 if is_near else _STALE
+    return 1 if start.is_good else _STALE
 
 
 def _sliced(

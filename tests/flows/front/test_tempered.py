@@ -3,8 +3,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from flows.front.clock import Clock
 from flows.front.inference import infer
@@ -129,3 +131,50 @@ def test_the_tail_of_a_scale_that_modes_hardly_reach_is_as_long_as_it_is(tmp_pat
     for found, (mean, sd) in zip(answer.returned, right.values(), strict=True):
         assert abs(found.mean - mean) < 0.12 * sd
         assert found.sd / sd == pytest.approx(1.0, abs=0.08)
+
+
+@pytest.mark.slow
+def test_the_step_of_a_walk_that_noise_hides_has_its_tail():
+    """Given both scales the 30 data are normal: sums over a grid of these are exact."""
+    n, generator = 30, np.random.default_rng(4)
+    y = np.cumsum(generator.normal(0, 0.3, n)) + generator.normal(0, 1, n)
+    y = np.round(y, 2)
+    noise, walk = np.meshgrid(
+        np.geomspace(0.3, 3, 40), np.geomspace(1e-3, 4, 120), indexing="ij"
+    )
+    places = np.arange(n)
+    covariance = (
+        (walk**2)[..., None, None] * np.minimum.outer(places, places)
+        + (noise**2)[..., None, None] * np.eye(n)
+        + 25.0
+    )
+    heights = stats.halfcauchy.logpdf(noise) + stats.halfcauchy.logpdf(walk, scale=0.5)
+    heights += np.log(noise) + np.log(walk)
+    factor = np.linalg.cholesky(covariance)
+    rest = np.linalg.solve(factor, np.broadcast_to(y[:, None], (*noise.shape, n, 1)))
+    heights -= 0.5 * np.square(rest).sum((-2, -1))
+    heights -= np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
+    weights = np.exp(heights - heights.max())
+    weights /= weights.sum()
+
+    answer = infer(
+        Model.from_program(f"""
+        (defn step [t x noise walk y]
+          (let [x (sample (normal x walk))]
+            (observe (normal x noise) (get y (+ t 1)))
+            x))
+        (let [y [{" ".join(map(str, y))}]
+              noise (sample (half-cauchy 1))
+              walk (sample (half-cauchy 0.5))
+              x (sample (normal 0 5))]
+          (observe (normal x noise) (get y 0))
+          (loop {n - 1} x step noise walk y)
+          [noise walk])"""),
+        seed=0,
+    )
+    assert answer.is_trusted
+    for found, scale in zip(answer.returned, (noise, walk), strict=True):
+        mean = (weights * scale).sum()
+        sd = math.sqrt((weights * np.square(scale - mean)).sum())
+        assert found.mean == pytest.approx(mean, abs=0.1 * sd)
+        assert found.sd == pytest.approx(sd, rel=0.06)
