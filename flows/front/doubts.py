@@ -26,6 +26,7 @@ __all__ = [
     "cut",
     "few",
     "left_out",
+    "lost_on_the_way",
     "predictive_cautions",
     "unsure",
     "weak",
@@ -107,6 +108,24 @@ def without_meaning(target: Model | CollapsedModel, num: int, of: int) -> list[C
             "Check that this is meant, a negative scale say",
         )
     ]
+
+
+def lost_on_the_way(
+    target: Model | CollapsedModel, observed: Float[Tensor, " observed"], seed: int
+) -> list[Caution]:
+    """Return a caution if draws of the prior have no meaning: none of them arrives.
+
+    Args:
+        target: A forgiving model, that particles are tempered in.
+        observed: The data.
+        seed: Decides the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = target.sample_latents(
+        _PREDICTIVE_DRAWS, generator=generator, observed=observed
+    )
+    has_meaning = target.has_meaning(drawn, observed)
+    return without_meaning(target, int((~has_meaning).sum()), _PREDICTIVE_DRAWS)
 
 
 def without_mean(question: Question, particles: Particles) -> list[Caution]:

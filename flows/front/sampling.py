@@ -39,7 +39,7 @@ from ..storage.artifact import Artifact
 
 __all__ = ["Drawing", "Trained", "completed", "drawn", "num_without_meaning"]
 
-_FIRST = 1000
+_FIRST = 200
 """So many particles are looked at for values without meaning."""
 _COMPLETING = 1_000_003
 """Added to the seed of draws of discrete latents, apart from all others."""

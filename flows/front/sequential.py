@@ -23,6 +23,7 @@ from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
+from .doubts import lost_on_the_way
 from .flow_space import space_of
 from .sampling import Drawing, completed
 from .source import Data, Source, row_of
@@ -83,6 +84,7 @@ def smc(
         )
     else:
         space, notes = space_of(first, model, data, seed=run_seed(seed, num_runs))
+        notes = (*notes, *lost_on_the_way(model, data, run_seed(seed, num_runs)))
         start = partial(annealed_smc, space, config=config)
     results: list[SmcResult] = []
     annealed: list[AnnealingReport] = []

@@ -31,7 +31,7 @@ from ..marginal.sites import sites_of
 from ..model.model import Model
 from .answer import Inference
 from .clock import OutOfTime
-from .doubts import apart, few, left_out, unsure, without_meaning
+from .doubts import apart, few, left_out, lost_on_the_way, unsure
 from .islands import Island, Islands
 from .lost_digits import lost_digits
 from .question import Question
@@ -43,7 +43,6 @@ __all__ = ["tempered"]
 _ISLANDS = 2
 _SHARE = 0.1
 _MOVED = 0.6
-_PRIOR_DRAWS = 1000
 _LEAST_PARTICLES = 200
 _CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
 _MOST_INTERWOVEN = 12
@@ -277,7 +276,7 @@ def _answer(question: Question, islands: Islands, why: str) -> Inference:
         *move_cautions(reports),
         *few(merged.least_ess, question),
         *left_out(question, particles),
-        *_lost_on_the_way(question),
+        *lost_on_the_way(question.target, question.observed, question.seed),
     ]
     full = question.completed(particles)
     return question.answered(
@@ -294,16 +293,6 @@ def _answer(question: Question, islands: Islands, why: str) -> Inference:
         ess=merged.least_ess,
         islands=islands,
     )
-
-
-def _lost_on_the_way(question: Question) -> list[Caution]:
-    """Return a caution if draws of the prior have no meaning: none of them arrives."""
-    generator = torch.Generator().manual_seed(question.seed)
-    drawn = question.target.sample_latents(
-        _PRIOR_DRAWS, generator=generator, observed=question.observed
-    )
-    has_meaning = question.target.has_meaning(drawn, question.observed)
-    return without_meaning(question.target, int((~has_meaning).sum()), _PRIOR_DRAWS)
 
 
 def _given_up(

@@ -1,10 +1,16 @@
 """Tests of flows.front.sequential, against the closed form."""
 
+import re
+
 import pytest
 import torch
+from scipy import stats
 
 from flows.errors import ArgumentError
 from flows.front.sequential import METHODS, smc
+from flows.front.source import Untrained
+from flows.model.model import Model
+from tests.flows.model.programs import graph_of
 
 from ..commands.pair import exact
 
@@ -60,3 +66,15 @@ def test_a_flow_that_no_number_of_steps_solves_is_no_reason_to_refuse(
     result, _, (note,) = smc(posterior, data, 1000)
     assert "no affordable number of steps" in note.what
     check_exact(result, 4.0, 3.0)
+
+
+def test_draws_of_the_prior_that_never_arrive_are_counted():
+    """Seen: draws of negative scales were left out in silence."""
+    text = "(let [s (sample (normal 1 1))] (observe (normal 0 s) 1) s)"
+    source = Untrained.of(Model.from_graph(graph_of(text)))
+    result, _, notes = smc(source, None, 1000, proposal="prior")
+    error = result.log_evidence_standard_error
+    assert abs(result.log_evidence + 1.968970) < 5 * error
+    (said,) = [note.what for note in notes if "without meaning" in note.what]
+    bad, num = map(int, re.findall(r"\d+", said))
+    assert abs(bad / num - stats.norm(1, 1).cdf(0)) < 0.06
