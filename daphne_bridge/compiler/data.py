@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ReadError
+from ..errors import ReadError, shortened
 from ..graph.deep_json import JsonError, loads
 from ..language.primitives import HashMap, Keyword, Value
 
@@ -50,8 +50,15 @@ def parse_data(text: str, filename: str) -> dict[str, Any]:
 
 
 def _table(text: str, filename: str) -> dict[str, Any]:
-    reader = csv.reader(io.StringIO(text))
-    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        found = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        where = f"{filename}:{reader.line_num}"
+        raise ReadError.at(
+            where, f"not a table: {error}", "commas between cells, quotes that close"
+        ) from None
+    rows = [(line, [cell.strip() for cell in row]) for line, row in found]
     if not rows:
         raise ReadError.at(filename, "the table is empty", "a line of names")
     first, names = rows[0]
@@ -162,7 +169,8 @@ def constants(data: Mapping[str, Any]) -> dict[str, Value]:
 
 def _constant(value: Any, path: str, depth: int) -> Value:
     if depth > _MAX_DEPTH:
-        raise ReadError.at(f"data: {path}", "nested too deeply", f"{_MAX_DEPTH} levels")
+        where = shortened(f"data: {path}")
+        raise ReadError.at(where, "nested too deeply", f"{_MAX_DEPTH} levels")
     match value:
         case list() | tuple():
             return tuple(

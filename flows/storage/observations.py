@@ -61,7 +61,15 @@ def _given(row: Mapping[str, Any], where: str) -> Given:
 
 
 def _from_csv(text: str, path: Path) -> list[Given]:
-    lines = list(csv.reader(io.StringIO(text)))
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        lines = list(reader)
+    except csv.Error as error:
+        raise FlowsError.at(
+            f"{path} line {reader.line_num}",
+            f"not a table: {error}",
+            "commas between values, quotes that close",
+        ) from None
     header = [name.strip() for name in lines[0]] if lines else []
     if len(set(header)) < len(header):
         raise FlowsError.at(str(path), "a name stands twice in the first line")

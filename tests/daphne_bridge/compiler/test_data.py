@@ -31,6 +31,8 @@ def test_columns_are_numbers_or_strings():
         ("x;y\n1;2\n", "t.csv:1: the table has one column"),
         ("x,y\n1\n", "t.csv:2:1: a row has the wrong number of cells"),
         ("", "t.csv: the table is empty"),
+        ('x,y\n1,"a\n2,b\n', "t.csv:3: not a table: unexpected end of data"),
+        ('x,y\n1,"a"b\n', "t.csv:2: not a table"),
     ],
 )
 def test_a_table_that_is_none_is_refused_where_it_is_wrong(text, sentence):

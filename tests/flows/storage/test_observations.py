@@ -24,6 +24,7 @@ def test_every_row_of_csv_and_json_is_a_data_set(tmp_path):
         ("x,y\n", "there is no data set"),
         ("x,y\n1\n", "line 2: wrong number of values; expected 2; got 1"),
         ("x,x\n1,2\n", "a name stands twice"),
+        ('x\n"1\n', "line 2: not a table: unexpected end of data"),
         ("x\nfoo\n", "line 2 x: not a number"),
         ("x\nnan\n", "not finite"),
         ("{oops", "not JSON"),
