@@ -58,8 +58,8 @@ _LONGEST = 1.0
 _STILL = 0.2
 _EXACTLY_STILL = 1e-3
 """Standard errors that a round moves no more at the end."""
-_MOST_NOISE = 0.5
-"""Standard errors that each parameter may move for the noise of its draws alone."""
+_MOST_NOISE, _MOST_NOISE_OF_EACH = 1.0, 0.25
+"""Standard errors that a round may move for the noise of its draws alone."""
 _QUIET = 0.1
 """Standard errors that draws add at the end."""
 _MOST_ROUNDS = 100
@@ -213,8 +213,8 @@ def ascend(
         noise = float((added / errors.diagonal()).max().sqrt())
         # Two sets of draws part by what the draws of both add.
         is_noise = moved < 2.0 * float(spread.trace()) ** 0.5
-        # Noise moves every parameter, so that the whole goes as far as their root.
-        far = _MOST_NOISE * math.sqrt(len(place))
+        # Noise moves each of many parameters: all of them as far as their root.
+        far = max(_MOST_NOISE, _MOST_NOISE_OF_EACH * math.sqrt(len(place)))
         is_still = moved < still or (is_noise and moved < far)
         is_top = is_still and (noise < _QUIET or num >= most)
         yield Round(number, top, part.surface, part.scale, value, moved, noise, is_top)
