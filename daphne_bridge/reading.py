@@ -6,6 +6,7 @@ from pathlib import Path
 from .compiler import compile_program, parse_data
 from .errors import DocumentError
 from .graph.checking import CheckReport, check_document
+from .graph.deep_json import is_object_text
 from .graph.document import (
     GraphDocument,
     NodeNames,
@@ -79,4 +80,6 @@ def _document(text: str, path: Path, source: str) -> GraphDocument | None:
     try:
         return parse_document(text, source)
     except DocumentError:
+        if is_object_text(text):
+            raise
         return None

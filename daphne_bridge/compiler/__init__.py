@@ -14,7 +14,7 @@ from typing import Any
 
 from ..building import building
 from ..errors import CompileError, ReadError
-from ..graph.deep_json import JsonError, loads
+from ..graph.deep_json import is_object_text
 from .addresses import with_addresses
 from .analysis import analyse
 from .continuations import with_continuations
@@ -167,18 +167,12 @@ def _analysed(
 
 def _forms(text: str, filename: str) -> tuple[Form, ...]:
     """Return the forms of a program; JSON, which often reads as forms too, is none."""
-    if text.lstrip()[:1] in ("[", "{"):
-        try:
-            value = loads(text)
-        except JsonError:
-            value = None
-        parts = value if isinstance(value, list) else [value]
-        if any(isinstance(part, dict) and part for part in parts):
-            raise ReadError.at(
-                filename,
-                "this is JSON, not a program; a graph document is compiled already",
-                "a program such as (let [x (sample (normal 0 1))] x)",
-            )
+    if is_object_text(text):
+        raise ReadError.at(
+            filename,
+            "this is JSON, not a program; a graph document is compiled already",
+            "a program such as (let [x (sample (normal 0 1))] x)",
+        )
     return read(text, filename)
 
 

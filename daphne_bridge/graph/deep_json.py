@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
-__all__ = ["JsonError", "dumps", "loads"]
+__all__ = ["JsonError", "dumps", "is_object_text", "loads"]
 
 _DECODER = json.JSONDecoder()
 _TOKEN = re.compile(
@@ -210,3 +210,18 @@ def _pieces(value: Any) -> Iterator[str]:
                 yield json.dumps(item, allow_nan=False, ensure_ascii=False)
             except ValueError as error:
                 raise JsonError(str(error)) from None
+
+
+def is_object_text(text: str) -> bool:
+    """Return whether a text is JSON with an object at the top, which no program is.
+
+    A graph document is such, right or wrong.
+    """
+    if text.lstrip()[:1] not in ("[", "{"):
+        return False
+    try:
+        value = loads(text)
+    except JsonError:
+        return False
+    parts = value if isinstance(value, list) else [value]
+    return any(isinstance(part, dict) and part for part in parts)

@@ -153,6 +153,13 @@ def test_documents_pass_through_standard_input_and_output(
         assert refused.exit_code == 2
 
 
+def test_a_damaged_document_on_standard_input_is_told_as_one():
+    """Seen: it was said to be no program."""
+    done = call("check", "-", input='[{}, {"V": 3}, 1]')
+    assert done.exit_code == 2
+    assert "$[1].V: a value of the wrong type" in done.output
+
+
 def test_the_inverse_is_written_and_shown(graph, tmp_path):
     path = tmp_path / "inverse.json"
     assert call("invert", graph, "-o", path).exit_code == 0
