@@ -3,6 +3,7 @@
 Terms that are not finite are counted and left out of the mean, which says so.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class Estimate:
         median_of_means: median of the means of batches of 100 terms.
         trimmed_mean: mean without the 0.5 % largest terms.
         held_mean: mean with terms held at `MOST_NATS` above the median: a few rows far
-            out do not decide it, however far.
+            out do not decide it, however far. Runs kept before do not have it.
         num_held: how many are.
     """
 
@@ -43,8 +44,8 @@ class Estimate:
     num_non_finite: int
     median_of_means: float
     trimmed_mean: float
-    held_mean: float
-    num_held: int
+    held_mean: float = math.nan
+    num_held: int = 0
 
     def sentence(self) -> str:
         """The estimate in words."""
@@ -80,7 +81,7 @@ def estimate(terms: Row) -> Estimate:
     if count < 2:
         nan = float("nan")
         lost = terms.numel() - count
-        return Estimate(nan, nan, terms.numel(), lost, nan, nan, nan, 0)
+        return Estimate(nan, nan, terms.numel(), lost, nan, nan)
     chunks = [part.mean() for part in torch.split(finite, 100)]
     most = finite.median() + MOST_NATS
     kept = finite.sort().values[: count - count // 200]
