@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import truncnorm
+from scipy.stats import invwishart, truncnorm
 
 __all__ = ["POSTERIORS", "TASKS", "generalised_linear_data"]
 
 TASKS = Path(__file__).parents[2] / "clj-programs" / "tasks"
 _VARIANCE = 0.1
 """Of the prior, where it is normal, and of the noise of the linear tasks."""
-_CELLS = 160
-"""Of a grid over half of an axis."""
 _PROPOSED = 200_000
 
 Draws = np.ndarray
@@ -73,39 +71,25 @@ def _two_moons(data: np.ndarray, n: int, rng: np.random.Generator) -> Draws:
 
 
 def _curved(data: np.ndarray, n: int, rng: np.random.Generator) -> Draws:
-    x, y = data[0::2], data[1::2]
-    u, v = x - x.mean(), y - y.mean()
-
-    def log_evidence(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-        """Return log p of the data given the scales, both means integrated out."""
-        s1, s2, rho = a * a, b * b, np.tanh(c)
-        left = 1 - rho**2
-        square = u @ u / s1**2 - 2 * rho * (u @ v) / (s1 * s2) + v @ v / s2**2
-        log_det = 2 * (np.log(s1) + np.log(s2)) + np.log(left)
-        return -0.5 * (square / left + (len(x) - 1) * log_det)
-
-    width = 3 / _CELLS
-    half = (np.arange(_CELLS) + 0.5) * width
-    whole = (np.arange(2 * _CELLS) + 0.5) * width - 3
-    grid = [g.ravel() for g in np.meshgrid(half, half, whole, indexing="ij")]
-    cells = log_evidence(*grid)
-    weights = np.exp(cells - cells.max())
-    weights /= weights.sum()
+    # Without the means, and in entries of the covariance S in place of the square roots
+    # of its scales and the inverse tanh of its correlation r, the posterior is
+    # |S|^(-11/4) (1 - r^2)^(1/4) exp(-tr(scatter S^-1) / 2): an inverse Wishart of 2.5
+    # degrees, of which a part is accepted.
+    points = np.stack([data[0::2], data[1::2]])
+    centre = points.mean(1)
+    scatter = (points - centre[:, None]) @ (points - centre[:, None]).T
 
     def parts() -> Iterator[Draws]:
-        while True:  # a point of a cell, accepted by its density against the cell's
-            at = rng.choice(weights.size, 4 * n, p=weights)
-            a, b, c = (g[at] + (rng.random(4 * n) - 0.5) * width for g in grid)
-            ratio = np.exp(log_evidence(a, b, c) - cells[at])
-            kept = rng.random(4 * n) * np.quantile(ratio, 0.999) < ratio
-            a, b, c = a[kept], b[kept], c[kept]
-            first, second = rng.normal(size=(2, len(a))) / len(x) ** 0.5
-            rho = np.tanh(c)
-            m1 = x.mean() + a * a * first
-            m2 = y.mean() + b * b * (rho * first + np.sqrt(1 - rho**2) * second)
-            signs = rng.choice([-1, 1], size=(2, len(a)))
-            points = np.stack([m1, m2, a * signs[0], b * signs[1], c], 1)
-            yield points[(np.abs(points[:, :2]) < 3).all(1)]
+        while True:
+            s = invwishart.rvs(2.5, scatter, size=4 * n, random_state=rng)
+            scales = np.sqrt(s[:, [0, 1], [0, 1]])
+            rho = s[:, 0, 1] / scales.prod(1)
+            noise = rng.normal(size=(4 * n, 2, 1)) / points.shape[1] ** 0.5
+            means = centre + (np.linalg.cholesky(s) @ noise)[:, :, 0]
+            roots = np.sqrt(scales) * rng.choice([-1, 1], size=(4 * n, 2))
+            rows = np.column_stack([means, roots, np.arctanh(rho)])
+            kept = rng.random(4 * n) < (1 - rho**2) ** 0.25
+            yield rows[kept & (np.abs(rows) < 3).all(1)]
 
     return _kept(parts(), n)
 
