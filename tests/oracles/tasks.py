@@ -9,6 +9,7 @@ References:
 
 import csv
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ TASKS = Path(__file__).parents[2] / "clj-programs" / "tasks"
 _VARIANCE = 0.1
 """Of the prior, where it is normal, and of the noise of the linear tasks."""
 _PROPOSED = 200_000
+_MOST_PARTS = 100
 
 Draws = np.ndarray
 Sampler = Callable[[np.ndarray, int, np.random.Generator], Draws]
@@ -38,11 +40,18 @@ def _linear_uniform(data: np.ndarray, n: int, rng: np.random.Generator) -> Draws
 
 
 def _kept(parts: Iterator[Draws], n: int) -> Draws:
-    """Return the first n rows of what is accepted, part by part."""
+    """Return the first n rows of what is accepted, part by part.
+
+    Raises:
+        ValueError: If nearly nothing is: the posterior leans on the prior's edges.
+    """
     rows: list[Draws] = []
-    while sum(map(len, rows)) < n:
-        rows.append(next(parts))
-    return np.concatenate(rows)[:n]
+    for part in islice(parts, _MOST_PARTS):
+        rows.append(part)
+        if sum(map(len, rows)) >= n:
+            return np.concatenate(rows)[:n]
+    msg = f"{sum(map(len, rows))} draws accepted of {n}"
+    raise ValueError(msg)
 
 
 def _two_scales(data: np.ndarray, n: int, rng: np.random.Generator) -> Draws:
