@@ -51,7 +51,7 @@ def _count(value: Any) -> Shape:
 
 
 def shape_of(value: Any) -> Shape:
-    """Return the shape of a value."""
+    """Return the shape of a value; None where it is not certain."""
     return _shape(value, {}, 0)
 
 

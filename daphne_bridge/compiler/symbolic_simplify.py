@@ -104,10 +104,11 @@ def _kind(value: Any) -> Any:
             return () if value.is_vector else Seq()
         case MapTerm():
             return HashMap()
-        case NodeTerm() | CallTerm() if shape_of(value) is not None:
-            return () if shape_of(value) else 0
         case CallTerm() if value.head in NUMERIC:
             return 0
+        case NodeTerm() | CallTerm():
+            shape = shape_of(value)
+            return None if shape is None else () if shape else 0
     return None
 
 
