@@ -20,6 +20,7 @@ from ..model.lowered_graph import is_bounded
 from ..model.model import Model
 from .islands import Islands
 from .question import Question
+from .targets import Target
 
 __all__ = [
     "apart",
@@ -81,7 +82,7 @@ def weak(
     return found
 
 
-def without_meaning(target: Model | CollapsedModel, num: int, of: int) -> list[Caution]:
+def without_meaning(target: Target, num: int, of: int) -> list[Caution]:
     """Return a caution if draws of a target have no meaning.
 
     Args:
@@ -111,7 +112,7 @@ def without_meaning(target: Model | CollapsedModel, num: int, of: int) -> list[C
 
 
 def lost_on_the_way(
-    target: Model | CollapsedModel, observed: Float[Tensor, " observed"], seed: int
+    target: Target, observed: Float[Tensor, " observed"], seed: int
 ) -> list[Caution]:
     """Return a caution if draws of the prior have no meaning: none of them arrives.
 

@@ -14,8 +14,9 @@ The method is chosen with evidence:
 
 Discrete latents beside continuous ones are summed out, and drawn at the end given the
 rest; those that are too wide for that are sampled like continuous ones, or drawn by
-the heads of a trained flow. Rows without
-meaning (a negative scale) weigh 0 and are counted.
+the heads of a trained flow. Continuous latents that are linear and Gaussian given the
+others are integrated out and drawn likewise (`targets.py`). Rows without meaning (a
+negative scale) weigh 0 and are counted.
 """
 
 import math
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from ..inference.proposal import DefensiveMixture, Proposal
+from ..linear_gaussian.target import GaussianMarginal
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.target import target_of
 from ..model.capabilities import listed
@@ -40,6 +42,7 @@ from .question import Question
 from .settings import check_model, seconds_of
 from .source import Source
 from .start import start
+from .targets import Target, reduced
 from .tempered import tempered
 from .treatment import Treatment
 from .weighed import around_modes, pilot, prior, with_flow
@@ -114,7 +117,7 @@ def infer(
         data = model.observation(data)
     widen = 1
     while True:
-        target = target_of(model, widen=widen, may_sample=True)
+        target = reduced(model, widen=widen)
         question = Question(
             model,
             target.forgiving(),
@@ -142,6 +145,8 @@ def _of_flow(question: Question, flow: Proposal | None, widen: int) -> Question:
     usual = flow.proposal if isinstance(flow, DefensiveMixture) else flow
     own = usual.model if isinstance(usual, FlowProposal) else None
     target = question.target
+    if isinstance(target, GaussianMarginal):
+        return replace(question, target=question.model.forgiving())
     if not isinstance(own, CollapsedModel) or not isinstance(target, CollapsedModel):
         return question
     if own.sampled == target.sampled:
@@ -237,7 +242,7 @@ def _answered(
     return max(again, answer, key=lambda each: (each.is_trusted, each.log_evidence))
 
 
-def _is_cut_short(found: Inference, target: Model | CollapsedModel) -> bool:
+def _is_cut_short(found: Inference, target: Target) -> bool:
     """Whether the posterior of a latent with infinitely many values nears its cut."""
     if not isinstance(target, CollapsedModel) or not target.tables.truncated:
         return False

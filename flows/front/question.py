@@ -24,6 +24,7 @@ from .clock import Clock
 from .figures import Figures, figures_of
 from .islands import Islands
 from .sampling import completed
+from .targets import Target
 
 __all__ = ["BATCH", "Question", "mapped", "returned_figures"]
 
@@ -40,8 +41,7 @@ class Question:
 
     Attributes:
         model: The model.
-        target: The model that is drawn from: discrete latents summed out, and rows
-            without meaning impossible.
+        target: What is drawn from (`targets.py`), rows without meaning impossible.
         observed: The data.
         num_particles: Draws of importance sampling, and of an exact answer.
         seed: Decides every draw.
@@ -50,7 +50,7 @@ class Question:
     """
 
     model: Model
-    target: Model | CollapsedModel
+    target: Target
     observed: Float[Tensor, " observed"]
     num_particles: int
     seed: int

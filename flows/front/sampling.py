@@ -36,6 +36,7 @@ from ..marginal.target import target_of
 from ..model.model import Model
 from ..proposals.flow import proposal_of
 from ..storage.artifact import Artifact
+from .targets import Target
 
 __all__ = ["Drawing", "Trained", "completed", "drawn", "num_without_meaning"]
 
@@ -102,12 +103,12 @@ class Drawing:
 
 
 def completed(
-    target: Model | CollapsedModel,
+    target: Target,
     particles: Particles,
     observed: Float[Tensor, " observed"],
     seed: int,
 ) -> Particles:
-    """Return particles of a target with its discrete latents drawn given the rest.
+    """Return particles of a target, what is left out of it drawn given the rest.
 
     Args:
         target: What the particles are of.
@@ -115,7 +116,7 @@ def completed(
         observed: The data.
         seed: Of all draws of the particles.
     """
-    if not isinstance(target, CollapsedModel):
+    if isinstance(target, Model):
         return particles
     generator = torch.Generator().manual_seed(run_seed(seed, _COMPLETING))
     alive = particles.log_weights > -math.inf
@@ -129,7 +130,7 @@ def completed(
 
 
 def num_without_meaning(
-    target: Model | CollapsedModel,
+    target: Target,
     particles: Particles,
     observed: Float[Tensor, " observed"],
 ) -> int:

@@ -14,9 +14,9 @@ from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.result import run_seed
-from ..marginal.collapsed import CollapsedModel
 from ..model.model import Model
 from .question import BATCH, Question
+from .targets import Target
 
 __all__ = ["ENOUGH_ESS", "Start", "coordinates", "start"]
 
@@ -114,7 +114,7 @@ def start(question: Question) -> Start | None:
 
 def _modes(
     question: Question,
-    target: Model | CollapsedModel,
+    target: Target,
     generator: torch.Generator,
 ) -> MixtureProposal | None:
     """Return what lies around the modes in a model's coordinates; None if nothing.
@@ -146,7 +146,7 @@ def _covered(question: Question, generator: torch.Generator) -> Start | None:
     return _refitted(question, MixtureProposal(target, cover), "free", turns=1)
 
 
-def coordinates(target: Model | CollapsedModel) -> dict[str, Model | CollapsedModel]:
+def coordinates(target: Target) -> dict[str, Target]:
     """Return a model in the coordinates that particles may move in."""
     found = {"free": target}
     if isinstance(target, Model) and target.coordinates.has_located:

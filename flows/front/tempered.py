@@ -24,7 +24,7 @@ from ..inference.smc.interwoven import InterwovenMoves
 from ..inference.smc.mirrors import MirrorMoves, mirrors_of
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.result import SmcResult, run_seed
-from ..inference.smc.sites import SiteMoves, SiteSpace
+from ..inference.smc.sites import Site, SiteMoves, SiteSpace
 from ..inference.smc.slices import MOST_SLICED, SliceMoves
 from ..marginal.collapsed import CollapsedModel
 from ..marginal.sites import sites_of
@@ -36,6 +36,7 @@ from .islands import Island, Islands
 from .lost_digits import lost_digits
 from .question import Question
 from .start import Start, coordinates
+from .targets import Target
 from .weighed import weighted
 
 __all__ = ["tempered"]
@@ -126,12 +127,12 @@ def _space(
     """
     target = question.target
 
-    def of(proposal: Proposal, model: Model | CollapsedModel) -> Space:
+    def of(proposal: Proposal, model: Target) -> Space:
         return WatchedSpace(
             FreeSpace(model, proposal, question.observed), question.clock.check
         )
 
-    sites = sites_of(target, question.observed)
+    sites = _sites(question)
     if sites:
         config = replace(_CONFIG, move=SiteMoves(sites, _CONFIG.move))
         return "free", SiteSpace(of(PriorProposal(target), target), sites), config
@@ -153,9 +154,17 @@ def _space(
     return name, spaces[name], _interwoven(config, models, spaces, name, other)
 
 
+def _sites(question: Question) -> tuple[Site, ...]:
+    """Return the coordinates that are counted; none if there is none."""
+    target = question.target
+    if not isinstance(target, CollapsedModel):
+        return ()
+    return sites_of(target, question.observed)
+
+
 def _interwoven(
     config: AnnealingConfig,
-    models: dict[str, Model | CollapsedModel],
+    models: dict[str, Target],
     spaces: dict[str, Space],
     own: str,
     other: str,
@@ -169,7 +178,7 @@ def _interwoven(
     return replace(config, move=move)
 
 
-def _mirrored(question: Question, model: Model | CollapsedModel) -> AnnealingConfig:
+def _mirrored(question: Question, model: Target) -> AnnealingConfig:
     """Return the moves of a model, to mirror images where it is symmetric."""
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_012))
     columns = mirrors_of(model, question.observed, generator=generator)

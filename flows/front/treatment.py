@@ -1,19 +1,20 @@
-"""This file says what is done with each discrete latent, before anything is computed.
+"""This file says what is done with each latent, before anything is computed.
 
-It is summed out; or sampled, where the tables over it would be too wide. Infinitely
-many values are cut off where nothing is left.
+A discrete one is summed out; or sampled, where the tables over it would be too wide.
+Infinitely many values are cut off where nothing is left. A continuous one that is
+linear and Gaussian given the others is integrated out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from daphne_bridge.graph.graph import Graph
 
-from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
+from ..linear_gaussian.target import GaussianMarginal
 from ..model.capabilities import listed
 from ..model.model import Model
 from ..model.returns import return_value
+from .targets import Target, reduced
 
 __all__ = ["Treatment", "check_answerable"]
 
@@ -30,7 +31,7 @@ def check_answerable(graph: Graph) -> dict[str, Sequence[str]]:
     model = Model.from_graph(graph)
     model.observation()
     return_value(model.lowered)
-    found = Treatment.of(target_of(model, may_sample=True))
+    found = Treatment.of(reduced(model))
     return {
         "summed_out": found.summed_out,
         "truncated": found.truncated,
@@ -40,35 +41,40 @@ def check_answerable(graph: Graph) -> dict[str, Sequence[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """Labels of discrete latents by what is done with them.
+    """Labels of latents by what is done with them.
 
     Attributes:
         summed_out: Their values are summed over.
         truncated: Those among them whose infinitely many values are cut off.
         sampled: Rows hold their values.
+        integrated: Continuous ones, linear and Gaussian given the others.
         is_exact: Whether there are no other latents.
     """
 
     summed_out: tuple[str, ...] = ()
     truncated: tuple[str, ...] = ()
     sampled: tuple[str, ...] = ()
+    integrated: tuple[str, ...] = ()
     is_exact: bool = False
 
     @classmethod
-    def of(cls, target: Model | CollapsedModel) -> "Treatment":
+    def of(cls, target: Target) -> "Treatment":
         """Return what is done for a target."""
-        if not isinstance(target, CollapsedModel):
+        if isinstance(target, Model):
             return cls()
-        tables, layout = target.tables, target.model.layout
+        layout = target.model.layout
 
-        def labels(names: Sequence[str]) -> tuple[str, ...]:
-            return tuple(layout.variable(name).label for name in names)
+        def labels(names: Collection[str]) -> tuple[str, ...]:
+            return tuple(v.label for v in layout.latents if v.name in names)
 
+        if isinstance(target, GaussianMarginal):
+            return cls(integrated=labels(target.integrated))
+        tables = target.tables
         return cls(
             labels(tables.discrete),
             labels(tables.truncated),
             labels(target.sampled),
-            not target.layout.latents,
+            is_exact=not target.layout.latents,
         )
 
     def clause(self, *, has_heads: bool = False) -> str:
@@ -90,6 +96,11 @@ class Treatment:
             )
         elif self.summed_out and not self.is_exact:
             found = f"; summed out: {listed(self.summed_out)}"
+        if self.integrated:
+            found += (
+                "; linear and Gaussian given the others, and integrated out: "
+                + listed(self.integrated)
+            )
         if self.truncated:
             found += f"; cut off where nothing is left: {listed(self.truncated)}"
         return found

@@ -17,6 +17,7 @@ from .missed_mass import missed_mass
 from .question import BATCH, Question
 from .sampling import num_without_meaning
 from .start import ENOUGH_ESS, Start
+from .targets import work
 
 __all__ = ["around_modes", "pilot", "prior", "weighted", "with_flow"]
 
@@ -37,7 +38,7 @@ def prior(question: Question, why: str) -> Inference:
 def pilot(question: Question) -> Inference | None:
     """The answer of draws of the prior, if they carry enough weight."""
     # Counted, not timed: equal seeds give equal answers on every machine.
-    most = min(_MOST_PILOT, _MOST_WORK // len(question.model.lowered.dag))
+    most = min(_MOST_PILOT, _MOST_WORK // work(question.target))
     num = max(_PILOT, question.num_particles)
     # A few draws of a large model show that all that can be made would be too few.
     least = _HOPE * question.target_ess / max(most, num)

@@ -760,9 +760,9 @@ def test_a_proposal_whose_density_misses_the_edge_is_not_trusted():
 
 
 SCHOOLS = """
-(let [ys [28.0 8 -3 7 -1 1 18 12] ss [15.0 10 16 11 9 11 10 18]
+(let [ys [28.0 8 -3 7 -1 1] ss [15.0 10 16 11 9 11]
       mu (sample (normal 0 5)) tau (sample (half-cauchy 5))]
-  (foreach 8 [y ys s ss]
+  (foreach 6 [y ys s ss]
     (let [th (sample (normal mu tau))] (observe (normal th s) y)))
   [mu tau])
 """
@@ -770,13 +770,13 @@ SCHOOLS = """
 
 def schools():
     """The posterior mean of tau and the log evidence, th and mu integrated exactly."""
-    ys = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])
-    ss = np.array([15.0, 10, 16, 11, 9, 11, 10, 18])
+    ys = np.array([28.0, 8, -3, 7, -1, 1])
+    ss = np.array([15.0, 10, 16, 11, 9, 11])
 
     def density(log_tau):
         tau = math.exp(log_tau)
         covariance = np.diag(ss**2 + tau**2) + 25.0
-        law = stats.multivariate_normal(np.zeros(8), covariance)
+        law = stats.multivariate_normal(np.zeros(6), covariance)
         return stats.halfcauchy(scale=5).pdf(tau) * tau * law.pdf(ys)
 
     evidence = integrate.quad(density, -20, 12, limit=300, epsabs=1e-22)[0]
@@ -786,7 +786,7 @@ def schools():
     return total / evidence, math.log(evidence)
 
 
-def test_eight_schools_are_tempered_in_standardised_coordinates():
+def test_few_schools_are_tempered_in_standardised_coordinates():
     """Seen: in plain ones particles hardly moved, and the answer was not trusted."""
     found = answer(SCHOOLS, method="smc", num_particles=4000)
     tau, evidence = schools()

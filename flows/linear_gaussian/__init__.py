@@ -1,0 +1,1 @@
+"""Latents that are linear and Gaussian given the others, integrated out exactly."""

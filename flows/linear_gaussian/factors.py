@@ -1,0 +1,48 @@
+"""This file says which latents are linear and Gaussian given the others.
+
+Such a latent is normal, and so is each of its children, its mean linear in these
+latents and its scale no function of them. Where a product has two of them one side's
+latents stay with the others.
+"""
+
+from ..model.lowered import Lowered
+from ..model.lowered_graph import LoweredGraph
+from .forms import Readers
+
+__all__ = ["gaussian_latents", "is_normal"]
+
+
+def is_normal(entry: Lowered) -> bool:
+    """Return whether a node is a number, and normal whatever other nodes are."""
+    families = [branch.family for branch in entry.branches]
+    is_free = entry.condition is None and not entry.atoms
+    return families == ["normal"] and is_free and not entry.shape
+
+
+def gaussian_latents(lowered: LoweredGraph) -> tuple[str, ...]:
+    """Return the names of such latents, in the order of the graph.
+
+    Args:
+        lowered: The graph, of continuous latents.
+    """
+    own = [entry for entry in lowered.latents if is_normal(entry)]
+    readers = Readers(lowered.dag, [entry.slots[0] for entry in own])
+    gone = 0
+    for entry in lowered.nodes.values():
+        gone |= _read_otherwise(entry, lowered, readers)
+    means = [
+        entry.branches[0].parameters[0][0]
+        for entry in lowered.nodes.values()
+        if is_normal(entry)
+    ]
+    gone = readers.not_linear(means, gone)
+    return tuple(
+        entry.node.name for number, entry in enumerate(own) if not gone >> number & 1
+    )
+
+
+def _read_otherwise(entry: Lowered, lowered: LoweredGraph, readers: Readers) -> int:
+    """Return the latents that a node's density has in any place but a normal's mean."""
+    if is_normal(entry):
+        return readers.bits[entry.branches[0].parameters[1][0]]
+    return readers.bits[lowered.terms[entry.node.name]]

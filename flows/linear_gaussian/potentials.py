@@ -1,0 +1,196 @@
+r"""This file makes factors that are normal and linear in some columns into potentials.
+
+With v the columns that are integrated out, a factor is
+
+    -1/2 |c + B v|² + const,   c = (value - rest) / scale,   B = coefficients / scale,
+
+a precision BᵀB and a linear term -Bᵀc. Factors of the same columns are one matrix B,
+and matrices of one shape are one batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..model.dag import Dag
+from ..model.schedule import Schedule
+from ..structured_gaussian.cliques import Plan
+from ..structured_gaussian.elimination import Information, square_of, times
+from .forms import LinearForm
+
+__all__ = ["Factor", "Potentials"]
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A normal factor.
+
+    Attributes:
+        residual: Value less mean, in the columns by number.
+        scale: Slot of its scale.
+    """
+
+    residual: LinearForm
+    scale: int
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Numbers of the columns that it joins."""
+        return tuple(sorted(self.residual.coefficients))
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Factors in matrices of one shape.
+
+    Attributes:
+        coefficients: Places among the numbers, [matrix, factor, column].
+        scales: Likewise, [matrix, factor].
+        rests: Likewise.
+        entries: Of all precisions, where a matrix's go.
+        places: Of all linear terms, likewise.
+    """
+
+    coefficients: Tensor
+    scales: Tensor
+    rests: Tensor
+    entries: Tensor
+    places: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Potentials:
+    """What factors add to the precisions and linear terms of a plan's cliques.
+
+    Attributes:
+        dag: Has the slots.
+        sources: Slots of what is given: the other latents, and the observed values.
+        factors: Each of at least one column.
+        plan: The order in which the columns are eliminated.
+    """
+
+    dag: Dag
+    sources: tuple[tuple[int, ...], ...]
+    factors: tuple[Factor, ...]
+    plan: Plan
+
+    def information(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, "rows observed"],
+    ) -> Information:
+        """Return the product of all factors, row by row.
+
+        Gradients go to the precisions alone: at their mean no other matters.
+
+        Args:
+            latents: The other latents.
+            observed: Data, one row for all or one for each.
+        """
+        sources = [latents.t().contiguous(), observed.t().contiguous()]
+        num = len(latents)
+        steep, flat = self._schedules
+        (slopes,) = steep.run(sources, num_rows=num, like=latents)
+        with torch.no_grad():
+            (rests,) = flat.run(sources, num_rows=num, like=latents)
+        slopes = slopes.expand(-1, num).t().contiguous()
+        rests = rests.expand(-1, num).t().contiguous()
+        precision = latents.new_zeros(num, self.num_entries)
+        linear = latents.new_zeros(num, self._num_places)
+        for group in self._groups:
+            scales = slopes[:, group.scales]
+            matrix = slopes[:, group.coefficients] / scales.unsqueeze(-1)
+            square = square_of(matrix).flatten(1)
+            precision = precision.index_add(1, group.entries, square)
+            with torch.no_grad():
+                away = rests[:, group.rests] / scales
+                pull = times(matrix.mT, away).flatten(1)
+                linear.index_add_(1, group.places, pull, alpha=-1.0)
+        return Information(precision, linear)
+
+    # -------------------------------------------------------------- places
+
+    @cached_property
+    def _slopes(self) -> dict[int, int]:
+        """Places of the coefficients and scales."""
+        slots: list[int] = []
+        for factor in self.factors:
+            slots += [*factor.residual.coefficients.values(), factor.scale]
+        return _places(slots)
+
+    @cached_property
+    def _rests(self) -> dict[int, int]:
+        return _places([factor.residual.rest for factor in self.factors])
+
+    @cached_property
+    def _schedules(self) -> tuple[Schedule, Schedule]:
+        wanted = tuple(self._slopes), tuple(self._rests)
+        return (
+            Schedule.of(self.dag, self.sources, wanted[:1]),
+            Schedule.of(self.dag, self.sources, wanted[1:]),
+        )
+
+    @cached_property
+    def _starts(self) -> list[tuple[int, int]]:
+        """Where each batch's precisions and linear terms begin; and where all end."""
+        found = [(0, 0)]
+        for batch in self.plan.batches:
+            entry, place = found[-1]
+            num = len(batch.own) * batch.width
+            found.append((entry + num * batch.width, place + num))
+        return found
+
+    @property
+    def num_entries(self) -> int:
+        """Numbers of all cliques' precisions, for one row."""
+        return self._starts[-1][0]
+
+    @property
+    def _num_places(self) -> int:
+        return self._starts[-1][1]
+
+    @cached_property
+    def _groups(self) -> list[_Group]:
+        matrices: dict[tuple[int, ...], list[Factor]] = {}
+        for factor in self.factors:
+            matrices.setdefault(factor.columns, []).append(factor)
+        shapes: dict[tuple[int, int], list[list[Factor]]] = {}
+        for columns, factors in matrices.items():
+            shapes.setdefault((len(factors), len(columns)), []).append(factors)
+        return [self._group(each) for each in shapes.values()]
+
+    def _group(self, matrices: Sequence[Sequence[Factor]]) -> _Group:
+        coefficients, scales, rests, entries, places = [], [], [], [], []
+        for factors in matrices:
+            columns = factors[0].columns
+            coefficients.append(
+                [
+                    [self._slopes[f.residual.coefficients[c]] for c in columns]
+                    for f in factors
+                ]
+            )
+            scales.append([self._slopes[f.scale] for f in factors])
+            rests.append([self._rests[f.residual.rest] for f in factors])
+            own = self._own(columns)
+            places += own[1]
+            entries += own[0]
+        found: list[Any] = [coefficients, scales, rests, entries, places]
+        return _Group(*map(torch.tensor, found))
+
+    def _own(self, columns: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return where the entries and the linear terms of some columns are."""
+        number, position, all_columns = self.plan.clique(max(columns))
+        entry, place = self._starts[number]
+        width = len(all_columns)
+        at = [all_columns.index(column) for column in columns]
+        entry, place = entry + position * width * width, place + position * width
+        return [entry + i * width + j for i in at for j in at], [place + i for i in at]
+
+
+def _places(slots: Sequence[int]) -> dict[int, int]:
+    return {slot: place for place, slot in enumerate(dict.fromkeys(slots))}

@@ -1,0 +1,192 @@
+r"""This file is a model with its linear Gaussian latents integrated out.
+
+Given the other latents c and the data x, those latents v (`factors.py`) are Gaussian,
+so that at any v
+
+    log p(c, x) = log p(c, v, x) - log N(v | c, x),
+
+whose right side is computed at their mean, where it loses fewest digits and where its
+slope in c needs no slope of the mean. It has the same methods as `Model` over c alone;
+`complete` adds exact draws of v to rows of c. Weights p(c, x) / q(c | x) are those of
+the full model averaged over v: these add no variance (Rao and Blackwell).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+
+from ..model.around import AroundModel
+from ..model.draws import Draws
+from ..model.in_free_coordinates import InFreeCoordinates
+from ..model.layout import Layout
+from ..model.model import Model
+from ..model.shapes import (
+    LatentRows,
+    Latents,
+    LogDensity,
+    Observed,
+    ObservedRow,
+)
+from .coordinates import SomeLatents
+from .part import Part, part_of
+
+__all__ = ["GaussianMarginal"]
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMarginal(InFreeCoordinates, AroundModel):
+    """The density p(other latents, observed) of a model with linear Gaussian latents.
+
+    Attributes:
+        model: The model, of continuous latents.
+        whole: Its Gaussian latents, and the factors that have them.
+    """
+
+    model: Model
+    whole: Part
+
+    def forgiving(self) -> "GaussianMarginal":
+        """Return it of the forgiving model; see `Model.forgiving`."""
+        return replace(self, model=self.model.forgiving())
+
+    def has_meaning(
+        self, latents: LatentRows, observed: ObservedRow
+    ) -> Bool[Tensor, " row"]:
+        """Return where every link function has a meaning.
+
+        None of them depends on a Gaussian latent, but by the mean of a normal.
+        """
+        return self.model.has_meaning(self.coordinates.filled(latents), observed)
+
+    # -------------------------------------------------------------- columns
+
+    @property
+    def integrated(self) -> tuple[str, ...]:
+        """Names of the latents that are integrated out."""
+        return self.whole.latents
+
+    @cached_property
+    def coordinates(self) -> SomeLatents:
+        """Maps the other latents to the real line and back."""
+        names = {v.name for v in self.model.layout.latents} - {*self.integrated}
+        return SomeLatents(self.model, names)
+
+    @property
+    def layout(self) -> Layout:
+        """Columns of the other latents, and of the observed nodes."""
+        return self.coordinates.layout
+
+    # -------------------------------------------------------------- densities
+
+    def log_joint(self, latents: Latents, observed: Observed) -> LogDensity:
+        """Return log p(latents, observed) in nats, the Gaussian latents integrated out.
+
+        Args:
+            latents: Natural values of the other latents.
+            observed: Observed values; one row may serve all latents.
+
+        Raises:
+            ModelError: If a distribution has a parameter without meaning.
+        """
+        return self._log_density(self.whole, latents, observed)
+
+    def log_prior(
+        self, latents: Latents, observed: Observed | None = None
+    ) -> LogDensity:
+        """Return log p(latents), the Gaussian latents integrated out.
+
+        Args:
+            latents: Natural values of the other latents.
+            observed: Data, which matters only where latents read observed nodes.
+        """
+        if observed is None:
+            observed = self.model.observation(like=latents)
+        found = self._log_density(self._prior, latents, observed)
+        if not self.model.is_forgiving:
+            return found
+        # As for a model: what has no meaning is left to the likelihood.
+        rows = latents.reshape(-1, latents.shape[-1])
+        data = observed.reshape(-1, observed.shape[-1])[0]
+        has_meaning = self.has_meaning(rows.detach(), data) & rows.isfinite().all(1)
+        return torch.where(has_meaning.reshape(found.shape), found, 0.0)
+
+    def log_likelihood_terms(
+        self, latents: Latents, observed: Observed
+    ) -> Float[Tensor, "*batch3 1"]:
+        """Return the log likelihood as one term: observes share Gaussian latents."""
+        found = self.log_joint(latents, observed) - self.log_prior(latents, observed)
+        return found.unsqueeze(-1)
+
+    def _log_density(
+        self, part: Part, latents: Latents, observed: Observed
+    ) -> LogDensity:
+        batch = np.broadcast_shapes(latents.shape[:-1], observed.shape[:-1])
+        num = math.prod(batch)
+        if not num:
+            return latents.sum(-1).expand(batch)
+        rows = latents.expand(*batch, -1).reshape(num, -1)
+        data = observed.reshape(-1, observed.shape[-1])
+        if len(data) > 1:
+            data = observed.expand(*batch, -1).reshape(num, -1)
+        found = part.log_density(self.model, self.coordinates.filled(rows), data)
+        is_lost = torch.isnan(found) & ~torch.isnan(rows).any(-1)
+        return torch.where(is_lost, -math.inf, found).reshape(batch)
+
+    @cached_property
+    def _prior(self) -> Part:
+        """The latents' own factors, without those that no other one reads."""
+        nodes, graph = set(self.graph.latents), self.graph
+        integrated = set(self.integrated)
+        for name in reversed(graph.latents):
+            is_read = any(name in graph.node(each).parents for each in nodes)
+            if name in integrated and not is_read:
+                nodes.discard(name)
+        found = part_of(
+            self.model.lowered,
+            [name for name in graph.latents if name in nodes],
+            [name for name in self.integrated if name in nodes],
+        )
+        assert found is not None  # noqa: S101 - smaller than the whole
+        return found
+
+    # -------------------------------------------------------------- draws
+
+    def sample(
+        self, num: int, *, generator: Generator, dtype: torch.dtype | None = None
+    ) -> Draws:
+        """Return joint draws of the other latents and the observed nodes."""
+        draws = self.model.sample(num, generator=generator, dtype=dtype)
+        return Draws(draws.latents[:, self.coordinates.columns], draws.observed)
+
+    def sample_latents(
+        self,
+        num: int,
+        *,
+        generator: Generator,
+        observed: ObservedRow | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Float[Tensor, "num latent"]:
+        """Return draws of the prior of the other latents; nan without meaning."""
+        drawn = self.model.sample_latents(
+            num, generator=generator, observed=observed, dtype=dtype
+        )
+        has_meaning = ~torch.isnan(drawn).any(1, keepdim=True)
+        return torch.where(has_meaning, drawn[:, self.coordinates.columns], math.nan)
+
+    def complete(
+        self, latents: LatentRows, observed: ObservedRow, *, generator: Generator
+    ) -> Float[Tensor, "row full"]:
+        """Return rows of all latents: exact draws of the Gaussian ones added.
+
+        Args:
+            latents: Natural values of the other latents.
+            observed: Observed values.
+            generator: Source of the draws.
+        """
+        filled = self.coordinates.filled(latents)
+        return self.whole.drawn(filled, observed.unsqueeze(0), generator=generator)

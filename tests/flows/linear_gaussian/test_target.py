@@ -1,0 +1,113 @@
+"""Tests of flows.linear_gaussian: the marginal density, its slopes, and draws."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from flows.linear_gaussian.choice import gaussian_marginal
+from flows.model.model import Model
+from tests.flows.linear_gaussian.programs import (
+    CENTRED,
+    CHILD,
+    LEVEL,
+    NON_CENTRED,
+    groups,
+    level,
+)
+
+
+def marginal(text):
+    found = gaussian_marginal(Model.from_program(text))
+    assert found is not None
+    return found
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "evidence", "priors"),
+    [
+        (LEVEL, level, ((2, 2), (2, 2))),
+        (CENTRED, groups, ((2, 1), (2, 2))),
+        (NON_CENTRED, groups, ((2, 1), (2, 2))),
+    ],
+    ids=["level", "centred", "non-centred"],
+)
+def test_density_is_that_of_the_normal_of_all_data(text, evidence, priors):
+    target = marginal(text)
+    observed = target.observation()
+    scales = target.sample_latents(20, generator=generator())
+    assert scales.shape == (20, 2)
+    found = target.log_joint(scales, observed)
+    prior = target.log_prior(scales, observed)
+    for row, (one, two) in enumerate(scales.tolist()):
+        own = sum(
+            scipy.stats.gamma(shape, scale=1 / rate).logpdf(value)
+            for value, (shape, rate) in zip((one, two), priors, strict=True)
+        )
+        assert float(prior[row]) == pytest.approx(own, abs=1e-10)
+        assert float(found[row]) == pytest.approx(own + evidence(one, two), rel=1e-9)
+    likelihood = target.log_likelihood_terms(scales, observed)
+    torch.testing.assert_close(likelihood[:, 0], found - prior)
+
+
+def test_kept_latents_may_read_integrated_ones():
+    target = marginal(CHILD)
+    assert {v.label for v in target.layout.latents} == {"s", "c", "d"}
+    observed = target.observation()
+    rows = target.sample_latents(20, generator=generator())
+    found = target.log_joint(rows, observed)
+    prior = target.log_prior(rows, observed)
+    for row, (s, c, d) in enumerate(rows.tolist()):
+        # w's normal of variance s², and what is linear in it: c, then the data.
+        slopes = np.zeros((3, 8))
+        slopes[0, :2] = 1.0, 2.0
+        slopes[1, 2:4] = math.exp(c), 1.0 / (1.0 + d * d)
+        slopes[2, 4 if d > 0 else 5] = 1.0
+        mean = np.array([1.0, 0.0, 0.0 if d > 0 else -c])
+        cov = s**2 * slopes @ slopes.T + np.diag([0.25, 1.0, 0.25])
+        normal, own = scipy.stats.norm, scipy.stats.gamma(2, scale=0.5).logpdf(s)
+        own += normal(0, 1).logpdf(d)
+        first = normal(mean[0], math.sqrt(cov[0, 0])).logpdf(c)
+        assert float(prior[row]) == pytest.approx(own + first, abs=1e-9)
+        values = np.array([c, 0.7, -0.4])
+        joint = own + scipy.stats.multivariate_normal(mean, cov).logpdf(values)
+        joint += normal(math.exp(c), 1).logpdf(2.0)
+        assert float(found[row]) == pytest.approx(joint, abs=1e-8)
+
+
+@pytest.mark.parametrize("text", [LEVEL, CENTRED, NON_CENTRED, CHILD])
+def test_slopes_are_those_of_differences(text):
+    target = marginal(text)
+    observed = target.observation()
+    rows = target.sample_latents(5, generator=generator(1))
+    free = target.unconstrain(rows)[0].requires_grad_()
+    (slopes,) = torch.autograd.grad(target.log_joint_free(free, observed).sum(), free)
+    step = 1e-5 * torch.eye(free.shape[1], dtype=free.dtype)
+    at = free.detach().unsqueeze(1)
+    ends = [target.log_joint_free(at + sign * step, observed) for sign in (1, -1)]
+    torch.testing.assert_close(slopes, (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", [LEVEL, CENTRED, NON_CENTRED, CHILD])
+def test_density_of_all_latents_is_that_of_the_kept_and_of_the_draws(text):
+    """Weights of draws from q(c) p(v | c, x) are p(c, x) / q(c), whatever v."""
+    target = marginal(text)
+    model, observed = target.model, target.observation()
+    kept = target.sample_latents(1, generator=generator(2)).expand(4000, -1)
+    full = target.complete(kept, observed, generator=generator(3))
+    torch.testing.assert_close(full[:, target.coordinates.columns], kept)
+    columns = [model.layout.variable(name).start for name in target.integrated]
+    drawn = full[:, columns]
+    # The joint is normal in these: of their mean and covariance, taken from draws.
+    joint = model.log_joint(full, observed) - target.log_joint(kept, observed)
+    mean, cov = drawn.mean(0), torch.cov(drawn.T)
+    normal = torch.distributions.MultivariateNormal(mean, cov)
+    gap = joint - normal.log_prob(drawn)
+    assert abs(float(gap.mean())) < 0.02
+    assert float(gap.std()) < 0.2
