@@ -17,7 +17,7 @@ from ..errors import ReadError, shortened
 from ..graph.deep_json import JsonError, loads
 from ..language.primitives import HashMap, Keyword, Value
 
-__all__ = ["constants", "parse_data"]
+__all__ = ["constants", "is_plain_number", "parse_data"]
 
 _MAX_DEPTH = 200
 
@@ -117,16 +117,16 @@ def _column(cells: list[str], lines: list[int], what: str, filename: str) -> lis
     """Return a column of numbers, or of strings if no cell is a number."""
     if all(map(_INTEGER.fullmatch, cells)):
         return [int(cell) for cell in cells]
-    if all(map(_NUMBER.fullmatch, cells)):
+    if all(map(is_plain_number, cells)):
         return _finite([float(cell) for cell in cells], lines, what, filename)
-    has_numbers = any(map(_NUMBER.fullmatch, cells))
+    has_numbers = any(map(is_plain_number, cells))
     has_strings = any(cell.lower() not in _MISSING for cell in cells)
     for line, cell in zip(lines, cells, strict=True):
         is_missing = cell.lower() in _MISSING and (
             not cell or has_numbers or not has_strings
         )
         is_odd = _reads_as_a_number(cell) or has_numbers
-        if is_missing or (is_odd and not _NUMBER.fullmatch(cell)):
+        if is_missing or (is_odd and not is_plain_number(cell)):
             raise ReadError.at(
                 f"{filename}:{line}",
                 f"{what} has no value here"
@@ -136,6 +136,11 @@ def _column(cells: list[str], lines: list[int], what: str, filename: str) -> lis
                 repr(cell) if cell else "an empty cell",
             )
     return cells
+
+
+def is_plain_number(cell: str) -> bool:
+    """Return whether a cell is a number as tables write it: not nan, inf or 1_000."""
+    return _NUMBER.fullmatch(cell) is not None
 
 
 def _reads_as_a_number(cell: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from daphne_bridge.compiler.data import is_plain_number
 from daphne_bridge.graph.deep_json import JsonError, loads
 
 from ..errors import FlowsError
@@ -84,13 +85,14 @@ def _from_csv(text: str, path: Path) -> list[Given]:
             )
         row = {}
         for name, entry in zip(header, line, strict=True):
-            try:
-                value = float(entry)
-            except ValueError:
+            if not is_plain_number(entry.strip()):
                 raise FlowsError.at(
-                    f"{where} {name}", "not a number", "a number", repr(entry)
-                ) from None
-            row[name] = value
+                    f"{where} {name}",
+                    "not a number",
+                    "a plain number such as 1000 or 1.5e3",
+                    repr(entry),
+                )
+            row[name] = float(entry)
         rows.append(_given(row, where))
     return rows
 
