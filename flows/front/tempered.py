@@ -56,6 +56,9 @@ _STALE = 4
 slow has hardly been reached at first, and correlations do not tell of it. Once where
 weighted draws from there all but serve."""
 
+_FAR = 0.2
+"""The first temperature beyond what does not begin far from the posterior."""
+
 _IDLE = (3.0, 0.1)
 """So many times the places that did not add this share to what is known: no more."""
 
@@ -82,8 +85,12 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         for number, way in enumerate(ways):
             reached = 0.0
             while reached < 1.0:
-                told[number].append(next(way))
-                reached = told[number][-1].temperature
+                report = next(way)
+                told[number].append(report)
+                if reached == 0.0 and _is_lost(start, report):
+                    found = "from around the modes moves lead nowhere"
+                    return tempered(question, None, f"{why}; {found}: from the prior")
+                reached = report.temperature
                 share = (number + reached) / _ISLANDS
                 question.clock.say(share, f"temperature {reached:.3g}")
         # In turn: what one island takes longer must not be the other's time.
@@ -237,6 +244,18 @@ def _island(
             return
         stale = max(stale - 1, 0)
         yield report
+
+
+def _is_lost(start: Start | None, first: AnnealingReport) -> bool:
+    """Return whether particles from around the modes do not get away from there.
+
+    The prior's draws reach many modes apart (topics, whose names do not matter) sooner.
+    Of many coordinates some are always slow.
+    """
+    if start is None or first.temperature > _FAR:
+        return False
+    is_narrow = start.around.mixture.locations.shape[1] <= MOST_SLICED
+    return is_narrow and first.correlation > _CONFIG.correlation
 
 
 def _stale(start: Start) -> int:

@@ -11,7 +11,8 @@ from scipy import stats
 from flows.front.clock import Clock
 from flows.front.inference import infer
 from flows.front.question import Question
-from flows.front.tempered import _sliced, tempered
+from flows.front.start import start
+from flows.front.tempered import _is_lost, _sliced, tempered
 from flows.inference.proposal import PriorProposal
 from flows.inference.smc.annealing import init, step
 from flows.inference.smc.config import AnnealingConfig
@@ -54,6 +55,27 @@ def test_moves_that_forget_and_those_of_counted_values_stay():
     config, state, report = after_one_temperature(Hamiltonian(16), 0.9)
     counted = replace(config, move=COUNTED)
     assert _sliced(counted, state, report) is counted
+
+
+def test_particles_that_do_not_get_away_from_the_modes_are_lost():
+    # Seen: 29 coordinates of topics, sliced one by one at every temperature.
+    _, _, report = after_one_temperature(Hamiltonian(16), 0.9)
+    model = Model.from_graph(
+        graph_of("(let [x (sample (normal 0 1))] (observe (normal x 1) 1) x)")
+    )
+    observed = model.observation(None)
+    clock = Clock(60.0, None)
+    question = Question(model, model.forgiving(), observed, 200, 0, clock, 100.0)
+    begun = start(question)
+
+    def at(temperature, correlation):
+        stage = replace(report.stage, temperature=temperature)
+        return replace(report, stage=stage, correlation=correlation)
+
+    assert _is_lost(begun, at(0.1, 0.9))
+    assert not _is_lost(None, at(0.1, 0.9))
+    assert not _is_lost(begun, at(0.1, 0.1))
+    assert not _is_lost(begun, at(0.5, 0.9))
 
 
 def test_moves_at_the_end_do_not_take_the_time_of_the_other_island():
