@@ -139,17 +139,17 @@ class GaussianMarginal(InFreeCoordinates, AroundModel):
 
     @cached_property
     def _prior(self) -> Part:
-        """The latents' own factors, without those that no other one reads."""
-        nodes, graph = set(self.graph.latents), self.graph
+        """Factors of the latents; of a Gaussian one that none of them reads it is 1."""
         integrated = set(self.integrated)
-        for name in reversed(graph.latents):
-            is_read = any(name in graph.node(each).parents for each in nodes)
-            if name in integrated and not is_read:
-                nodes.discard(name)
+        nodes: list[str] = []
+        read: set[str] = set()
+        for name in reversed(self.graph.latents):
+            if name in read or name not in integrated:
+                nodes.append(name)
+                read.update(self.graph.node(name).parents)
+        nodes.reverse()
         found = part_of(
-            self.model.lowered,
-            [name for name in graph.latents if name in nodes],
-            [name for name in self.integrated if name in nodes],
+            self.model.lowered, nodes, [n for n in self.integrated if n in read]
         )
         assert found is not None  # noqa: S101 - smaller than the whole
         return found
