@@ -21,10 +21,8 @@ _FEW = 16
 """Up to so many values each is proposed as often as any other."""
 
 
-def sites_of(target: Model | CollapsedModel, observed: ObservedRow) -> tuple[Site, ...]:
+def sites_of(target: CollapsedModel, observed: ObservedRow) -> tuple[Site, ...]:
     """Return the coordinates of the sampled latents; none if there is none."""
-    if not isinstance(target, CollapsedModel):
-        return ()
     found = []
     for name in target.sampled:
         number = _num_values(target.model, name)
