@@ -13,8 +13,7 @@ from ..inference.importance import importance_particles
 from ..inference.mixture import Mixture, MixtureProposal
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.coordinates import BaseSpace, FreeSpace, Space
-from ..marginal.collapsed import CollapsedModel
-from ..model.model import Model
+from ..marginal.target import FlowTarget
 from ..model.shapes import ObservedRow
 from ..proposals.flow import FlowProposal
 
@@ -26,7 +25,7 @@ _PRIOR_SHARE = 0.2
 
 
 def space_of(
-    proposal: Proposal, model: Model | CollapsedModel, data: ObservedRow, *, seed: int
+    proposal: Proposal, model: FlowTarget, data: ObservedRow, *, seed: int
 ) -> tuple[Space, tuple[Caution, ...]]:
     """Return the space of a proposal, and what to know of the choice.
 

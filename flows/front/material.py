@@ -13,7 +13,7 @@ from ..flow.kinds import KINDS, kind_of
 from ..integrated.choice import integrated_where_it_pays
 from ..integrated.target import IntegratedModel
 from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
+from ..marginal.target import FlowTarget, target_of
 from ..model.capabilities import capabilities, listed
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
@@ -28,7 +28,7 @@ __all__ = [
     "summed_out",
 ]
 
-Target = Model | CollapsedModel | DataBackedModel | IntegratedModel
+Target = FlowTarget | DataBackedModel | IntegratedModel
 """What a flow can be trained on."""
 
 
@@ -46,7 +46,7 @@ def check_trainable(model: Model) -> None:
         raise nothing_to_train(model)
 
 
-def summed_out(model: Model, settings: TrainingConfig) -> Model | CollapsedModel:
+def summed_out(model: Model, settings: TrainingConfig) -> FlowTarget:
     """Return the model, its discrete latents summed out but for those with a head."""
     names = [variable.name for variable in model.layout.latents if variable.is_discrete]
     every = tuple(names) if settings.heads == "all" else ()

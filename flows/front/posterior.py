@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.protocol import Flow
-from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import FlowTarget
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
@@ -39,7 +39,7 @@ class Posterior(Source):
     """
 
     model: Model
-    target: Model | CollapsedModel
+    target: FlowTarget
     artifact: Artifact
     flow: Flow
 

@@ -37,8 +37,7 @@ from ..inference.importance import importance_particles
 from ..inference.pareto import pareto_k_hat
 from ..integrated.flow import CompletedFlow
 from ..integrated.target import IntegratedModel
-from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
+from ..marginal.target import FlowTarget, target_of
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
@@ -104,7 +103,7 @@ def refinement(
             "a flow with heads of discrete latents is not bent to one data set",
             "a flow of continuous latents, or `daphne-flows infer`",
         )
-    target: Model | CollapsedModel | IntegratedModel = target_of(model)
+    target: FlowTarget | IntegratedModel = target_of(model)
     if not target.layout.latents:
         raise nothing_to_train(model)
     clock = Clock(seconds_of(budget))
@@ -146,7 +145,7 @@ def refinement(
 class _Bending:
     """A posterior's particles, and the settings of a flow that is bent to it."""
 
-    target: Model | CollapsedModel | IntegratedModel
+    target: FlowTarget | IntegratedModel
     observed: Float[Tensor, " observed"]
     answer: Inference
     config: TrainingConfig

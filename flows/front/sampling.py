@@ -32,7 +32,7 @@ from ..inference.particles import Particles
 from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.result import run_seed
 from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
+from ..marginal.target import FlowTarget, target_of
 from ..model.model import Model
 from ..proposals.flow import proposal_of
 from ..storage.artifact import Artifact
@@ -83,7 +83,7 @@ class Drawing:
     cluster: str | None = None
     weighted: bool = True
 
-    def of(self, trained: Trained | None, model: Model | CollapsedModel) -> Proposal:
+    def of(self, trained: Trained | None, model: FlowTarget) -> Proposal:
         """Return what particles are drawn from.
 
         Raises:
@@ -149,7 +149,7 @@ def num_without_meaning(
 
 
 def drawn(
-    model: Model | CollapsedModel,
+    model: FlowTarget,
     trained: Trained | None,
     observed: Float[Tensor, " observed"],
     how: Drawing,
@@ -185,7 +185,7 @@ def drawn(
 
 
 def _reports(
-    model: Model | CollapsedModel,
+    model: FlowTarget,
     trained: Trained | None,
     observed: Tensor,
     how: Drawing,

@@ -18,8 +18,8 @@ from ..inference.smc.observes import SmcReport, sequential_smc
 from ..inference.smc.result import SmcResult, merge_runs, run_seed
 from ..inference.smc.sequence import ObserveSequence, Sequence
 from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import FlowTarget
 from ..model.capabilities import listed
-from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
@@ -105,7 +105,7 @@ def smc(
     return replace(merged, particles=particles), doubts, notes
 
 
-def _target(source: Source, *, is_annealed: bool) -> Model | CollapsedModel:
+def _target(source: Source, *, is_annealed: bool) -> FlowTarget:
     """Return the model whose latents move.
 
     Raises:
@@ -134,7 +134,7 @@ def _target(source: Source, *, is_annealed: bool) -> Model | CollapsedModel:
 
 def _sequence(
     proposal: Proposal,
-    model: Model | CollapsedModel,
+    model: FlowTarget,
     data: Tensor,
     pilot: torch.Generator,
 ) -> Sequence:

@@ -15,8 +15,7 @@ from ..inference.cautions import Caution
 from ..inference.importance import ImportanceReport
 from ..inference.particles import Particles
 from ..inference.proposal import Proposal
-from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
+from ..marginal.target import FlowTarget, target_of
 from ..model.model import Model
 from .sampling import Drawing, Trained, completed, drawn
 from .settings import check_model
@@ -37,7 +36,7 @@ class Source(ABC):
 
     __slots__ = ()
     model: Model
-    target: Model | CollapsedModel
+    target: FlowTarget
 
     @property
     @abstractmethod
@@ -147,7 +146,7 @@ class Untrained(Source):
     """
 
     model: Model
-    target: Model | CollapsedModel
+    target: FlowTarget
 
     @classmethod
     def of(cls, model: Model) -> "Untrained":

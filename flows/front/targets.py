@@ -7,7 +7,7 @@ Gaussian given the others are integrated out. Both are drawn at the end.
 from ..linear_gaussian.choice import gaussian_marginal
 from ..linear_gaussian.target import GaussianMarginal
 from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
+from ..marginal.target import FlowTarget, target_of
 from ..model.model import Model
 
 __all__ = ["Target", "reduced", "work"]
@@ -15,7 +15,7 @@ __all__ = ["Target", "reduced", "work"]
 _ENTRY = 16
 """Operations for each entry of a precision: it is added to, eliminated and read."""
 
-Target = Model | CollapsedModel | GaussianMarginal
+Target = FlowTarget | GaussianMarginal
 
 
 def reduced(model: Model, *, widen: int = 1) -> Target:

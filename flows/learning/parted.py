@@ -23,7 +23,7 @@ from daphne_bridge.language.nearest import or_nearest
 
 from ..errors import ArgumentError, ModelError, Problem
 from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
+from ..marginal.target import FlowTarget, target_of
 from ..model.capabilities import listed
 from ..model.layout import Variable
 from ..model.model import Model
@@ -75,7 +75,7 @@ class PartedModel:
         return cls(model, prior, _model(model, observing(document, values)))
 
     @cached_property
-    def target(self) -> Model | CollapsedModel:
+    def target(self) -> FlowTarget:
         """The rows' model, discrete latents summed out; no meaning has no mass.
 
         Raises:

@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from ..marginal.collapsed import CollapsedModel
-from ..model.model import Model
+from ..marginal.target import FlowTarget
 from ..model.standard_normal import standard_normal_log_prob
 
 __all__ = ["CENTRES", "Mixed", "PriorOfRows", "Proposal", "refitted"]
@@ -57,7 +56,7 @@ class PriorOfRows:
         observed: Of each row.
     """
 
-    target: Model | CollapsedModel
+    target: FlowTarget
     observed: Float[Tensor, "row observed"]
 
     def sample(self, num: int, *, generator: Generator) -> Free:

@@ -15,9 +15,12 @@ from .limits import MOST_COUNTED, MOST_VALUES, TooWideError
 from .supports import UnboundedError
 from .tables import DiscreteTables, discrete_tables
 
-__all__ = ["collapse", "target_of"]
+__all__ = ["FlowTarget", "collapse", "target_of"]
 
 _CUT_DRAWS = 4096
+
+FlowTarget = Model | CollapsedModel
+"""A model, collapsed if it has discrete latents."""
 
 
 def target_of(
@@ -26,7 +29,7 @@ def target_of(
     widen: int = 1,
     may_sample: bool = False,
     sampled: tuple[str, ...] = (),
-) -> Model | CollapsedModel:
+) -> FlowTarget:
     """Return the model, collapsed if it has discrete latents.
 
     Args:

@@ -38,8 +38,7 @@ from ..inference.calibration import RankHistogram
 from ..inference.pareto import pareto_k_hat
 from ..inference.plain import plain
 from ..inference.weights import WeightTotals, check_log_weights
-from ..marginal.collapsed import CollapsedModel
-from ..model.model import Model
+from ..marginal.target import FlowTarget
 from ..proposals.weight_terms import Contributions, contributions_of
 from ..training.batches import draw_batch
 
@@ -182,7 +181,7 @@ _ROWS = 4096
 
 
 def diagnose(
-    model: Model | CollapsedModel, flow: Flow, config: DiagnosisConfig
+    model: FlowTarget, flow: Flow, config: DiagnosisConfig
 ) -> Iterator[DiagnosisProgress]:
     """Yield progress, and the diagnosis with the last report.
 
@@ -204,7 +203,7 @@ def diagnose(
 
 @torch.no_grad()
 def _diagnose(
-    model: Model | CollapsedModel, flow: Flow, config: DiagnosisConfig
+    model: FlowTarget, flow: Flow, config: DiagnosisConfig
 ) -> Iterator[DiagnosisProgress]:
     generator = torch.Generator().manual_seed(config.seed)
     terms_of = contributions_of(model, flow)

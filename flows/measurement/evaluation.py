@@ -40,8 +40,7 @@ from ..inference.log_weight import checked_log_weights
 from ..inference.plain import plain
 from ..inference.proposal import PriorProposal
 from ..inference.weights import WeightTotals
-from ..marginal.collapsed import CollapsedModel
-from ..model.model import Model
+from ..marginal.target import FlowTarget
 from ..model.standard_normal import standard_normal_log_prob
 from ..training.batches import draw_batch
 from ..training.estimates import SymmetricEstimate, estimate_symmetric
@@ -176,7 +175,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model | CollapsedModel,
+    model: FlowTarget,
     flow: Flow,
     config: EvaluationConfig,
     *,
@@ -283,7 +282,7 @@ def _solvable(flow: Flow, rows: range) -> list[range]:
 
 
 def _reverse(
-    model: Model | CollapsedModel, flow: Flow, base: Tensor, observed: Tensor
+    model: FlowTarget, flow: Flow, base: Tensor, observed: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return draws in free coordinates and the terms of the reverse KL."""
     draw = flow.from_base(base, observed)
@@ -295,7 +294,7 @@ def _reverse(
 class _PriorWeights:
     """Weighs draws of the prior."""
 
-    def __init__(self, model: Model | CollapsedModel, config: EvaluationConfig) -> None:
+    def __init__(self, model: FlowTarget, config: EvaluationConfig) -> None:
         self._model = model
         self._proposal = PriorProposal(model)
         self._num = config.num_particles
@@ -314,7 +313,7 @@ class _PriorWeights:
 
 
 def _latent_figures(
-    model: Model | CollapsedModel,
+    model: FlowTarget,
     truth: Float[Tensor, "draw latent"],
     drawn: Float[Tensor, "draw latent"],
     ranks: Tensor,

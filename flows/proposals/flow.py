@@ -36,8 +36,7 @@ from ..inference.proposal import (
     ProposalDraw,
 )
 from ..inference.shapes import Latents, LogProb, Nuisance
-from ..marginal.collapsed import CollapsedModel
-from ..model.model import Model
+from ..marginal.target import FlowTarget
 from ..model.shapes import ObservedRow
 from ..model.standard_normal import standard_normal_log_prob
 
@@ -61,7 +60,7 @@ class FlowMap:
     """
 
     flow: Flow
-    model: Model | CollapsedModel
+    model: FlowTarget
 
     @property
     def base_dim(self) -> int:
@@ -99,7 +98,7 @@ class FlowProposal:
     """
 
     flow: Flow
-    model: Model | CollapsedModel
+    model: FlowTarget
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -269,7 +268,7 @@ class FlowProposal:
 
 
 def proposal_of(
-    kind: str, flow: Flow, model: Model | CollapsedModel, *, mixture_weight: float = 0.1
+    kind: str, flow: Flow, model: FlowTarget, *, mixture_weight: float = 0.1
 ) -> Proposal:
     """Return the proposal of a name.
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..flow.protocol import Flow, FlowDraw
-from ..marginal.collapsed import CollapsedModel
+from ..marginal.target import FlowTarget
 from ..model.model import Model
 from ..model.standard_normal import standard_normal_log_prob
 
@@ -84,7 +84,7 @@ class Undivided:
         model: The target, float64.
     """
 
-    def __init__(self, model: Model | CollapsedModel) -> None:
+    def __init__(self, model: FlowTarget) -> None:
         self._model = model.forgiving()
 
     def __call__(
@@ -99,9 +99,7 @@ class Undivided:
         return latents, (target - draw.log_prob).unsqueeze(1)
 
 
-def contributions_of(
-    model: Model | CollapsedModel, flow: Flow
-) -> Contributions | Undivided:
+def contributions_of(model: FlowTarget, flow: Flow) -> Contributions | Undivided:
     """Return how the log weights of a flow's draws are split."""
     has_discrete = any(variable.is_discrete for variable in model.layout.latents)
     if has_discrete or not isinstance(model, Model):

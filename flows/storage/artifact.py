@@ -36,8 +36,7 @@ from ..flow.protocol import Flow
 from ..flow.structure import Structure
 from ..integrated.flow import CompletedFlow
 from ..integrated.target import IntegratedModel, kept_layout
-from ..marginal.collapsed import CollapsedModel
-from ..marginal.target import target_of
+from ..marginal.target import FlowTarget, target_of
 from ..model.layout import Layout
 from ..model.model import Model
 from .artifact_checks import check_claims
@@ -259,7 +258,7 @@ class Artifact:
         names = tuple(columns.names[name] for name in self.manifest.integrated)
         return CompletedFlow(flow, IntegratedModel(Model.from_graph(graph), names))
 
-    def target_for(self, model: Model) -> Model | CollapsedModel:
+    def target_for(self, model: Model) -> FlowTarget:
         """Return what the flow is of: a model, discrete latents summed out.
 
         Those with a head stay.
