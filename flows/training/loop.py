@@ -6,9 +6,10 @@ weights, and larger batches at the end. The clock is read only while working: ti
 between reports does not count, and a resumed run counts what was spent before.
 
 From time to time J is certified (`certification.py`) for the averaged weights, on the
-same draws each time; the weights with the lowest finite certified J are the result, and
-are gone on from, with half the learning rate, where J has risen far. If J with N and
-with 2N solver steps part, N is raised.
+same draws each time; the weights with the lowest score, a mean of its terms or of the
+objective's in which rows far out are held, are the result, and are gone on from, with
+half the learning rate, where the score has risen far. If J with N and with 2N solver
+steps part, N is raised.
 
 A loss or gradient that is not finite takes the run back to the state of its last report
 with half the learning rate, and a report says so; after `_MAX_ROLLBACKS` of them in a
@@ -280,7 +281,7 @@ class Fit(Iterator[Report]):
         elif has_risen(self._progress, score) and run.has_j:
             run.weights.go_back()
             now = replace(now, last=now.best_score, rate_factor=0.5 * now.rate_factor)
-            status = f"rolled back: J has risen to {value.mean:.3g} nats"
+            status = f"rolled back: the objective has risen to {score:.3g} nats"
         if found.bias is not None:
             now, note = with_steps(config, now, found.bias, value.mean, has_j=run.has_j)
             status += note

@@ -33,8 +33,8 @@ class Report:
         certified: certified J of the averaged weights, where it was measured now.
         certified_forward: certified forward KL instead, of a model without density.
         certified_free_energy: certified free energy instead, of one data set.
-        best: lowest certified J so far, or what is certified instead, in nats; nan as
-            long as none was finite.
+        best: certified J of the best weights so far, or what is certified instead, in
+            nats; nan as long as none was finite.
         ess: median ESS / N of the averaged weights, where it was measured now and the
             flow's densities are exact.
         solver_bias: nats between N and 2N solver steps, where it was measured now.
