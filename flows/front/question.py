@@ -100,7 +100,7 @@ class Question:
         )
 
     def completed(self, particles: Particles) -> Particles:
-        """Return the particles with their discrete latents drawn."""
+        """Return the particles with the latents that the target leaves out drawn."""
         return completed(self.target, particles, self.observed, self.seed)
 
     def latents(

@@ -43,7 +43,7 @@ __all__ = ["Drawing", "Trained", "completed", "drawn", "num_without_meaning"]
 _FIRST = 200
 """So many particles are looked at for values without meaning."""
 _COMPLETING = 1_000_003
-"""Added to the seed of draws of discrete latents, apart from all others."""
+"""Added to the seed of draws of what is left out of a target, apart from all others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -43,7 +43,7 @@ __all__ = ["tempered"]
 
 _ISLANDS = 2
 _SHARE = 0.1
-_MOVED = 0.6
+"""Of the draws that were asked for: lines of each island."""
 _LEAST_PARTICLES = 200
 _CONFIG = AnnealingConfig(move=Hamiltonian(16), cess_fraction=0.7)
 _MOST_INTERWOVEN = 12
@@ -57,7 +57,7 @@ slow has hardly been reached at first, and correlations do not tell of it. Once 
 weighted draws from there all but serve."""
 
 _FAR = 0.2
-"""The first temperature beyond what does not begin far from the posterior."""
+"""Particles whose first temperature is above this begin near the posterior."""
 
 _IDLE = (3.0, 0.1)
 """So many times the places that did not add this share to what is known: no more."""
@@ -298,7 +298,7 @@ def _answer(question: Question, islands: Islands, why: str) -> Inference:
     bad += lost_digits(question, particles, from_prior=True)
     ended = [report for report in reports if report.temperature == 1.0]
     # What moves at the end has forgotten where it was stuck on the way.
-    has_moved = all(report.correlation <= _MOVED for report in ended)
+    has_moved = not move_cautions(ended)
     cautions = [
         *bad,
         *move_cautions(reports),
