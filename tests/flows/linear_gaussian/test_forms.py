@@ -128,6 +128,10 @@ def test_it_pays_where_most_latents_are(text):
         # few
         "(let [s (sample (gamma 1 1)) a (sample (normal 0 s))]"
         " (observe (normal a 1) 1) a)",
+        # a small share
+        "(let [s (foreach 9 [] (sample (gamma 1 1)))"
+        " a (foreach 8 [] (sample (normal 0 (get s 0))))]"
+        " (observe (normal (reduce + a) (reduce + s)) 1) (get a 0))",
         # all of them
         "(let [a (foreach 20 [] (sample (normal 0 1)))]"
         " (observe (normal (reduce + a) 1) 1) (get a 0))",
@@ -139,7 +143,7 @@ def test_it_pays_where_most_latents_are(text):
         "(let [s (sample (gamma 1 1)) a (foreach 300 [] (sample (normal 0 s)))]"
         " (observe (normal (reduce + a) 1) 1) (get a 0))",
     ],
-    ids=["few", "all", "discrete", "wide"],
+    ids=["few", "share", "all", "discrete", "wide"],
 )
 def test_it_is_left_where_that_pays_little(text):
     assert gaussian_marginal(Model.from_program(text)) is None

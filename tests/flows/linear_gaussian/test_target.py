@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
+from flows.linear_gaussian import part
 from flows.linear_gaussian.choice import gaussian_marginal
 from flows.model.model import Model
 from tests.flows.linear_gaussian.programs import (
@@ -79,6 +80,28 @@ def test_kept_latents_may_read_integrated_ones():
         joint = own + scipy.stats.multivariate_normal(mean, cov).logpdf(values)
         joint += normal(math.exp(c), 1).logpdf(2.0)
         assert float(found[row]) == pytest.approx(joint, abs=1e-8)
+
+
+def test_rows_have_data_of_their_own(monkeypatch):
+    """However few are held at once; a scale of 0 has no density, at no other's cost."""
+    target = marginal(LEVEL).forgiving()
+    rows = target.sample_latents(5, generator=generator())
+    rows[2] = 0.0
+    data = target.observation() + torch.arange(5.0, dtype=torch.float64).unsqueeze(1)
+
+    def density():
+        leaf = rows.clone().requires_grad_()
+        found = target.log_joint(leaf, data)
+        (slopes,) = torch.autograd.grad(found.sum(), leaf)
+        return found.detach(), slopes[[0, 1, 3, 4]]
+
+    together = density()
+    alone = torch.stack([target.log_joint(rows[n], data[n]) for n in range(5)])
+    torch.testing.assert_close(together[0], alone)
+    assert together[0][2] == -math.inf
+    assert together[1].isfinite().all()
+    monkeypatch.setattr(part, "_MOST_NUMBERS", 1)
+    torch.testing.assert_close(density(), together)
 
 
 @pytest.mark.parametrize("text", [LEVEL, CENTRED, NON_CENTRED, CHILD])
