@@ -20,10 +20,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from ..model.around import AroundModel
-from ..model.draws import Draws
-from ..model.in_free_coordinates import InFreeCoordinates
 from ..model.layout import Layout
+from ..model.marginal import MarginalModel
 from ..model.model import Model
 from ..model.shapes import (
     LatentRows,
@@ -39,7 +37,7 @@ __all__ = ["GaussianMarginal"]
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianMarginal(InFreeCoordinates, AroundModel):
+class GaussianMarginal(MarginalModel):
     """The density p(other latents, observed) of a model with linear Gaussian latents.
 
     Attributes:
@@ -115,13 +113,6 @@ class GaussianMarginal(InFreeCoordinates, AroundModel):
         has_meaning = self.has_meaning(rows.detach(), data) & rows.isfinite().all(1)
         return torch.where(has_meaning.reshape(found.shape), found, 0.0)
 
-    def log_likelihood_terms(
-        self, latents: Latents, observed: Observed
-    ) -> Float[Tensor, "*batch3 1"]:
-        """Return the log likelihood as one term: observes share Gaussian latents."""
-        found = self.log_joint(latents, observed) - self.log_prior(latents, observed)
-        return found.unsqueeze(-1)
-
     def _log_density(
         self, part: Part, latents: Latents, observed: Observed
     ) -> LogDensity:
@@ -155,28 +146,6 @@ class GaussianMarginal(InFreeCoordinates, AroundModel):
         return found
 
     # -------------------------------------------------------------- draws
-
-    def sample(
-        self, num: int, *, generator: Generator, dtype: torch.dtype | None = None
-    ) -> Draws:
-        """Return joint draws of the other latents and the observed nodes."""
-        draws = self.model.sample(num, generator=generator, dtype=dtype)
-        return Draws(draws.latents[:, self.coordinates.columns], draws.observed)
-
-    def sample_latents(
-        self,
-        num: int,
-        *,
-        generator: Generator,
-        observed: ObservedRow | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Float[Tensor, "num latent"]:
-        """Return draws of the prior of the other latents; nan without meaning."""
-        drawn = self.model.sample_latents(
-            num, generator=generator, observed=observed, dtype=dtype
-        )
-        has_meaning = ~torch.isnan(drawn).any(1, keepdim=True)
-        return torch.where(has_meaning, drawn[:, self.coordinates.columns], math.nan)
 
     def complete(
         self, latents: LatentRows, observed: ObservedRow, *, generator: Generator

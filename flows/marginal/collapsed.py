@@ -22,10 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from ..errors import ModelError
-from ..model.around import AroundModel
-from ..model.draws import Draws
-from ..model.in_free_coordinates import InFreeCoordinates
 from ..model.layout import Layout
+from ..model.marginal import MarginalModel
 from ..model.model import Model
 from ..model.shapes import (
     LatentRows,
@@ -44,7 +42,7 @@ __all__ = ["CollapsedModel"]
 
 
 @dataclass(frozen=True, eq=False)
-class CollapsedModel(InFreeCoordinates, AroundModel):
+class CollapsedModel(MarginalModel):
     """The density p(continuous latents, observed) of a model with discrete latents.
 
     Attributes:
@@ -162,13 +160,6 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
             observed = self.model.observation(like=latents)
         return self.log_sum(self._prior, latents, observed, without_meaning=0.0)
 
-    def log_likelihood_terms(
-        self, latents: Latents, observed: Observed
-    ) -> Float[Tensor, "*batch3 1"]:
-        """Return the log likelihood as one term: observes share summed-out latents."""
-        found = self.log_joint(latents, observed) - self.log_prior(latents, observed)
-        return found.unsqueeze(-1)
-
     def log_sum(
         self,
         part: Part,
@@ -205,34 +196,6 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         is_unknown = torch.isnan(latents).any(-1) | torch.isnan(observed).any(-1)
         return torch.where(is_unknown, math.nan, found.reshape(batch))
 
-    # -------------------------------------------------------------- draws
-
-    def sample(
-        self, num: int, *, generator: Generator, dtype: torch.dtype | None = None
-    ) -> Draws:
-        """Return joint draws of the continuous latents and the observed nodes."""
-        draws = self.model.sample(num, generator=generator, dtype=dtype)
-        return Draws(draws.latents[:, self._kept], draws.observed)
-
-    def sample_latents(
-        self,
-        num: int,
-        *,
-        generator: Generator,
-        observed: ObservedRow | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Float[Tensor, "num latent"]:
-        """Return draws of the prior of the continuous latents.
-
-        A row is nan where a discrete latent drawn with it has no meaning: `log_prior`,
-        the density of the others, leaves it out too.
-        """
-        drawn = self.model.sample_latents(
-            num, generator=generator, observed=observed, dtype=dtype
-        )
-        has_meaning = ~torch.isnan(drawn).any(1, keepdim=True)
-        return torch.where(has_meaning, drawn[:, self._kept], math.nan)
-
     # -------------------------------------------------------------- discrete latents
 
     @torch.no_grad()
@@ -251,7 +214,7 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
         drawn = self.tables.elimination.sample(entries, num, generator=generator)
         names = self.tables.discrete
         full = self.coded(names, drawn[: len(names)]).to(latents)
-        full[:, self._kept] = latents
+        full[:, self.kept] = latents
         return full
 
     def coded(
@@ -299,18 +262,6 @@ class CollapsedModel(InFreeCoordinates, AroundModel):
     @cached_property
     def _positions(self) -> Mapping[str, int]:
         return {node.name: place for place, node in enumerate(self.graph.nodes)}
-
-    @cached_property
-    def _kept(self) -> Tensor:
-        return torch.tensor(
-            [
-                column
-                for variable in self.model.layout.latents
-                if variable.name not in self.tables.values
-                for column in variable.columns
-            ],
-            dtype=torch.long,
-        )
 
     @cached_property
     def _codes(self) -> Mapping[str, Tensor]:
