@@ -3,7 +3,8 @@
 A gamma of shape 0.001 has much of its mass below the smallest double: its draws there
 are one value, the edge. That is harmless where only the value matters, and wrong where
 its logarithm does. So values at the edge are moved inwards, and what follows from them
-is looked at.
+is looked at. Where very many Gaussian latents are integrated out, scales far below
+those of the data have no right density.
 """
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..inference.cautions import Caution
 from ..inference.particles import Particles
+from ..linear_gaussian.target import GaussianMarginal
 from ..model.model import Model
 from ..model.returns import return_value
 from .question import Question
@@ -22,6 +24,8 @@ _INWARDS = 0.9
 """Where on the way from 0 a free coordinate at the edge is moved to."""
 _MOST_CHANGE = 1e-3
 """In nats, on average over the posterior; and in standard deviations of a return."""
+_NUM_LOOKED_AT = 1_000
+_MOST_BURIED = 2e-3
 _MOST_SHARE = 1e-4
 """Of the posterior at the edge, where a proposal's density does not know of it."""
 
@@ -38,22 +42,24 @@ def lost_digits(
             prior has mass there.
     """
     target = question.target
+    found = []
+    if isinstance(target, GaussianMarginal):
+        found += _buried(question, target)
     alive = particles.log_weights > -torch.inf
     if not target.layout.free_dim or not bool(alive.any()):
-        return []
+        return found
     rows = particles.latents[alive]
     weights = particles.log_weights[alive].softmax(0)
     free, _ = target.unconstrain(rows)
     at_edge = target.at_edge(free)
     touched = at_edge.any(1)
     if not bool(touched.any()):
-        return []
+        return found
     names = ", ".join(
         variable.label
         for variable in target.layout.latents
         if bool(at_edge[:, variable.free_start : variable.free_stop].any())
     )
-    found = []
     share = float(weights[touched].sum())
     if not from_prior and share > _MOST_SHARE:
         found.append(
@@ -77,6 +83,26 @@ def lost_digits(
             )
         )
     return found
+
+
+def _buried(question: Question, target: GaussianMarginal) -> list[Caution]:
+    """Return a caution if precisions of Gaussian latents bury what the data say."""
+    generator = torch.Generator().manual_seed(question.seed)
+    rows = target.sample_latents(
+        _NUM_LOOKED_AT, generator=generator, observed=question.observed
+    )
+    rows = rows[torch.isfinite(rows).all(1)]
+    share = float(target.are_lost(rows, question.observed).double().mean())
+    if not share > _MOST_BURIED:
+        return []
+    return [
+        Caution(
+            f"{share:.1%} of the prior's draws have scales a millionth of the data's",
+            "the digits of their densities are lost: the evidence misses them",
+            "Write latents as (+ mu (* tau z)), z a (sample (normal 0 1)), or give "
+            "scales a prior with less mass near 0",
+        )
+    ]
 
 
 def _depends(

@@ -113,7 +113,27 @@ class Potentials:
                 linear.index_add_(1, group.places, pull, alpha=-1.0)
         return Information(precision, linear)
 
+    def diagonal(self, information: Information) -> Float[Tensor, "row column"]:
+        """Return each column's precision given all others."""
+        precision = information.precision
+        found = precision.new_zeros(len(precision), len(self.plan.place))
+        columns, entries = self._diagonal
+        return found.index_add(1, columns, precision[:, entries])
+
     # -------------------------------------------------------------- places
+
+    @cached_property
+    def _diagonal(self) -> tuple[Tensor, Tensor]:
+        """Columns, and where their own entries are among the precisions."""
+        found = []
+        for number, batch in enumerate(self.plan.batches):
+            entry, width = self._starts[number][0], batch.width
+            for own, parents in zip(batch.own, batch.parents, strict=True):
+                for at, column in enumerate(own + parents):
+                    found.append((column, entry + at * (width + 1)))
+                entry += width * width
+        columns, entries = torch.tensor(found).T
+        return columns, entries
 
     @cached_property
     def _slopes(self) -> dict[int, int]:

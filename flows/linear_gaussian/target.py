@@ -61,6 +61,13 @@ class GaussianMarginal(MarginalModel):
         """
         return self.model.has_meaning(self.coordinates.filled(latents), observed)
 
+    def are_lost(
+        self, latents: LatentRows, observed: ObservedRow
+    ) -> Bool[Tensor, " row"]:
+        """Return where scales are too small for the digits of many Gaussian latents."""
+        filled = self.coordinates.filled(latents)
+        return self.whole.are_lost(filled, observed.unsqueeze(0))
+
     # -------------------------------------------------------------- columns
 
     @property

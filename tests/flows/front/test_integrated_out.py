@@ -87,6 +87,37 @@ def test_narrow_scales_are_found():
     assert own.mean == pytest.approx(mean, abs=4 * own.mc_error)
 
 
+BURIED = """
+(let [v (sample (uniform-continuous -25 5)) mu (sample (normal 1 3))
+      b (foreach {num} [] (sample (normal mu (exp v))))]
+  (foreach 8 [bi b y [0.5 1.1 -0.3 0.7 0.2 -0.4 0.2 0.9]]
+    (observe (normal bi 0.7) y))
+  mu)
+"""
+
+
+def test_scales_far_below_the_noise_count_in_the_evidence():
+    """It was 0.31 low, its standard error 0.005, and trusted."""
+    data = np.array([0.5, 1.1, -0.3, 0.7, 0.2, -0.4, 0.2, 0.9])
+    at = np.linspace(-25.0, 5.0, 6001)
+    # Orthogonal: the mean of the data, and what is left of them.
+    noise = np.exp(2 * at) + 0.49
+    first = scipy.stats.norm(1.0, np.sqrt(9.0 + noise / 8)).logpdf(data.mean())
+    rest = ((data - data.mean()) ** 2).sum() / noise
+    log = first - 0.5 * (rest + 7 * np.log(2 * np.pi * noise) + math.log(8))
+    evidence = np.logaddexp.reduce(log) - math.log(len(at))
+    found = answer(BURIED.format(num=8))
+    assert found.is_trusted
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(evidence, abs=4 * error)
+
+
+def test_digits_that_many_latents_lose_are_said():
+    found = answer(BURIED.format(num=140), method="prior")
+    assert not found.is_trusted
+    assert any("digits of their densities" in c.meaning for c in found.cautions)
+
+
 def test_a_flow_of_all_latents_is_used_as_it_is():
     model = Model.from_program(TAILS)
     posterior = flows.train(model, config=AUTOREGRESSIVE)

@@ -57,6 +57,47 @@ def test_density_is_that_of_the_normal_of_all_data(text, evidence, priors):
     torch.testing.assert_close(likelihood[:, 0], found - prior)
 
 
+SMALL = [1e-5, 1e-7, 1e-9, 1e-12, 1e-30, 1e-200]
+"""Scales whose precisions would bury what the data say: -72689 was seen, not -18.88."""
+
+
+@pytest.mark.parametrize(
+    ("text", "evidence"), [(LEVEL, level), (CENTRED, groups), (NON_CENTRED, groups)]
+)
+def test_scales_far_below_the_noise_lose_no_digits(text, evidence):
+    target = marginal(text)
+    observed = target.observation()
+    rows = torch.tensor([[scale, 0.7] for scale in [*SMALL, 1.0]], dtype=torch.double)
+    rows.requires_grad_()
+    likelihood = target.log_likelihood_terms(rows, observed)[:, 0]
+    exact = [float(evidence(*row)) for row in rows.tolist()]
+    assert likelihood.tolist() == pytest.approx(exact, abs=2e-6)
+    (slopes,) = torch.autograd.grad(likelihood.sum(), rows)
+    step = 1e-5
+    noise = [
+        (evidence(one, two + step) - evidence(one, two - step)) / (2 * step)
+        for one, two in rows.tolist()
+    ]
+    assert slopes[:, 1].tolist() == pytest.approx(noise, abs=1e-4)
+    assert float((rows.detach() * slopes)[:-1, 0].abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("text", [LEVEL, CENTRED])
+def test_draws_do_not_depend_on_how_small_a_scale_is(text):
+    """All Gaussian latents are one, of the posterior of a normal's mean."""
+    target = marginal(text)
+    kept = torch.tensor([[1e-12, 0.7]], dtype=torch.double).expand(4000, -1)
+    full = target.complete(kept, target.observation(), generator=generator(4))
+    columns = [target.model.layout.variable(n).start for n in target.integrated]
+    drawn = full[:, columns]
+    assert float((drawn - drawn[:, :1]).abs().max()) < 1e-10
+    num, total, prior = (9, 2.2, 4.0) if text is LEVEL else (9, 8.6, 9.0)
+    precision = num / 0.49 + 1.0 / prior
+    assert float(drawn[:, 0].std()) == pytest.approx(precision**-0.5, rel=0.06)
+    mean = (total / 0.49 + 1.0 / prior) / precision
+    assert float(drawn[:, 0].mean()) == pytest.approx(mean, abs=0.02)
+
+
 def test_kept_latents_may_read_integrated_ones():
     target = marginal(CHILD)
     assert {v.label for v in target.layout.latents} == {"s", "c", "d"}
@@ -134,3 +175,9 @@ def test_density_of_all_latents_is_that_of_the_kept_and_of_the_draws(text):
     gap = joint - normal.log_prob(drawn)
     assert abs(float(gap.mean())) < 0.02
     assert float(gap.std()) < 0.2
+
+
+def test_a_scale_of_0_has_no_meaning():
+    target = marginal(CENTRED).forgiving()
+    rows = torch.tensor([[0.0, 0.7], [1e-9, 0.0]], dtype=torch.double)
+    assert target.log_joint(rows, target.observation()).tolist() == [-math.inf] * 2
