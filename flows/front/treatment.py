@@ -36,6 +36,7 @@ def check_answerable(graph: Graph) -> dict[str, Sequence[str]]:
         "summed_out": found.summed_out,
         "truncated": found.truncated,
         "sampled": found.sampled,
+        "integrated": found.integrated,
     }
 
 

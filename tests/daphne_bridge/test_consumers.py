@@ -42,6 +42,16 @@ def test_check_says_what_is_done_with_discrete_latents(tmp_path):
     assert said["truncated"] == ["k"]
 
 
+def test_check_says_what_is_integrated_out(tmp_path):
+    text = """
+(let [s (sample (gamma 2 2)) a (foreach 8 [] (sample (normal 0 s)))]
+  (observe (normal (reduce + a) 1) 2.0)
+  s)"""
+    labels = [f"a[{n}]" for n in range(8)]
+    assert f"integrated: {', '.join(labels)}\n" in checked(text, tmp_path).stdout
+    assert json.loads(checked(text, tmp_path, "--json").stdout)["integrated"] == labels
+
+
 def test_check_refuses_what_a_consumer_refuses(tmp_path):
     text = "(let [x (sample (normal 0 1))] (observe (dirac x) 1.5) x)"
     result = checked(text, tmp_path)
