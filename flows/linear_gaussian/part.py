@@ -266,14 +266,15 @@ def part_of(
     dag = lowered.dag
     slots = [lowered.nodes[name].slots[0] for name in latents]
     readers = Readers(dag, slots)
-    residuals, scales, joined = [], [], []
+    residuals, scales = [], []
+    joined: dict[str, int] = {}
     for name in nodes:
         entry = lowered.nodes[name]
         if is_normal(entry) and readers.bits[lowered.terms[name]]:
             (mean,), (scale,) = entry.branches[0].parameters
             residuals.append(dag.affine([(entry.slots[0], 1.0), (mean, -1.0)], 0.0))
             scales.append(scale)
-            joined.append(name)
+            joined[name] = len(joined)
     forms = linear_forms(dag, slots, residuals, most=_MOST_TERMS)
     if forms is None:
         return None
@@ -295,9 +296,9 @@ def part_of(
     if potentials.num_entries > _MOST_ENTRIES:
         return None
     ordered = tuple(latents[place] for place in reversed(order))
-    own = tuple(joined.index(name) for name in ordered)
+    own = tuple(joined[name] for name in ordered)
     # `latents` are in the order of the graph, `ordered` in that of the elimination.
     columns = tuple(number[place] for place in range(len(latents)))
     standardised = Standardised(potentials, own, columns)
-    others = tuple(name for name in nodes if name not in {*joined})
+    others = tuple(name for name in nodes if name not in joined)
     return Part(lowered, tuple(nodes), ordered, potentials, standardised, others)
