@@ -28,8 +28,8 @@ __all__ = ["Part", "part_of"]
 
 _MOST_TERMS = 2**17
 """Of all linear forms on the way."""
-_MOST_ENTRIES = 2**16
-"""Of the precisions of all cliques, for one row."""
+_MOST_WORK = 2**24
+"""Cubes of all cliques' widths: one clique of 256 columns, or a chain of any length."""
 _MOST_NUMBERS = 2**20
 """Of the precisions of rows that are held at once."""
 _LEAST_SHARE = 1e-11
@@ -292,9 +292,9 @@ def part_of(
         plan = plan_of(len(latents), [factor.columns for factor in factors])
     except ArgumentError:
         return None
-    potentials = Potentials(dag, lowered.slots, factors, plan)
-    if potentials.num_entries > _MOST_ENTRIES:
+    if sum(len(batch.own) * batch.width**3 for batch in plan.batches) > _MOST_WORK:
         return None
+    potentials = Potentials(dag, lowered.slots, factors, plan)
     ordered = tuple(latents[place] for place in reversed(order))
     own = tuple(joined[name] for name in ordered)
     # `latents` are in the order of the graph, `ordered` in that of the elimination.

@@ -98,6 +98,27 @@ def test_draws_do_not_depend_on_how_small_a_scale_is(text):
     assert float(drawn[:, 0].mean()) == pytest.approx(mean, abs=0.02)
 
 
+def test_a_chain_of_thousands_is_as_a_kalman_filter_says():
+    num = 8_000
+    data = np.random.default_rng(0).normal(size=num).cumsum()
+    text = LEVEL.replace("loop 9", f"loop {num}")
+    start, end = text.index("[0.5"), text.index("])")
+    target = marginal(text[:start] + f"[{' '.join(map(str, data))}" + text[end:])
+    q, r = 0.7, 1.3
+    rows = torch.tensor([[q, r]], dtype=torch.float64)
+    mean, variance, evidence = 1.0, 4.0, 0.0
+    for value in data:
+        variance += q**2
+        total = variance + r**2
+        gap = value - mean
+        evidence -= 0.5 * (math.log(2 * math.pi * total) + gap**2 / total)
+        mean += variance / total * gap
+        variance *= r**2 / total
+    observed = target.observation()
+    found = target.log_joint(rows, observed) - target.log_prior(rows, observed)
+    assert float(found) == pytest.approx(evidence, rel=1e-10)
+
+
 def test_kept_latents_may_read_integrated_ones():
     target = marginal(CHILD)
     assert {v.label for v in target.layout.latents} == {"s", "c", "d"}
