@@ -33,6 +33,8 @@ PICKS = {
     "(get-in [s] [0 4] b)": "abc",
     "(get s (if (> a 0) 1 2))": "abc",
     "(get (zipmap [a 1] s) 1)": "abc",
+    "(get (conj {1 b} [a c]) 1)": "abc",
+    "(get (into {1 b} [[a c]]) 1)": "abc",
 }
 
 

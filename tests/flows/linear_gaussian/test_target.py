@@ -166,6 +166,16 @@ def test_rows_have_data_of_their_own(monkeypatch):
     torch.testing.assert_close(density(), together)
 
 
+def test_what_has_no_meaning_is_left_to_the_likelihood():
+    target = marginal(LEVEL.replace("gamma 2 2", "laplace 1 1")).forgiving()
+    rows = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    observed = target.observation()
+    prior = target.log_prior(rows, observed)
+    likelihood = target.log_likelihood_terms(rows, observed)[:, 0]
+    assert prior[1:].tolist() == [0.0, 0.0]
+    assert likelihood.isneginf().tolist() == [False, True, True]
+
+
 @pytest.mark.parametrize("text", [LEVEL, CENTRED, NON_CENTRED, CHILD])
 def test_slopes_are_those_of_differences(text):
     target = marginal(text)
