@@ -38,6 +38,7 @@ from ..proposals.flow import FlowProposal
 from .answer import Inference
 from .clock import Clock
 from .exact import exact
+from .lost_digits import NO_POSTERIOR
 from .question import Question
 from .settings import check_model, seconds_of
 from .source import Source
@@ -221,7 +222,8 @@ def _answered(
         why = "draws around the modes carry enough weight: importance sampling"
         answer = around_modes(question, begun, why)
         is_as_good = answer.ess >= _AS_GOOD * begun.share * answer.num_particles
-        if answer.is_trusted and is_as_good:
+        has_none = any(each.meaning == NO_POSTERIOR for each in answer.cautions)
+        if has_none or (answer.is_trusted and is_as_good):
             return answer
         weak = "fresh draws around the modes found a tail that the first ones missed"
         if not is_as_good:

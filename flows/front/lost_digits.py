@@ -17,14 +17,22 @@ from ..linear_gaussian.target import GaussianMarginal
 from ..model.model import Model
 from ..model.returns import return_value
 from .question import Question
+from .targets import Target
 
-__all__ = ["lost_digits"]
+__all__ = ["NO_POSTERIOR", "lost_digits"]
+
+NO_POSTERIOR = (
+    "a density without bound, as of data without noise: there is no posterior"
+)
 
 _INWARDS = 0.9
 """Where on the way from 0 a free coordinate at the edge is moved to."""
 _MOST_CHANGE = 1e-3
 """In nats, on average over the posterior; and in standard deviations of a return."""
 _NUM_LOOKED_AT = 1_000
+_FAR = 46.0
+"""Twenty orders of magnitude: a double tells numbers apart by sixteen."""
+_BEYOND = 1e9
 _MOST_BURIED = 2e-3
 _MOST_SHARE = 1e-4
 """Of the posterior at the edge, where a proposal's density does not know of it."""
@@ -53,6 +61,7 @@ def lost_digits(
     free, _ = target.unconstrain(rows)
     at_edge = target.at_edge(free)
     touched = at_edge.any(1)
+    found += _collapsed(question, free, weights)
     if not bool(touched.any()):
         return found
     names = ", ".join(
@@ -85,13 +94,50 @@ def lost_digits(
     return found
 
 
-def _buried(question: Question, target: GaussianMarginal) -> list[Caution]:
-    """Return a caution if precisions of Gaussian latents bury what the data say."""
+def _collapsed(
+    question: Question, free: Float[Tensor, "row free"], weights: Tensor
+) -> list[Caution]:
+    """Return a caution if a scale has most mass where only a density without bound is.
+
+    Data without noise make such a one, equal values say: their standard deviation is 0.
+    """
+    target = question.target
+    drawn = _prior_draws(question, target)
+    if not len(drawn):
+        return []
+    near, _ = target.unconstrain(drawn)
+    is_far = (free < near.amin(0) - _FAR) | (free > near.amax(0) + _FAR)
+    # Real numbers are no logarithms.
+    is_log = target.at_edge(torch.full_like(free[:1], -_BEYOND))[0]
+    is_collapsed = (weights @ is_far.to(weights) > 0.5) & is_log
+    names = [
+        variable.label
+        for variable in target.layout.latents
+        if bool(is_collapsed[variable.free_start : variable.free_stop].any())
+    ]
+    if not names:
+        return []
+    return [
+        Caution(
+            f"{', '.join(names)}: most of the posterior is twenty orders of magnitude "
+            "beyond the prior's draws",
+            NO_POSTERIOR,
+            "Look for equal values in the data, or keep scales from 0",
+        )
+    ]
+
+
+def _prior_draws(question: Question, target: Target) -> Float[Tensor, "row latent"]:
     generator = torch.Generator().manual_seed(question.seed)
     rows = target.sample_latents(
         _NUM_LOOKED_AT, generator=generator, observed=question.observed
     )
-    rows = rows[torch.isfinite(rows).all(1)]
+    return rows[torch.isfinite(rows).all(1)]
+
+
+def _buried(question: Question, target: GaussianMarginal) -> list[Caution]:
+    """Return a caution if precisions of Gaussian latents bury what the data say."""
+    rows = _prior_draws(question, target)
     share = float(target.are_lost(rows, question.observed).double().mean())
     if not share > _MOST_BURIED:
         return []
