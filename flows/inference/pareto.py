@@ -35,14 +35,18 @@ _PRIOR_SHAPE = 0.5
 _PRIOR_THETA = 3.0
 # Weights that agree to this relative precision count as equal: they have no tail.
 _EQUAL_WEIGHTS = 1e-10
+_LEAST_TAIL = 1e-3
+"""Share of all weight by which the largest rise above the cutoff. Less is no tail, what
+shape it may have: of shape 0.9 what was not drawn would be worth a hundredth."""
 
 
 def pareto_k_hat(log_weights: Float[Tensor, " particle"]) -> float:
     """Return the Pareto shape of the tail of the weights.
 
     It is nan for fewer than 25 particles (no tail to fit), -inf if the largest weights
-    are all equal (no tail at all), and +inf if fewer than 5 weights rise above the
-    cutoff (nothing but a tail).
+    are all equal, or rise so little above the cutoff that a shape above 1/2 would not
+    matter (no tail at all), and +inf if fewer than 5 weights rise above the cutoff
+    (nothing but a tail).
 
     Raises:
         InferenceError: If a log weight is nan or +inf.
@@ -63,7 +67,10 @@ def pareto_k_hat(log_weights: Float[Tensor, " particle"]) -> float:
     excess = excess[excess > 0.0]
     if excess.shape[0] < _MIN_TAIL:
         return math.inf
-    return _pareto_shape(excess)
+    shape = _pareto_shape(excess)
+    total = (log_weights - largest[-1]).exp().sum()
+    is_light = float(excess.sum() / total) < _LEAST_TAIL
+    return -math.inf if is_light and shape > _PRIOR_SHAPE else shape
 
 
 def _pareto_shape(excess: Float[Tensor, " tail"]) -> float:

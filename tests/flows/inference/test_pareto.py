@@ -60,3 +60,17 @@ def test_k_hat_counts_zero_weights_below_the_cutoff_only():
 def test_k_hat_refuses_nan():
     with pytest.raises(InferenceError, match="1 nan"):
         pareto_k_hat(torch.tensor([0.0, math.nan], dtype=torch.float64))
+
+
+def test_a_tail_that_weighs_nothing_is_none():
+    """Seen: weights within 0.04 nats of each other, and a k-hat of 3.3."""
+    generator = torch.Generator().manual_seed(0)
+    near = 0.01 * torch.rand(10_000, generator=generator, dtype=torch.float64)
+    near[:50] += 0.005 * torch.arange(1, 51) ** -0.3
+    near[:10] += torch.tensor([0.02 * 1.4**n for n in range(10)])
+    assert arviz_k_hat(near) > 0.7
+    assert pareto_k_hat(near) == -math.inf
+    # The same shape a hundred times as high is a tail.
+    far = (1.0 + 100.0 * near.expm1()).log()
+    assert pareto_k_hat(far) == pytest.approx(arviz_k_hat(far), abs=1e-9)
+    assert pareto_k_hat(far) > 0.7
