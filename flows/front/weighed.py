@@ -65,6 +65,8 @@ def pilot(question: Question) -> Inference | None:
 def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | str:
     """The answer of a trained flow, or why its draws carry too little weight."""
     try:
+        if not must and (poor := _is_hopeless(question, flow)):
+            return poor
         particles = question.weighed(flow, question.num_particles, seed=question.seed)
     except InferenceError as error:
         if must:
@@ -79,6 +81,23 @@ def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | 
     why = "as asked" if must else "draws of the trained flow carry enough weight"
     answer = weighted(question, particles, why, method="flow")
     return _looked_beyond(question, flow, particles, answer)
+
+
+def _is_hopeless(question: Question, flow: Proposal) -> str:
+    """Return that a few draws of a flow show more of them to be vain; empty if not.
+
+    Draws of a poor flow are dear as well: where data are strange, so is the way there.
+    """
+    wanted = ENOUGH_ESS / question.num_particles
+    if _FIRST * _HOPE * wanted <= 1.0 or question.num_particles <= _FIRST:
+        return ""
+    first = question.weighed(flow, _FIRST, seed=run_seed(question.seed, 1_000_015))
+    if first.totals.ess_fraction >= _HOPE * wanted:
+        return ""
+    return (
+        "draws of the trained flow carry too little weight "
+        f"(ESS {first.totals.ess:,.0f} of {first.num_particles:,})"
+    )
 
 
 def around_modes(question: Question, start: Start | None, why: str) -> Inference:

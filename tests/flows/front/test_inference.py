@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -681,6 +682,32 @@ def test_a_flow_that_carries_too_little_weight_is_named_with_its_figures():
     exact = stats.norm(0, math.hypot(1, 0.001)).logpdf(0.5)
     error = found.log_evidence_standard_error
     assert found.log_evidence == pytest.approx(exact, abs=5 * error)
+
+
+class Counted(PriorProposal):
+    """A proposal that knows how many draws were made."""
+
+    made: ClassVar[list[int]] = []
+
+    def rsample_and_log_prob(self, observed, num_particles, *, generator):
+        self.made.append(num_particles)
+        return super().rsample_and_log_prob(
+            observed, num_particles, generator=generator
+        )
+
+
+def test_few_draws_of_a_flow_show_that_more_are_vain():
+    # Seen: ten thousand draws of a poor flow took the whole budget of a program that
+    # takes seconds without it.
+    text = "(let [x (sample (normal 0 1))] (observe (normal x {}) 0.5) x)"
+    for scale, most in ((0.001, 500), (1.0, 10_500)):
+        model = Model.from_graph(graph_of(text.format(scale)))
+        Counted.made.clear()
+        found = infer(model, flow=Counted(model))
+        assert sum(Counted.made) == most
+        assert (found.method == "flow") == (most > 500)
+    found = infer(model, flow=Counted(model), method="flow")
+    assert found.method == "flow"
 
 
 class Stiff(PriorProposal):
