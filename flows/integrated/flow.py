@@ -103,7 +103,7 @@ class CompletedFlow(Completed):
 
     @property
     def _kept(self) -> Tensor:
-        return self.target.kept[1]
+        return self.target.kept.free_columns
 
     # -------------------------------------------------------------- densities
 
@@ -139,7 +139,7 @@ class CompletedFlow(Completed):
         known: tuple[Collection[str], Tensor] | None = None,
     ) -> FlowDraw:
         """Draws of the inner flow with the other latents drawn from base points."""
-        whole = self.target.whole(drawn.free.double())
+        whole = self.target.kept.filled_free(drawn.free.double())
         share = torch.special.ndtr(base.double())
         columns = [
             self.target.model.layout.variable(name).free_start

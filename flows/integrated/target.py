@@ -7,29 +7,21 @@ some thousandths of a nat. A flow is trained on it, and its weights are those of
 full model (`flow.py`). What no other latent reads integrates to one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from ..model.around import AroundModel
 from ..model.draws import Draws
 from ..model.layout import Layout
 from ..model.model import Model
 from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed
+from ..model.some_latents import SomeLatents
 from .conditionals import Conditional, conditionals_of
 from .lines import Lines
 
-__all__ = ["IntegratedModel", "kept_layout"]
-
-
-def kept_layout(layout: Layout, integrated: Sequence[str]) -> Layout:
-    """Return the columns of the latents that are not integrated out."""
-    return layout.keeping(
-        {v.name: v.free_size for v in layout.latents if v.name not in integrated}
-    )
+__all__ = ["IntegratedModel"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +45,14 @@ class IntegratedModel(AroundModel):
         return replace(self, model=self.model.forgiving())
 
     @cached_property
+    def kept(self) -> SomeLatents:
+        """The latents that are kept, and their free coordinates."""
+        return SomeLatents(self.model, self.integrated)
+
+    @property
     def layout(self) -> Layout:
         """Columns of the kept latents, and of the observed nodes."""
-        return kept_layout(self.model.layout, self.integrated)
+        return self.kept.layout
 
     @cached_property
     def conditionals(self) -> tuple[Conditional, ...]:
@@ -84,17 +81,11 @@ class IntegratedModel(AroundModel):
     def sample(self, num: int, *, generator: Generator) -> Draws:
         """Return joint draws of the kept latents and the observed nodes."""
         draws = self.model.sample(num, generator=generator)
-        return Draws(draws.latents[:, self.kept[0]], draws.observed)
+        return Draws(draws.latents[:, self.kept.columns], draws.observed)
 
     def unconstrain(self, latents: Latents) -> tuple[Free, LogDet]:
         """Return the free coordinates of natural values, and log|det dz/df|."""
-        natural, free_columns = self.kept
-        whole = latents.new_full(
-            (*latents.shape[:-1], self.model.layout.latent_dim), torch.nan
-        )
-        whole[..., natural] = latents
-        free = self.model.unconstrain(whole)[0][..., free_columns]
-        return free, self._log_det(self.whole(free))
+        return self.kept.unconstrain(latents)
 
     def log_joint(self, latents: Latents, observed: Observed, /) -> LogDensity:
         """Return log p(kept latents, observed), in nats."""
@@ -105,39 +96,16 @@ class IntegratedModel(AroundModel):
         """Return the same density of the free coordinates."""
         rows = free.reshape(-1, free.shape[-1])
         data = observed.expand(*free.shape[:-1], -1).reshape(len(rows), -1)
-        whole = self.whole(rows)
+        whole = self.kept.filled_free(rows)
         natural, _ = self.model.constrain(whole)
         terms = self.model.log_terms_of(self._left, natural, data)
-        found = terms.sum(-1) + self._log_det(whole)
+        found = terms.sum(-1) + self.kept.log_det(rows)
         if self._lines is not None:
             found = found + self._lines.grids(whole, data).log_integral().sum(-1)
         return found.reshape(free.shape[:-1])
-
-    def whole(self, free: Free) -> Tensor:
-        """Return free coordinates of all latents, 0 where integrated out."""
-        found = free.new_zeros(*free.shape[:-1], self.model.layout.free_dim)
-        return found.index_copy(-1, self.kept[1], free)
-
-    def _log_det(self, whole: Tensor) -> LogDet:
-        terms = self.model.constrain_terms(whole)
-        return terms[..., self._kept_positions].sum(-1)
 
     @cached_property
     def _left(self) -> tuple[str, ...]:
         """Names of the nodes whose factors no integral holds."""
         gone = {f for each in self.conditionals for f in each.factors}
         return tuple(node.name for node in self.graph.nodes if node.name not in gone)
-
-    @cached_property
-    def _kept_positions(self) -> list[int]:
-        names = enumerate(v.name for v in self.model.layout.latents)
-        return [place for place, name in names if name not in self.integrated]
-
-    @cached_property
-    def kept(self) -> tuple[Tensor, Tensor]:
-        """Columns of the kept latents among all: natural, and free."""
-        own = [v for v in self.model.layout.latents if v.name not in self.integrated]
-        return (
-            torch.tensor([c for v in own for c in v.columns]),
-            torch.tensor([c for v in own for c in v.free_columns]),
-        )

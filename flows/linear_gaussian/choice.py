@@ -1,5 +1,9 @@
 """This file chooses whether linear Gaussian latents are integrated out."""
 
+from collections.abc import Sequence
+
+from daphne_bridge.graph.graph import Graph
+
 from ..model.model import Model
 from .factors import gaussian_latents
 from .part import part_of
@@ -8,6 +12,7 @@ from .target import GaussianMarginal
 __all__ = ["gaussian_marginal"]
 
 _LEAST = 8
+"""Latents: fewer are no burden to what the others are answered by."""
 _LEAST_SHARE = 0.5
 """Of the free coordinates."""
 
@@ -29,4 +34,21 @@ def gaussian_marginal(model: Model) -> GaussianMarginal | None:
     if num < max(_LEAST, _LEAST_SHARE * layout.free_dim) or num == len(layout.latents):
         return None
     whole = part_of(model.lowered, [n.name for n in model.graph.nodes], names)
-    return None if whole is None else GaussianMarginal(model, whole)
+    prior = part_of(model.lowered, *_of_prior(model.graph, names))
+    if whole is None or prior is None:
+        return None
+    return GaussianMarginal(model, whole, prior)
+
+
+def _of_prior(graph: Graph, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return latents, and the Gaussian ones of them, whose prior is not simply 1.
+
+    A Gaussian latent that none of these reads integrates to one.
+    """
+    nodes: list[str] = []
+    read: set[str] = set()
+    for name in reversed(graph.latents):
+        if name in read or name not in names:
+            nodes.append(name)
+            read.update(graph.node(name).parents)
+    return nodes[::-1], [name for name in names if name in read]

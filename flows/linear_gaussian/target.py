@@ -30,8 +30,8 @@ from ..model.shapes import (
     Observed,
     ObservedRow,
 )
-from .coordinates import SomeLatents
-from .part import Part, part_of
+from ..model.some_latents import SomeLatents
+from .part import Part
 
 __all__ = ["GaussianMarginal"]
 
@@ -43,10 +43,12 @@ class GaussianMarginal(MarginalModel):
     Attributes:
         model: The model, of continuous latents.
         whole: Its Gaussian latents, and the factors that have them.
+        prior: The same of the latents' own factors, without those that are 1.
     """
 
     model: Model
     whole: Part
+    prior: Part
 
     def forgiving(self) -> "GaussianMarginal":
         """Return it of the forgiving model; see `Model.forgiving`."""
@@ -78,8 +80,7 @@ class GaussianMarginal(MarginalModel):
     @cached_property
     def coordinates(self) -> SomeLatents:
         """Maps the other latents to the real line and back."""
-        names = {v.name for v in self.model.layout.latents} - {*self.integrated}
-        return SomeLatents(self.model, names)
+        return SomeLatents(self.model, self.integrated)
 
     @property
     def layout(self) -> Layout:
@@ -111,7 +112,7 @@ class GaussianMarginal(MarginalModel):
         """
         if observed is None:
             observed = self.model.observation(like=latents)
-        found = self._log_density(self._prior, latents, observed)
+        found = self._log_density(self.prior, latents, observed)
         if not self.model.is_forgiving:
             return found
         # As for a model: what has no meaning is left to the likelihood.
@@ -134,23 +135,6 @@ class GaussianMarginal(MarginalModel):
         found = part.log_density(self.model, self.coordinates.filled(rows), data)
         is_lost = torch.isnan(found) & ~torch.isnan(rows).any(-1)
         return torch.where(is_lost, -math.inf, found).reshape(batch)
-
-    @cached_property
-    def _prior(self) -> Part:
-        """Factors of the latents; of a Gaussian one that none of them reads it is 1."""
-        integrated = set(self.integrated)
-        nodes: list[str] = []
-        read: set[str] = set()
-        for name in reversed(self.graph.latents):
-            if name in read or name not in integrated:
-                nodes.append(name)
-                read.update(self.graph.node(name).parents)
-        nodes.reverse()
-        found = part_of(
-            self.model.lowered, nodes, [n for n in self.integrated if n in read]
-        )
-        assert found is not None  # noqa: S101 - smaller than the whole
-        return found
 
     # -------------------------------------------------------------- draws
 

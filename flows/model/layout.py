@@ -10,7 +10,7 @@ p (p + 1) / 2); a discrete one has none.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -115,6 +115,11 @@ class Layout:
             KeyError: If no node has this name.
         """
         return self._by_name[name]
+
+    def without(self, names: Collection[str]) -> "Layout":
+        """Return the columns of all latents but some, and of the observed nodes."""
+        own = [v for v in self.latents if v.name not in names]
+        return self.keeping({v.name: v.free_size for v in own})
 
     def keeping(self, free_sizes: Mapping[str, int]) -> "Layout":
         """Return the columns of some latents, and of the observed nodes.

@@ -35,7 +35,7 @@ from ..flow.kinds import certified, for_weights, kind_of
 from ..flow.protocol import Flow
 from ..flow.structure import Structure
 from ..integrated.flow import CompletedFlow
-from ..integrated.target import IntegratedModel, kept_layout
+from ..integrated.target import IntegratedModel
 from ..marginal.target import FlowTarget, target_of
 from ..model.layout import Layout
 from ..model.model import Model
@@ -308,7 +308,7 @@ class Artifact:
 
     def _columns(self, graph: Graph, layout: Layout) -> OtherColumns:
         names = self._names(graph)
-        kept = kept_layout(layout, [names[name] for name in self.manifest.integrated])
+        kept = layout.without([names[name] for name in self.manifest.integrated])
         return columns_of(self.layout, kept, names)
 
     def _names(self, graph: Graph) -> Mapping[str, str]:

@@ -86,7 +86,7 @@ def test_latents_that_are_not_kept_add_next_to_nothing_to_the_weights():
     flow = _flow(GROUPS, nuisances=0)
     drawn, observed = _draw(flow, 300)
     model, target = flow.target.model, flow.target
-    kept = drawn.free[:, target.kept[1]]
+    kept = drawn.free[:, target.kept.free_columns]
     whole = model.log_joint_free(drawn.free, observed) - drawn.log_prob
     inner = target.log_joint_free(kept, observed) - flow.inner.log_prob(
         kept, drawn.nuisances, observed
@@ -101,10 +101,10 @@ def test_grids_of_the_circuit_add_next_to_nothing_to_its_j():
     flow = _flow(CIRCUIT)
     model = flow.target.model
     draws = model.sample(2000, generator=torch.Generator().manual_seed(5))
-    kept = model.unconstrain(draws.latents)[0][:, flow.target.kept[1]]
+    kept = model.unconstrain(draws.latents)[0][:, flow.target.kept.free_columns]
     lines = flow.target.levels[0]
     with torch.no_grad():
-        whole = flow.target.whole(kept)
+        whole = flow.target.kept.filled_free(kept)
         grid = lines.grids(whole, draws.observed)
         truth = draws.latents[:, lines.columns]
         uniform = torch.Generator().manual_seed(6)
