@@ -27,6 +27,7 @@ __all__ = [
     "cut",
     "few",
     "left_out",
+    "long_tails",
     "lost_on_the_way",
     "predictive_cautions",
     "unsure",
@@ -136,23 +137,7 @@ def without_mean(question: Question, particles: Particles) -> list[Caution]:
     Pareto shape 1 it has no mean, and what is printed for one depends on the seed.
     What lies between two numbers has one, however spread its draws.
     """
-    alive = particles.log_weights > -math.inf
-    if not bool(alive.any()):
-        return []
-    rows, log_weights = particles.latents[alive], particles.log_weights[alive]
-    far = log_weights.unsqueeze(1) + (rows - rows.median(0).values).abs().log()
-    # Cheap, and rules out most: a single draw makes out much of such a mean.
-    largest = far.max(0).values - far.logsumexp(0)
-    lowered = question.model.lowered
-    bounded = {entry.node.name for entry in lowered.latents if is_bounded(entry)}
-    names = [
-        label
-        for variable in question.target.layout.latents
-        if variable.name not in bounded
-        for column, label in enumerate(variable.column_names, variable.start)
-        if float(largest[column]) > math.log(_MUCH_OF_A_MEAN)
-        and pareto_k_hat(far[:, column]) > _NO_MEAN
-    ]
+    names = long_tails(question, particles, _NO_MEAN, _MUCH_OF_A_MEAN)
     if not names:
         return []
     return [
@@ -162,6 +147,36 @@ def without_mean(question: Question, particles: Particles) -> list[Caution]:
             "its mean and sd depend on the seed; its quantiles do not",
             "Read the quantiles, or give it a prior of shorter tails",
         )
+    ]
+
+
+def long_tails(
+    question: Question, particles: Particles, shape: float, share: float
+) -> list[str]:
+    """Return the latents whose means are made out by few draws, far out.
+
+    Args:
+        question: What was asked.
+        particles: Weighted, independent.
+        shape: Pareto shape of weight times distance that is too large.
+        share: Of a mean that the largest of these makes out at least.
+    """
+    alive = particles.log_weights > -math.inf
+    if not bool(alive.any()):
+        return []
+    rows, log_weights = particles.latents[alive], particles.log_weights[alive]
+    far = log_weights.unsqueeze(1) + (rows - rows.median(0).values).abs().log()
+    # Cheap, and rules out most.
+    largest = far.max(0).values - far.logsumexp(0)
+    lowered = question.model.lowered
+    bounded = {entry.node.name for entry in lowered.latents if is_bounded(entry)}
+    return [
+        label
+        for variable in question.target.layout.latents
+        if variable.name not in bounded
+        for column, label in enumerate(variable.column_names, variable.start)
+        if float(largest[column]) > math.log(share)
+        and pareto_k_hat(far[:, column]) > shape
     ]
 
 

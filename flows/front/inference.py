@@ -8,6 +8,8 @@ The method is chosen with evidence:
 - draws around the modes that carry enough: importance sampling from a mixture of
   Student's t fitted there, the prior mixed in; or from many that cover a posterior of
   few latents;
+- draws around the modes of latents that are Gaussian but for what they say, given the
+  others;
 - otherwise sequential Monte Carlo from there to the posterior, in independent islands
   whose disagreement is looked at; from the prior where what lies around the modes has
   another shape than the posterior, or these do not come to trust it.
@@ -39,6 +41,7 @@ from .answer import Inference
 from .clock import Clock
 from .exact import exact
 from .lost_digits import NO_POSTERIOR
+from .nested import nested
 from .question import Question
 from .settings import check_model, seconds_of
 from .source import Source
@@ -217,6 +220,9 @@ def _answered(
         return tempered(question, None, "tempered from the prior")
     if method == "laplace":
         return around_modes(question, start(question), "as asked")
+    answer = nested(question)
+    if answer is not None:
+        return answer
     begun = None if question.clock.is_over() else start(question)
     if begun is not None and begun.is_good:
         why = "draws around the modes carry enough weight: importance sampling"

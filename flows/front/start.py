@@ -15,16 +15,29 @@ from ..inference.particles import Particles
 from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.result import run_seed
 from ..model.model import Model
+from ..nested_laplace.nesting import Nesting
+from ..nested_laplace.target import LaplaceMarginal
 from .question import BATCH, Question
 from .targets import Target
 
-__all__ = ["ENOUGH_ESS", "Start", "coordinates", "start"]
+__all__ = [
+    "ENOUGH_ESS",
+    "Start",
+    "coordinates",
+    "defended",
+    "modes_of",
+    "refitted",
+    "start",
+    "weighed",
+]
 
 ENOUGH_ESS = 1_000.0
 """Effective sample size of draws that carry enough weight."""
 
 _PRIOR_SHARE = 0.05
 _REFITS = 4
+_NESTED_PRIOR_SHARE = 0.15
+"""A scale's posterior near 0 is the prior's, in whose free coordinate it is a tail."""
 _MOST_COVERED = 12
 """Latents; cells of more of them have too few rows."""
 _FINE_SHARE = 0.5
@@ -86,8 +99,8 @@ def start(question: Question) -> Start | None:
     question.clock.say(0.0, "looking for modes")
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
     target = question.target
-    begun = _modes(question, target, generator)
-    first = None if begun is None else _refitted(question, begun, "free")
+    begun = modes_of(question, target, generator)
+    first = None if begun is None else refitted(question, begun, "free")
     if (first is not None and first.is_good) or question.clock.is_over():
         return first
     covered = _covered(question, generator)
@@ -96,7 +109,7 @@ def start(question: Question) -> Start | None:
     question.clock.say(0.0, "fitting normals around the modes")
     found: list[tuple[float, str, MixtureProposal]] = []
     for name, each in coordinates(target).items():
-        own = None if each is target else _modes(question, each, generator)
+        own = None if each is target else modes_of(question, each, generator)
         fit = matched_mixture(
             each,
             question.observed,
@@ -109,10 +122,10 @@ def start(question: Question) -> Start | None:
     if not found:
         return first
     _, name, proposal = max(found, key=lambda each: each[0])
-    return _refitted(question, proposal, name)
+    return refitted(question, proposal, name)
 
 
-def _modes(
+def modes_of(
     question: Question,
     target: Target,
     generator: torch.Generator,
@@ -123,7 +136,11 @@ def _modes(
     in standardised coordinates.
     """
     modes = laplace_mixture(
-        target, question.observed, generator=generator, is_over=question.clock.is_over
+        target,
+        question.observed,
+        generator=generator,
+        is_over=question.clock.is_over,
+        is_dear=isinstance(target, LaplaceMarginal),
     )
     return None if modes is None else MixtureProposal(target, modes)
 
@@ -143,7 +160,7 @@ def _covered(question: Question, generator: torch.Generator) -> Start | None:
     if cover is None:
         return None
     # Refitted, its components would leave the ends of ridges.
-    return _refitted(question, MixtureProposal(target, cover), "free", turns=1)
+    return refitted(question, MixtureProposal(target, cover), "free", turns=1)
 
 
 def coordinates(target: Target) -> dict[str, Target]:
@@ -154,8 +171,12 @@ def coordinates(target: Target) -> dict[str, Target]:
     return found
 
 
-def _refitted(
-    question: Question, around: MixtureProposal, name: str, turns: int = _REFITS
+def refitted(
+    question: Question,
+    around: MixtureProposal,
+    name: str,
+    turns: int = _REFITS,
+    nesting: Nesting | None = None,
 ) -> Start:
     """Return the best of a proposal and what it is refitted to.
 
@@ -164,19 +185,13 @@ def _refitted(
         around: The proposal.
         name: Of its coordinates.
         turns: How often it is weighed at most, refitted in between.
+        nesting: How other latents are drawn given those of the proposal, if any are.
     """
     best: Start | None = None
     most = 0.0
     for turn in range(turns):
         question.clock.say(0.0, "weighing draws around the modes")
-        prior = PriorProposal(question.target)
-        proposal = DefensiveMixture(around, prior, _PRIOR_SHARE)
-        particles = question.weighed(
-            proposal,
-            question.num_particles,
-            seed=run_seed(question.seed, 1_000_005 + turn),
-            batch_size=BATCH,
-        )
+        proposal, particles = weighed(question, around, nesting, turn=turn)
         ess = particles.totals.ess
         if best is None or ess > most:
             best, most = Start(around, name, proposal, particles), ess
@@ -184,6 +199,34 @@ def _refitted(
             break
         if particles.totals.log_sum == -torch.inf or question.clock.is_over():
             break
-        around = around.refitted(particles)
+        own = particles if nesting is None else nesting.outer(particles)
+        around = around.refitted(own)
     assert best is not None  # noqa: S101 - there is one turn at least
     return best
+
+
+def weighed(
+    question: Question,
+    around: MixtureProposal,
+    nesting: Nesting | None,
+    turn: int,
+) -> tuple[Proposal, Particles]:
+    """Return a proposal around modes, the prior mixed in, and weighted draws of it."""
+    proposal = defended(question, around, nesting)
+    return proposal, question.weighed(
+        proposal,
+        question.num_particles,
+        seed=run_seed(question.seed, 1_000_005 + turn),
+        batch_size=BATCH,
+    )
+
+
+def defended(
+    question: Question, around: MixtureProposal, nesting: Nesting | None
+) -> Proposal:
+    """Return a proposal around modes with the prior mixed in, of all latents."""
+    if nesting is None:
+        prior = PriorProposal(question.target)
+        return DefensiveMixture(around, prior, _PRIOR_SHARE)
+    prior = PriorProposal(nesting.marginal)
+    return nesting.around(DefensiveMixture(around, prior, _NESTED_PRIOR_SHARE))

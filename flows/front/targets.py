@@ -40,5 +40,5 @@ def work(target: Target) -> int:
         return len(target.lowered.dag)
     found = len(target.model.lowered.dag)
     if isinstance(target, GaussianMarginal):
-        found += _ENTRY * target.whole.potentials.num_entries
+        found += _ENTRY * target.whole.num_entries
     return found

@@ -11,7 +11,7 @@ from ..inference.particles import Particles
 from ..inference.proposal import Proposal
 from ..inference.smc.result import run_seed
 from .answer import Inference
-from .doubts import left_out, weak, without_mean, without_meaning
+from .doubts import left_out, long_tails, weak, without_mean, without_meaning
 from .lost_digits import lost_digits
 from .missed_mass import missed_mass
 from .question import BATCH, Question
@@ -28,6 +28,8 @@ _HOPEFUL_ESS = 5.0
 _MOST_WORK = 50_000_000
 """Most draws times operations of a pilot, some seconds of work."""
 _MOST_PILOT = 2_000_000
+_SOME_OF_A_MEAN = 0.005
+"""By one draw: fifty times what it is of equal weights."""
 
 
 def prior(question: Question, why: str) -> Inference:
@@ -57,6 +59,9 @@ def pilot(question: Question) -> Inference | None:
             particles = question.drawn(wanted)
     is_fine = particles.totals.ess >= question.target_ess
     if not is_fine or pareto_k_hat(particles.log_weights) > K_HAT_LIMIT:
+        return None
+    # Weights may be fine where a mean is not: what weighs most lies far out.
+    if long_tails(question, particles, K_HAT_LIMIT, _SOME_OF_A_MEAN):
         return None
     why = "draws of the prior carry enough weight: importance sampling from it"
     return weighted(question, particles, why)

@@ -10,10 +10,12 @@ __all__ = ["heavy_log_density", "heavy_spread"]
 _FREEDOM = 5.0
 
 
-def heavy_spread(*shape: int, generator: Generator) -> Tensor:
+def heavy_spread(
+    *shape: int, generator: Generator, freedom: float = _FREEDOM
+) -> Tensor:
     """Return precisions; noise of N(0, 1 / precision) is of the Student's t."""
-    half = torch.full(shape, 0.5 * _FREEDOM, dtype=torch.float64)
-    return torch._standard_gamma(half, generator=generator) / (0.5 * _FREEDOM)
+    half = torch.full(shape, 0.5 * freedom, dtype=torch.float64)
+    return torch._standard_gamma(half, generator=generator) / (0.5 * freedom)
 
 
 def heavy_log_density(

@@ -26,6 +26,8 @@ from .mixture import Component, FreeTarget, Mixture, factor_of
 __all__ = ["laplace_mixture"]
 
 _STARTS = 128
+_FEW_STARTS = 12, 2
+"""And blocks of draws that they are the best of."""
 _BLOCK, _BLOCKS, _FEW = 512, 12, 12
 """Draws of the prior in a block, and how many blocks where latents are few."""
 _SCARCE, _ABSURD, _NEAR = 0.1, 1e6, 2.0
@@ -45,6 +47,7 @@ def laplace_mixture(
     *,
     generator: torch.Generator,
     is_over: Callable[[], bool] = lambda: False,
+    is_dear: bool = False,
 ) -> Mixture | None:
     """Return a mixture around the modes that are found; None if there is none.
 
@@ -53,14 +56,16 @@ def laplace_mixture(
         observed: The data.
         generator: Source of the starting points.
         is_over: Whether the search is to end with what is found; asked at each step.
+        is_dear: Whether the density is dear, and few starts are to do.
     """
-    ranked = _ranked(target, observed, generator, is_over)
+    num_starts, blocks = _FEW_STARTS if is_dear else (_STARTS, _BLOCKS)
+    ranked = _ranked(target, observed, generator, is_over, blocks)
     if not len(ranked):
         return None
     # Half of the starts are the best draws, half are spread over all of them: a basin
     # that the data hardly tell from another may have a small share of the prior.
-    half = min(_STARTS // 2, len(ranked))
-    places = torch.linspace(0, len(ranked) - 1, _STARTS - half).long()
+    half = min(num_starts // 2, len(ranked))
+    places = torch.linspace(0, len(ranked) - 1, num_starts - half).long()
     starts = torch.cat([ranked[:half], ranked[places]])
 
     def density(places: Tensor, _: Tensor) -> Tensor:
@@ -98,6 +103,7 @@ def _ranked(
     observed: Float[Tensor, " observed"],
     generator: torch.Generator,
     is_over: Callable[[], bool],
+    blocks: int,
 ) -> Float[Tensor, "row free"]:
     """Return draws of the prior by their density, the highest first.
 
@@ -106,7 +112,7 @@ def _ranked(
     (gamma 0.001 0.001), places near 0 are looked at instead of the others.
     """
     rows, heights = [], []
-    for _ in range(_BLOCKS):
+    for _ in range(blocks):
         drawn = target.sample_latents(_BLOCK, generator=generator, observed=observed)
         free, _ = target.unconstrain(drawn[torch.isfinite(drawn).all(1)])
         places, values = _judged(target, free, observed)

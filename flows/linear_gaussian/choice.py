@@ -6,10 +6,10 @@ from daphne_bridge.graph.graph import Graph
 
 from ..model.model import Model
 from .factors import gaussian_latents
-from .part import part_of
+from .part import Part, part_of
 from .target import GaussianMarginal
 
-__all__ = ["gaussian_marginal"]
+__all__ = ["gaussian_marginal", "pays", "prior_part"]
 
 _LEAST = 8
 """Latents: fewer are no burden to what the others are answered by."""
@@ -26,18 +26,38 @@ def gaussian_marginal(model: Model) -> GaussianMarginal | None:
     Args:
         model: Any model.
     """
-    layout = model.layout
-    if any(variable.is_discrete for variable in layout.latents):
+    if any(variable.is_discrete for variable in model.layout.latents):
         return None
     names = gaussian_latents(model.lowered)
-    num = len(names)
-    if num < max(_LEAST, _LEAST_SHARE * layout.free_dim) or num == len(layout.latents):
+    if not pays(model, names):
         return None
     whole = part_of(model.lowered, [n.name for n in model.graph.nodes], names)
-    prior = part_of(model.lowered, *_of_prior(model.graph, names))
+    prior = prior_part(model, names)
     if whole is None or prior is None:
         return None
     return GaussianMarginal(model, whole, prior)
+
+
+def pays(model: Model, names: Sequence[str]) -> bool:
+    """Return whether these latents are many, and not all.
+
+    Args:
+        model: The model.
+        names: Of latents of one number each.
+    """
+    layout = model.layout
+    least = max(_LEAST, _LEAST_SHARE * layout.free_dim)
+    return least <= len(names) < len(layout.latents)
+
+
+def prior_part(model: Model, names: Sequence[str]) -> Part | None:
+    """Return the latents' own factors, without those that integrate to 1.
+
+    Args:
+        model: The model.
+        names: Of the latents that are Gaussian given the others.
+    """
+    return part_of(model.lowered, *_of_prior(model.graph, names))
 
 
 def _of_prior(graph: Graph, names: Sequence[str]) -> tuple[list[str], list[str]]:

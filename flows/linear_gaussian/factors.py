@@ -9,7 +9,7 @@ from ..model.lowered import Lowered
 from ..model.lowered_graph import LoweredGraph
 from .forms import Readers
 
-__all__ = ["gaussian_latents", "is_normal"]
+__all__ = ["conditionally_gaussian", "gaussian_latents", "is_linear_normal"]
 
 
 def is_normal(entry: Lowered) -> bool:
@@ -17,6 +17,14 @@ def is_normal(entry: Lowered) -> bool:
     families = [branch.family for branch in entry.branches]
     is_free = entry.condition is None and not entry.atoms
     return families == ["normal"] and is_free and not entry.shape
+
+
+def is_linear_normal(entry: Lowered, readers: Readers) -> bool:
+    """Return whether a node is normal, its mean linear in latents, its scale free."""
+    if not is_normal(entry):
+        return False
+    (mean,), (scale,) = entry.branches[0].parameters
+    return not readers.bits[scale] and not readers.not_linear([mean])
 
 
 def gaussian_latents(lowered: LoweredGraph) -> tuple[str, ...]:
@@ -46,3 +54,24 @@ def _read_otherwise(entry: Lowered, lowered: LoweredGraph, readers: Readers) -> 
     if is_normal(entry):
         return readers.bits[entry.branches[0].parameters[1][0]]
     return readers.bits[lowered.terms[entry.node.name]]
+
+
+def conditionally_gaussian(lowered: LoweredGraph) -> tuple[str, ...]:
+    """Return names of latents that are linear and Gaussian given all but what they say.
+
+    Normal ones, means linear in each other, scales no function of them; anything may
+    read them.
+
+    Args:
+        lowered: The graph, of continuous latents.
+    """
+    own = [entry for entry in lowered.latents if is_normal(entry)]
+    readers = Readers(lowered.dag, [entry.slots[0] for entry in own])
+    gone = 0
+    for entry in own:
+        gone |= readers.bits[entry.branches[0].parameters[1][0]]
+    means = [entry.branches[0].parameters[0][0] for entry in own]
+    gone = readers.not_linear(means, gone)
+    return tuple(
+        entry.node.name for number, entry in enumerate(own) if not gone >> number & 1
+    )

@@ -27,6 +27,11 @@ class LinearForm:
     rest: int
     coefficients: Mapping[int, int]
 
+    def numbered(self, number: Mapping[int, int]) -> "LinearForm":
+        """Return the same with other numbers for latents."""
+        own = {number[each]: slot for each, slot in self.coefficients.items()}
+        return LinearForm(self.rest, own)
+
 
 class Readers:
     """Which latents each slot of a DAG depends on.

@@ -21,6 +21,7 @@ from ..structured_gaussian.elimination import Conditional, Elimination, Informat
 from .factors import is_normal
 from .forms import LinearForm, Readers, linear_forms
 from .order import elimination_rounds
+from .places import Places
 from .potentials import Factor, Potentials
 from .standardised import Standardised
 
@@ -55,6 +56,11 @@ class Part:
     potentials: Potentials
     standardised: Standardised
     others: tuple[str, ...]
+
+    @property
+    def num_entries(self) -> int:
+        """How many numbers the precisions hold, for one row."""
+        return self.potentials.places.num_entries
 
     def log_density(
         self, model: Model, filled: LatentRows, observed: Float[Tensor, "rows observed"]
@@ -107,7 +113,7 @@ class Part:
         self, filled: LatentRows, observed: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and data, so few at once that their precisions are few."""
-        num = max(1, _MOST_NUMBERS // max(1, self.potentials.num_entries))
+        num = max(1, _MOST_NUMBERS // max(1, self.num_entries))
         for first in range(0, len(filled), num):
             own = slice(first, first + num)
             yield filled[own], observed[own] if len(observed) > 1 else observed
@@ -177,7 +183,7 @@ class Part:
 
     @cached_property
     def _elimination(self) -> Elimination:
-        return Elimination(self.potentials.plan)
+        return Elimination(self.potentials.places.plan)
 
     @cached_property
     def _others(self) -> Tensor:
@@ -294,7 +300,7 @@ def part_of(
         return None
     if sum(len(batch.own) * batch.width**3 for batch in plan.batches) > _MOST_WORK:
         return None
-    potentials = Potentials(dag, lowered.slots, factors, plan)
+    potentials = Potentials(dag, lowered.slots, factors, Places(plan))
     ordered = tuple(latents[place] for place in reversed(order))
     own = tuple(joined[name] for name in ordered)
     # `latents` are in the order of the graph, `ordered` in that of the elimination.

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..model.dag import Dag
 from ..model.schedule import Schedule
-from ..structured_gaussian.cliques import Plan
 from ..structured_gaussian.elimination import Information, square_of, times
 from .forms import LinearForm
+from .places import Places
 
 __all__ = ["Factor", "Potentials"]
 
@@ -53,14 +53,14 @@ class _Group:
         scales: Likewise, [matrix, factor].
         rests: Likewise.
         entries: Of all precisions, where a matrix's go.
-        places: Of all linear terms, likewise.
+        linear: Of all linear terms, likewise.
     """
 
     coefficients: Tensor
     scales: Tensor
     rests: Tensor
     entries: Tensor
-    places: Tensor
+    linear: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +71,13 @@ class Potentials:
         dag: Has the slots.
         sources: Slots of what is given: the other latents, and the observed values.
         factors: Each of at least one column.
-        plan: The order in which the columns are eliminated.
+        places: Where the numbers of columns are.
     """
 
     dag: Dag
     sources: tuple[tuple[int, ...], ...]
     factors: tuple[Factor, ...]
-    plan: Plan
+    places: Places
 
     def information(
         self,
@@ -100,8 +100,8 @@ class Potentials:
             (rests,) = flat.run(sources, num_rows=num, like=latents)
         slopes = slopes.expand(-1, num).t().contiguous()
         rests = rests.expand(-1, num).t().contiguous()
-        precision = latents.new_zeros(num, self.num_entries)
-        linear = latents.new_zeros(num, self._num_places)
+        precision = latents.new_zeros(num, self.places.num_entries)
+        linear = latents.new_zeros(num, self.places.num_places)
         for group in self._groups:
             scales = slopes[:, group.scales]
             matrix = slopes[:, group.coefficients] / scales.unsqueeze(-1)
@@ -110,30 +110,17 @@ class Potentials:
             with torch.no_grad():
                 away = rests[:, group.rests] / scales
                 pull = times(matrix.mT, away).flatten(1)
-                linear.index_add_(1, group.places, pull, alpha=-1.0)
+                linear.index_add_(1, group.linear, pull, alpha=-1.0)
         return Information(precision, linear)
 
     def diagonal(self, information: Information) -> Float[Tensor, "row column"]:
         """Return each column's precision given all others."""
         precision = information.precision
-        found = precision.new_zeros(len(precision), len(self.plan.place))
-        columns, entries = self._diagonal
+        found = precision.new_zeros(len(precision), len(self.places.plan.place))
+        columns, entries = self.places.diagonal
         return found.index_add(1, columns, precision[:, entries])
 
     # -------------------------------------------------------------- places
-
-    @cached_property
-    def _diagonal(self) -> tuple[Tensor, Tensor]:
-        """Columns, and where their own entries are among the precisions."""
-        found = []
-        for number, batch in enumerate(self.plan.batches):
-            entry, width = self._starts[number][0], batch.width
-            for own, parents in zip(batch.own, batch.parents, strict=True):
-                for at, column in enumerate(own + parents):
-                    found.append((column, entry + at * (width + 1)))
-                entry += width * width
-        columns, entries = torch.tensor(found).T
-        return columns, entries
 
     @cached_property
     def _slopes(self) -> dict[int, int]:
@@ -154,25 +141,6 @@ class Potentials:
             Schedule.of(self.dag, self.sources, wanted[:1]),
             Schedule.of(self.dag, self.sources, wanted[1:]),
         )
-
-    @cached_property
-    def _starts(self) -> list[tuple[int, int]]:
-        """Where each batch's precisions and linear terms begin; and where all end."""
-        found = [(0, 0)]
-        for batch in self.plan.batches:
-            entry, place = found[-1]
-            num = len(batch.own) * batch.width
-            found.append((entry + num * batch.width, place + num))
-        return found
-
-    @property
-    def num_entries(self) -> int:
-        """Numbers of all cliques' precisions, for one row."""
-        return self._starts[-1][0]
-
-    @property
-    def _num_places(self) -> int:
-        return self._starts[-1][1]
 
     @cached_property
     def _groups(self) -> list[_Group]:
@@ -196,20 +164,11 @@ class Potentials:
             )
             scales.append([self._slopes[f.scale] for f in factors])
             rests.append([self._rests[f.residual.rest] for f in factors])
-            own = self._own(columns)
+            own = self.places.of(columns)
             places += own[1]
             entries += own[0]
         found: list[Any] = [coefficients, scales, rests, entries, places]
         return _Group(*map(torch.tensor, found))
-
-    def _own(self, columns: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Return where the entries and the linear terms of some columns are."""
-        number, position, all_columns = self.plan.clique(max(columns))
-        entry, place = self._starts[number]
-        width = len(all_columns)
-        at = [all_columns.index(column) for column in columns]
-        entry, place = entry + position * width * width, place + position * width
-        return [entry + i * width + j for i in at for j in at], [place + i for i in at]
 
 
 def _places(slots: Sequence[int]) -> dict[int, int]:

@@ -14,6 +14,7 @@ the full model averaged over v: these add no variance (Rao and Blackwell).
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -31,9 +32,37 @@ from ..model.shapes import (
     ObservedRow,
 )
 from ..model.some_latents import SomeLatents
-from .part import Part
 
-__all__ = ["GaussianMarginal"]
+__all__ = ["GaussianMarginal", "Integrated"]
+
+
+class Integrated(Protocol):
+    """Nodes of a graph with some latents integrated out; see `part.Part`."""
+
+    @property
+    def latents(self) -> tuple[str, ...]:
+        """Names of these latents."""
+
+    @property
+    def num_entries(self) -> int:
+        """How many numbers the matrices of one row hold."""
+
+    def log_density(
+        self, model: Model, filled: LatentRows, observed: Float[Tensor, "rows observed"]
+    ) -> Float[Tensor, " row"]:
+        """Return the log of the nodes' densities, integrated over these latents."""
+
+    def are_lost(self, filled: LatentRows, observed: Tensor) -> Bool[Tensor, " row"]:
+        """Return which rows have so small scales that their densities are wrong."""
+
+    def drawn(
+        self,
+        filled: LatentRows,
+        observed: Float[Tensor, "rows observed"],
+        *,
+        generator: Generator,
+    ) -> LatentRows:
+        """Return all latents, with these drawn given the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +76,8 @@ class GaussianMarginal(MarginalModel):
     """
 
     model: Model
-    whole: Part
-    prior: Part
+    whole: Integrated
+    prior: Integrated
 
     def forgiving(self) -> "GaussianMarginal":
         """Return it of the forgiving model; see `Model.forgiving`."""
@@ -122,7 +151,7 @@ class GaussianMarginal(MarginalModel):
         return torch.where(has_meaning.reshape(found.shape), found, 0.0)
 
     def _log_density(
-        self, part: Part, latents: Latents, observed: Observed
+        self, part: Integrated, latents: Latents, observed: Observed
     ) -> LogDensity:
         batch = np.broadcast_shapes(latents.shape[:-1], observed.shape[:-1])
         num = math.prod(batch)

@@ -109,6 +109,11 @@ class Elimination(nn.Module):
         self._hold("unorder", torch.tensor(order).argsort())
         self._sources = [self._read(plan, batch) for batch in plan.batches]
 
+    @property
+    def num_columns(self) -> int:
+        """How many columns are eliminated."""
+        return len(self.plan.place)
+
     def conditionals(self, information: Information) -> list[Conditional]:
         """Each batch's own columns given their parents, in the order of elimination."""
         sizes = [len(b.own) * b.width**2 for b in self.plan.batches]

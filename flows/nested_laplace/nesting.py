@@ -1,0 +1,40 @@
+"""This file says how a proposal of some latents becomes one of all."""
+
+import math
+from dataclasses import dataclass
+
+from ..inference.columns import latent_columns
+from ..inference.particles import Particles
+from ..inference.proposal import Proposal
+from .proposal import NestedProposal
+from .target import LaplaceMarginal
+
+__all__ = ["Nesting"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Nesting:
+    """How nearly Gaussian latents are drawn given the others.
+
+    Attributes:
+        marginal: The model without them.
+        freedom: Of their noise; see `noise.py`.
+        num_inner: How many are tried for each draw of the others.
+    """
+
+    marginal: LaplaceMarginal
+    freedom: float = math.inf
+    num_inner: int = 16
+
+    def around(self, outer: Proposal) -> NestedProposal:
+        """Return a proposal of all latents, given one of the others."""
+        return NestedProposal(outer, self.marginal, self.num_inner, self.freedom)
+
+    def outer(self, particles: Particles) -> Particles:
+        """Return the others of the particles of all."""
+        columns = self.marginal.coordinates.columns
+        return Particles(
+            latents=particles.latents[:, columns],
+            log_weights=particles.log_weights,
+            columns=latent_columns(self.marginal.layout),
+        )

@@ -1,0 +1,50 @@
+"""This file is a model with its nearly Gaussian latents integrated out, roughly.
+
+Where the others are is found in it; what answers is weighed by the model itself.
+"""
+
+from dataclasses import dataclass
+
+from ..linear_gaussian.choice import pays, prior_part
+from ..linear_gaussian.factors import conditionally_gaussian
+from ..linear_gaussian.target import GaussianMarginal
+from ..model.model import Model
+from .part import LaplacePart, laplace_part
+
+__all__ = ["LaplaceMarginal", "laplace_marginal"]
+
+_MOST_NUMBERS = 2**11
+"""Of all matrices, for one row: they are made often."""
+
+
+@dataclass(frozen=True, eq=False)
+class LaplaceMarginal(GaussianMarginal):
+    """The same as `GaussianMarginal`, by Laplace's approximation.
+
+    Attributes:
+        around: What approximates, `whole`.
+    """
+
+    around: LaplacePart
+
+
+def laplace_marginal(model: Model) -> LaplaceMarginal | None:
+    """Return a model with latents integrated out by Laplace's approximation, or None.
+
+    They are Gaussian but for what they say: counts with a log rate, answers with a
+    logit, returns with a log scale, values beside outliers. None where that pays
+    little, where no factor is so, or that of another latent is.
+
+    Args:
+        model: Any model.
+    """
+    if any(variable.is_discrete for variable in model.layout.latents):
+        return None
+    names = conditionally_gaussian(model.lowered)
+    if not pays(model, names):
+        return None
+    whole = laplace_part(model.lowered, names)
+    if whole is None or whole.num_entries > _MOST_NUMBERS:
+        return None
+    prior = prior_part(model, names)
+    return None if prior is None else LaplaceMarginal(model, whole, prior, whole)
