@@ -175,8 +175,7 @@ def long_tails(
         for variable in question.target.layout.latents
         if variable.name not in bounded
         for column, label in enumerate(variable.column_names, variable.start)
-        if float(largest[column]) > math.log(share)
-        and pareto_k_hat(far[:, column]) > shape
+        if float(largest[column].exp()) > share and pareto_k_hat(far[:, column]) > shape
     ]
 
 

@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 
+import torch
+
 from ..errors import ArgumentError, InferenceError
 from ..inference.cautions import K_HAT_LIMIT
 from ..inference.importance import importance_particles
@@ -60,11 +62,24 @@ def pilot(question: Question) -> Inference | None:
     is_fine = particles.totals.ess >= question.target_ess
     if not is_fine or pareto_k_hat(particles.log_weights) > K_HAT_LIMIT:
         return None
-    # Weights may be fine where a mean is not: what weighs most lies far out.
-    if long_tails(question, particles, K_HAT_LIMIT, _SOME_OF_A_MEAN):
+    if _lacks_a_tail(question, particles):
         return None
     why = "draws of the prior carry enough weight: importance sampling from it"
     return weighted(question, particles, why)
+
+
+def _lacks_a_tail(question: Question, particles: Particles) -> bool:
+    """Return whether a mean is made out by few draws of the prior.
+
+    Weights may be fine where it is not: what weighs most lies far out. Of a latent
+    whose prior has so long a tail nobody draws enough.
+    """
+    found = long_tails(question, particles, K_HAT_LIMIT, _SOME_OF_A_MEAN)
+    if not found:
+        return False
+    alive = particles.log_weights > -math.inf
+    even = replace(particles, log_weights=torch.where(alive, 0.0, -math.inf).double())
+    return not {*found} <= {*long_tails(question, even, K_HAT_LIMIT, 0.0)}
 
 
 def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | str:
