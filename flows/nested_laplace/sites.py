@@ -209,6 +209,8 @@ class SitesGiven:
         with torch.enable_grad():
             leaf = at.detach().requires_grad_()
             total = self.log_density(leaf).sum()
+        if not total.requires_grad:  # steps alone
+            return torch.zeros_like(at)
         (found,) = torch.autograd.grad(total, leaf)
         return found.nan_to_num(0.0, 0.0, 0.0)
 

@@ -25,6 +25,16 @@ OUTLIERS = """
 """Scales near 0, where each latent is as heavy in its tails as the noise."""
 OUTLIERS_DATA = np.array([0.1, -1.0, 3.0, 0.3, -6.5, 0.0, -2.5, 0.2, 7.5])
 
+STEPS = """
+(let [s (sample (gamma 2 2))
+      b (foreach 9 [] (sample (normal 0.3 s)))]
+  (foreach 9 [bi b yi [true false true true false true true true true]]
+    (observe (flip (if (> bi 0.5) 0.9 0.2)) yi))
+  [s (get b 5)])
+"""
+"""Factors without slopes."""
+STEPS_DATA = np.array([1, 0, 1, 1, 0, 1, 1, 1, 1])
+
 RETURNS = """
 (defn step [t h s y]
   (let [h (sample (normal (* 0.9 h) s))]
@@ -44,6 +54,17 @@ def counts(s):
     each = log + scipy.stats.poisson.logpmf(COUNTS_DATA[:, None], np.exp(at))
     total = logsumexp(each, 1)
     return total.sum(), np.exp(each[5] - total[5]) @ at
+
+
+def steps(s):
+    """Return log p(data | s) and the mean of the sixth group, in closed form."""
+    law = scipy.stats.norm(0.3, s)
+    above = law.sf(0.5)
+    chance = 0.9 * above + 0.2 * (1.0 - above)
+    total = np.log(np.where(STEPS_DATA == 1, chance, 1.0 - chance)).sum()
+    moved = s * s * law.pdf(0.5)  # of E[b; b > 0.5] = 0.3 above + s^2 pdf(0.5)
+    high, low = 0.3 * above + moved, 0.3 * (1.0 - above) - moved
+    return total, (0.9 * high + 0.2 * low) / chance
 
 
 def outliers(s):

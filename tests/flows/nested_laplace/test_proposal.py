@@ -15,10 +15,12 @@ from tests.flows.nested_laplace.programs import (
     COUNTS,
     OUTLIERS,
     RETURNS,
+    STEPS,
     by_quadrature,
     counts,
     outliers,
     returns,
+    steps,
 )
 
 GAMMA = scipy.stats.gamma(2, scale=0.5)
@@ -35,6 +37,7 @@ def nesting(program, **options):
         (COUNTS, counts, GAMMA, (0.0, 8.0), {}),
         (COUNTS, counts, GAMMA, (0.0, 8.0), {"num_inner": 1}),
         (COUNTS, counts, GAMMA, (0.0, 8.0), {"freedom": 4.0}),
+        (STEPS, steps, GAMMA, (0.0, 8.0), {}),
         (RETURNS, returns, scipy.stats.gamma(2, scale=0.25), (0.03, 4.0), {}),
         (OUTLIERS, outliers, scipy.stats.halfnorm(), (0.0, 5.0), {"freedom": 4.0}),
     ],
@@ -43,14 +46,14 @@ def test_weights_are_exact(program, given, prior, ends, options):
     model, nested = nesting(program, **options)
     proposal = nested.around(PriorProposal(nested.marginal))
     found = importance_particles(
-        model, proposal, model.observation(), 20_000, seed=1, batch_size=1_000
+        model, proposal, model.observation(), 6_000, seed=1, batch_size=1_000
     )
     evidence, scale, latent = by_quadrature(given, prior, *ends)
     error = 1.0 / math.sqrt(found.totals.ess)
     assert error < 0.05
     assert found.totals.log_evidence == pytest.approx(evidence, abs=4.0 * error)
     weights = found.normalized_weights
-    place = {COUNTS: 6, OUTLIERS: 5, RETURNS: -1}[program]
+    place = {COUNTS: 6, STEPS: 6, OUTLIERS: 5, RETURNS: -1}[program]
     for column, wanted in ((0, scale), (place, latent)):
         values = found.latents[:, column]
         mean = weights @ values
