@@ -63,6 +63,9 @@ class NestedProposal:
         )
         filled = self.marginal.coordinates.filled(draw.latents.nan_to_num())
         latents, log_prob = self._tried(filled, observed, None, generator)
+        # What had no meaning when it was drawn weighs nothing.
+        is_lost = torch.isnan(draw.latents).any(1, keepdim=True)
+        latents = torch.where(is_lost, math.nan, latents)
         return ProposalDraw(latents, draw.nuisances, draw.log_prob + log_prob)
 
     def log_prob(

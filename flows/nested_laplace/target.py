@@ -5,10 +5,15 @@ Where the others are is found in it; what answers is weighed by the model itself
 
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
 from ..linear_gaussian.choice import pays, prior_part
 from ..linear_gaussian.factors import conditionally_gaussian
 from ..linear_gaussian.target import GaussianMarginal
 from ..model.model import Model
+from ..model.shapes import LatentRows, ObservedRow
 from .part import LaplacePart, laplace_part
 
 __all__ = ["LaplaceMarginal", "laplace_marginal"]
@@ -26,6 +31,18 @@ class LaplaceMarginal(GaussianMarginal):
     """
 
     around: LaplacePart
+
+    def has_meaning(
+        self,
+        latents: LatentRows,
+        observed: ObservedRow,  # noqa: ARG002 - as an exact one
+    ) -> Bool[Tensor, " row"]:
+        """Return where latents are numbers.
+
+        Other link functions may read latents that are integrated out: whether they have
+        a meaning their likelihood tells, draw by draw.
+        """
+        return ~torch.isnan(latents).any(1)
 
 
 def laplace_marginal(model: Model) -> LaplaceMarginal | None:

@@ -35,6 +35,15 @@ STEPS = """
 """Factors without slopes."""
 STEPS_DATA = np.array([1, 0, 1, 1, 0, 1, 1, 1, 1])
 
+POSITIVE = """
+(let [s (sample (gamma 2 2))
+      b (foreach 9 [] (sample (normal 3 s)))]
+  (foreach 9 [bi b yi [1.0 2.5 7 3 0.4 2 3 4 12]] (observe (gamma bi 1) yi))
+  [s (get b 5)])
+"""
+"""Factors without meaning where a latent is below 0, and where it is 0."""
+POSITIVE_DATA = np.array([1.0, 2.5, 7, 3, 0.4, 2, 3, 4, 12])
+
 RETURNS = """
 (defn step [t h s y]
   (let [h (sample (normal (* 0.9 h) s))]
@@ -65,6 +74,16 @@ def steps(s):
     moved = s * s * law.pdf(0.5)  # of E[b; b > 0.5] = 0.3 above + s^2 pdf(0.5)
     high, low = 0.3 * above + moved, 0.3 * (1.0 - above) - moved
     return total, (0.9 * high + 0.2 * low) / chance
+
+
+def positive(s):
+    """Return log p(data | s) and the mean of the sixth group, by sums on a grid."""
+    at = 3.0 + s * np.linspace(-9.0, 9.0, 4_001)
+    log = scipy.stats.norm(3, s).logpdf(at) + np.log(at[1] - at[0])
+    log, at = log[at > 0.0], at[at > 0.0]
+    each = log + scipy.stats.gamma.logpdf(POSITIVE_DATA[:, None], at)
+    total = logsumexp(each, 1)
+    return total.sum(), np.exp(each[5] - total[5]) @ at
 
 
 def outliers(s):

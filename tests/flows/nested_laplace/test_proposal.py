@@ -14,11 +14,13 @@ from flows.nested_laplace.target import laplace_marginal
 from tests.flows.nested_laplace.programs import (
     COUNTS,
     OUTLIERS,
+    POSITIVE,
     RETURNS,
     STEPS,
     by_quadrature,
     counts,
     outliers,
+    positive,
     returns,
     steps,
 )
@@ -37,6 +39,7 @@ def nesting(program, **options):
         (COUNTS, counts, GAMMA, (0.0, 8.0), {}),
         (COUNTS, counts, GAMMA, (0.0, 8.0), {"num_inner": 1}),
         (COUNTS, counts, GAMMA, (0.0, 8.0), {"freedom": 4.0}),
+        (POSITIVE, positive, GAMMA, (0.0, 8.0), {}),
         (STEPS, steps, GAMMA, (0.0, 8.0), {}),
         (RETURNS, returns, scipy.stats.gamma(2, scale=0.25), (0.03, 4.0), {}),
         (OUTLIERS, outliers, scipy.stats.halfnorm(), (0.0, 5.0), {"freedom": 4.0}),
@@ -53,7 +56,7 @@ def test_weights_are_exact(program, given, prior, ends, options):
     assert error < 0.05
     assert found.totals.log_evidence == pytest.approx(evidence, abs=4.0 * error)
     weights = found.normalized_weights
-    place = {COUNTS: 6, STEPS: 6, OUTLIERS: 5, RETURNS: -1}[program]
+    place = {COUNTS: 6, POSITIVE: 6, STEPS: 6, OUTLIERS: 5, RETURNS: -1}[program]
     for column, wanted in ((0, scale), (place, latent)):
         values = found.latents[:, column]
         mean = weights @ values
@@ -90,3 +93,22 @@ def test_a_row_without_meaning_weighs_nothing():
     assert 100 < int(has_meaning.sum()) < 1_900
     assert bool((found.log_weights[~has_meaning] == -math.inf).all())
     assert bool(found.log_weights[has_meaning].isfinite().all())
+
+
+def test_a_draw_that_had_no_meaning_is_no_other_draw():
+    # Where a is above 1 the scale of b is none; at a = 0, b = 0 it is.
+    program = """
+(let [a (sample (normal 0 1))
+      b (foreach 9 [] (sample (normal 0 (- 1 a))))]
+  (foreach 9 [bi b yi [0 1 2 0 1 0 1 0 1]] (observe (poisson (exp bi)) yi))
+  a)"""
+    model, nested = nesting(program)
+    proposal = nested.around(PriorProposal(nested.marginal))
+    found = importance_particles(
+        model, proposal, model.observation(), 5_000, seed=3, batch_size=1_000
+    )
+    share = float(scipy.stats.norm.sf(1.0))
+    lost = found.log_weights == -math.inf
+    assert int(lost.sum()) == pytest.approx(5_000 * share, rel=0.2)
+    assert bool((found.latents[~lost, 0] < 1.0).all())
+    assert not bool((found.latents[~lost, 0] == 0.0).any())
