@@ -5,11 +5,11 @@ The method is chosen with evidence:
 - only discrete latents: exact, by elimination;
 - nothing observed: draws of the prior;
 - draws of the prior that carry enough weight: importance sampling from the prior;
+- draws of latents that are Gaussian but for what they say, around their modes given the
+  others, that carry enough;
 - draws around the modes that carry enough: importance sampling from a mixture of
   Student's t fitted there, the prior mixed in; or from many that cover a posterior of
   few latents;
-- draws around the modes of latents that are Gaussian but for what they say, given the
-  others;
 - otherwise sequential Monte Carlo from there to the posterior, in independent islands
   whose disagreement is looked at; from the prior where what lies around the modes has
   another shape than the posterior, or these do not come to trust it.
@@ -49,15 +49,13 @@ from .start import start
 from .targets import Target, reduced
 from .tempered import tempered
 from .treatment import Treatment
-from .weighed import around_modes, pilot, prior, with_flow
+from .weighed import around_modes, is_as_good, pilot, prior, with_flow
 
 __all__ = ["METHODS", "infer"]
 
 METHODS = ("auto", "exact", "flow", "prior", "laplace", "smc")
 
 _MOST_WIDE = 64
-_AS_GOOD = 0.5
-"""Fresh draws around the modes carry this share of what the first ones did."""
 _NEAR_CUT = 0.1
 _LEAST_NEAR = 1e-6
 
@@ -227,12 +225,12 @@ def _answered(
     if begun is not None and begun.is_good:
         why = "draws around the modes carry enough weight: importance sampling"
         answer = around_modes(question, begun, why)
-        is_as_good = answer.ess >= _AS_GOOD * begun.share * answer.num_particles
+        is_confirmed = is_as_good(begun, answer)
         has_none = any(each.meaning == NO_POSTERIOR for each in answer.cautions)
-        if has_none or (answer.is_trusted and is_as_good):
+        if has_none or (answer.is_trusted and is_confirmed):
             return answer
         weak = "fresh draws around the modes found a tail that the first ones missed"
-        if not is_as_good:
+        if not is_confirmed:
             return tempered(question, None, f"{weak}: tempered from the prior")
         found = answer.cautions[0].meaning
         weak = f"draws around the modes cannot be trusted ({found})"

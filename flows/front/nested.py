@@ -18,8 +18,8 @@ from ..nested_laplace.nesting import Nesting
 from ..nested_laplace.target import laplace_marginal
 from .answer import Inference
 from .question import Question
-from .start import Start, defended, modes_of, refitted, weighed
-from .weighed import around_modes
+from .start import Start, defended, modes_of, refitted, weighed_start
+from .weighed import around_modes, is_as_good
 
 __all__ = ["nested"]
 
@@ -30,8 +30,6 @@ _FEW = 2_000
 _REFITS = 6
 _FAIR_SHARE = 0.1
 """Of the draws: where each of a hundred latents is a little wrong no more is had."""
-_AS_GOOD = 0.5
-"""Fresh draws carry this share of what the first ones did."""
 _HARDER = 4
 """Times as many nearly Gaussian latents are tried where rare draws rule."""
 
@@ -56,11 +54,14 @@ def nested(question: Question) -> Inference | None:
     # Of two that do about as well the one with heavier tails: what has too light ones
     # does not know of it.
     tried = [Nesting(marginal, freedom) for freedom in _FREEDOMS]
-    ess = [weighed(few, around, each, turn=0)[1].totals.ess for each in tried]
-    nesting = next(
-        each for each, own in zip(tried, ess, strict=True) if own >= _ABOUT * max(ess)
+    starts = [weighed_start(few, around, "free", nesting=each) for each in tried]
+    least = _ABOUT * max(each.particles.totals.ess for each in starts)
+    nesting, first = next(
+        (each, own)
+        for each, own in zip(tried, starts, strict=True)
+        if own.particles.totals.ess >= least
     )
-    begun = refitted(few, around, "free", _REFITS, nesting)
+    begun = refitted(few, first, _REFITS, nesting)
     if not _is_fair(begun):
         return None
     why = "draws around the modes given scales carry enough weight: importance sampling"
@@ -68,8 +69,7 @@ def nested(question: Question) -> Inference | None:
         own = replace(nesting, num_inner=times * nesting.num_inner)
         proposal = defended(question, begun.around, own)
         answer = around_modes(question, replace(begun, proposal=proposal), why)
-        is_as_good = answer.ess >= _AS_GOOD * begun.share * answer.num_particles
-        if answer.is_trusted and is_as_good:
+        if answer.is_trusted and is_as_good(begun, answer):
             return answer
         if question.clock.is_over():
             break

@@ -16,6 +16,7 @@ from ..inference.proposal import DefensiveMixture, PriorProposal, Proposal
 from ..inference.smc.result import run_seed
 from ..model.model import Model
 from ..nested_laplace.nesting import Nesting
+from ..nested_laplace.proposal import NestedProposal
 from ..nested_laplace.target import LaplaceMarginal
 from .question import BATCH, Question
 from .targets import Target
@@ -28,7 +29,7 @@ __all__ = [
     "modes_of",
     "refitted",
     "start",
-    "weighed",
+    "weighed_start",
 ]
 
 ENOUGH_ESS = 1_000.0
@@ -100,7 +101,9 @@ def start(question: Question) -> Start | None:
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_004))
     target = question.target
     begun = modes_of(question, target, generator)
-    first = None if begun is None else refitted(question, begun, "free")
+    first = None
+    if begun is not None:
+        first = refitted(question, weighed_start(question, begun, "free"))
     if (first is not None and first.is_good) or question.clock.is_over():
         return first
     covered = _covered(question, generator)
@@ -122,12 +125,12 @@ def start(question: Question) -> Start | None:
     if not found:
         return first
     _, name, proposal = max(found, key=lambda each: each[0])
-    return refitted(question, proposal, name)
+    return refitted(question, weighed_start(question, proposal, name))
 
 
 def modes_of(
     question: Question,
-    target: Target,
+    target: Target | LaplaceMarginal,
     generator: torch.Generator,
 ) -> MixtureProposal | None:
     """Return what lies around the modes in a model's coordinates; None if nothing.
@@ -160,7 +163,7 @@ def _covered(question: Question, generator: torch.Generator) -> Start | None:
     if cover is None:
         return None
     # Refitted, its components would leave the ends of ridges.
-    return refitted(question, MixtureProposal(target, cover), "free", turns=1)
+    return weighed_start(question, MixtureProposal(target, cover), "free")
 
 
 def coordinates(target: Target) -> dict[str, Target]:
@@ -173,52 +176,58 @@ def coordinates(target: Target) -> dict[str, Target]:
 
 def refitted(
     question: Question,
-    around: MixtureProposal,
-    name: str,
+    begun: Start,
     turns: int = _REFITS,
     nesting: Nesting | None = None,
 ) -> Start:
-    """Return the best of a proposal and what it is refitted to.
+    """Return the best of a start and what it is refitted to.
 
     Args:
         question: What was asked.
-        around: The proposal.
-        name: Of its coordinates.
-        turns: How often it is weighed at most, refitted in between.
+        begun: The start.
+        turns: How often draws are weighed at most, those of the start among them.
         nesting: How other latents are drawn given those of the proposal, if any are.
     """
-    best: Start | None = None
-    most = 0.0
-    for turn in range(turns):
-        question.clock.say(0.0, "weighing draws around the modes")
-        proposal, particles = weighed(question, around, nesting, turn=turn)
-        ess = particles.totals.ess
-        if best is None or ess > most:
-            best, most = Start(around, name, proposal, particles), ess
-        if best.is_good and ess >= _FINE_SHARE * question.num_particles:
+    best = now = begun
+    for turn in range(1, turns):
+        totals = now.particles.totals
+        if best.is_good and totals.ess >= _FINE_SHARE * question.num_particles:
             break
-        if particles.totals.log_sum == -torch.inf or question.clock.is_over():
+        if totals.log_sum == -torch.inf or question.clock.is_over():
             break
-        own = particles if nesting is None else nesting.outer(particles)
-        around = around.refitted(own)
-    assert best is not None  # noqa: S101 - there is one turn at least
+        own = now.particles if nesting is None else nesting.outer(now.particles)
+        around = now.around.refitted(own)
+        now = weighed_start(question, around, now.coordinates, turn, nesting)
+        if now.particles.totals.ess > best.particles.totals.ess:
+            best = now
     return best
 
 
-def weighed(
+def weighed_start(
     question: Question,
     around: MixtureProposal,
-    nesting: Nesting | None,
-    turn: int,
-) -> tuple[Proposal, Particles]:
-    """Return a proposal around modes, the prior mixed in, and weighted draws of it."""
+    name: str,
+    turn: int = 0,
+    nesting: Nesting | None = None,
+) -> Start:
+    """Return a proposal around modes, the prior mixed in, and weighted draws of it.
+
+    Args:
+        question: What was asked.
+        around: What lies around the modes.
+        name: Of its coordinates.
+        turn: How often it was refitted; decides the draws, with the seed.
+        nesting: How other latents are drawn given those of the proposal, if any are.
+    """
+    question.clock.say(0.0, "weighing draws around the modes")
     proposal = defended(question, around, nesting)
-    return proposal, question.weighed(
+    particles = question.weighed(
         proposal,
         question.num_particles,
         seed=run_seed(question.seed, 1_000_005 + turn),
         batch_size=BATCH,
     )
+    return Start(around, name, proposal, particles)
 
 
 def defended(
@@ -229,4 +238,5 @@ def defended(
         prior = PriorProposal(question.target)
         return DefensiveMixture(around, prior, _PRIOR_SHARE)
     prior = PriorProposal(nesting.marginal)
-    return nesting.around(DefensiveMixture(around, prior, _NESTED_PRIOR_SHARE))
+    outer = DefensiveMixture(around, prior, _NESTED_PRIOR_SHARE)
+    return NestedProposal(outer, nesting)

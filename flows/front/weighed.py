@@ -21,7 +21,7 @@ from .sampling import num_without_meaning
 from .start import ENOUGH_ESS, Start
 from .targets import work
 
-__all__ = ["around_modes", "pilot", "prior", "weighted", "with_flow"]
+__all__ = ["around_modes", "is_as_good", "pilot", "prior", "weighted", "with_flow"]
 
 _PILOT = 10_000
 _FIRST = 500
@@ -30,6 +30,7 @@ _HOPEFUL_ESS = 5.0
 _MOST_WORK = 50_000_000
 """Most draws times operations of a pilot, some seconds of work."""
 _MOST_PILOT = 2_000_000
+_AS_GOOD = 0.5
 _SOME_OF_A_MEAN = 0.005
 """By one draw: fifty times what it is of equal weights."""
 
@@ -140,6 +141,11 @@ def around_modes(question: Question, start: Start | None, why: str) -> Inference
     particles = _enough(question, start.proposal, particles)
     answer = weighted(question, particles, why, method="laplace")
     return _looked_beyond(question, start.proposal, particles, answer)
+
+
+def is_as_good(start: Start, answer: Inference) -> bool:
+    """Return whether fresh draws carry much of what those of a start did."""
+    return answer.ess >= _AS_GOOD * start.share * answer.num_particles
 
 
 def _looked_beyond(

@@ -19,7 +19,11 @@ def heavy_spread(
 
 
 def heavy_log_density(
-    distance: Tensor, size: int, log_det: Tensor | float = 0.0
+    distance: Tensor,
+    size: int,
+    log_det: Tensor | float = 0.0,
+    *,
+    freedom: float = _FREEDOM,
 ) -> Tensor:
     """Return the log density of the Student's t.
 
@@ -27,11 +31,12 @@ def heavy_log_density(
         distance: Squared distance from its location, by its scale matrix.
         size: Number of coordinates.
         log_det: Half the log determinant of its scale matrix.
+        freedom: Its degrees of freedom.
     """
-    half = 0.5 * (_FREEDOM + size)
+    half = 0.5 * (freedom + size)
     constant = (
         math.lgamma(half)
-        - math.lgamma(0.5 * _FREEDOM)
-        - 0.5 * size * math.log(math.pi * _FREEDOM)
+        - math.lgamma(0.5 * freedom)
+        - 0.5 * size * math.log(math.pi * freedom)
     )
-    return constant - log_det - half * torch.log1p(distance / _FREEDOM)
+    return constant - log_det - half * torch.log1p(distance / freedom)

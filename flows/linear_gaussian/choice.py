@@ -1,15 +1,16 @@
 """This file chooses whether linear Gaussian latents are integrated out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from daphne_bridge.graph.graph import Graph
 
+from ..model.lowered_graph import LoweredGraph
 from ..model.model import Model
 from .factors import gaussian_latents
 from .part import Part, part_of
 from .target import GaussianMarginal
 
-__all__ = ["gaussian_marginal", "pays", "prior_part"]
+__all__ = ["gaussian_marginal", "many_latents", "prior_part"]
 
 _LEAST = 8
 """Latents: fewer are no burden to what the others are answered by."""
@@ -26,10 +27,8 @@ def gaussian_marginal(model: Model) -> GaussianMarginal | None:
     Args:
         model: Any model.
     """
-    if any(variable.is_discrete for variable in model.layout.latents):
-        return None
-    names = gaussian_latents(model.lowered)
-    if not pays(model, names):
+    names = many_latents(model, gaussian_latents)
+    if not names:
         return None
     whole = part_of(model.lowered, [n.name for n in model.graph.nodes], names)
     prior = prior_part(model, names)
@@ -38,16 +37,21 @@ def gaussian_marginal(model: Model) -> GaussianMarginal | None:
     return GaussianMarginal(model, whole, prior)
 
 
-def pays(model: Model, names: Sequence[str]) -> bool:
-    """Return whether these latents are many, and not all.
+def many_latents(
+    model: Model, search: Callable[[LoweredGraph], tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return latents whose integration pays: many, and not all; else none.
 
     Args:
         model: The model.
-        names: Of latents of one number each.
+        search: Finds them in a graph of continuous latents.
     """
     layout = model.layout
+    if any(variable.is_discrete for variable in layout.latents):
+        return ()
+    names = search(model.lowered)
     least = max(_LEAST, _LEAST_SHARE * layout.free_dim)
-    return least <= len(names) < len(layout.latents)
+    return names if least <= len(names) < len(layout.latents) else ()
 
 
 def prior_part(model: Model, names: Sequence[str]) -> Part | None:

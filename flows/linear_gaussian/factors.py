@@ -5,11 +5,20 @@ latents and its scale no function of them. Where a product has two of them one s
 latents stay with the others.
 """
 
+from collections.abc import Collection
+
+from ..model.dag import Dag
 from ..model.lowered import Lowered
 from ..model.lowered_graph import LoweredGraph
 from .forms import Readers
 
-__all__ = ["conditionally_gaussian", "gaussian_latents", "is_linear_normal"]
+__all__ = [
+    "conditionally_gaussian",
+    "gaussian_latents",
+    "has_linear_mean",
+    "is_normal",
+    "residual_and_scale",
+]
 
 
 def is_normal(entry: Lowered) -> bool:
@@ -19,7 +28,7 @@ def is_normal(entry: Lowered) -> bool:
     return families == ["normal"] and is_free and not entry.shape
 
 
-def is_linear_normal(entry: Lowered, readers: Readers) -> bool:
+def has_linear_mean(entry: Lowered, readers: Readers) -> bool:
     """Return whether a node is normal, its mean linear in latents, its scale free."""
     if not is_normal(entry):
         return False
@@ -27,33 +36,19 @@ def is_linear_normal(entry: Lowered, readers: Readers) -> bool:
     return not readers.bits[scale] and not readers.not_linear([mean])
 
 
+def residual_and_scale(entry: Lowered, dag: Dag) -> tuple[int, int]:
+    """Return the slots of a normal node's value less its mean, and of its scale."""
+    (mean,), (scale,) = entry.branches[0].parameters
+    return dag.affine([(entry.slots[0], 1.0), (mean, -1.0)], 0.0), scale
+
+
 def gaussian_latents(lowered: LoweredGraph) -> tuple[str, ...]:
-    """Return the names of such latents, in the order of the graph.
+    """Return the names of latents that are linear and Gaussian given the others.
 
     Args:
         lowered: The graph, of continuous latents.
     """
-    own = [entry for entry in lowered.latents if is_normal(entry)]
-    readers = Readers(lowered.dag, [entry.slots[0] for entry in own])
-    gone = 0
-    for entry in lowered.nodes.values():
-        gone |= _read_otherwise(entry, lowered, readers)
-    means = [
-        entry.branches[0].parameters[0][0]
-        for entry in lowered.nodes.values()
-        if is_normal(entry)
-    ]
-    gone = readers.not_linear(means, gone)
-    return tuple(
-        entry.node.name for number, entry in enumerate(own) if not gone >> number & 1
-    )
-
-
-def _read_otherwise(entry: Lowered, lowered: LoweredGraph, readers: Readers) -> int:
-    """Return the latents that a node's density has in any place but a normal's mean."""
-    if is_normal(entry):
-        return readers.bits[entry.branches[0].parameters[1][0]]
-    return readers.bits[lowered.terms[entry.node.name]]
+    return _linear_in(lowered, lowered.nodes.values())
 
 
 def conditionally_gaussian(lowered: LoweredGraph) -> tuple[str, ...]:
@@ -65,13 +60,25 @@ def conditionally_gaussian(lowered: LoweredGraph) -> tuple[str, ...]:
     Args:
         lowered: The graph, of continuous latents.
     """
+    return _linear_in(lowered, [e for e in lowered.latents if is_normal(e)])
+
+
+def _linear_in(lowered: LoweredGraph, entries: Collection[Lowered]) -> tuple[str, ...]:
+    """Return normal latents that some nodes have in means alone, and linearly there."""
     own = [entry for entry in lowered.latents if is_normal(entry)]
     readers = Readers(lowered.dag, [entry.slots[0] for entry in own])
     gone = 0
-    for entry in own:
-        gone |= readers.bits[entry.branches[0].parameters[1][0]]
-    means = [entry.branches[0].parameters[0][0] for entry in own]
+    for entry in entries:
+        gone |= _read_otherwise(entry, lowered, readers)
+    means = [e.branches[0].parameters[0][0] for e in entries if is_normal(e)]
     gone = readers.not_linear(means, gone)
     return tuple(
         entry.node.name for number, entry in enumerate(own) if not gone >> number & 1
     )
+
+
+def _read_otherwise(entry: Lowered, lowered: LoweredGraph, readers: Readers) -> int:
+    """Return the latents that a node's density has in any place but a normal's mean."""
+    if is_normal(entry):
+        return readers.bits[entry.branches[0].parameters[1][0]]
+    return readers.bits[lowered.terms[entry.node.name]]

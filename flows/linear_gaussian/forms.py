@@ -27,7 +27,7 @@ class LinearForm:
     rest: int
     coefficients: Mapping[int, int]
 
-    def numbered(self, number: Mapping[int, int]) -> "LinearForm":
+    def numbered(self, number: Sequence[int]) -> "LinearForm":
         """Return the same with other numbers for latents."""
         own = {number[each]: slot for each, slot in self.coefficients.items()}
         return LinearForm(self.rest, own)

@@ -1,7 +1,7 @@
 """This file integrates the Gaussian latents out of some nodes of a model."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,18 +11,15 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
-from ..errors import ArgumentError
 from ..model.lowered_graph import LoweredGraph
 from ..model.model import Model
 from ..model.shapes import LatentRows
 from ..model.standard_normal import HALF_LOG_TWO_PI
-from ..structured_gaussian.cliques import plan_of
-from ..structured_gaussian.elimination import Conditional, Elimination, Information
-from .factors import is_normal
-from .forms import LinearForm, Readers, linear_forms
-from .order import elimination_rounds
-from .places import Places
-from .potentials import Factor, Potentials
+from ..structured_gaussian.elimination import Conditional, Information
+from .eliminated import EliminatedLatents, in_order
+from .factors import is_normal, residual_and_scale
+from .forms import Readers, linear_forms
+from .potentials import Factor, numbered_potentials
 from .standardised import Standardised
 
 __all__ = ["Part", "part_of"]
@@ -31,36 +28,23 @@ _MOST_TERMS = 2**17
 """Of all linear forms on the way."""
 _MOST_WORK = 2**24
 """Cubes of all cliques' widths: one clique of 256 columns, or a chain of any length."""
-_MOST_NUMBERS = 2**20
-"""Of the precisions of rows that are held at once."""
 _LEAST_SHARE = 1e-11
 """Of a column's precision that is left when others are eliminated: five digits."""
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Nodes of a graph, and the Gaussian latents among them.
+class Part(EliminatedLatents):
+    """Nodes of a graph, and the Gaussian latents among them, integrated out.
 
     Attributes:
-        lowered: The graph.
         nodes: Names of the nodes.
-        latents: Names of the Gaussian ones that are integrated out.
-        potentials: The factors that have these.
-        standardised: The same, for rows whose precisions would lose their digits.
+        standardised: The potentials, for rows whose precisions would lose their digits.
         others: Names of the nodes that have no Gaussian latent.
     """
 
-    lowered: LoweredGraph
     nodes: tuple[str, ...]
-    latents: tuple[str, ...]
-    potentials: Potentials
     standardised: Standardised
     others: tuple[str, ...]
-
-    @property
-    def num_entries(self) -> int:
-        """How many numbers the precisions hold, for one row."""
-        return self.potentials.places.num_entries
 
     def log_density(
         self, model: Model, filled: LatentRows, observed: Float[Tensor, "rows observed"]
@@ -75,7 +59,7 @@ class Part:
         if not self.latents:
             return self._log_density(model, filled, observed)
         mean, log_root, is_lost = _eliminated(self, filled, observed)
-        at_mean = filled.index_copy(1, self._columns, mean)
+        at_mean = filled.index_copy(1, self.columns, mean)
         constant = len(self.latents) * HALF_LOG_TWO_PI
         if not bool(is_lost.any()):
             return self._log_density(model, at_mean, observed) + constant - log_root
@@ -100,23 +84,14 @@ class Part:
         has no mean it is 0.
         """
         information, given = self._given(filled, observed)
-        log_roots = self._elimination.log_roots(given)
+        log_roots = self.elimination.log_roots(given)
         with torch.no_grad():
             none = filled.new_zeros(len(filled), len(self.latents))
-            mean = self._elimination.from_residual(none, given)
+            mean = self.elimination.from_residual(none, given)
             mean = torch.where(torch.isfinite(mean), mean, 0.0)
             is_lost = self._is_lost(information, log_roots)
             is_lost &= self.standardised.is_small
         return mean, log_roots.sum(-1), is_lost
-
-    def parts_of(
-        self, filled: LatentRows, observed: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows and data, so few at once that their precisions are few."""
-        num = max(1, _MOST_NUMBERS // max(1, self.num_entries))
-        for first in range(0, len(filled), num):
-            own = slice(first, first + num)
-            yield filled[own], observed[own] if len(observed) > 1 else observed
 
     @torch.no_grad()
     def are_lost(self, filled: LatentRows, observed: Tensor) -> Bool[Tensor, " row"]:
@@ -126,7 +101,7 @@ class Part:
         found = []
         for rows, data in self.parts_of(filled, observed):
             information, given = self._given(rows, data)
-            found.append(self._is_lost(information, self._elimination.log_roots(given)))
+            found.append(self._is_lost(information, self.elimination.log_roots(given)))
         return torch.cat(found)
 
     @torch.no_grad()
@@ -154,21 +129,21 @@ class Part:
                 device=filled.device,
             )
             information, given = self._given(rows, data)
-            drawn = self._elimination.from_residual(noise, given)
-            is_lost = self._is_lost(information, self._elimination.log_roots(given))
+            drawn = self.elimination.from_residual(noise, given)
+            is_lost = self._is_lost(information, self.elimination.log_roots(given))
             is_lost &= self.standardised.is_small
             for some in _parts(is_lost, self.standardised.num_rows):
                 drawn[some] = self.standardised.drawn(
                     rows[some], _data(data, some), generator=generator
                 )
             found.append(drawn)
-        return filled.index_copy(1, self._columns, torch.cat(found))
+        return filled.index_copy(1, self.columns, torch.cat(found))
 
     def _given(
         self, filled: Tensor, observed: Tensor
     ) -> tuple[Information, list[Conditional]]:
         information = self.potentials.information(filled, observed)
-        return information, self._elimination.conditionals(information)
+        return information, self.elimination.conditionals(information)
 
     def _is_lost(self, information: Information, log_roots: Tensor) -> Tensor:
         """Return which rows have a column of whose precision hardly a share is left."""
@@ -182,20 +157,10 @@ class Part:
         return model.log_terms_of(self.nodes, rows, observed).sum(-1)
 
     @cached_property
-    def _elimination(self) -> Elimination:
-        return Elimination(self.potentials.places.plan)
-
-    @cached_property
     def _others(self) -> Tensor:
         """Numbers of the nodes that have no Gaussian latent."""
         found = [n for n, name in enumerate(self.nodes) if name in {*self.others}]
         return torch.tensor(found, dtype=torch.long)
-
-    @cached_property
-    def _columns(self) -> Tensor:
-        """Of the Gaussian latents among all, in the numbers of the elimination."""
-        layout = self.lowered.layout
-        return torch.tensor([layout.variable(name).start for name in self.latents])
 
 
 class _Eliminated(torch.autograd.Function):
@@ -277,34 +242,24 @@ def part_of(
     for name in nodes:
         entry = lowered.nodes[name]
         if is_normal(entry) and readers.bits[lowered.terms[name]]:
-            (mean,), (scale,) = entry.branches[0].parameters
-            residuals.append(dag.affine([(entry.slots[0], 1.0), (mean, -1.0)], 0.0))
+            residual, scale = residual_and_scale(entry, dag)
+            residuals.append(residual)
             scales.append(scale)
             joined[name] = len(joined)
     forms = linear_forms(dag, slots, residuals, most=_MOST_TERMS)
     if forms is None:
         return None
-    scopes = [form.coefficients.keys() for form in forms]
-    order = elimination_rounds(len(latents), scopes)
-    number = {latent: place for place, latent in enumerate(reversed(order))}
-    factors = tuple(
-        Factor(
-            LinearForm(form.rest, {number[c]: s for c, s in form.coefficients.items()}),
-            scale,
-        )
-        for form, scale in zip(forms, scales, strict=True)
-    )
-    try:
-        plan = plan_of(len(latents), [factor.columns for factor in factors])
-    except ArgumentError:
+    factors = [Factor(form, s) for form, s in zip(forms, scales, strict=True)]
+    found = numbered_potentials(dag, lowered.slots, len(latents), factors)
+    if found is None:
         return None
-    if sum(len(batch.own) * batch.width**3 for batch in plan.batches) > _MOST_WORK:
+    potentials, numbers = found
+    batches = potentials.places.plan.batches
+    if sum(len(batch.own) * batch.width**3 for batch in batches) > _MOST_WORK:
         return None
-    potentials = Potentials(dag, lowered.slots, factors, Places(plan))
-    ordered = tuple(latents[place] for place in reversed(order))
+    ordered = in_order(latents, numbers)
     own = tuple(joined[name] for name in ordered)
-    # `latents` are in the order of the graph, `ordered` in that of the elimination.
-    columns = tuple(number[place] for place in range(len(latents)))
-    standardised = Standardised(potentials, own, columns)
+    # `numbers` are by the order of the graph, `ordered` is that of the elimination.
+    standardised = Standardised(potentials, own, numbers)
     others = tuple(name for name in nodes if name not in joined)
-    return Part(lowered, tuple(nodes), ordered, potentials, standardised, others)
+    return Part(lowered, ordered, potentials, tuple(nodes), standardised, others)

@@ -8,7 +8,7 @@ a precision BᵀB and a linear term -Bᵀc. Factors of the same columns are one 
 and matrices of one shape are one batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,13 +17,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..model.dag import Dag
 from ..model.schedule import Schedule
+from ..structured_gaussian.cliques import plan_of
 from ..structured_gaussian.elimination import Information, square_of, times
 from .forms import LinearForm
+from .order import elimination_rounds
 from .places import Places
 
-__all__ = ["Factor", "Potentials"]
+__all__ = ["Factor", "Potentials", "numbered_potentials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,37 @@ class Potentials:
             entries += own[0]
         found: list[Any] = [coefficients, scales, rests, entries, places]
         return _Group(*map(torch.tensor, found))
+
+
+def numbered_potentials(
+    dag: Dag,
+    sources: tuple[tuple[int, ...], ...],
+    size: int,
+    factors: Sequence[Factor],
+    scopes: Iterable[Iterable[int]] = (),
+) -> tuple[Potentials, tuple[int, ...]] | None:
+    """Return potentials of latents in the order of their elimination, with its numbers.
+
+    None where a clique is too wide.
+
+    Args:
+        dag: Has the slots.
+        sources: Slots of what is given.
+        size: Number of latents.
+        factors: With the latents' own numbers.
+        scopes: Latents that something else joins.
+    """
+    scopes = [*(factor.columns for factor in factors), *scopes]
+    order = elimination_rounds(size, scopes)
+    numbers = [0] * size
+    for number, latent in enumerate(reversed(order)):
+        numbers[latent] = number
+    try:
+        plan = plan_of(size, [[numbers[c] for c in scope] for scope in scopes])
+    except ArgumentError:
+        return None
+    numbered = tuple(Factor(f.residual.numbered(numbers), f.scale) for f in factors)
+    return Potentials(dag, sources, numbered, Places(plan)), tuple(numbers)
 
 
 def _places(slots: Sequence[int]) -> dict[int, int]:

@@ -14,7 +14,7 @@ the full model averaged over v: these add no variance (Rao and Blackwell).
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -32,8 +32,9 @@ from ..model.shapes import (
     ObservedRow,
 )
 from ..model.some_latents import SomeLatents
+from .part import Part
 
-__all__ = ["GaussianMarginal", "Integrated"]
+__all__ = ["GaussianMarginal", "WithoutGaussians"]
 
 
 class Integrated(Protocol):
@@ -52,26 +53,14 @@ class Integrated(Protocol):
     ) -> Float[Tensor, " row"]:
         """Return the log of the nodes' densities, integrated over these latents."""
 
-    def are_lost(self, filled: LatentRows, observed: Tensor) -> Bool[Tensor, " row"]:
-        """Return which rows have so small scales that their densities are wrong."""
-
-    def drawn(
-        self,
-        filled: LatentRows,
-        observed: Float[Tensor, "rows observed"],
-        *,
-        generator: Generator,
-    ) -> LatentRows:
-        """Return all latents, with these drawn given the others."""
-
 
 @dataclass(frozen=True, eq=False)
-class GaussianMarginal(MarginalModel):
-    """The density p(other latents, observed) of a model with linear Gaussian latents.
+class WithoutGaussians(MarginalModel):
+    """The density p(other latents, observed) of a model.
 
     Attributes:
         model: The model, of continuous latents.
-        whole: Its Gaussian latents, and the factors that have them.
+        whole: The latents that are integrated out, and the factors that have them.
         prior: The same of the latents' own factors, without those that are 1.
     """
 
@@ -79,7 +68,7 @@ class GaussianMarginal(MarginalModel):
     whole: Integrated
     prior: Integrated
 
-    def forgiving(self) -> "GaussianMarginal":
+    def forgiving(self) -> Self:
         """Return it of the forgiving model; see `Model.forgiving`."""
         return replace(self, model=self.model.forgiving())
 
@@ -91,13 +80,6 @@ class GaussianMarginal(MarginalModel):
         None of them depends on a Gaussian latent, but by the mean of a normal.
         """
         return self.model.has_meaning(self.coordinates.filled(latents), observed)
-
-    def are_lost(
-        self, latents: LatentRows, observed: ObservedRow
-    ) -> Bool[Tensor, " row"]:
-        """Return where scales are too small for the digits of many Gaussian latents."""
-        filled = self.coordinates.filled(latents)
-        return self.whole.are_lost(filled, observed.unsqueeze(0))
 
     # -------------------------------------------------------------- columns
 
@@ -165,7 +147,23 @@ class GaussianMarginal(MarginalModel):
         is_lost = torch.isnan(found) & ~torch.isnan(rows).any(-1)
         return torch.where(is_lost, -math.inf, found).reshape(batch)
 
-    # -------------------------------------------------------------- draws
+
+@dataclass(frozen=True, eq=False)
+class GaussianMarginal(WithoutGaussians):
+    """That of a model with linear Gaussian latents, exact.
+
+    Attributes:
+        whole: Its Gaussian latents, and the factors that have them.
+    """
+
+    whole: Part
+
+    def are_lost(
+        self, latents: LatentRows, observed: ObservedRow
+    ) -> Bool[Tensor, " row"]:
+        """Return where scales are too small for the digits of many Gaussian latents."""
+        filled = self.coordinates.filled(latents)
+        return self.whole.are_lost(filled, observed.unsqueeze(0))
 
     def complete(
         self, latents: LatentRows, observed: ObservedRow, *, generator: Generator

@@ -2,7 +2,7 @@ r"""This file finds the modes of latents whose factors are not all Gaussian.
 
 By Newton's steps: all other factors are made Gaussian where the latents are
 (`sites.py`), the product's mean is where they go next. Steps that lower the density are
-halved. A row's own steps end when its predictors hardly move.
+shortened. A row's own steps end when its predictors hardly move.
 
 What is returned is the Gaussian around the mode, Laplace's approximation.
 
@@ -26,9 +26,9 @@ from .sites import SitesGiven
 __all__ = ["modes"]
 
 _MOST_STEPS = 60
-"""Where more are needed (all of a group's trials failed) a Gaussian will not do."""
-_MOST_HALVINGS = 8
-_SHORTER = 0.3
+"""Where more are needed a Gaussian will not do."""
+_SHORTER, _MOST_SHORTER = 0.3, 8
+"""By which steps are shortened, and how often."""
 _STILL = 1e-7
 """Of predictors, relative: the next step would be its square."""
 _ROUNDING = 1e-10
@@ -88,10 +88,10 @@ def _moved(
     before: _Place,
     step: Tensor,
 ) -> _Place:
-    """Return where steps lead, each halved until the density is no lower."""
+    """Return where steps lead, each shortened until the density is no lower."""
     least = before.log_density - _ROUNDING * (1.0 + before.log_density.abs())
     share = torch.ones_like(step[:, :1])
-    for _ in range(_MOST_HALVINGS):
+    for _ in range(_MOST_SHORTER):
         columns = before.columns + share * step
         predictors = sites.predictors(columns)
         away = elimination.to_residual(columns, exact).square().sum(-1)

@@ -1,12 +1,10 @@
-"""This file says how a proposal of some latents becomes one of all."""
+"""This file says how nearly Gaussian latents are drawn given the others."""
 
 import math
 from dataclasses import dataclass
 
 from ..inference.columns import latent_columns
 from ..inference.particles import Particles
-from ..inference.proposal import Proposal
-from .proposal import NestedProposal
 from .target import LaplaceMarginal
 
 __all__ = ["Nesting"]
@@ -19,16 +17,12 @@ class Nesting:
     Attributes:
         marginal: The model without them.
         freedom: Of their noise; see `noise.py`.
-        num_inner: How many are tried for each draw of the others.
+        num_inner: M, how many are tried for each draw of the others.
     """
 
     marginal: LaplaceMarginal
     freedom: float = math.inf
     num_inner: int = 16
-
-    def around(self, outer: Proposal) -> NestedProposal:
-        """Return a proposal of all latents, given one of the others."""
-        return NestedProposal(outer, self.marginal, self.num_inner, self.freedom)
 
     def outer(self, particles: Particles) -> Particles:
         """Return the others of the particles of all."""

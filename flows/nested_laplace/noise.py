@@ -10,7 +10,7 @@ import math
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from ..inference.heavy_tails import heavy_spread
+from ..inference.heavy_tails import heavy_log_density, heavy_spread
 from ..inference.noise import standard_normal
 from ..model.standard_normal import standard_normal_log_prob
 
@@ -45,11 +45,7 @@ def log_density(
     """
     if math.isinf(freedom):
         return standard_normal_log_prob(values)
-    half = 0.5 * (freedom + 1.0)
-    constant = (
-        math.lgamma(half)
-        - math.lgamma(0.5 * freedom)
-        - 0.5 * math.log((freedom + 1.0) * math.pi)
-    )
-    tail = (values.square() / (freedom + 1.0)).log1p()
-    return (constant - half * tail).sum(-1)
+    square = (freedom + 1.0) / freedom
+    distance = values.square() / square
+    log_scale = 0.5 * math.log(square)
+    return heavy_log_density(distance, 1, log_scale, freedom=freedom).sum(-1)

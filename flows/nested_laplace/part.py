@@ -15,38 +15,33 @@ References:
     using integrated nested Laplace approximations", JRSS B 2009.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from jaxtyping import Float
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..errors import ArgumentError
-from ..inference.noise import standard_normal
-from ..linear_gaussian.factors import is_linear_normal
+from ..linear_gaussian.eliminated import EliminatedLatents, in_order
+from ..linear_gaussian.factors import has_linear_mean, residual_and_scale
 from ..linear_gaussian.forms import Readers, linear_forms
-from ..linear_gaussian.order import elimination_rounds
-from ..linear_gaussian.places import Places
-from ..linear_gaussian.potentials import Factor, Potentials
+from ..linear_gaussian.potentials import Factor, numbered_potentials
 from ..model.lowered_graph import LoweredGraph
 from ..model.model import Model
 from ..model.shapes import LatentRows
 from ..model.standard_normal import HALF_LOG_TWO_PI
-from ..structured_gaussian.cliques import plan_of
-from ..structured_gaussian.elimination import Conditional, Elimination
+from ..structured_gaussian.elimination import Conditional
 from .modes import modes
-from .sites import Sites, predictors_of, sites_of
+from .predictors import predictors_of
+from .sites import Sites, sites_of
 
 __all__ = ["Around", "LaplacePart", "laplace_part"]
 
 _MOST_TERMS = 2**17
 """Of all linear forms on the way."""
-_MOST_NUMBERS = 2**20
-"""Of the precisions of rows that are held at once."""
 _MOST_PREDICTORS = 3
 """Of a factor that is no normal of a linear mean."""
 _STEP = 1e-4
@@ -81,24 +76,18 @@ class Around:
 
 
 @dataclass(frozen=True, eq=False)
-class LaplacePart:
+class LaplacePart(EliminatedLatents):
     """All nodes of a graph, and the nearly Gaussian latents among them.
 
     Attributes:
-        lowered: The graph.
-        latents: Names of these, in the numbers of the elimination.
-        potentials: Their factors that are normals of linear means.
-        sites: The others.
+        sites: The factors that are no normals of linear means.
     """
 
-    lowered: LoweredGraph
-    latents: tuple[str, ...]
-    potentials: Potentials
     sites: Sites
 
     @property
     def num_entries(self) -> int:
-        """How many numbers all matrices hold, for one row."""
+        """How many numbers the matrices hold, for one row."""
         return self.potentials.places.num_entries + self.sites.num_coefficients
 
     def log_density(
@@ -116,44 +105,12 @@ class LaplacePart:
         constant = len(self.latents) * HALF_LOG_TWO_PI
         return model.log_joint(at_mean, observed) + constant - log_root
 
-    def are_lost(
-        self,
-        filled: LatentRows,
-        observed: Tensor,  # noqa: ARG002 - as an exact part
-    ) -> Bool[Tensor, " row"]:
-        """Return that no row is: draws are weighed by their own densities."""
-        return torch.zeros(len(filled), dtype=torch.bool)
-
-    @torch.no_grad()
-    def drawn(
-        self,
-        filled: LatentRows,
-        observed: Float[Tensor, "rows observed"],
-        *,
-        generator: Generator,
-    ) -> LatentRows:
-        """Return all latents, the nearly Gaussian ones drawn around their modes."""
-        found = []
-        for rows, data in self.parts_of(filled, observed):
-            noise = standard_normal(len(rows), len(self.latents), generator=generator)
-            found.append(self.around(rows, data).at(noise))
-        return filled.index_copy(1, self.columns, torch.cat(found))
-
     @torch.no_grad()
     def around(self, filled: LatentRows, observed: Tensor) -> Around:
         """Return the Gaussians around the modes given the other latents."""
         information = self.potentials.information(filled, observed)
         given = self.sites.given(filled, observed)
         return Around(self, modes(self.elimination, information, given))
-
-    def parts_of(
-        self, filled: LatentRows, observed: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows and data, so few at once that their matrices are few."""
-        num = max(1, _MOST_NUMBERS // self.num_entries)
-        for first in range(0, len(filled), num):
-            own = slice(first, first + num)
-            yield filled[own], observed[own] if len(observed) > 1 else observed
 
     def with_slopes(
         self, filled: LatentRows, observed: Tensor
@@ -182,17 +139,6 @@ class LaplacePart:
         around = self.around(filled, observed)
         mean = around.at(filled.new_zeros(len(filled), len(self.latents)))
         return torch.where(torch.isfinite(mean), mean, 0.0), around.log_root
-
-    @cached_property
-    def elimination(self) -> Elimination:
-        """Of the columns."""
-        return Elimination(self.potentials.places.plan)
-
-    @cached_property
-    def columns(self) -> Tensor:
-        """Of these latents among all, in the numbers of the elimination."""
-        layout = self.lowered.layout
-        return torch.tensor([layout.variable(name).start for name in self.latents])
 
     @cached_property
     def _others(self) -> list[int]:
@@ -248,16 +194,17 @@ def laplace_part(lowered: LoweredGraph, latents: Sequence[str]) -> LaplacePart |
         latents: Names as in `factors.conditionally_gaussian`.
     """
     dag = lowered.dag
-    readers = Readers(dag, [lowered.nodes[name].slots[0] for name in latents])
+    slots = [lowered.nodes[name].slots[0] for name in latents]
+    readers = Readers(dag, slots)
     residuals, scales, terms = [], [], []
     observed = {*lowered.graph.observed}
     for name, entry in lowered.nodes.items():
         term = lowered.terms[name]
         if not readers.bits[term]:
             continue
-        if is_linear_normal(entry, readers):
-            (mean,), (scale,) = entry.branches[0].parameters
-            residuals.append(dag.affine([(entry.slots[0], 1.0), (mean, -1.0)], 0.0))
+        if has_linear_mean(entry, readers):
+            residual, scale = residual_and_scale(entry, dag)
+            residuals.append(residual)
             scales.append(scale)
         elif name in observed:
             terms.append(term)
@@ -268,29 +215,17 @@ def laplace_part(lowered: LoweredGraph, latents: Sequence[str]) -> LaplacePart |
     if not terms or len(read) < len(found):
         return None
     parts = [part for each in read for part in each]
-    slots = [lowered.nodes[name].slots[0] for name in latents]
     forms = linear_forms(dag, slots, [*residuals, *parts], most=_MOST_TERMS)
     if forms is None:
         return None
     normal, rest = forms[: len(residuals)], iter(forms[len(residuals) :])
     predictors = [tuple(next(rest) for _ in each) for each in read]
-    scopes = [{*form.coefficients} for form in normal]
-    scopes += [{c for form in each for c in form.coefficients} for each in predictors]
-    order = elimination_rounds(len(latents), scopes)
-    number = {latent: place for place, latent in enumerate(reversed(order))}
-    try:
-        plan = plan_of(len(latents), [[number[c] for c in scope] for scope in scopes])
-    except ArgumentError:
+    factors = [Factor(form, scale) for form, scale in zip(normal, scales, strict=True)]
+    scopes = [{c for form in each for c in form.coefficients} for each in predictors]
+    joined = numbered_potentials(dag, lowered.slots, len(latents), factors, scopes)
+    if joined is None:
         return None
-    places = Places(plan)
-    factors = tuple(
-        Factor(form.numbered(number), scale)
-        for form, scale in zip(normal, scales, strict=True)
-    )
-    numbered = [tuple(form.numbered(number) for form in each) for each in predictors]
-    return LaplacePart(
-        lowered,
-        tuple(latents[place] for place in reversed(order)),
-        Potentials(dag, lowered.slots, factors, places),
-        sites_of(lowered, terms, read, numbered, places),
-    )
+    potentials, numbers = joined
+    numbered = [tuple(form.numbered(numbers) for form in each) for each in predictors]
+    sites = sites_of(lowered, terms, read, numbered, potentials.places)
+    return LaplacePart(lowered, in_order(latents, numbers), potentials, sites)

@@ -24,9 +24,9 @@ from torch import Tensor
 from ..inference.proposal import Proposal, ProposalDraw
 from ..inference.shapes import Latents, LogProb, Nuisance
 from ..model.shapes import ObservedRow
+from .nesting import Nesting
 from .noise import log_density, noise
 from .part import Around
-from .target import LaplaceMarginal
 
 __all__ = ["NestedProposal"]
 
@@ -39,15 +39,11 @@ class NestedProposal:
 
     Attributes:
         outer: Of the latents that are not nearly Gaussian, without nuisances.
-        marginal: The model with the others integrated out.
-        num_inner: M, how many of the others are tried for one of these.
-        freedom: Of their noise; see `noise.py`.
+        nesting: How the others are drawn given these.
     """
 
     outer: Proposal
-    marginal: LaplaceMarginal
-    num_inner: int
-    freedom: float
+    nesting: Nesting
 
     @property
     def nuisance_dim(self) -> int:
@@ -61,7 +57,7 @@ class NestedProposal:
         draw = self.outer.rsample_and_log_prob(
             observed, num_particles, generator=generator
         )
-        filled = self.marginal.coordinates.filled(draw.latents.nan_to_num())
+        filled = self.nesting.marginal.coordinates.filled(draw.latents.nan_to_num())
         latents, log_prob = self._tried(filled, observed, None, generator)
         # What had no meaning when it was drawn weighs nothing.
         is_lost = torch.isnan(draw.latents).any(1, keepdim=True)
@@ -77,10 +73,10 @@ class NestedProposal:
         """
         rows = latents.reshape(-1, latents.shape[-1])
         generator = torch.Generator().manual_seed(_SEED)
-        own = rows[:, self.marginal.around.columns]
+        own = rows[:, self.nesting.marginal.whole.columns]
         _, log_rest = self._tried(rows, observed, own, generator)
         outer = self.outer.log_prob(
-            latents[..., self.marginal.coordinates.columns], nuisances, observed
+            latents[..., self.nesting.marginal.coordinates.columns], nuisances, observed
         )
         return outer + log_rest.reshape(outer.shape)
 
@@ -100,7 +96,7 @@ class NestedProposal:
             first: What is kept, drawn if None.
             generator: Of the draws.
         """
-        part = self.marginal.around
+        part = self.nesting.marginal.whole
         found, densities = [], []
         start = 0
         for rows, data in part.parts_of(filled, observed.unsqueeze(0)):
@@ -120,19 +116,22 @@ class NestedProposal:
         first: Tensor | None,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        model, columns = self.marginal.model, around.part.columns
+        model, columns = self.nesting.marginal.model, around.part.columns
         num, log_root = len(rows), around.log_root
+        freedom = self.nesting.freedom
         kept, of_kept = rows, rows.new_full((num,), -math.inf)
         total = of_kept
-        for number in range(self.num_inner):
+        for number in range(self.nesting.num_inner):
             if number == 0 and first is not None:
                 own, away = first, around.residuals(first)
             else:
-                away = noise((num, len(columns)), self.freedom, generator=generator)
+                away = noise(
+                    (num, len(columns)), self.nesting.freedom, generator=generator
+                )
                 own = around.at(away)
             place = rows.index_copy(1, columns, own.nan_to_num())
             log_joint = model.log_joint(place, observed)
-            log_prob = log_root + log_density(away, self.freedom)
+            log_prob = log_root + log_density(away, freedom)
             log_weight = (log_joint - log_prob).nan_to_num(
                 -math.inf, -math.inf, -math.inf
             )
@@ -144,7 +143,7 @@ class NestedProposal:
                 is_next = torch.full_like(is_next, number == 0)
             kept = torch.where(is_next.unsqueeze(1), place, kept)
             of_kept = torch.where(is_next, log_joint, of_kept)
-        mean = total - math.log(self.num_inner)
+        mean = total - math.log(self.nesting.num_inner)
         # Where nothing weighs anything any density will do.
         log_prob = torch.where(mean > -math.inf, of_kept - mean, 0.0)
         return kept, log_prob

@@ -10,7 +10,7 @@ out: a Gaussian potential in the latents. Every factor has predictors of its own
 that one look at slopes gives those of all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -20,14 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..linear_gaussian.forms import LinearForm, Readers
+from ..linear_gaussian.forms import LinearForm
 from ..linear_gaussian.places import Places
 from ..model.dag import Dag
 from ..model.lowered_graph import LoweredGraph
 from ..model.schedule import Schedule
 from ..structured_gaussian.elimination import Information, times
+from .predictors import separated
 
-__all__ = ["Sites", "SitesGiven", "predictors_of", "sites_of"]
+__all__ = ["Sites", "SitesGiven", "sites_of"]
 
 _STEP = 1e-4
 
@@ -50,55 +51,6 @@ class _Site:
     def columns(self) -> tuple[int, ...]:
         """Numbers of the columns that it joins."""
         return tuple(sorted({c for form in self.predictors for c in form.coefficients}))
-
-
-def predictors_of(readers: Readers, term: int, most: int) -> tuple[int, ...] | None:
-    """Return the largest linear parts of a term; None if there are more than `most`.
-
-    Args:
-        readers: Of the latents.
-        term: A slot.
-        most: Parts.
-    """
-    found: list[int] = []
-    seen: set[int] = set()
-    stack = [term]
-    while stack:
-        slot = stack.pop()
-        if slot in seen or not readers.bits[slot]:
-            continue
-        seen.add(slot)
-        if not readers.not_linear([slot]):
-            found.append(slot)
-            if len(found) > most:
-                return None
-        else:
-            stack.extend(readers.dag[slot].inputs)
-    return tuple(found)
-
-
-def _separated(dag: Dag, term: int, given: Mapping[int, int]) -> int:
-    """Return a term with other slots in place of some of its parts."""
-    made = dict(given)
-    order: list[int] = []
-    seen: set[int] = set()
-    stack = [term]
-    while stack:
-        slot = stack.pop()
-        if slot in seen or slot in given:
-            continue
-        seen.add(slot)
-        order.append(slot)
-        stack.extend(dag[slot].inputs)
-    for slot in sorted(order):
-        operation = dag[slot]
-        inputs = [made.get(part, part) for part in operation.inputs]
-        if operation.name == "affine" and inputs != [*operation.inputs]:
-            factors, bias = operation.attribute
-            made[slot] = dag.affine(zip(inputs, factors, strict=True), bias)
-        elif inputs != [*operation.inputs]:
-            made[slot] = dag.emit(operation.name, inputs, operation.attribute)
-    return made.get(term, term)
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,7 +306,7 @@ def sites_of(
     found = []
     for term, own, forms in zip(terms, parts, predictors, strict=True):
         inputs = [dag.variable(("predictor", term, n)) for n in range(len(own))]
-        apart = _separated(dag, term, dict(zip(own, inputs, strict=True)))
+        apart = separated(dag, term, dict(zip(own, inputs, strict=True)))
         found.append(_Site(forms, tuple(inputs), apart))
     return Sites(dag, lowered.slots, tuple(found), places)
 

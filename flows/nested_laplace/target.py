@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..linear_gaussian.choice import pays, prior_part
+from ..linear_gaussian.choice import many_latents, prior_part
 from ..linear_gaussian.factors import conditionally_gaussian
-from ..linear_gaussian.target import GaussianMarginal
+from ..linear_gaussian.target import WithoutGaussians
 from ..model.model import Model
 from ..model.shapes import LatentRows, ObservedRow
 from .part import LaplacePart, laplace_part
@@ -23,14 +23,14 @@ _MOST_NUMBERS = 2**11
 
 
 @dataclass(frozen=True, eq=False)
-class LaplaceMarginal(GaussianMarginal):
-    """The same as `GaussianMarginal`, by Laplace's approximation.
+class LaplaceMarginal(WithoutGaussians):
+    """That of a model with nearly Gaussian latents, by Laplace's approximation.
 
     Attributes:
-        around: What approximates, `whole`.
+        whole: These latents, and the factors that have them.
     """
 
-    around: LaplacePart
+    whole: LaplacePart
 
     def has_meaning(
         self,
@@ -55,13 +55,11 @@ def laplace_marginal(model: Model) -> LaplaceMarginal | None:
     Args:
         model: Any model.
     """
-    if any(variable.is_discrete for variable in model.layout.latents):
-        return None
-    names = conditionally_gaussian(model.lowered)
-    if not pays(model, names):
+    names = many_latents(model, conditionally_gaussian)
+    if not names:
         return None
     whole = laplace_part(model.lowered, names)
     if whole is None or whole.num_entries > _MOST_NUMBERS:
         return None
     prior = prior_part(model, names)
-    return None if prior is None else LaplaceMarginal(model, whole, prior, whole)
+    return None if prior is None else LaplaceMarginal(model, whole, prior)

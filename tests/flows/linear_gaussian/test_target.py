@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from flows.linear_gaussian import part
+from flows.linear_gaussian import eliminated
 from flows.linear_gaussian.choice import gaussian_marginal
 from flows.model.model import Model
 from tests.flows.linear_gaussian.programs import (
@@ -162,7 +162,7 @@ def test_rows_have_data_of_their_own(monkeypatch):
     torch.testing.assert_close(together[0], alone)
     assert together[0][2] == -math.inf
     assert together[1].isfinite().all()
-    monkeypatch.setattr(part, "_MOST_NUMBERS", 1)
+    monkeypatch.setattr(eliminated, "_MOST_NUMBERS", 1)
     torch.testing.assert_close(density(), together)
 
 

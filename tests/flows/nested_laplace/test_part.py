@@ -72,11 +72,11 @@ def test_modes_far_from_the_prior_are_found():
     # Where log densities of outliers rise faster and faster Newton's own steps end.
     model = Model.from_program(OUTLIERS)
     marginal = laplace_marginal(model)
-    around = marginal.around.around(
+    around = marginal.whole.around(
         marginal.coordinates.filled(row(0.02)), model.observation().unsqueeze(0)
     )
     mode = around.at(torch.zeros(1, 9, dtype=torch.float64))
-    by_name = dict(zip(marginal.around.latents, mode[0].tolist(), strict=True))
+    by_name = dict(zip(marginal.whole.latents, mode[0].tolist(), strict=True))
     own = [by_name[v.name] for v in model.layout.latents[1:]]
     assert own == pytest.approx([0.1, -1, 3, 0.3, -6.5, 0, -2.5, 0.2, 7.5], abs=0.01)
 

@@ -10,6 +10,7 @@ from flows.inference.importance import importance_particles
 from flows.inference.proposal import PriorProposal
 from flows.model.model import Model
 from flows.nested_laplace.nesting import Nesting
+from flows.nested_laplace.proposal import NestedProposal
 from flows.nested_laplace.target import laplace_marginal
 from tests.flows.nested_laplace.programs import (
     COUNTS,
@@ -47,7 +48,7 @@ def nesting(program, **options):
 )
 def test_weights_are_exact(program, given, prior, ends, options):
     model, nested = nesting(program, **options)
-    proposal = nested.around(PriorProposal(nested.marginal))
+    proposal = NestedProposal(PriorProposal(nested.marginal), nested)
     found = importance_particles(
         model, proposal, model.observation(), 6_000, seed=1, batch_size=1_000
     )
@@ -67,7 +68,7 @@ def test_weights_are_exact(program, given, prior, ends, options):
 def test_a_density_at_given_places_keeps_the_mean_weight():
     # Over places of the posterior 1 / weight has the mean 1 / evidence.
     model, nested = nesting(COUNTS)
-    proposal = nested.around(PriorProposal(nested.marginal))
+    proposal = NestedProposal(PriorProposal(nested.marginal), nested)
     observed = model.observation()
     found = importance_particles(
         model, proposal, observed, 20_000, seed=2, batch_size=1_000
@@ -87,7 +88,7 @@ def test_a_density_at_given_places_keeps_the_mean_weight():
 
 def test_a_row_without_meaning_weighs_nothing():
     model, nested = nesting(COUNTS.replace("(normal 0.3 s)", "(normal 0.3 (- s 0.5))"))
-    proposal = nested.around(PriorProposal(nested.marginal))
+    proposal = NestedProposal(PriorProposal(nested.marginal), nested)
     found = importance_particles(model, proposal, model.observation(), 2_000, seed=1)
     has_meaning = found.latents[:, 0] > 0.5
     assert 100 < int(has_meaning.sum()) < 1_900
@@ -103,7 +104,7 @@ def test_a_draw_that_had_no_meaning_is_no_other_draw():
   (foreach 9 [bi b yi [0 1 2 0 1 0 1 0 1]] (observe (poisson (exp bi)) yi))
   a)"""
     model, nested = nesting(program)
-    proposal = nested.around(PriorProposal(nested.marginal))
+    proposal = NestedProposal(PriorProposal(nested.marginal), nested)
     found = importance_particles(
         model, proposal, model.observation(), 5_000, seed=3, batch_size=1_000
     )
