@@ -1,24 +1,35 @@
 """This file chooses what a flow is trained on: a model, or its integrated version.
 
-Latents are integrated out where they are no small part of the model, unless the affine
-layer of a flow is the posterior already (`linearity.py`).
+Latents are integrated out where an affine layer would lose something on them, the
+others being given (`departures.py`), unless it is the posterior (`linearity.py`).
 """
 
 from ..model.model import Model
-from .conditionals import latents_to_integrate
+from .conditionals import integrable, latents_to_integrate
+from .departures import departures_from_linear_normal
 from .linearity import is_linear_normal
 from .target import IntegratedModel
 
 __all__ = ["integrated_where_it_pays"]
 
+_LEAST_NATS = 0.05
+"""That an affine layer loses on a latent: below, the network needs no help with it."""
+_MANY = 16
 _LEAST_SHARE = 0.25
-"""Of the latents' free coordinates."""
+"""Of free coordinates that go, of more candidates: where most read most others, little
+can go, and to measure how much takes longer than it saves."""
 
 
 def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
     """Return the model of continuous latents, integrated if that is better."""
-    names = latents_to_integrate(model.graph, model.layout)
-    is_much = len(names) >= _LEAST_SHARE * model.layout.free_dim
-    if not names or not is_much or is_linear_normal(model.graph):
+    graph, layout = model.graph, model.layout
+    unweighed = latents_to_integrate(graph, layout)
+    candidates = integrable(graph, layout)
+    is_little = len(unweighed) < _LEAST_SHARE * layout.free_dim
+    is_too_much = is_little and len(candidates) > _MANY
+    if not unweighed or is_too_much or is_linear_normal(graph):
         return model
-    return IntegratedModel(model, names)
+    departures = departures_from_linear_normal(model, candidates)
+    weights = {name: nats for name, nats in departures.items() if nats > _LEAST_NATS}
+    names = latents_to_integrate(graph, layout, weights)
+    return IntegratedModel(model, names) if names else model

@@ -10,10 +10,11 @@ r"""This file says which latents need no network, and what their conditionals ar
 
 Latents of the first sort come last in sampling order, those of the second before them,
 the kept ones first. Of the second sort a set is taken none of which is in another's
-blanket: that of the smallest blanket first, as long as there are any.
+blanket: taken one by one, those that exclude least for their weight first, and those
+that exclude fewest; the heavier set of the two.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from daphne_bridge.graph.graph import Graph
@@ -21,7 +22,12 @@ from daphne_bridge.graph.graph import Graph
 from ..errors import ArgumentError
 from ..model.layout import Layout
 
-__all__ = ["Conditional", "conditionals_of", "latents_to_integrate"]
+__all__ = [
+    "Conditional",
+    "conditionals_of",
+    "integrable",
+    "latents_to_integrate",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,8 @@ class Conditional:
         return self.factors == (self.name,)
 
 
-def latents_to_integrate(graph: Graph, layout: Layout) -> tuple[str, ...]:
-    """Return names of latents that need no network, in sampling order.
-
-    At least one latent is kept.
+def integrable(graph: Graph, layout: Layout) -> tuple[Conditional, ...]:
+    """Return conditionals of latents that could be integrated over, each by itself.
 
     Args:
         graph: Of a model whose latents are all continuous.
@@ -57,14 +61,30 @@ def latents_to_integrate(graph: Graph, layout: Layout) -> tuple[str, ...]:
     """
     lines = _on_the_line(layout)
     unseen = _unseen(graph, lines)
+    free = [n for n in lines if n not in unseen and _bounds_nothing(graph, n, unseen)]
+    return tuple(_conditional(graph, name, unseen) for name in free)
+
+
+def latents_to_integrate(
+    graph: Graph, layout: Layout, weights: Mapping[str, float] | None = None
+) -> tuple[str, ...]:
+    """Return names of latents that need no network, in sampling order.
+
+    At least one latent is kept.
+
+    Args:
+        graph: Of a model whose latents are all continuous.
+        layout: Its columns.
+        weights: What it is worth to integrate over a latent, positive; those without
+            one are kept. The same for all where there are none.
+    """
+    lines = _on_the_line(layout)
+    unseen = _unseen(graph, lines)
     kept = [name for name in graph.latents if name not in unseen]
-    free = [n for n in lines if n in kept and _bounds_nothing(graph, n, unseen)]
-    blankets = {n: {*_conditional(graph, n, unseen).latents} for n in free}
-    chosen: list[str] = []
-    while free and len(chosen) + 1 < len(kept):
-        name = min(free, key=lambda n: len(blankets[n]))
-        chosen.append(name)
-        free = [n for n in free if n != name and n not in blankets[name]]
+    blankets = {each.name: {*each.latents} for each in integrable(graph, layout)}
+    weights = dict.fromkeys(blankets, 1.0) if weights is None else weights
+    blankets = {name: own for name, own in blankets.items() if name in weights}
+    chosen = _heaviest_apart(blankets, weights, len(kept) - 1)
     return (*(n for n in lines if n in chosen), *(unseen if kept else unseen[1:]))
 
 
@@ -127,3 +147,24 @@ def _bounds_nothing(graph: Graph, name: str, unseen: Collection[str]) -> bool:
     """Return whether no kept latent's support may depend on a latent."""
     kept = [c for c in graph.children(name) if c in graph.latents and c not in unseen]
     return all(f.support != "interval" for c in kept for f in graph.node(c).families)
+
+
+def _heaviest_apart(
+    blankets: Mapping[str, Collection[str]], weights: Mapping[str, float], most: int
+) -> list[str]:
+    """Return at most so many latents, none in another's blanket, of large weight."""
+
+    def taken(share: Callable[[str, int], tuple[float, float]]) -> list[str]:
+        left, found = set(blankets), list[str]()
+        while left and len(found) < most:
+            excluded = {n: 1 + len(left.intersection(blankets[n])) for n in left}
+            name = max(
+                (n for n in blankets if n in left), key=lambda n: share(n, excluded[n])
+            )
+            found.append(name)
+            left -= {name, *blankets[name]}
+        return found
+
+    by_weight = taken(lambda name, excluded: (weights[name] / excluded, 0.0))
+    by_number = taken(lambda name, excluded: (1.0 / excluded, weights[name]))
+    return max(by_number, by_weight, key=lambda names: sum(weights[n] for n in names))

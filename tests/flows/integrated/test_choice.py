@@ -19,10 +19,44 @@ def test_a_linear_model_stays_as_its_affine_layer_is_exact():
     assert integrated_where_it_pays(model) is model
 
 
-def test_a_model_of_which_hardly_anything_would_go_stays():
-    names = " ".join(f"w{i} (sample (normal 0 1))" for i in range(6))
-    total = " ".join(f"w{i}" for i in range(6))
+def test_a_large_model_of_which_hardly_anything_would_go_stays():
+    names = " ".join(f"w{i} (sample (normal 0 1))" for i in range(20))
+    total = " ".join(f"w{i}" for i in range(20))
     model = Model.from_program(
         f"(let [{names}] (observe (normal (tanh (+ {total})) 0.1) 0.3) w0)"
     )
+    assert integrated_where_it_pays(model) is model
+
+
+def test_of_two_factors_of_a_product_the_one_far_from_nothing_is_kept():
+    """Given the product, that of one which changes sign has two modes."""
+    model = Model.from_program(CIRCUIT)
+    near_five, changes_sign = model.graph.latents[:2]
+    names = integrated_where_it_pays(model).integrated
+    assert changes_sign in names
+    assert near_five not in names
+
+
+def test_the_slope_of_counts_is_integrated_out_whatever_the_order():
+    """It bends its conditional more than the level does."""
+    for first, second in (("level", "slope"), ("slope", "level")):
+        data = " ".join(
+            f"(observe (poisson (exp (+ level (* {x} slope)))) 3)" for x in (-2, 0, 2)
+        )
+        model = Model.from_program(
+            f"(let [{first} (sample (normal 0 1)) {second} (sample (normal 0 1))]"
+            f" {data} level)"
+        )
+        slope = model.graph.latents[(first, second).index("slope")]
+        assert integrated_where_it_pays(model).integrated == (slope,)
+
+
+def test_a_chain_that_an_affine_layer_describes_stays():
+    model = Model.from_program("""
+        (let [a (sample (normal 0 1)) b (sample (normal (* 0.9 a) 0.3))
+              c (sample (normal (* 0.9 b) 0.3))]
+          (observe (normal 0 (exp (* 0.1 a))) 0.4)
+          (observe (normal 0 (exp (* 0.1 b))) 0.2)
+          (observe (normal 0 (exp (* 0.1 c))) -0.3)
+          c)""")
     assert integrated_where_it_pays(model) is model

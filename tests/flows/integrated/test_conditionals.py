@@ -67,3 +67,29 @@ def test_latents_in_the_markov_blanket_of_each_other_are_refused(names):
 def test_one_latent_is_kept():
     names, _ = _found("(let [a (sample (normal 0 1))] (observe (normal a 1) 2) a)")
     assert names == ()
+
+
+def test_a_hub_is_integrated_out_where_it_weighs_more_than_all_that_it_joins():
+    model = Model.from_program(
+        "(let [m (sample (normal 0 1)) a (sample (normal m 1)) b (sample (normal m 1))]"
+        " (observe (normal a 1) 0.1) (observe (normal b 1) 0.2) m)"
+    )
+    hub, *leaves = model.graph.latents
+    even = dict.fromkeys(model.graph.latents, 1.0)
+    assert latents_to_integrate(model.graph, model.layout, even) == tuple(leaves)
+    heavy = even | {hub: 5.0}
+    assert latents_to_integrate(model.graph, model.layout, heavy) == (hub,)
+
+
+def test_leaves_that_together_weigh_more_than_their_hub_are_taken():
+    """Though each of them weighs less for those that it excludes than the hub does."""
+    leaves = [f"t{i}" for i in range(4)]
+    text = "(let [m (sample (normal 0 1)) s (sample (gamma 2 2)) "
+    text += " ".join(f"{leaf} (sample (normal m s))" for leaf in leaves) + "] "
+    text += " ".join(f"(observe (normal {leaf} 1) 0.1)" for leaf in leaves) + " m)"
+    model = Model.from_program(text)
+    mean, scale, *leaves = model.graph.latents
+    weights = {mean: 0.1, scale: 1.0} | dict.fromkeys(leaves, 0.4)
+    found = latents_to_integrate(model.graph, model.layout, weights)
+    assert found == tuple(leaves)
+    assert latents_to_integrate(model.graph, model.layout, {scale: 1.0}) == (scale,)
