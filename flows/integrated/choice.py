@@ -12,8 +12,10 @@ from .target import IntegratedModel
 
 __all__ = ["integrated_where_it_pays"]
 
-_LEAST_NATS = 0.05
-"""That an affine layer loses on a latent: below, the network needs no help with it."""
+_NATS_OF_ITSELF = 0.1
+"""What a latent is worth that an affine layer describes, as no network has its task."""
+_LEAST_NATS = 0.1
+"""That an affine layer loses on all of them: below, the network needs no help."""
 _MANY = 16
 _LEAST_SHARE = 0.25
 """Of free coordinates that go, of more candidates: where most read most others, little
@@ -30,6 +32,9 @@ def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
     if not unweighed or is_too_much or is_linear_normal(graph):
         return model
     departures = departures_from_linear_normal(model, candidates)
-    weights = {name: nats for name, nats in departures.items() if nats > _LEAST_NATS}
+    weights = {n: _NATS_OF_ITSELF + max(d, 0.0) for n, d in departures.items()}
     names = latents_to_integrate(graph, layout, weights)
-    return IntegratedModel(model, names) if names else model
+    is_unseen = len(names) > sum(name in departures for name in names)
+    nats = sum(departures.get(name, 0.0) for name in names)
+    pays = nats > _LEAST_NATS or is_unseen
+    return IntegratedModel(model, names) if pays else model

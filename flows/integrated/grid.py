@@ -7,8 +7,10 @@ that it stands for. Integral, distribution function and quantiles have closed fo
 Points are found without derivatives (`fitted`): from a few that are spread over all
 that the prior allows, some more are put between the neighbours of the best one, evenly
 and around the top of the parabola through the three, and where the density so far has
-its mass, a few times; the rest where its cube root has, which equalises the error of a
-logarithm that is linear between points. The search is in single precision, values at
+its mass, a few times. Where much of it is in one gap all the same, as of a density far
+narrower than the prior, the search begins again from points where the mass is. The rest
+of the points go where its cube root has mass, which equalises the error of a logarithm
+that is linear between points. The search is in single precision, values at
 the points that it finds are in that of the others.
 """
 
@@ -17,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = ["Grid", "fitted"]
@@ -28,6 +30,10 @@ _BY_MASS = 8
 _AROUND = (-2.5, -1.0, 0.0, 1.0, 2.5)
 """Scales from the top of a parabola, whose curvature is one over their square."""
 _LAST = 32
+_MOST_MASS = 0.3
+"""Of the whole, in one gap: more, and the search begins again there."""
+_RESTARTS = 3
+_OUTER = 4
 _FLAT = 1.0 / 3.0
 _DEPTH = 60.0
 """Nats below the largest value that no value is below."""
@@ -36,6 +42,7 @@ _TINY = 1e-6
 
 Points = Float[Tensor, "*entry point"]
 Entries = Float[Tensor, "*entry"]
+Rows = Int[Tensor, " row"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,24 +139,59 @@ class Grid:
         return torch.where(place == 0, below, torch.where(place == last, above, inside))
 
 
-def fitted(log_density: Callable[[Points], Points], start: Points) -> Grid:
+def fitted(
+    log_density: Callable[[Points, Rows], Points],
+    start: Float[Tensor, "row *line point"],
+) -> Grid:
     """Return the density on points that suit it.
 
     Args:
-        log_density: Logarithms at points, in nats; may carry gradients by what else
-            they depend on.
+        log_density: Logarithms at points of some rows, in nats; may carry gradients by
+            what else they depend on.
         start: Points to begin from, increasing.
     """
+    every = torch.arange(len(start), device=start.device)
     with torch.no_grad():
-        points = start.float()
-        values = _known(log_density(points))
-        for _ in range(_ZOOMS):
-            more = [_at_top(points, values), _by_mass(points, values, 1.0, _BY_MASS)]
-            points, values = _with(points, values, torch.cat(more, -1), log_density)
+        points, values = _searched(log_density, start.float(), every)
+        coarse = every
+        for _ in range(_RESTARTS):
+            coarse = coarse[_is_coarse(points[coarse], values[coarse])]
+            if not len(coarse):
+                break
+            again = _again(points[coarse], values[coarse], start.shape[-1])
+            points[coarse], values[coarse] = _searched(log_density, again, coarse)
         last = _by_mass(points, values, _FLAT, _LAST)
         points = _apart(torch.cat([points, last], -1).to(start).sort(-1).values)
-    values = log_density(points)
+    values = log_density(points, every)
     return Grid.of(points, values.nan_to_num(nan=-math.inf))
+
+
+def _searched(
+    log_density: Callable[[Points, Rows], Points], points: Tensor, rows: Rows
+) -> tuple[Tensor, Tensor]:
+    """Return more points, and values there, of some rows."""
+    values = _known(log_density(points, rows))
+    for _ in range(_ZOOMS):
+        more = [_at_top(points, values), _by_mass(points, values, 1.0, _BY_MASS)]
+        added = torch.cat(more, -1)
+        joined, order = torch.cat([points, added], -1).sort(-1)
+        found = torch.cat([values, _known(log_density(added, rows))], -1)
+        points, values = _apart(joined), found.gather(-1, order)
+    return points, values
+
+
+def _is_coarse(points: Tensor, values: Tensor) -> Bool[Tensor, " row"]:
+    """Return whether one of a row's densities has much of its mass in one gap."""
+    grid = Grid.of(points, values - values.amax(-1, keepdim=True))
+    largest = torch.softmax(grid.log_masses(), -1).amax(-1)
+    return (largest > _MOST_MASS).reshape(len(points), -1).any(-1)
+
+
+def _again(points: Tensor, values: Tensor, count: int) -> Tensor:
+    """Return points to begin from again: the outermost, and some where the mass is."""
+    inner = _by_mass(points, values, _FLAT, count - 2 * _OUTER)
+    ends = (points[..., :_OUTER], points[..., -_OUTER:])
+    return _apart(torch.cat([*ends, inner], -1).sort(-1).values)
 
 
 def _known(values: Tensor) -> Tensor:
@@ -178,18 +220,6 @@ def _at_top(points: Tensor, values: Tensor) -> Tensor:
     around = top + points.new_tensor(_AROUND) * bend.rsqrt()
     evenly = low + (high - low) * _middles(_EVENLY, points)
     return torch.cat([torch.minimum(torch.maximum(around, low), high), evenly], -1)
-
-
-def _with(
-    points: Tensor,
-    values: Tensor,
-    more: Tensor,
-    log_density: Callable[[Tensor], Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Points and their values with some more."""
-    joined, order = torch.cat([points, more], -1).sort(-1)
-    found = torch.cat([values, _known(log_density(more))], -1)
-    return _apart(joined), found.gather(-1, order)
 
 
 def _apart(points: Tensor) -> Tensor:

@@ -90,11 +90,11 @@ class Lines:
         )
 
     def _grids(self, start: Tensor, free: Tensor, observed: Tensor) -> Grid:
-        def log_density(points: Tensor) -> Tensor:
+        def log_density(points: Tensor, of: Tensor) -> Tensor:
             count = points.shape[-1]
-            rows = free.to(points).expand(count, -1, -1).clone()
+            rows = free[of].to(points).expand(count, -1, -1).clone()
             rows[..., self.columns] = points.permute(2, 0, 1)
-            found = self.log_densities(rows, observed.to(points))
+            found = self.log_densities(rows, observed[of].to(points))
             return found.permute(1, 2, 0).contiguous()
 
         return fitted(log_density, start)

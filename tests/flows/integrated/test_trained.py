@@ -53,7 +53,7 @@ def test_a_flow_of_fewer_latents_gives_particles_of_all_of_them(posterior, tmp_p
     artifact = Artifact.load(tmp_path / "artifact")
     assert artifact.manifest.integrated == ("sample1", "sample4", "sample2")
     assert [v.name for v in artifact.layout.latents] == [
-        "sample1",
+        "sample0",
         "sample3",
         "sample5",
     ]
