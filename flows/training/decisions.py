@@ -23,6 +23,8 @@ _BIAS_SHARE = 0.02
 _STEP_RAISE = 1.25
 _MOST_FAR = 0.05
 """Share of the flow's draws far out that ends what the reverse KL can teach."""
+_LOOK = 0.5
+"""Share of the budget from which on this is looked at: J mends much before."""
 _MOST_RISEN = 1.0
 """Nats above twice the last score, where training has gone astray."""
 
@@ -56,17 +58,19 @@ def has_risen(progress: Progress, score: float) -> bool:
 
 
 def looked_at(
-    config: TrainingConfig, progress: Progress, found: Measured
+    config: TrainingConfig, progress: Progress, found: Measured, seconds: float
 ) -> tuple[Progress, str]:
-    """Whether J can be followed, decided where the warm start is over.
+    """Whether J can be followed, decided where half of the budget is spent or more.
 
-    Where many draws of the flow lie in regions that the model hardly knows, as of a
-    scale near 0, the mean of J hangs on them alone, and so does its gradient.
+    Where many draws of the flow still lie in regions that the model hardly knows, as of
+    a scale near 0, the mean of J hangs on them alone, and so does its gradient.
 
     Returns the progress, and a note if J cannot.
     """
+    is_late = _LOOK <= fraction(config, progress, seconds) < 1.0
+    is_followed = config.objective == "symmetric" and not progress.is_far
     share = found.share_far_out
-    if config.objective != "symmetric" or share <= _MOST_FAR:
+    if not is_late or not is_followed or share <= _MOST_FAR:
         return progress, ""
     note = f"; {share:.0%} of the flow's draws lie far out: the forward KL is followed"
     return replace(progress, is_far=True, best_score=None), note

@@ -263,8 +263,8 @@ class Fit(Iterator[Report]):
             progress, certifications=1 + max(progress.certifications, int(due))
         )
         value = found.value
-        if now.phase != self._progress.phase:
-            now, note = looked_at(config, now, found)
+        if now.phase == "training":
+            now, note = looked_at(config, now, found, seconds)
             status += note
         score = found.score(objective_of(config, now))
         is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)

@@ -55,22 +55,25 @@ def test_j_has_risen_where_it_is_far_above_the_last_one(last, nats, risen):
 
 
 @pytest.mark.parametrize(
-    ("far", "objective", "followed"),
+    ("far", "objective", "spent", "followed"),
     [
-        (49, "symmetric", "symmetric"),
-        (51, "symmetric", "forward"),
-        (51, "reverse", "reverse"),
+        (49, "symmetric", 0.6, "symmetric"),
+        (51, "symmetric", 0.6, "forward"),
+        (51, "symmetric", 0.4, "symmetric"),
+        (51, "symmetric", 1.0, "symmetric"),
+        (51, "reverse", 0.6, "reverse"),
     ],
 )
-def test_the_forward_kl_is_followed_where_many_draws_lie_far_out(
-    far, objective, followed
+def test_the_forward_kl_is_followed_where_many_draws_stay_far_out(
+    far, objective, spent, followed
 ):
     reverse = torch.zeros(1000)
     reverse[:far] = 1e12
     found = estimate_symmetric(torch.full((1000,), -3.0), reverse)
     measured = Measured(found.symmetric, found, None, None)
-    config = replace(CONFIG, objective=objective)
-    progress, note = looked_at(config, replace(TRAINING, best_score=1.0), measured)
+    config = replace(CONFIG, objective=objective, budget_seconds=10.0)
+    progress = replace(TRAINING, iteration=0, best_score=1.0)
+    progress, note = looked_at(config, progress, measured, 10.0 * spent)
     assert objective_of(config, progress) == followed
     changed = followed != objective
     assert ("5% of the flow's draws lie far out" in note) is changed
