@@ -32,9 +32,9 @@ def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
     if not unweighed or is_too_much or is_linear_normal(graph):
         return model
     departures = departures_from_linear_normal(model, candidates)
-    weights = {n: _NATS_OF_ITSELF + max(d, 0.0) for n, d in departures.items()}
+    weights = {name: _NATS_OF_ITSELF + nats for name, nats in departures.items()}
+    weights = {name: nats for name, nats in weights.items() if nats > 0.0}
     names = latents_to_integrate(graph, layout, weights)
-    is_unseen = len(names) > sum(name in departures for name in names)
-    nats = sum(departures.get(name, 0.0) for name in names)
-    pays = nats > _LEAST_NATS or is_unseen
-    return IntegratedModel(model, names) if pays else model
+    if sum(departures.get(name, 0.0) for name in names) <= _LEAST_NATS:
+        names = tuple(name for name in names if name not in departures)
+    return IntegratedModel(model, names) if names else model

@@ -10,6 +10,7 @@ to integrate out the one of the larger d: by the chain rule the rest then costs
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 
 import networkx as nx
@@ -30,6 +31,8 @@ def departures_from_linear_normal(
     model: Model, conditionals: Sequence[Conditional]
 ) -> dict[str, float]:
     """Return the departure of each conditional by the name of its latent, in nats.
+
+    It is below 0 where the conditional's grid is worse than an affine layer.
 
     Args:
         model: The model, of continuous latents.
@@ -52,7 +55,8 @@ def departures_from_linear_normal(
         own = lines.grids(free, observed).log_prob(at[..., None])[..., 0]
         for place, each in enumerate(group):
             normal = _log_normal(at[:, place], rows[:, _read(model, each)])
-            found[each.name] = float((own[:, place] - normal).nanmean())
+            nats = float((own[:, place] - normal).nanmean())
+            found[each.name] = nats if math.isfinite(nats) else -math.inf
     return found
 
 
@@ -71,7 +75,8 @@ def _log_normal(at: Tensor, read: Tensor) -> float:
     fitted = torch.linalg.lstsq(design, at[:, None], driver="gelsd").solution
     residual = at - (design @ fitted)[:, 0]
     free = max(1, len(at) - design.shape[-1])
-    return -0.5 * math.log(2 * math.pi * math.e * float(residual.square().sum() / free))
+    variance = max(float(residual.square().sum() / free), sys.float_info.min)
+    return -0.5 * math.log(2 * math.pi * math.e * variance)
 
 
 def _apart(conditionals: Sequence[Conditional]) -> Iterator[list[Conditional]]:

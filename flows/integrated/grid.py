@@ -1,8 +1,9 @@
 r"""This file is a density on the line by its values at points, one for each entry.
 
 Between points s_1 < ... < s_n the logarithm is linear, beyond them the density falls as
-(1 + |s - s_end| / length)^-2, so that it is positive everywhere and heavier than any
-that it stands for. Integral, distribution function and quantiles have closed forms.
+(1 + |s - s_end| / length)^-2, so that it is positive everywhere and heavier than what
+it stands for, but where that has no mean. Integral, distribution function and quantiles
+have closed forms.
 
 Points are found without derivatives (`fitted`): from a few that are spread over all
 that the prior allows, some more are put between the neighbours of the best one, evenly
@@ -22,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Grid", "fitted"]
+__all__ = ["NOTHING", "Grid", "fitted"]
 
 _ZOOMS = 2
 _EVENLY = 6
@@ -37,7 +38,8 @@ _OUTER = 4
 _FLAT = 1.0 / 3.0
 _DEPTH = 60.0
 """Nats below the largest value that no value is below."""
-_NOTHING = -1e30
+NOTHING = -1e30
+"""The logarithm of a density that is 0 everywhere, about."""
 _TINY = 1e-6
 
 Points = Float[Tensor, "*entry point"]
@@ -63,7 +65,7 @@ class Grid:
     def of(cls, points: Points, values: Points) -> "Grid":
         """Return the density of some values; those that are nothing nearly so."""
         with torch.no_grad():
-            floor = values.amax(-1, keepdim=True).clamp(min=_NOTHING) - _DEPTH
+            floor = values.amax(-1, keepdim=True).clamp(min=NOTHING) - _DEPTH
         values = torch.maximum(values, floor)
         with torch.no_grad():
             span = points[..., -1] - points[..., 0]
@@ -142,6 +144,7 @@ class Grid:
 def fitted(
     log_density: Callable[[Points, Rows], Points],
     start: Float[Tensor, "row *line point"],
+    precision: torch.dtype = torch.float32,
 ) -> Grid:
     """Return the density on points that suit it.
 
@@ -149,10 +152,11 @@ def fitted(
         log_density: Logarithms at points of some rows, in nats; may carry gradients by
             what else they depend on.
         start: Points to begin from, increasing.
+        precision: Of the search.
     """
     every = torch.arange(len(start), device=start.device)
     with torch.no_grad():
-        points, values = _searched(log_density, start.float(), every)
+        points, values = _searched(log_density, start.to(precision), every)
         coarse = every
         for _ in range(_RESTARTS):
             coarse = coarse[_is_coarse(points[coarse], values[coarse])]
@@ -195,7 +199,7 @@ def _again(points: Tensor, values: Tensor, count: int) -> Tensor:
 
 
 def _known(values: Tensor) -> Tensor:
-    return values.nan_to_num(nan=_NOTHING, neginf=_NOTHING).clamp(min=_NOTHING)
+    return values.nan_to_num(nan=NOTHING, neginf=NOTHING).clamp(min=NOTHING)
 
 
 def _middles(count: int, like: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def _degree(expression: Expression, latents: Collection[str]) -> float:
                 own = [degrees[id(argument)] for argument in arguments]
                 if head in ("+", "-"):
                     found = max(own, default=0.0)
-                elif head == "*" or (head == "/" and not any(own[1:])):
+                elif head == "*" or (head == "/" and len(own) > 1 and not any(own[1:])):
                     found = sum(own)
                 elif any(own):
                     found = math.inf

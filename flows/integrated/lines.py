@@ -24,6 +24,8 @@ _FARTHEST = 3.0
 """Deviations of a normal, evenly up to which the first points are quantiles."""
 _BEYOND = (0.1, 0.3, 1.0, 4.0)
 """Widths between the outermost levels that the first points go beyond them."""
+_MOST_OFFSET = 100.0
+"""Quartiles apart from 0, up to which single precision tells points apart."""
 _MOST_NUMBERS = 2**23
 """Held at once while no gradients are kept; more rows are taken in parts."""
 
@@ -49,13 +51,28 @@ class Lines:
         ]
 
     @cached_property
+    def _drawn(self) -> tuple[Tensor, Tensor]:
+        """Draws of the prior: free coordinates, and observed values."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = self._model.sample(_START_DRAWS, generator=generator)
+        free = self._model.unconstrain(drawn.latents.double())[0]
+        is_known = torch.isfinite(free).all(-1)
+        return free[is_known], drawn.observed[is_known].double()
+
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """Of a search: double where values are far from 0 for their spread."""
+        numbers = torch.cat(self._drawn, -1)
+        quarters = numbers.new_tensor([0.25, 0.5, 0.75])
+        low, middle, high = torch.nanquantile(numbers, quarters, dim=0)
+        is_far = middle.abs() > _MOST_OFFSET * (high - low)
+        is_far &= high > low  # what never changes is nobody's argument
+        return torch.float64 if bool(is_far.any()) else torch.float32
+
+    @cached_property
     def start(self) -> Float[Tensor, "line point"]:
         """Points in free coordinates that cover the prior."""
-        generator = torch.Generator().manual_seed(0)
-        model = self._model
-        drawn = model.sample_latents(_START_DRAWS, generator=generator)
-        drawn = drawn[~torch.isnan(drawn).any(-1)]
-        free = model.unconstrain(drawn.double())[0][:, self.columns]
+        free = self._drawn[0][:, self.columns]
         even = torch.linspace(-_FARTHEST, _FARTHEST, _POINTS, dtype=free.dtype)
         inner = torch.quantile(free, torch.special.ndtr(even), dim=0).T
         low, high = inner[:, :1], inner[:, -1:]
@@ -97,7 +114,7 @@ class Lines:
             found = self.log_densities(rows, observed[of].to(points))
             return found.permute(1, 2, 0).contiguous()
 
-        return fitted(log_density, start)
+        return fitted(log_density, start, self.precision)
 
     def log_densities(
         self,

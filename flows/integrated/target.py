@@ -7,9 +7,11 @@ some thousandths of a nat. A flow is trained on it, and its weights are those of
 full model (`flow.py`). What no other latent reads integrates to one.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 from torch import Generator
 
 from ..model.around import AroundModel
@@ -19,6 +21,7 @@ from ..model.model import Model
 from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed
 from ..model.some_latents import SomeLatents
 from .conditionals import Conditional, conditionals_of
+from .grid import NOTHING
 from .lines import Lines
 
 __all__ = ["IntegratedModel"]
@@ -75,8 +78,9 @@ class IntegratedModel(AroundModel):
     @property
     def _lines(self) -> Lines | None:
         """The integrals, if there are any."""
-        first = self.levels[0]
-        return None if first.conditionals[0].is_prior else first
+        first = self.levels[0] if self.levels else None
+        is_integral = first is not None and not first.conditionals[0].is_prior
+        return first if is_integral else None
 
     def sample(self, num: int, *, generator: Generator) -> Draws:
         """Return joint draws of the kept latents and the observed nodes."""
@@ -94,15 +98,22 @@ class IntegratedModel(AroundModel):
 
     def log_joint_free(self, free: Free, observed: Observed) -> LogDensity:
         """Return the same density of the free coordinates."""
-        rows = free.reshape(-1, free.shape[-1])
-        data = observed.expand(*free.shape[:-1], -1).reshape(len(rows), -1)
+        batch = np.broadcast_shapes(free.shape[:-1], observed.shape[:-1])
+        if not math.prod(batch):
+            return free.sum(-1).expand(batch)
+        rows, data = (
+            each.expand(*batch, -1).reshape(math.prod(batch), each.shape[-1])
+            for each in (free, observed)
+        )
         whole = self.kept.filled_free(rows)
         natural, _ = self.model.constrain(whole)
         terms = self.model.log_terms_of(self._left, natural, data)
         found = terms.sum(-1) + self.kept.log_det(rows)
         if self._lines is not None:
-            found = found + self._lines.grids(whole, data).log_integral().sum(-1)
-        return found.reshape(free.shape[:-1])
+            integrals = self._lines.grids(whole, data).log_integral()
+            is_nothing = integrals.detach() < 0.5 * NOTHING
+            found = found + integrals.masked_fill(is_nothing, -math.inf).sum(-1)
+        return found.reshape(batch)
 
     @cached_property
     def _left(self) -> tuple[str, ...]:

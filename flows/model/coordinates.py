@@ -111,7 +111,7 @@ class Coordinates:
         if self._curved and count:
             (found,) = self._terms.run([rows], num_rows=count, like=free)
             terms[:, list(self._curved)] = as_rows(found, (count,))
-        return terms.reshape(*batch, -1)
+        return terms.reshape(*batch, len(self.lowered.latents))
 
     def unconstrain(self, latents: Latents) -> tuple[Free, LogDet]:
         """Return the free coordinates of natural values, and log|det dz/df|.

@@ -113,14 +113,12 @@ class _NormalTotal(torch.autograd.Function):
         size = max(1, _BLOCK // rows)
         for start in range(0, slots, size):
             gap = _block(x, start, size) - _block(mean, start, size)
-            if not is_shared:
-                gap = gap * _block(inverse, start, size)
+            gap = gap * _block(inverse, start, size)
             share = (gap * gap).sum(0)
             count = min(size, slots - start)
             square += share if gap.shape[0] == count else share * count
         context.save_for_backward(x, mean, scale, square)
         if is_shared:
-            square = square * (inverse * inverse)[0]
             logarithm = slots * torch.log(scale)[0]
         else:
             logarithm = torch.log(scale).sum(0)
@@ -137,12 +135,11 @@ class _NormalTotal(torch.autograd.Function):
             return _normal_gradients(x, mean, scale, incoming, slots)
         for_x = for_mean = for_scale = None
         if needs_scale and scale.shape[0] == 1:
-            for_scale = square * inverse**3 - slots * inverse
-            for_scale = _reduced(for_scale * incoming, scale)
+            for_scale = _reduced((square - slots) * inverse * incoming, scale)
             needs_scale = False
         if needs_x or needs_mean or needs_scale:
             rows = incoming.shape[1]
-            weight = inverse * inverse * incoming
+            weight = inverse * incoming
             pull = x.new_empty(slots, rows)
             spread = x.new_empty(slots, rows) if needs_scale else None
             size = max(1, _BLOCK // rows)
@@ -150,10 +147,10 @@ class _NormalTotal(torch.autograd.Function):
                 part = pull[start : start + size]
                 values = _block(x, start, size).expand_as(part)
                 torch.sub(values, _block(mean, start, size), out=part)
+                factor = _block(inverse, start, size)
+                part *= factor
                 if spread is not None:
-                    factor = _block(inverse, start, size)
-                    ratio = part * factor
-                    spread[start : start + size] = (ratio * ratio - 1.0) * factor
+                    spread[start : start + size] = (part * part - 1.0) * factor
                 part *= _block(weight, start, size)
             if needs_mean:
                 for_mean = _reduced(pull, mean)
@@ -197,12 +194,10 @@ class _LinearNormalTotal(torch.autograd.Function):
             gap = torch.addmm(_block(offset, start, size), part, source)
             if x.shape[1] > 1:
                 gap -= _block(x, start, size)
-            if not is_shared:
-                gap *= _block(inverse, start, size)
+            gap *= _block(inverse, start, size)
             square += gap.square_().sum(0)
         context.save_for_backward(x, source, scale, matrix, bias, square)
         if is_shared:
-            square = square * (inverse * inverse)[0]
             logarithm = slots * torch.log(scale)[0]
         else:
             logarithm = torch.log(scale).sum(0)
@@ -223,10 +218,9 @@ class _LinearNormalTotal(torch.autograd.Function):
         for_source = torch.zeros_like(source) if needs_source else None
         for_scale = None
         if needs_scale and is_shared:
-            for_scale = (square * inverse**3 - slots * inverse) * incoming
-            for_scale = _reduced(for_scale, scale)
+            for_scale = _reduced((square - slots) * inverse * incoming, scale)
         spread = torch.empty_like(scale) if needs_scale and not is_shared else None
-        weight = inverse * inverse * incoming
+        weight = inverse * incoming
         size = max(1, _BLOCK // rows)
         offset = x - bias if x.shape[1] == 1 else -bias
         for start in range(0, slots, size):
@@ -234,10 +228,10 @@ class _LinearNormalTotal(torch.autograd.Function):
             pull = torch.addmm(_block(offset, start, size), part, source, alpha=-1.0)
             if x.shape[1] > 1:
                 pull += _block(x, start, size)
+            factor = _block(inverse, start, size)
+            pull *= factor
             if spread is not None:
-                factor = _block(inverse, start, size)
-                ratio = pull * factor
-                share = (ratio * ratio - 1.0) * factor * incoming
+                share = (pull * pull - 1.0) * factor * incoming
                 if scale.shape[1] == 1:
                     share = share.sum(1, keepdim=True)
                 spread[start : start + size] = share

@@ -2,7 +2,7 @@ r"""This file finds the modes of latents whose factors are not all Gaussian.
 
 By Newton's steps: all other factors are made Gaussian where the latents are
 (`sites.py`), the product's mean is where they go next. Steps that lower the density are
-shortened. A row's own steps end when its predictors hardly move.
+shortened. A row's own steps end where this mean is hardly a deviation away.
 
 What is returned is the Gaussian around the mode, Laplace's approximation.
 
@@ -29,8 +29,8 @@ _MOST_STEPS = 60
 """Where more are needed a Gaussian will not do."""
 _SHORTER, _MOST_SHORTER = 0.3, 8
 """By which steps are shortened, and how often."""
-_STILL = 1e-7
-"""Of predictors, relative: the next step would be its square."""
+_STILL = 1e-5
+"""Deviations to where the next step leads; that of the one after is its square."""
 _ROUNDING = 1e-10
 
 
@@ -58,15 +58,14 @@ def modes(
         given = sites.rows(going)
         aim = elimination.conditionals(given.added(rows, at[going], is_folded=True))
         step = elimination.from_residual(none[going], aim) - place[going]
+        far = elimination.to_residual(place[going], aim).abs().amax(1) > _STILL
         start = [each.rows(going) for each in exact]
         before = _Place(place[going], at[going], density[going])
         after = _moved(elimination, start, given, before, step)
+        has_moved = (after.columns != place[going]).any(1)
         place[going], density[going] = after.columns, after.log_density
-        is_going = (after.predictors - at[going]).abs() > _STILL * (
-            1.0 + after.predictors.abs()
-        )
         at[going] = after.predictors
-        going = going[is_going.any(1)]
+        going = going[far & has_moved]
         if not len(going):
             break
     return elimination.conditionals(sites.added(information, at, is_folded=False))

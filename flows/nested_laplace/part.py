@@ -29,7 +29,7 @@ from ..linear_gaussian.eliminated import EliminatedLatents, in_order
 from ..linear_gaussian.factors import has_linear_mean, residual_and_scale
 from ..linear_gaussian.forms import Readers, linear_forms
 from ..linear_gaussian.potentials import Factor, numbered_potentials
-from ..model.lowered_graph import LoweredGraph
+from ..model.lowered_graph import LoweredGraph, supports_of
 from ..model.model import Model
 from ..model.shapes import LatentRows
 from ..model.standard_normal import HALF_LOG_TWO_PI
@@ -45,8 +45,9 @@ _MOST_TERMS = 2**17
 _MOST_PREDICTORS = 3
 """Of a factor that is no normal of a linear mean."""
 _STEP = 1e-4
-_LEAST_STEP = 1e-3
-"""Of differences: relative to a value, and to this where it is near 0."""
+"""Of differences, relative to a value,"""
+_LEAST = 1e-3
+"""and where it may be 0 to so much more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +117,7 @@ class LaplacePart(EliminatedLatents):
         self, filled: LatentRows, observed: Tensor
     ) -> tuple[Tensor, Tensor, LatentRows]:
         """Return modes and log roots, and slopes of these in the other latents."""
-        steps = _STEP * (_LEAST_STEP + filled.abs())
+        steps = _STEP * (self._least + filled.abs())
         moved = [filled]
         for column in self._others:
             for sign in (1.0, -1.0):
@@ -139,6 +140,16 @@ class LaplacePart(EliminatedLatents):
         around = self.around(filled, observed)
         mean = around.at(filled.new_zeros(len(filled), len(self.latents)))
         return torch.where(torch.isfinite(mean), mean, 0.0), around.log_root
+
+    @cached_property
+    def _least(self) -> Tensor:
+        """What is added to the size of a value that a difference is taken around."""
+        found = torch.full((self.lowered.layout.latent_dim,), _LEAST)
+        for variable in self.lowered.layout.latents:
+            supports = supports_of(self.lowered.nodes[variable.name])
+            if all(support == "positive" for support, _ in supports):
+                found[list(variable.columns)] = 0.0
+        return found
 
     @cached_property
     def _others(self) -> list[int]:

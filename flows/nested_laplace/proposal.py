@@ -69,7 +69,7 @@ class NestedProposal:
     ) -> LogProb:
         """Return the density at given values, one of them being the kept one.
 
-        The others are drawn anew, always the same ones.
+        The others are drawn anew, for the same rows in the same order the same ones.
         """
         rows = latents.reshape(-1, latents.shape[-1])
         generator = torch.Generator().manual_seed(_SEED)
@@ -144,6 +144,10 @@ class NestedProposal:
             kept = torch.where(is_next.unsqueeze(1), place, kept)
             of_kept = torch.where(is_next, log_joint, of_kept)
         mean = total - math.log(self.nesting.num_inner)
-        # Where nothing weighs anything any density will do.
-        log_prob = torch.where(mean > -math.inf, of_kept - mean, 0.0)
-        return kept, log_prob
+        is_lost = ~(mean > -math.inf)
+        if first is None:  # a draw that weighs nothing has no values
+            kept = torch.where(is_lost.unsqueeze(1), math.nan, kept)
+        # Of values without weight any density will do.
+        has_weight = is_lost & (of_kept > -math.inf) & (first is not None)
+        lost = torch.where(has_weight, math.nan, 0.0).to(of_kept)
+        return kept, torch.where(is_lost, lost, of_kept - mean)

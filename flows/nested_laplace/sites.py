@@ -5,15 +5,14 @@ logit, a log scale). Around a place û
 
     log f(u) ≈ log f(û) + gᵀ(u - û) - 1/2 (u - û)ᵀ P (u - û),
 
-g and P by the slopes there and by their differences, negative directions of P left
-out: a Gaussian potential in the latents. Every factor has predictors of its own, so
-that one look at slopes gives those of all.
+g and P its slopes there and the slopes of these, negative directions of P left out: a
+Gaussian potential in the latents. Every factor has predictors of its own, so that one
+look at slopes gives those of all.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -29,8 +28,6 @@ from ..structured_gaussian.elimination import Information, times
 from .predictors import separated
 
 __all__ = ["Sites", "SitesGiven", "sites_of"]
-
-_STEP = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,22 +146,28 @@ class SitesGiven:
 
     def _derivatives(self, at: Tensor) -> tuple[Tensor, Tensor]:
         """Return slopes in all predictors, and their changes with each of a site's."""
-        slopes = self._slopes(at)
-        step = _STEP * (1.0 + at.abs())
-        bends = []
-        for moved, beside in self.sites.turns:
-            change = self._slopes(at + step * moved) - slopes
-            bends.append(change / step[:, beside])
-        return slopes, torch.stack(bends, -1).nan_to_num(0.0, 0.0, 0.0)
-
-    def _slopes(self, at: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = at.detach().requires_grad_()
-            total = self.log_density(leaf).sum()
-        if not total.requires_grad:  # steps alone
-            return torch.zeros_like(at)
-        (found,) = torch.autograd.grad(total, leaf)
-        return found.nan_to_num(0.0, 0.0, 0.0)
+            slopes = _slopes(self.log_density(leaf).sum(), leaf, create_graph=True)
+            bends = []
+            for turn in self.sites.turns:
+                bends.append(_slopes(slopes[:, turn].sum(), leaf))
+        return slopes.detach().nan_to_num(0.0, 0.0, 0.0), torch.stack(bends, -1)
+
+
+def _slopes(total: Tensor, leaf: Tensor, *, create_graph: bool = False) -> Tensor:
+    """Return slopes, 0 where a function is made of steps alone."""
+    if not total.requires_grad:
+        return torch.zeros_like(leaf)
+    (found,) = torch.autograd.grad(
+        total,
+        leaf,
+        create_graph=create_graph,
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return found if create_graph else found.nan_to_num(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,20 +213,11 @@ class Sites:
         return Schedule.of(self.dag, sources, [terms], sums=frozenset({0}))
 
     @cached_property
-    def turns(self) -> list[tuple[Tensor, Tensor]]:
-        """Which predictors move in each turn, one of each site, and beside which."""
+    def turns(self) -> list[Tensor]:
+        """Whether each predictor has its turn: one of each site at a time."""
         sizes = [len(site.inputs) for site in self.sites]
-        starts = [0, *accumulate(sizes)]
-        found = []
-        for turn in range(max(sizes)):
-            moved = [turn == n for size in sizes for n in range(size)]
-            beside = [
-                start + min(turn, size - 1)
-                for start, size in zip(starts, sizes, strict=False)
-                for _ in range(size)
-            ]
-            found.append((torch.tensor(moved), torch.tensor(beside)))
-        return found
+        number = torch.tensor([n for size in sizes for n in range(size)])
+        return [number == turn for turn in range(max(sizes))]
 
     @cached_property
     def _numbers(self) -> dict[int, int]:

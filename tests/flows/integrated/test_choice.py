@@ -60,3 +60,13 @@ def test_a_chain_that_an_affine_layer_describes_stays():
           (observe (normal 0 (exp (* 0.1 c))) -0.3)
           c)""")
     assert integrated_where_it_pays(model) is model
+
+
+def test_what_nothing_reads_takes_no_other_latent_with_it():
+    model = Model.from_program("""
+        (let [a (sample (normal 0 1)) b (sample (normal a 1)) c (sample (normal b 1))
+              u (sample (normal (tanh c) 1))]
+          (observe (normal a 1) 0.4) (observe (normal b 1) 0.1)
+          (observe (normal c 1) 0.2)
+          [c u])""")
+    assert integrated_where_it_pays(model).integrated == model.graph.latents[-1:]

@@ -42,3 +42,12 @@ def test_what_is_fitted_by_many_columns_is_no_better_than_it_is():
     text = f"(let [a (sample (normal 0 1)) b (sample (normal a 1))] {many} b)"
     found, (_, name) = _departures(text)
     assert found[name] == pytest.approx(0.0, abs=0.05)
+
+
+def test_what_has_no_spread_or_no_moments_is_no_error():
+    text = """
+        (let [a (sample (normal 0 1e-170)) b (sample (student-t 0.02))]
+          (observe (normal (+ a b) 1) 0.3) a)"""
+    found, names = _departures(text)
+    assert {*found} == {*names}
+    assert not any(math.isnan(nats) for nats in found.values())

@@ -23,7 +23,13 @@ def test_products_of_latents_and_other_functions_are_not(text):
 
 
 @pytest.mark.parametrize(
-    "link", ["(normal (* a a) 1)", "(normal (/ 1 a) 1)", "(normal 0 (abs a))"]
+    "link",
+    [
+        "(normal (* a a) 1)",
+        "(normal (/ 1 a) 1)",
+        "(normal (/ a) 1)",
+        "(normal 0 (abs a))",
+    ],
 )
 def test_one_factor_that_is_not_linear_is_enough(link):
     text = f"(let [a (sample (normal 0 1))] (observe {link} 1) a)"

@@ -25,12 +25,13 @@ def _draws(target, count, seed=0):
     return draws.latents, draws.observed
 
 
-def test_density_of_a_linear_model_is_that_of_its_marginal():
-    target = _target(LINEAR)
+@pytest.mark.parametrize("far", [0.0, 1e6])
+def test_density_of_a_linear_model_is_that_of_its_marginal(far):
+    target = _target(LINEAR.replace("normal 0 2", f"normal {far} 2"))
     latents, observed = _draws(target, 50)
     found = target.log_joint(latents, observed)
     mean, wide = latents[:, 0], math.sqrt(1.0 + 0.25)
-    exact = torch.distributions.Normal(0.0, 2.0).log_prob(mean)
+    exact = torch.distributions.Normal(far, 2.0).log_prob(mean)
     for column in (0, 1):
         exact += torch.distributions.Normal(mean, wide).log_prob(observed[:, column])
     torch.testing.assert_close(found, exact, atol=0.01, rtol=0)
@@ -97,3 +98,24 @@ def test_inverse_is_over_the_kept_latents():
     assert set(inverse.latents) == {"sample1", "sample3", "sample5"}
     assert set(inverse.parents["sample1"]) <= {"sample3", "sample5"}
     assert [v.name for v in target.layout.latents] == ["sample1", "sample3", "sample5"]
+
+
+def test_what_cannot_be_has_density_0_and_shapes_are_those_of_any_model():
+    model = Model.from_program("""
+        (let [a (sample (normal 0 1)) b (sample (gamma 2 2))]
+          (observe (normal b (- 1 a)) 0.4) a)""")
+    target = IntegratedModel(model, model.graph.latents[1:]).forgiving()
+    data = torch.tensor([[0.4], [0.5], [0.6]], dtype=torch.float64)
+    latents = torch.tensor([[2.0], [0.5]], dtype=torch.float64)
+    found = target.log_joint(latents, data[:1])
+    assert float(found[0]) == -math.inf
+    assert math.isfinite(found[1])
+    assert target.log_joint(latents[1:], data).shape == (3,)
+    assert target.log_joint(latents[:0], data[:1]).shape == (0,)
+
+
+def test_nothing_integrated_out_leaves_the_density_as_it_is():
+    model = Model.from_program(LINEAR)
+    latents, observed = _draws(model, 20)
+    found = IntegratedModel(model, ()).log_joint(latents, observed)
+    torch.testing.assert_close(found, model.log_joint(latents, observed))

@@ -128,3 +128,20 @@ def test_a_negative_scale_gives_nan_in_every_form():
         total = density_total("normal", kernel, cut)
         assert torch.isnan(total[3:5]).all()
         assert torch.isfinite(total[:3]).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 120), (700, 120)])
+def test_scales_whose_squares_are_no_numbers_are_scales(shape):
+    """The square of 1e-170 is 0, and one over it infinite."""
+    x, mean, scale = _arguments([(700, 120), (1, 120), shape], scale="any")
+    with torch.no_grad():
+        x *= 1e-170
+        mean *= 1e-170
+        scale *= 1e-170
+    kernel = DENSITIES["normal"].log_prob
+    found = density_total("normal", kernel, [x, mean, scale])
+    expected = kernel(x, mean, scale).sum(0)
+    assert torch.allclose(found, expected, rtol=1e-12)
+    (slope,) = torch.autograd.grad(found.sum(), scale)
+    (exact,) = torch.autograd.grad(expected.sum(), scale)
+    assert torch.allclose(slope * 1e-170, exact * 1e-170, rtol=1e-10)

@@ -113,3 +113,21 @@ def test_a_draw_that_had_no_meaning_is_no_other_draw():
     assert int(lost.sum()) == pytest.approx(5_000 * share, rel=0.2)
     assert bool((found.latents[~lost, 0] < 1.0).all())
     assert not bool((found.latents[~lost, 0] == 0.0).any())
+
+
+def test_a_draw_around_which_nothing_has_weight_has_no_values_and_no_weight():
+    """Below a mean of about 0 no try is positive, and values of 0 would be likely."""
+    levels = " ".join(f"b{i} (sample (normal m 1))" for i in range(9))
+    data = " ".join(f"(observe (poisson b{i}) 0)" for i in range(9))
+    model, nested = nesting(
+        f"(let [m (sample (student-t-loc-scale 4 1 1)) {levels}] {data} m)"
+    )
+    proposal = NestedProposal(PriorProposal(nested.marginal), nested)
+    found = importance_particles(
+        model, proposal, model.observation(), 2_000, seed=1, batch_size=1_000
+    )
+    is_lost = torch.isnan(found.latents).any(1)
+    assert is_lost.any()
+    assert not is_lost.all()
+    assert bool((found.log_weights[is_lost] == -math.inf).all())
+    assert bool((found.latents[~is_lost][:, 1:] > 0.0).all())
