@@ -16,21 +16,20 @@ _NATS_OF_ITSELF = 0.1
 """What a latent is worth that an affine layer describes, as no network has its task."""
 _LEAST_NATS = 0.1
 """That an affine layer loses on all of them: below, the network needs no help."""
-_MANY = 16
-_LEAST_SHARE = 0.25
-"""Of free coordinates that go, of more candidates: where most read most others, little
-can go, and to measure how much takes longer than it saves."""
+_MOST_NUMBERS = 128
+"""Latents and factors that a grid's point needs: an iteration has some ten millions of
+them, a tenth of a second, and more would not be had back."""
 
 
 def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
     """Return the model of continuous latents, integrated if that is better."""
     graph, layout = model.graph, model.layout
-    unweighed = latents_to_integrate(graph, layout)
-    candidates = integrable(graph, layout)
-    is_little = len(unweighed) < _LEAST_SHARE * layout.free_dim
-    is_too_much = is_little and len(candidates) > _MANY
-    if not unweighed or is_too_much or is_linear_normal(graph):
+    if is_linear_normal(graph):
         return model
+    candidates = integrable(graph, layout)
+    factors = {name for each in candidates for name in each.factors}
+    if layout.free_dim + len(factors) > _MOST_NUMBERS:
+        candidates = ()
     departures = departures_from_linear_normal(model, candidates)
     weights = {name: _NATS_OF_ITSELF + nats for name, nats in departures.items()}
     weights = {name: nats for name, nats in weights.items() if nats > 0.0}

@@ -19,12 +19,14 @@ from torch import Tensor
 
 from ..model.model import Model
 from .conditionals import Conditional
-from .lines import Lines
+from .lines import FreeDraws, Lines
 
 __all__ = ["departures_from_linear_normal"]
 
-_DRAWS = 1_024
-_DRAWS_PER_COLUMN = 4
+_DRAWS = 256
+"""That grids are fitted for."""
+_FITTED, _FITTED_PER_COLUMN = 4_096, 4
+"""Draws of a regression, or of each of its columns if that is more."""
 
 
 def departures_from_linear_normal(
@@ -38,24 +40,18 @@ def departures_from_linear_normal(
         model: The model, of continuous latents.
         conditionals: Of some of them, each given all others.
     """
-    if not conditionals:
-        return {}
-    widest = max(len(_read(model, each)) for each in conditionals)
-    count = max(_DRAWS, _DRAWS_PER_COLUMN * widest)
-    drawn = model.sample(count, generator=torch.Generator().manual_seed(0))
-    latents, observed = drawn.latents.double(), drawn.observed.double()
-    free, _ = model.unconstrain(latents)
-    is_known = torch.isfinite(torch.cat([free, observed], -1)).all(-1)
-    free, observed = free[is_known], observed[is_known]
-    rows = torch.cat([free, observed], -1)
+    drawn = FreeDraws.of(model.forgiving())
+    rows = torch.cat([drawn.free, drawn.observed], -1)
+    few = slice(0, _DRAWS)
     found: dict[str, float] = {}
     for group in _apart(conditionals):
-        lines = Lines(model, group)
-        at = free[:, lines.columns]
-        own = lines.grids(free, observed).log_prob(at[..., None])[..., 0]
+        lines = Lines(model, group, drawn)
+        at = drawn.free[:, lines.columns]
+        grids = lines.grids(drawn.free[few], drawn.observed[few])
+        own = grids.log_prob(at[few, :, None])[..., 0]
         for place, each in enumerate(group):
             normal = _log_normal(at[:, place], rows[:, _read(model, each)])
-            nats = float((own[:, place] - normal).nanmean())
+            nats = float((own[:, place] - normal[few]).nanmean())
             found[each.name] = nats if math.isfinite(nats) else -math.inf
     return found
 
@@ -69,14 +65,17 @@ def _read(model: Model, conditional: Conditional) -> list[int]:
     return [c for own in free for c in own] + shifted
 
 
-def _log_normal(at: Tensor, read: Tensor) -> float:
-    """Mean log density of the least squares fit, its variance that of the residual."""
+def _log_normal(at: Tensor, read: Tensor) -> Tensor:
+    """Log densities by the least squares fit, its variance that of the residual."""
+    most = max(_FITTED, _FITTED_PER_COLUMN * read.shape[-1])
     design = torch.cat([torch.ones_like(at)[:, None], read - read.mean(0)], -1)
-    fitted = torch.linalg.lstsq(design, at[:, None], driver="gelsd").solution
+    fitted = torch.linalg.lstsq(design[:most], at[:most, None], driver="gelsd").solution
     residual = at - (design @ fitted)[:, 0]
-    free = max(1, len(at) - design.shape[-1])
-    variance = max(float(residual.square().sum() / free), sys.float_info.min)
-    return -0.5 * math.log(2 * math.pi * math.e * variance)
+    free = max(1, len(at[:most]) - design.shape[-1])
+    variance = float(residual[:most].square().sum() / free)
+    variance = max(variance, sys.float_info.min)
+    scaled: Tensor = residual.square() / variance
+    return -0.5 * (scaled + math.log(2 * math.pi * variance))
 
 
 def _apart(conditionals: Sequence[Conditional]) -> Iterator[list[Conditional]]:
@@ -87,5 +86,5 @@ def _apart(conditionals: Sequence[Conditional]) -> Iterator[list[Conditional]]:
     pairs = ((n, other) for n, each in of.items() for other in each.latents)
     graph.add_edges_from(pair for pair in pairs if pair[1] in of)
     colours = nx.greedy_color(graph)
-    for colour in range(1 + max(colours.values())):
+    for colour in range(1 + max(colours.values(), default=-1)):
         yield [each for name, each in of.items() if colours[name] == colour]

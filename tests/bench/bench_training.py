@@ -74,7 +74,7 @@ TRAINING = TrainingConfig(
 PERIOD = 25
 BIAS_DRAWS = 3000
 MOST_BIAS = 5e-3
-TRIED_STEPS = range(6, 31)
+TRIED_STEPS = range(3, 31)
 
 
 @dataclass(frozen=True)
