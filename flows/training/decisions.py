@@ -12,6 +12,7 @@ __all__ = [
     "due_phase",
     "has_risen",
     "is_certification_due",
+    "is_look_due",
     "looked_at",
     "rolled_back",
     "why_ended",
@@ -24,7 +25,8 @@ _STEP_RAISE = 1.25
 _MOST_FAR = 0.05
 """Share of the flow's draws far out that ends what the reverse KL can teach."""
 _LOOK = 0.5
-"""Share of the budget from which on this is looked at: J mends much before."""
+"""Share of the budget from which on this is looked at after flow matching, which leaves
+draws far out that J mends."""
 _MOST_RISEN = 1.0
 """Nats above twice the last score, where training has gone astray."""
 
@@ -57,20 +59,41 @@ def has_risen(progress: Progress, score: float) -> bool:
     return not score <= 2.0 * max(progress.last, 0.0) + _MOST_RISEN
 
 
-def looked_at(
-    config: TrainingConfig, progress: Progress, found: Measured, seconds: float
-) -> tuple[Progress, str]:
-    """Whether J can be followed, decided where half of the budget is spent or more.
+def is_look_due(
+    config: TrainingConfig,
+    before: Progress,
+    progress: Progress,
+    seconds: float,
+    *,
+    is_solved: bool,
+) -> bool:
+    """Whether to look if J can be followed, at a certification.
 
-    Where many draws of the flow still lie in regions that the model hardly knows, as of
-    a scale near 0, the mean of J hangs on them alone, and so does its gradient.
+    Args:
+        config: all numbers.
+        before: where the run was.
+        progress: where it is.
+        seconds: of work so far.
+        is_solved: whether the warm start is flow matching; else it is the forward KL.
+    """
+    if not is_solved:
+        return progress.phase != before.phase
+    is_late = _LOOK <= fraction(config, progress, seconds) < 1.0
+    return is_late and progress.phase == "training" and not progress.is_far
+
+
+def looked_at(
+    config: TrainingConfig, progress: Progress, found: Measured
+) -> tuple[Progress, str]:
+    """Whether J can be followed.
+
+    Where many draws of the flow lie in regions that the model hardly knows, as of a
+    scale near 0, the mean of J hangs on them alone, and so does its gradient.
 
     Returns the progress, and a note if J cannot.
     """
-    is_late = _LOOK <= fraction(config, progress, seconds) < 1.0
-    is_followed = config.objective == "symmetric" and not progress.is_far
     share = found.share_far_out
-    if not is_late or not is_followed or share <= _MOST_FAR:
+    if config.objective != "symmetric" or share <= _MOST_FAR:
         return progress, ""
     note = f"; {share:.0%} of the flow's draws lie far out: the forward KL is followed"
     return replace(progress, is_far=True, best_score=None), note

@@ -43,6 +43,7 @@ from .decisions import (
     due_phase,
     has_risen,
     is_certification_due,
+    is_look_due,
     looked_at,
     rolled_back,
     why_ended,
@@ -263,8 +264,9 @@ class Fit(Iterator[Report]):
             progress, certifications=1 + max(progress.certifications, int(due))
         )
         value = found.value
-        if now.phase == "training":
-            now, note = looked_at(config, now, found, seconds)
+        is_solved = isinstance(run.flow, Stepped)
+        if is_look_due(config, self._progress, now, seconds, is_solved=is_solved):
+            now, note = looked_at(config, now, found)
             status += note
         score = found.score(objective_of(config, now))
         is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)

@@ -12,6 +12,7 @@ from flows.training.decisions import (
     due_phase,
     has_risen,
     is_certification_due,
+    is_look_due,
     looked_at,
     rolled_back,
     why_ended,
@@ -55,31 +56,47 @@ def test_j_has_risen_where_it_is_far_above_the_last_one(last, nats, risen):
 
 
 @pytest.mark.parametrize(
-    ("far", "objective", "spent", "followed"),
+    ("far", "objective", "followed"),
     [
-        (49, "symmetric", 0.6, "symmetric"),
-        (51, "symmetric", 0.6, "forward"),
-        (51, "symmetric", 0.4, "symmetric"),
-        (51, "symmetric", 1.0, "symmetric"),
-        (51, "reverse", 0.6, "reverse"),
+        (49, "symmetric", "symmetric"),
+        (51, "symmetric", "forward"),
+        (51, "reverse", "reverse"),
     ],
 )
-def test_the_forward_kl_is_followed_where_many_draws_stay_far_out(
-    far, objective, spent, followed
+def test_the_forward_kl_is_followed_where_many_draws_lie_far_out(
+    far, objective, followed
 ):
     reverse = torch.zeros(1000)
     reverse[:far] = 1e12
     found = estimate_symmetric(torch.full((1000,), -3.0), reverse)
     measured = Measured(found.symmetric, found, None, None)
-    config = replace(CONFIG, objective=objective, budget_seconds=10.0)
-    progress = replace(TRAINING, iteration=0, best_score=1.0)
-    progress, note = looked_at(config, progress, measured, 10.0 * spent)
+    config = replace(CONFIG, objective=objective)
+    progress, note = looked_at(config, replace(TRAINING, best_score=1.0), measured)
     assert objective_of(config, progress) == followed
     changed = followed != objective
     assert ("5% of the flow's draws lie far out" in note) is changed
     assert progress.best_score == (None if changed else 1.0)
     assert measured.score("forward") == -3.0
     assert measured.score("symmetric") == pytest.approx(-1.5 + far / 10)
+
+
+@pytest.mark.parametrize(
+    ("before", "iteration", "is_far", "by_likelihood", "by_matching"),
+    [
+        (WARM, 20, False, True, False),
+        (WARM, 60, False, True, True),
+        (TRAINING, 40, False, False, False),
+        (TRAINING, 60, False, False, True),
+        (TRAINING, 60, True, False, False),
+        (TRAINING, 100, False, False, False),
+    ],
+)
+def test_flow_matching_leaves_draws_far_out_that_are_looked_at_later(
+    before, iteration, is_far, by_likelihood, by_matching
+):
+    now = replace(TRAINING, iteration=iteration, is_far=is_far)
+    for is_solved, due in ((False, by_likelihood), (True, by_matching)):
+        assert is_look_due(CONFIG, before, now, 0.0, is_solved=is_solved) is due
 
 
 @pytest.mark.parametrize(("iteration", "due"), [(39, False), (40, True), (100, True)])
