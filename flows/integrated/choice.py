@@ -17,8 +17,9 @@ _NATS_OF_ITSELF = 0.1
 _LEAST_NATS = 0.1
 """That an affine layer loses on all of them: below, the network needs no help."""
 _MOST_NUMBERS = 128
-"""Latents and factors that a grid's point needs: an iteration has some ten millions of
-them, a tenth of a second, and more would not be had back."""
+"""Latents and factors that a point of a grid needs, a vector's by the square of its
+size: an iteration has some ten millions of them, a tenth of a second; more would not be
+had back."""
 
 
 def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
@@ -28,7 +29,8 @@ def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
         return model
     candidates = integrable(graph, layout)
     factors = {name for each in candidates for name in each.factors}
-    if layout.free_dim + len(factors) > _MOST_NUMBERS:
+    sizes = [len(layout.variable(name).columns) for name in factors]
+    if layout.free_dim + sum(size**2 for size in sizes) > _MOST_NUMBERS:
         candidates = ()
     departures = departures_from_linear_normal(model, candidates)
     weights = {name: _NATS_OF_ITSELF + nats for name, nats in departures.items()}

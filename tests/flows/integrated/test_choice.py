@@ -70,3 +70,18 @@ def test_what_nothing_reads_takes_no_other_latent_with_it():
           (observe (normal c 1) 0.2)
           [c u])""")
     assert integrated_where_it_pays(model).integrated == model.graph.latents[-1:]
+
+
+def test_a_wide_vector_is_not_evaluated_at_all_points_of_a_grid():
+    """Each would take the root of a covariance of 20 columns."""
+    rows = " ".join(
+        "[" + " ".join("1.5" if i == j else "0.5" for j in range(20)) + "]"
+        for i in range(20)
+    )
+    mean = " ".join("(tanh a)" for _ in range(20))
+    model = Model.from_program(
+        f"(let [a (sample (normal 0 1)) b (sample (normal (* a a) 1))]"
+        f" (observe (mvn [{mean}] [{rows}]) [{' '.join('0.1' for _ in range(20))}])"
+        " (observe (normal (* a b) 1) 0.3) a)"
+    )
+    assert integrated_where_it_pays(model) is model
