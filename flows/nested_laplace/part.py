@@ -47,7 +47,8 @@ _MOST_PREDICTORS = 3
 _STEP = 1e-4
 """Of differences, relative to a value,"""
 _LEAST = 1e-3
-"""and where it may be 0 to so much more."""
+"""and to so much more where it may change its sign."""
+_ABOVE_0 = ("positive", "nonnegative")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +118,8 @@ class LaplacePart(EliminatedLatents):
         self, filled: LatentRows, observed: Tensor
     ) -> tuple[Tensor, Tensor, LatentRows]:
         """Return modes and log roots, and slopes of these in the other latents."""
-        steps = _STEP * (self._least + filled.abs())
+        sizes = self._least + filled.abs()
+        steps = _STEP * torch.where(sizes > 0.0, sizes, _LEAST)
         moved = [filled]
         for column in self._others:
             for sign in (1.0, -1.0):
@@ -147,7 +149,7 @@ class LaplacePart(EliminatedLatents):
         found = torch.full((self.lowered.layout.latent_dim,), _LEAST)
         for variable in self.lowered.layout.latents:
             supports = supports_of(self.lowered.nodes[variable.name])
-            if all(support == "positive" for support, _ in supports):
+            if all(support in _ABOVE_0 for support, _ in supports):
                 found[list(variable.columns)] = 0.0
         return found
 

@@ -11,7 +11,12 @@ import torch
 from flows.model.model import Model
 from flows.nested_laplace.noise import log_density, noise
 from flows.nested_laplace.target import laplace_marginal
-from tests.flows.nested_laplace.programs import COUNTS, OUTLIERS, RETURNS
+from tests.flows.nested_laplace.programs import (
+    COUNTS,
+    OUTLIERS,
+    OUTLIERS_DATA,
+    RETURNS,
+)
 
 
 def row(*values):
@@ -126,3 +131,36 @@ def test_noise_has_its_density(freedom):
         lambda value: log_density(value, freedom), zero
     )
     assert float(bend) == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e3])
+def test_units_of_the_data_do_not_matter(unit):
+    """In others the density of a scale and nine values is by their tenth power less."""
+
+    def found(unit):
+        data = " ".join(str(unit * y) for y in OUTLIERS_DATA)
+        model = Model.from_program(f"""
+            (let [s (sample (half-normal {unit}))
+                  b (foreach 9 [] (sample (normal 0 (* 2 {unit}))))]
+              (foreach 9 [bi b yi [{data}]]
+                (observe (student-t-loc-scale 4 bi s) yi))
+              s)""")
+        marginal = laplace_marginal(model)
+        at = (unit * row(0.5)).requires_grad_()
+        value = marginal.log_joint(at, model.observation())
+        (slope,) = torch.autograd.grad(value.sum(), at)
+        return float(value.detach()) + 10 * math.log(unit), float(slope) * unit
+
+    value, slope = found(1.0)
+    assert found(unit) == pytest.approx((value, slope), rel=1e-4)
+
+
+def test_a_scale_near_0_has_the_slope_of_its_prior():
+    """All nine log rates are then 0.3, whatever the scale."""
+    model = Model.from_program(COUNTS.replace("gamma 2 2", "half-normal 1"))
+    marginal = laplace_marginal(model)
+    for scale in (1e-6, 5e-8):
+        at = row(scale).requires_grad_()
+        value = marginal.log_joint(at, model.observation())
+        (slope,) = torch.autograd.grad(value.sum(), at)
+        assert abs(float(slope)) * scale < 1e-4  # of the logarithm of the scale
