@@ -34,7 +34,14 @@ WALK_SDS = 0.1529, 0.1301, 0.5638
 CASES = [
     (COUNTS, counts, scipy.stats.gamma(2, scale=0.5), (0.0, 8.0), 6),
     (OUTLIERS, outliers, scipy.stats.halfnorm(), (0.0, 5.0), 5),
-    (RETURNS, returns, scipy.stats.gamma(2, scale=0.25), (0.03, 4.0), -1),
+    pytest.param(
+        RETURNS,
+        returns,
+        scipy.stats.gamma(2, scale=0.25),
+        (0.03, 4.0),
+        -1,
+        marks=pytest.mark.slow,
+    ),
 ]
 
 

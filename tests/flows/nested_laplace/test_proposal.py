@@ -42,7 +42,14 @@ def nesting(program, **options):
         (COUNTS, counts, GAMMA, (0.0, 8.0), {"freedom": 4.0}),
         (POSITIVE, positive, GAMMA, (0.0, 8.0), {}),
         (STEPS, steps, GAMMA, (0.0, 8.0), {}),
-        (RETURNS, returns, scipy.stats.gamma(2, scale=0.25), (0.03, 4.0), {}),
+        pytest.param(
+            RETURNS,
+            returns,
+            scipy.stats.gamma(2, scale=0.25),
+            (0.03, 4.0),
+            {},
+            marks=pytest.mark.slow,
+        ),
         (OUTLIERS, outliers, scipy.stats.halfnorm(), (0.0, 5.0), {"freedom": 4.0}),
     ],
 )
