@@ -18,8 +18,7 @@ _LEAST_NATS = 0.1
 """That an affine layer loses on all of them: below, the network needs no help."""
 _MOST_NUMBERS = 128
 """Latents and factors that a point of a grid needs, a vector's by the square of its
-size: an iteration has some ten millions of them, a tenth of a second; more would not be
-had back."""
+size: an iteration has some ten millions of them, and takes half a second."""
 
 
 def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:

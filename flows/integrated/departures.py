@@ -15,18 +15,19 @@ from collections.abc import Iterator, Sequence
 
 import networkx as nx
 import torch
-from torch import Tensor
 
+from ..flow.regression import Regression
+from ..model.families.on_the_line import normal
 from ..model.model import Model
 from .conditionals import Conditional
-from .lines import FreeDraws, Lines
+from .lines import Lines
 
 __all__ = ["departures_from_linear_normal"]
 
-_DRAWS = 256
-"""That grids are fitted for."""
-_FITTED, _FITTED_PER_COLUMN = 4_096, 4
-"""Draws of a regression, or of each of its columns if that is more."""
+_DRAWS = 10_000
+"""That regressions take."""
+_GRIDS = 256
+"""Draws whose grids are fitted."""
 
 
 def departures_from_linear_normal(
@@ -40,19 +41,27 @@ def departures_from_linear_normal(
         model: The model, of continuous latents.
         conditionals: Of some of them, each given all others.
     """
-    drawn = FreeDraws.of(model.forgiving())
-    rows = torch.cat([drawn.free, drawn.observed], -1)
-    few = slice(0, _DRAWS)
+    generator = torch.Generator().manual_seed(0)
+    drawn = model.forgiving().sample(_DRAWS, generator=generator)
+    free, _ = model.unconstrain(drawn.latents.double())
+    rows = torch.cat([free, drawn.observed.double()], -1)
+    rows = rows[torch.isfinite(rows).all(-1)]
+    draws = torch.cat([rows - rows.mean(0), rows.new_ones(len(rows), 1)], -1)
+    moments = draws.mT @ draws / len(draws)
+    few, size = rows[:_GRIDS], model.layout.free_dim
     found: dict[str, float] = {}
     for group in _apart(conditionals):
-        lines = Lines(model, group, drawn)
-        at = drawn.free[:, lines.columns]
-        grids = lines.grids(drawn.free[few], drawn.observed[few])
-        own = grids.log_prob(at[few, :, None])[..., 0]
+        lines = Lines(model, group)
+        grids = lines.grids(few[:, :size], few[:, size:])
+        own = grids.log_prob(few[:, lines.columns, None])[..., 0]
         for place, each in enumerate(group):
-            normal = _log_normal(at[:, place], rows[:, _read(model, each)])
-            nats = float((own[:, place] - normal[few]).nanmean())
-            found[each.name] = nats if math.isfinite(nats) else -math.inf
+            column, read = lines.columns[place], _read(model, each)
+            fit = Regression.of(draws, moments, column, read)
+            mean = draws[: len(few), read] @ fit.slopes + fit.intercept
+            scale = fit.scale.clamp(min=sys.float_info.min)
+            nats = own[:, place] - normal(draws[: len(few), column], mean, scale)
+            mean_nats = float(nats.nanmean())
+            found[each.name] = mean_nats if math.isfinite(mean_nats) else -math.inf
     return found
 
 
@@ -63,19 +72,6 @@ def _read(model: Model, conditional: Conditional) -> list[int]:
     data = [layout.variable(name).columns for name in conditional.observed]
     shifted = [c + layout.free_dim for own in data for c in own]
     return [c for own in free for c in own] + shifted
-
-
-def _log_normal(at: Tensor, read: Tensor) -> Tensor:
-    """Log densities by the least squares fit, its variance that of the residual."""
-    most = max(_FITTED, _FITTED_PER_COLUMN * read.shape[-1])
-    design = torch.cat([torch.ones_like(at)[:, None], read - read.mean(0)], -1)
-    fitted = torch.linalg.lstsq(design[:most], at[:most, None], driver="gelsd").solution
-    residual = at - (design @ fitted)[:, 0]
-    free = max(1, len(at[:most]) - design.shape[-1])
-    variance = float(residual[:most].square().sum() / free)
-    variance = max(variance, sys.float_info.min)
-    scaled: Tensor = residual.square() / variance
-    return -0.5 * (scaled + math.log(2 * math.pi * variance))
 
 
 def _apart(conditionals: Sequence[Conditional]) -> Iterator[list[Conditional]]:

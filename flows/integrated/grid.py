@@ -11,8 +11,8 @@ and around the top of the parabola through the three, and where the density so f
 its mass, a few times. Where much of it is in one gap all the same, as of a density far
 narrower than the prior, the search begins again from points where the mass is. The rest
 of the points go where its cube root has mass, which equalises the error of a logarithm
-that is linear between points. The search is in single precision, values at
-the points that it finds are in that of the others.
+that is linear between points. The search may be in a lower precision; values at the
+points that it finds are in that of the others.
 """
 
 import math

@@ -6,7 +6,6 @@ Where a link function has no meaning the density is nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -17,9 +16,10 @@ from ..model.model import Model
 from .conditionals import Conditional
 from .grid import Grid, fitted
 
-__all__ = ["FreeDraws", "Lines"]
+__all__ = ["Lines"]
 
 _START_DRAWS = 10_000
+_PRECISION_DRAWS = 1_000
 _POINTS = 33
 _FARTHEST = 3.0
 """Deviations of a normal, evenly up to which the first points are quantiles."""
@@ -31,46 +31,16 @@ _MOST_NUMBERS = 2**23
 """Held at once while no gradients are kept; more rows are taken in parts."""
 
 
-@dataclass(frozen=True, slots=True)
-class FreeDraws:
-    """Joint draws of a model, those without meaning left out.
-
-    Attributes:
-        free: Free coordinates of all latents.
-        observed: Values of the observed nodes.
-    """
-
-    free: Float[Tensor, "num free"]
-    observed: Float[Tensor, "num observed"]
-
-    @classmethod
-    def of(cls, model: Model) -> "FreeDraws":
-        """Return the same draws each time."""
-        generator = torch.Generator().manual_seed(0)
-        drawn = model.sample(_START_DRAWS, generator=generator)
-        free = model.unconstrain(drawn.latents.double())[0]
-        observed = drawn.observed.double()
-        is_known = torch.isfinite(torch.cat([free, observed], -1)).all(-1)
-        return cls(free[is_known], observed[is_known])
-
-
 class Lines:
     """Some conditionals of a model, none of which reads a latent of the others.
 
     Args:
         model: The model.
         conditionals: Of these latents.
-        drawn: Draws of the model, where there are any already.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        conditionals: Sequence[Conditional],
-        drawn: FreeDraws | None = None,
-    ) -> None:
+    def __init__(self, model: Model, conditionals: Sequence[Conditional]) -> None:
         self._model = model.forgiving()
-        self._given = drawn
         self.conditionals = tuple(conditionals)
         self._names = tuple(dict.fromkeys(f for c in conditionals for f in c.factors))
         number = {name: place for place, name in enumerate(self._names)}
@@ -82,15 +52,13 @@ class Lines:
         ]
 
     @cached_property
-    def _drawn(self) -> FreeDraws:
-        return FreeDraws.of(self._model) if self._given is None else self._given
-
-    @cached_property
     def precision(self) -> torch.dtype:
         """Of a search: double where values are far from 0 for their spread."""
-        numbers = torch.cat([self._drawn.free, self._drawn.observed], -1)
-        quarters = numbers.new_tensor([0.25, 0.5, 0.75])
-        low, middle, high = torch.nanquantile(numbers, quarters, dim=0)
+        generator = torch.Generator().manual_seed(0)
+        drawn = self._model.sample(_PRECISION_DRAWS, generator=generator)
+        free = self._model.unconstrain(drawn.latents.double())[0]
+        numbers = torch.cat([free, drawn.observed.double()], -1).sort(0).values
+        low, middle, high = numbers[_PRECISION_DRAWS // 4 :: _PRECISION_DRAWS // 4][:3]
         is_far = middle.abs() > _MOST_OFFSET * (high - low)
         is_far &= high > low  # what never changes is nobody's argument
         return torch.float64 if bool(is_far.any()) else torch.float32
@@ -98,7 +66,11 @@ class Lines:
     @cached_property
     def start(self) -> Float[Tensor, "line point"]:
         """Points in free coordinates that cover the prior."""
-        free = self._drawn.free[:, self.columns]
+        generator = torch.Generator().manual_seed(0)
+        model = self._model
+        drawn = model.sample_latents(_START_DRAWS, generator=generator)
+        drawn = drawn[~torch.isnan(drawn).any(-1)]
+        free = model.unconstrain(drawn.double())[0][:, self.columns]
         even = torch.linspace(-_FARTHEST, _FARTHEST, _POINTS, dtype=free.dtype)
         inner = torch.quantile(free, torch.special.ndtr(even), dim=0).T
         low, high = inner[:, :1], inner[:, -1:]
