@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import networkx as nx
 import torch
+from torch import Tensor
 
 from ..flow.regression import Regression
 from ..model.families.on_the_line import normal
@@ -41,13 +42,13 @@ def departures_from_linear_normal(
         model: The model, of continuous latents.
         conditionals: Of some of them, each given all others.
     """
+    if not conditionals:
+        return {}
     generator = torch.Generator().manual_seed(0)
     drawn = model.forgiving().sample(_DRAWS, generator=generator)
     free, _ = model.unconstrain(drawn.latents.double())
     rows = torch.cat([free, drawn.observed.double()], -1)
     rows = rows[torch.isfinite(rows).all(-1)]
-    draws = torch.cat([rows - rows.mean(0), rows.new_ones(len(rows), 1)], -1)
-    moments = draws.mT @ draws / len(draws)
     few, size = rows[:_GRIDS], model.layout.free_dim
     found: dict[str, float] = {}
     for group in _apart(conditionals):
@@ -55,11 +56,9 @@ def departures_from_linear_normal(
         grids = lines.grids(few[:, :size], few[:, size:])
         own = grids.log_prob(few[:, lines.columns, None])[..., 0]
         for place, each in enumerate(group):
-            column, read = lines.columns[place], _read(model, each)
-            fit = Regression.of(draws, moments, column, read)
-            mean = draws[: len(few), read] @ fit.slopes + fit.intercept
-            scale = fit.scale.clamp(min=sys.float_info.min)
-            nats = own[:, place] - normal(draws[: len(few), column], mean, scale)
+            columns = [lines.columns[place], *_read(model, each)]
+            affine = _log_normal(rows[:, columns])
+            nats = own[:, place] - affine[: len(few)]
             mean_nats = float(nats.nanmean())
             found[each.name] = mean_nats if math.isfinite(mean_nats) else -math.inf
     return found
@@ -72,6 +71,15 @@ def _read(model: Model, conditional: Conditional) -> list[int]:
     data = [layout.variable(name).columns for name in conditional.observed]
     shifted = [c + layout.free_dim for own in data for c in own]
     return [c for own in free for c in own] + shifted
+
+
+def _log_normal(rows: Tensor) -> Tensor:
+    """Log densities of the first column by its regression on the others."""
+    draws = torch.cat([rows - rows.mean(0), rows.new_ones(len(rows), 1)], -1)
+    reads = list(range(1, rows.shape[-1]))
+    fit = Regression.of(draws, draws.mT @ draws / len(draws), 0, reads)
+    mean = draws[:, reads] @ fit.slopes + fit.intercept
+    return normal(draws[:, 0], mean, fit.scale.clamp(min=sys.float_info.min))
 
 
 def _apart(conditionals: Sequence[Conditional]) -> Iterator[list[Conditional]]:
