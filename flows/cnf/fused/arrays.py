@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .plan import Floats
+from ...kernels.lanes import Floats
 
 __all__ = ["Gradients", "NodeTrace", "Tables", "Workspace"]
 

@@ -6,12 +6,12 @@ N_{L-2}. A residual connection adds N_{l-1} to N_l. Groups of rows are taken tog
 as long as one matrix of a chain stays in the first-level cache.
 """
 
+from ...kernels.block_product import product
+from ...kernels.lane_sums import fold
+from ...kernels.outer_product import outer
+from ...kernels.tiles import LANES, compiled, inlined, load, splat, store
 from .arrays import Gradients, NodeTrace, Tables, Workspace
-from .block_product import product
-from .lane_sums import fold
-from .outer_product import outer
 from .plan import CLOSED, Network
-from .tiles import LANES, compiled, inlined, load, splat, store
 
 __all__ = ["add_chain", "adjoint_chain"]
 

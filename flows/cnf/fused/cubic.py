@@ -12,12 +12,13 @@ and `Tables.close` [bc, a].
 
 import numpy as np
 
+from ...kernels.block_product import product
+from ...kernels.lane_sums import fold
+from ...kernels.lanes import Floats
+from ...kernels.outer_product import outer
+from ...kernels.tiles import LANES, compiled, load, splat, store
 from .arrays import Gradients, NodeTrace, Tables, Workspace
-from .block_product import product
-from .lane_sums import fold
-from .outer_product import outer
-from .plan import Floats, Network, outer_blocks
-from .tiles import LANES, compiled, load, splat, store
+from .plan import Network, outer_blocks
 
 __all__ = ["add_cubic", "adjoint_cubic", "adjoint_cubic_table", "fill_cubic"]
 

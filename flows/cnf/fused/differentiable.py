@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.lanes import Floats, Pack, aligned, from_lanes, make_packs, to_lanes
+from ...kernels.tiles import LANES
 from .arrays import Gradients, Tables, Workspace
 from .compile import kernels
-from .lanes import Pack, aligned, from_lanes, make_packs, to_lanes
-from .plan import Floats, Plan
+from .plan import Plan
 from .preparation import FieldParameters, make_tables, make_workspace, zero_gradients
-from .tiles import LANES
 
 __all__ = ["FusedSolve"]
 

@@ -12,12 +12,12 @@ holds C as [m, k] and `Tables.close` as [k, m].
 
 import numpy as np
 
+from ...kernels.block_product import product
+from ...kernels.lane_sums import fold
+from ...kernels.outer_product import outer
+from ...kernels.tiles import LANES, inlined, load, splat, store
 from .arrays import Gradients, NodeTrace, Tables, Workspace
-from .block_product import product
-from .lane_sums import fold
-from .outer_product import outer
 from .plan import CLOSED, Network, outer_blocks
-from .tiles import LANES, inlined, load, splat, store
 
 __all__ = ["add_flat", "adjoint_flat", "adjoint_flat_table", "flatten"]
 

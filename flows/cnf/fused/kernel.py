@@ -15,13 +15,14 @@ References:
 
 import numpy as np
 
+from ...kernels.lane_sums import fold
+from ...kernels.lanes import Floats
+from ...kernels.outer_product import outer
+from ...kernels.tiles import LANES, compiled, load, splat, store
 from .arrays import Gradients, Tables, Workspace
-from .lane_sums import fold
 from .layers import evaluate, observed_part
-from .outer_product import outer
 from .places import place_weight, stage_weight, stages_of, step_of
-from .plan import Floats, Network
-from .tiles import LANES, compiled, load, splat, store
+from .plan import Network
 from .trace import add_traces, adjoint_traces
 from .transposed_layers import add_gradients, adjoint_field
 

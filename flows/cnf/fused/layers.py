@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from ...kernels.block_product import product
+from ...kernels.lanes import Floats
+from ...kernels.tiles import LANES, compiled, load, splat, store, tanh
 from .arrays import Tables, Workspace
-from .block_product import product
-from .plan import Floats, Network
-from .tiles import LANES, compiled, load, splat, store, tanh
+from .plan import Network
 
 __all__ = ["evaluate", "observed_part"]
 

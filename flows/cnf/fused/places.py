@@ -6,8 +6,8 @@ either end, two at each place between.
 
 import numpy as np
 
+from ...kernels.tiles import compiled
 from .arrays import Tables
-from .tiles import compiled
 
 __all__ = ["place_weight", "stage_weight", "stages_of", "step_of"]
 

@@ -9,28 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...flow.structure import Structure
-from .tiles import LANES, inlined
+from ...kernels.lanes import MAX_GROUPS, Integers
+from ...kernels.tiles import LANES, inlined
 
 __all__ = [
     "CLOSED",
     "CUBIC",
-    "MAX_GROUPS",
     "OPEN",
-    "Floats",
-    "Integers",
     "Network",
     "Plan",
     "make_plan",
     "outer_blocks",
 ]
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
-
 OPEN, CLOSED, CUBIC = 0, 1, 2
 """Forms of a node's trace."""
-MAX_GROUPS = 8
-"""Groups of 16 rows in a pack: a pack's layers stay in the second-level cache."""
 _MOST_CUBIC = 2048
 """Numbers of a cubic form; those of all nodes and times stay in the caches."""
 _CHAIN_BYTES = 10_000

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.lanes import MAX_GROUPS, aligned
+from ...kernels.tiles import LANES
 from ..solve import stage_times
 from ..vector_field import VectorField
 from .arrays import Gradients, Tables, Workspace
 from .compile import kernels
-from .lanes import aligned
-from .plan import MAX_GROUPS, Plan
-from .tiles import LANES
+from .plan import Plan
 
 __all__ = ["FieldParameters", "make_tables", "make_workspace", "zero_gradients"]
 

@@ -4,14 +4,12 @@ It is compiled when first used, for blocks of all sizes, and kept in the user's 
 folder under a hash of its sources (`compile.py`). `warm_up` does it with notice.
 """
 
-import warnings
 from collections.abc import Callable
-from functools import cache
 
 import torch
 
 from ...flow.structure import StateBlock, Structure
-from .compile import compile_afresh, is_compiled, mark_compiled
+from .compile import KERNEL
 from .engine import solve_fused
 from .plan import make_plan
 from .preparation import FieldParameters
@@ -25,37 +23,16 @@ def warm_up(on_compile: Callable[[], None] | None = None) -> None:
     Args:
         on_compile: called first if the kernel has to be compiled (some 20 s, once).
     """
-    was_compiled = is_compiled()
-    if not was_compiled and on_compile is not None:
-        on_compile()
-    try:
-        _solve_one()
-    except Exception:  # a damaged or a full cache shows itself in many ways
-        compile_afresh()
-        _solve_one()
-        return
-    if not was_compiled:
-        mark_compiled()
+    KERNEL.warm_up(_solve_one, on_compile)
 
 
-@cache
 def is_usable(on_compile: Callable[[], None] | None = None) -> bool:
     """Whether the kernel runs on this machine; warns if it does not.
 
     Args:
         on_compile: see `warm_up`.
     """
-    try:
-        warm_up(on_compile)
-    except Exception as error:  # Numba may be broken in many ways
-        warnings.warn(
-            f"the fused kernel cannot be used here ({type(error).__name__}: "
-            f"{str(error)[:200]}); flows are solved without it, which takes longer",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
-    return True
+    return KERNEL.is_usable(_solve_one, on_compile)
 
 
 @torch.enable_grad()

@@ -7,11 +7,12 @@ cotangents on to weights and gates.
 
 import numpy as np
 
+from ...kernels.lanes import Floats
+from ...kernels.tiles import compiled, inlined
 from .arrays import Gradients, Tables
 from .cubic import adjoint_cubic_table, fill_cubic
 from .flat import adjoint_flat_table, flatten
-from .plan import CLOSED, CUBIC, OPEN, Floats, Network, outer_blocks
-from .tiles import compiled, inlined
+from .plan import CLOSED, CUBIC, OPEN, Network, outer_blocks
 
 __all__ = ["adjoint_tables", "fill_tables"]
 

@@ -31,12 +31,13 @@ References:
 
 import numpy as np
 
+from ...kernels.lanes import Floats
+from ...kernels.tiles import LANES, compiled, inlined
 from .arrays import Gradients, NodeTrace, Tables, Workspace
 from .chains import add_chain, adjoint_chain
 from .cubic import add_cubic, adjoint_cubic
 from .flat import add_flat, adjoint_flat
-from .plan import CUBIC, Floats, Network
-from .tiles import LANES, compiled, inlined
+from .plan import CUBIC, Network
 
 __all__ = ["add_traces", "adjoint_traces"]
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from ...kernels.block_product import product
+from ...kernels.lane_sums import fold
+from ...kernels.lanes import Floats
+from ...kernels.outer_product import outer
+from ...kernels.tiles import LANES, compiled, load, splat, store
 from .arrays import Gradients, Tables, Workspace
-from .block_product import product
-from .lane_sums import fold
-from .outer_product import outer
-from .plan import Floats, Network
-from .tiles import LANES, compiled, load, splat, store
+from .plan import Network
 
 __all__ = ["add_gradients", "adjoint_field"]
 

@@ -7,11 +7,26 @@ without a row hold zeros.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .plan import MAX_GROUPS, Floats, Integers
 from .tiles import LANES
 
-__all__ = ["Pack", "aligned", "from_lanes", "make_packs", "to_lanes"]
+__all__ = [
+    "MAX_GROUPS",
+    "Floats",
+    "Integers",
+    "Pack",
+    "aligned",
+    "from_lanes",
+    "make_packs",
+    "to_lanes",
+]
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+MAX_GROUPS = 8
+"""Groups of 16 rows in a pack: a pack's layers stay in the second-level cache."""
 
 
 @dataclass(frozen=True, slots=True)
