@@ -19,11 +19,15 @@ from ..flow.settings import bounded
 from ..flow.structure import Structure
 from .mixture import Mixture
 
-__all__ = ["Conditioner", "NetworkConfig", "reads_of"]
+__all__ = ["LEAST_SCALE", "Conditioner", "NetworkConfig", "reads_of"]
 
 _SPREAD = 0.25
 """Share of the centres in the variance at first, which is 1: nearly a normal."""
-_LEAST_SCALE = 1e-3
+LEAST_SCALE = 1e-3
+"""Of a normal of a mixture."""
+
+
+Residual = Float[Tensor, "batch column"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,18 @@ class Conditioner(ColumnNetworks):
         waits_for = [[c for c in needed if c < len(reads)] for needed in reads]
         self.rounds = tuple(self.part(columns) for columns in rounds_of(waits_for))
 
+    def log_prob(
+        self, given: Float[Tensor, "batch given"], residual: Residual
+    ) -> Residual:
+        """Log densities of the residuals of all columns, in the order of `whole`.
+
+        Args:
+            given: see `forward`.
+            residual: one for each column, in that order.
+        """
+        mixture: Mixture = self(given, self.whole)
+        return mixture.log_prob(residual.mT).mT
+
     @property
     def row_size(self) -> int:
         """Numbers that one row needs while all columns are looked at."""
@@ -77,7 +93,7 @@ class Conditioner(ColumnNetworks):
         """
         ends = self.outputs(given, part).mT.contiguous()
         logits, centres, raw = ends.chunk(3, -2)
-        scales = functional.softplus(raw) + _LEAST_SCALE
+        scales = functional.softplus(raw) + LEAST_SCALE
         return Mixture(torch.log_softmax(logits, -2), centres, scales)
 
 
@@ -102,6 +118,6 @@ def _first_numbers(components: int) -> Tensor:
     centres = torch.linspace(-1.0, 1.0, components) * (components > 1)
     if components > 1:
         centres *= (_SPREAD / centres.square().mean()).sqrt()
-    scale = (1.0 - centres.square().mean()).sqrt() - _LEAST_SCALE
+    scale = (1.0 - centres.square().mean()).sqrt() - LEAST_SCALE
     raw = scale.expm1().log()
     return torch.stack([torch.zeros_like(centres), centres, raw.expand(components)])

@@ -14,30 +14,33 @@ mixture. Nuisances y are the base points themselves.
 All latents are in free coordinates, that is on the real line. Densities are in nats.
 """
 
+import copy
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor
 
-from ..flow.normalised_flow import WarmedForward
+from ..flow.normalised_flow import NormalisedFlow
 from ..flow.protocol import FlowDraw
 from ..flow.scaling import Scaling
-from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed
+from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
 from ..flow.structure import Structure
 from ..model.standard_normal import standard_normal_terms
 from .conditioner import Conditioner, NetworkConfig
 from .mixture import Mixture
 
-__all__ = ["AutoregressiveFlow"]
+__all__ = ["AutoregressiveFlow", "Density"]
 
 _MOST_NUMBERS = 2**24
 """Held at once while no gradients are kept; more rows are taken in parts."""
 
+Density = Callable[[Conditioner, Tensor, Tensor], Tensor]
+"""Gives `Conditioner.log_prob`."""
 _Map = Callable[[Mixture, Tensor], Tensor]
 
 
-class AutoregressiveFlow(WarmedForward):
+class AutoregressiveFlow(NormalisedFlow):
     """q(latents, nuisances | observed) in free coordinates; see `flow.protocol.Flow`.
 
     Args:
@@ -61,11 +64,37 @@ class AutoregressiveFlow(WarmedForward):
         super().__init__(
             structure, config, everywhere=True, normalisation=normalisation
         )
+        self._density: Density = Conditioner.log_prob
+        self._matching_density: Density = Conditioner.log_prob
         generator = torch.Generator().manual_seed(seed)
         self.conditioner = Conditioner(structure, config, generator)
         is_free = [c < structure.free_dim for c in structure.state_order]
         places = torch.tensor(is_free).nonzero()[:, 0]
         self.register_buffer("free_columns", places, persistent=False)
+
+    def scored_by(self, density: Density, *, for_mean: Density | None = None) -> Self:
+        """A view of the flow, of the same parameters, with log densities by others.
+
+        Args:
+            density: gives them.
+            for_mean: gives them where their mean is differentiated.
+        """
+        view = copy.copy(self)
+        view._density = density
+        view._matching_density = for_mean or density
+        return view
+
+    def matching_terms(
+        self,
+        free: Free,
+        nuisances: Nuisance,
+        observed: Observed,
+        base: Base,  # noqa: ARG002
+        time: Row,  # noqa: ARG002
+    ) -> Row:
+        """Terms of the warm start: of the forward KL, without the model's constant."""
+        view = self.scored_by(self._matching_density)
+        return -view.log_prob(free, nuisances, observed)
 
     def log_prob_per_node(
         self, free: Free, nuisances: Nuisance, observed: Observed
@@ -108,10 +137,8 @@ class AutoregressiveFlow(WarmedForward):
         state = self._join(free, nuisances)
         residual = affine.to_residual(state)
         read = torch.cat([affine.scaled(state)[:, self._free], given], -1)
-        part = self.conditioner.whole
-        places = self._free[list(part.columns)]
-        mixture = self.conditioner(read, part)
-        found = mixture.log_prob(residual[:, places].T).T
+        places = self._free[list(self.conditioner.whole.columns)]
+        found = self._density(self.conditioner, read, residual[:, places])
         terms = standard_normal_terms(residual).index_copy(1, places, found)
         return self.columns.per_node(terms) + affine.log_det
 

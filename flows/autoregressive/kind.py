@@ -1,14 +1,25 @@
 """This file makes the autoregressive flow a kind of flow (`flow/kinds.py`)."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
 
+import torch
+
+from daphne_bridge.language.nearest import or_nearest
+
+from ..errors import ArgumentError
 from ..flow.kinds import Kind
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
-from .conditioner import NetworkConfig, reads_of
+from .conditioner import Conditioner, NetworkConfig, reads_of
 from .flow import AutoregressiveFlow
 
 __all__ = ["KIND"]
+
+_ENGINES = ("auto", "fused", "torch")
+_MOST_THREADS = 4
 
 
 def _lengths(structure: Structure, config: NetworkConfig) -> Mapping[str, int]:
@@ -23,10 +34,53 @@ def _lengths(structure: Structure, config: NetworkConfig) -> Mapping[str, int]:
     }
 
 
+def _solved_with(
+    flow: AutoregressiveFlow,
+    engine: str,
+    *,
+    on_compile: Callable[[], None] | None = None,
+    processes: int = 1,
+) -> AutoregressiveFlow:
+    """See `flow.kinds.solved_with`: densities by the compiled kernel, or by torch."""
+    if engine not in _ENGINES:
+        raise ArgumentError.at(
+            "engine",
+            "unknown to a flow of kind autoregressive",
+            or_nearest(f"one of {', '.join(_ENGINES)}", engine, _ENGINES),
+            engine,
+        )
+    on_cpu = flow.device.type == "cpu"
+    if engine == "torch" or (engine == "auto" and not on_cpu):
+        return flow.scored_by(Conditioner.log_prob)
+    if on_cpu and _has_kernel(on_compile):
+        shared = max(1, (os.cpu_count() or 1) // processes)
+        threads = min(_MOST_THREADS, torch.get_num_threads(), shared)
+        fused: Any = import_module(".fused.differentiable", __package__)
+        return flow.scored_by(
+            fused.FusedDensity(threads),
+            for_mean=fused.FusedDensity(threads, for_mean=True),
+        )
+    if engine == "auto":
+        return flow.scored_by(Conditioner.log_prob)
+    missing = "Numba" if on_cpu else "engine torch, or device cpu"
+    raise ArgumentError.at(
+        f"engine {engine}", "cannot be used here", missing, f"device {flow.device}"
+    )
+
+
+def _has_kernel(on_compile: Callable[[], None] | None) -> bool:
+    try:
+        readiness: Any = import_module(".fused.readiness", __package__)
+    except Exception:  # Numba is missing, refuses a NumPy, or has lost its LLVM
+        return False
+    return bool(readiness.is_usable(on_compile))
+
+
 KIND = Kind(
     "autoregressive",
     NetworkConfig,
     AutoregressiveFlow,
+    solved_with=_solved_with,
     lengths=_lengths,
     training={
         "augment": 0,

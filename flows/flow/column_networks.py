@@ -70,6 +70,9 @@ class ColumnNetworks(nn.Module):
         shape: of the networks.
         last_bias: what a network gives at first, nearly.
         generator: source of the first weights.
+
+    Attributes:
+        starts: first read of each column in the order of the parameters, and the end.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class ColumnNetworks(nn.Module):
         super().__init__()
         self._order = sorted(range(len(reads)), key=lambda c: (len(reads[c]), c))
         self._widths = [len(reads[c]) for c in self._order]
-        self._starts = [sum(self._widths[:i]) for i in range(len(reads) + 1)]
+        self.starts = [sum(self._widths[:i]) for i in range(len(reads) + 1)]
         flat = [c for column in self._order for c in reads[column]]
         self.register_buffer("reads", torch.tensor(flat).long(), persistent=False)
         count, hidden, outputs = len(reads), shape.hidden, len(last_bias)
@@ -112,7 +115,7 @@ class ColumnNetworks(nn.Module):
             enumerate(places), lambda pair: (self._widths[pair[1]], pair[1] - pair[0])
         ):
             start, *_ = found = [place for _, place in group]
-            run = _Run(start, found[-1] + 1, self._widths[start], self._starts[start])
+            run = _Run(start, found[-1] + 1, self._widths[start], self.starts[start])
             runs.append(run)
         return Part(tuple(self._order[i] for i in places), tuple(runs))
 

@@ -141,7 +141,7 @@ class Artifact:
             normalisation=structure.normalisation,
             solver=(
                 SolverEntry("dopri5", tolerance, "float64")
-                if kind_of(flow.kind).solved_with
+                if kind_of(flow.kind).certified
                 else None
             ),
             training=TrainingEntry(seed, dict(config), dict(metrics)),

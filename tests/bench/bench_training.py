@@ -15,6 +15,7 @@ ratio is the median of the ratios within one repeat, so that a busy machine slow
 - paper: Dormand-Prince at 1e-5 with the adjoint and Hutchinson's divergence.
 - eager: the same network and steps as fast, in eager torch with dense masked weights.
 - full: the dense network without masks, as many equal steps, Hutchinson's divergence.
+- kernel, torch: a step of the forward KL of 512 rows by the autoregressive flow.
 
 The circuit's network is trained first, as a solver needs more steps then. The bias of
 the fast solver is the difference in J to an adaptive float64 solve at 1e-6 on the same
@@ -48,14 +49,16 @@ from flows.cnf.paper_engine import AdjointEngine
 from flows.cnf.pushed_noise import PushedNoiseEngine
 from flows.cnf.vector_field import FieldConfig
 from flows.experiments.published_training import scales_from_model
-from flows.flow.building import build_structure
-from flows.flow.kinds import build_flow, certified
+from flows.flow.building import build_structure, structure_of
+from flows.flow.kinds import build_flow, certified, solved_with
+from flows.flow.protocol import Flow
 from flows.model.model import Model
 from flows.training.batches import Batch, draw_batch
 from flows.training.config import TrainingConfig
 from flows.training.estimates import estimate
 from flows.training.loop import fit
-from flows.training.losses import symmetric, symmetric_path
+from flows.training.losses import flow_matching, symmetric, symmetric_path
+from flows.training.weights import FlatWeights
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIQUES = FieldConfig(hidden=0)
@@ -75,6 +78,7 @@ PERIOD = 25
 BIAS_DRAWS = 3000
 MOST_BIAS = 5e-3
 TRIED_STEPS = range(3, 31)
+WARM_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -271,6 +275,47 @@ def state_space_rows(repeats: int, fused: Callable[[int], Engine]) -> list[Row]:
     ]
 
 
+def autoregressive_rows(repeats: int) -> list[Row]:
+    """One step of the warm start on each program, by the kernel and by torch."""
+    rows = []
+    for name in ("arithmetic_circuit", "bayesian_neural_network"):
+        text = (ROOT / "clj-programs" / f"{name}.daphne").read_text()
+        model = Model.from_graph(graph_of(text))
+        structure = structure_of(model, 0, seed=0)
+        flow = build_flow(structure, kind="autoregressive", seed=0)
+        scales_from_model(flow, model, 10_000, seed=0)
+        runs = {
+            engine: warm_iteration(model, flow, engine) for engine in ("fused", "torch")
+        }
+        times = interleaved(runs, repeats)
+        case = f"{name}, autoregressive, {WARM_BATCH} rows"
+        rows.append(compared(case, times, "fused", "torch", "-"))
+    return rows
+
+
+def warm_iteration(model: Model, flow: Flow, engine: str) -> Callable[[], Seconds]:
+    """One step of the forward KL of a copy of the flow, draws of the model included."""
+    own = solved_with(copy.deepcopy(flow), engine)
+    weights = FlatWeights(own)
+    generator = torch.Generator().manual_seed(1)
+
+    def run() -> Seconds:
+        busy, wall = time.process_time(), time.perf_counter()
+        drawn = draw_batch(
+            model, own, WARM_BATCH * PERIOD, generator=generator, scored=False
+        )
+        for start in range(0, WARM_BATCH * PERIOD, WARM_BATCH):
+            batch = drawn.rows(start, start + WARM_BATCH)
+            weights.gradient.zero_()
+            flow_matching(own, batch, batch.log_joint).mean().backward()
+            weights.step(0.0, 10.0, 0.998)
+        return Seconds(
+            (time.process_time() - busy) / PERIOD, (time.perf_counter() - wall) / PERIOD
+        )
+
+    return run
+
+
 def main() -> None:
     """Measure, print the table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -282,6 +327,7 @@ def main() -> None:
     fused = partial(FusedEngine, num_threads=options.threads)
     rows, sentence = circuit_rows(options.repeats, fused)
     rows += state_space_rows(options.repeats, fused)
+    rows += autoregressive_rows(options.repeats)
     print(
         f"torch {torch.__version__}, {platform.machine()}, threads {options.threads}, "
         f"medians of {options.repeats}"

@@ -100,8 +100,29 @@ def test_settings_of_training_are_the_kinds_unless_said_otherwise():
     assert training_config_from(said, "x").augment == 3
 
 
-def test_engines_are_refused_in_words():
+def test_engines_are_refused_in_words(monkeypatch):
     flow = kind_of("autoregressive").build(Circuit.structure(), NetworkConfig(), 0)
-    assert solved_with(flow, "auto") is flow
-    with pytest.raises(ArgumentError, match="a flow of kind autoregressive has none"):
+    with pytest.raises(
+        ArgumentError, match=r"expected one of auto, fused, torch.*dopri"
+    ):
+        solved_with(flow, "dopri")
+    monkeypatch.setattr("flows.autoregressive.kind._has_kernel", lambda _: False)
+    with pytest.raises(ArgumentError, match=r"engine fused: cannot be .* Numba"):
         solved_with(flow, "fused")
+    plain = solved_with(flow, "auto")
+    free, nothing, observed = torch.ones(3, 6), torch.zeros(3, 0), torch.ones(3, 4)
+    rows = free[:, : flow.structure.free_dim], nothing, observed
+    rows = *rows[:2], observed[:, : flow.structure.observed_dim]
+    assert (plain.log_prob(*rows) == flow.log_prob(*rows)).all()
+
+
+def test_training_by_the_kernel_is_that_by_torch():
+    """Up to rounding, in both phases; a view shares the flow's parameters."""
+    model = _model(pair_document())
+    one, other = (train(model, config=SHORT, engine=e) for e in ("fused", "torch"))
+    for name, values in one.flow.state_dict().items():
+        torch.testing.assert_close(
+            values, other.flow.state_dict()[name], rtol=1e-3, atol=1e-4
+        )
+    flow = kind_of("autoregressive").build(Circuit.structure(), NetworkConfig(), 0)
+    assert solved_with(flow, "fused").conditioner is flow.conditioner

@@ -1,0 +1,1 @@
+"""Log densities of all columns, and their gradients, in one compiled kernel."""

@@ -1,0 +1,211 @@
+"""This file gives torch the log densities of all columns, and weights' gradients.
+
+Gradients flow to the networks' parameters alone: what networks read and residuals are
+data in training. Where it is the mean of all densities that will be differentiated, as
+by the forward KL, the gradient of their sum is found with them, in one go.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...kernels.lanes import Floats, Integers, Pack, from_lanes, make_packs, to_lanes
+from ..conditioner import LEAST_SCALE, Conditioner
+from .compile import KERNEL
+from .plan import Plan, Weights, Workspace, make_plan, make_workspace
+
+__all__ = ["FusedDensity"]
+
+_LEAST_WORK = 200_000
+"""Numbers of weights times rows that are worth another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusedDensity:
+    """Log densities of all columns by the compiled kernel, in single precision.
+
+    Args:
+        num_threads: threads at most; results do not depend on it.
+        for_mean: whether their sum or mean is what will be differentiated; any other
+            function takes longer then.
+    """
+
+    num_threads: int = 1
+    for_mean: bool = False
+
+    def __call__(
+        self,
+        conditioner: Conditioner,
+        read: Float[Tensor, "batch given"],
+        residual: Float[Tensor, "batch column"],
+    ) -> Float[Tensor, "batch column"]:
+        """Log densities, as `conditioner.log_prob` gives them.
+
+        Other precisions and devices, and gradients by data, are left to torch.
+        """
+        parameters = _parameters(conditioner)
+        tensors = (read, residual, parameters[0])
+        is_plain = all(
+            each.dtype == torch.float32 and each.device.type == "cpu"
+            for each in tensors
+        )
+        by_data = torch.is_grad_enabled() and (
+            read.requires_grad or residual.requires_grad
+        )
+        if not is_plain or by_data:
+            return conditioner.log_prob(read, residual)
+        if conditioner not in _LAYOUTS:
+            plan = make_plan(conditioner, read.shape[-1], LEAST_SCALE)
+            _LAYOUTS[conditioner] = _Layout(plan, [])
+        found: Tensor = _Densities.apply(  # type: ignore[no-untyped-call]
+            _LAYOUTS[conditioner], self, read, residual, *parameters
+        )
+        return found
+
+
+class _Layout(NamedTuple):
+    """A plan, and workspaces that wait for another call."""
+
+    plan: Plan
+    idle: list[Workspace]
+
+
+_LAYOUTS: WeakKeyDictionary[Conditioner, _Layout] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One call, as its adjoint needs it."""
+
+    layout: _Layout
+    packs: list[Pack]
+    places: Integers
+    read: Floats
+    residual: Floats
+    shape: tuple[int, int]
+    num_threads: int
+
+    def score(self, weights: Weights) -> Tensor:
+        """Log densities, [row, column]."""
+        found = np.empty_like(self.residual)
+
+        def work(first: int, last: int, workspace: Workspace) -> None:
+            KERNEL.compiled.score_columns(
+                self.layout.plan, weights, workspace, self.places, self.read,
+                self.residual, found, first, last,
+            )  # fmt: skip
+
+        self._in_threads(work)
+        return self._rows(found)
+
+    def differentiate(self, weights: Weights, bar: Tensor) -> tuple[Tensor, Weights]:
+        """Log densities, and the gradients that their cotangents ``bar`` give."""
+        bar_lanes = to_lanes(self.packs, bar.numpy())
+        found = np.empty_like(self.residual)
+        grad = Weights(*(np.zeros_like(each) for each in weights))
+
+        def work(first: int, last: int, workspace: Workspace) -> None:
+            KERNEL.compiled.adjoint_columns(
+                self.layout.plan, weights, workspace, grad, self.places, self.read,
+                self.residual, bar_lanes, found, first, last,
+            )  # fmt: skip
+
+        self._in_threads(work)
+        return self._rows(found), grad
+
+    def _rows(self, lanes: Floats) -> Tensor:
+        return torch.from_numpy(from_lanes(self.packs, lanes, *self.shape))
+
+    def _in_threads(self, work: Callable[[int, int, Workspace], None]) -> None:
+        """Call ``work(first, last, workspace)`` for all columns."""
+        plan, idle = self.layout
+        rows, columns = self.shape
+        size = plan.hidden * (plan.layers * plan.hidden + plan.outputs)
+        most = 1 + size * columns * rows // _LEAST_WORK
+        threads = max(1, min(self.num_threads, columns, most))
+
+        def run(first: int, last: int) -> None:
+            try:
+                workspace = idle.pop()
+            except IndexError:
+                workspace = make_workspace(plan)
+            work(first, last, workspace)
+            idle.append(workspace)
+
+        if threads == 1:
+            run(0, columns)
+            return
+        bounds = [columns * thread // threads for thread in range(threads + 1)]
+        with ThreadPoolExecutor(threads) as pool:
+            for future in [pool.submit(run, *each) for each in pairwise(bounds)]:
+                future.result()
+
+
+class _Densities(torch.autograd.Function):
+    """The log densities as a function of the parameters."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layout: _Layout,
+        how: FusedDensity,
+        read: Tensor,
+        residual: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        """Log densities."""
+        packs = make_packs(np.ones(len(read), dtype=np.float32))
+        task = _Task(
+            layout,
+            packs,
+            np.array(
+                [(p.first_group, p.groups) for p in packs], dtype=np.int64
+            ).reshape(-1, 2),
+            to_lanes(packs, read.detach().numpy()),
+            to_lanes(packs, residual.detach().numpy()),
+            (len(read), layout.plan.num_columns),
+            how.num_threads,
+        )
+        ctx.task, ctx.of_sum = task, None
+        ctx.save_for_backward(*parameters)
+        weights = _flat(parameters)
+        if not (how.for_mean and any(ctx.needs_input_grad)):
+            return task.score(weights)
+        found, ctx.of_sum = task.differentiate(weights, torch.ones(task.shape))
+        return found
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the parameters."""
+        bar, of_sum = cotangents[0], ctx.of_sum
+        one = bar.flatten()[:1]
+        if of_sum is None or not bool((bar == one).all()):
+            _, grad = ctx.task.differentiate(_flat(ctx.saved_tensors), bar)
+        else:
+            factor = np.float32(one.sum())  # 0 where there is no density
+            grad = Weights(*(factor * each for each in of_sum))
+        gradients = (
+            torch.from_numpy(flat).view(parameter.shape)
+            for flat, parameter in zip(grad, ctx.saved_tensors, strict=True)
+        )
+        return (None, None, None, None, *gradients)
+
+
+def _parameters(conditioner: Conditioner) -> tuple[Tensor, ...]:
+    """In the order of `Weights`."""
+    return tuple(getattr(conditioner, name) for name in Weights._fields)
+
+
+def _flat(parameters: tuple[Tensor, ...]) -> Weights:
+    return Weights(
+        *(each.detach().contiguous().numpy().reshape(-1) for each in parameters)
+    )

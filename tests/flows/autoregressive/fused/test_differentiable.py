@@ -1,0 +1,138 @@
+"""Tests of flows.autoregressive.fused: densities and gradients against autograd."""
+
+import copy
+
+import pytest
+import torch
+
+from flows.autoregressive.conditioner import Conditioner, NetworkConfig
+from flows.autoregressive.fused.compile import KERNEL
+from flows.autoregressive.fused.differentiable import FusedDensity
+from flows.flow.structure import StateBlock, Structure
+
+# Runs of numbers side by side, gaps between them, and a column that reads nothing.
+STRUCTURE = Structure(
+    (
+        StateBlock("a", (1, 2), 1, (), (0, 2)),
+        StateBlock("b", (0,), 0, (0,), ()),
+        StateBlock("c", (3,), 2, (1,), (1, 2, 3)),
+        StateBlock("d", (4,), 0, (), ()),
+        StateBlock("e", (5,), 0, (0, 2), (0, 3)),
+    ),
+    4,
+)
+SHAPES = (
+    NetworkConfig(components=2, layers=3, hidden=6, last_layer_scale=1.0),
+    NetworkConfig(components=1, layers=1, hidden=1, last_layer_scale=1.0),
+    NetworkConfig(components=9, layers=2, hidden=33, last_layer_scale=1.0),
+    NetworkConfig(last_layer_scale=0.3),
+)
+
+
+def problem(config, rows, seed=0):
+    """Networks in single and in double precision, what they read, and residuals."""
+    generator = torch.Generator().manual_seed(seed)
+    single = Conditioner(STRUCTURE, config, generator)
+    exact = copy.deepcopy(single).double()
+    columns = STRUCTURE.free_dim
+    read = torch.randn(rows, columns + STRUCTURE.observed_dim, generator=generator)
+    residual = torch.randn(rows, columns, generator=generator)
+    return single, exact, read, residual
+
+
+def gradients(conditioner, found, bar):
+    """Of all parameters, those of none as zeros."""
+    return torch.autograd.grad(
+        found, list(conditioner.parameters()), bar, allow_unused=True,
+        materialize_grads=True,
+    )  # fmt: skip
+
+
+def assert_close(found, exact):
+    for one, other in zip(found, exact, strict=True):
+        scale = other.abs().max() if other.numel() else 1.0
+        torch.testing.assert_close(
+            one.double(), other, rtol=1e-4, atol=1e-5 * float(scale)
+        )
+
+
+@pytest.mark.parametrize("config", SHAPES)
+@pytest.mark.parametrize("rows", [0, 1, 16, 150, 300])
+def test_densities_and_gradients_are_those_of_autograd(config, rows):
+    single, exact, read, residual = problem(config, rows)
+    found = FusedDensity()(single, read, residual)
+    expected = exact.log_prob(read.double(), residual.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    bar = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+    assert_close(
+        gradients(single, found, bar), gradients(exact, expected, bar.double())
+    )
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_gradients_found_with_the_densities_are_the_same(even):
+    """Those of the sum; where something else is differentiated, that of it."""
+    single, exact, read, residual = problem(SHAPES[0], 70)
+    found = FusedDensity(for_mean=True)(single, read, residual)
+    expected = exact.log_prob(read.double(), residual.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    bar = torch.full(found.shape, -0.25)
+    if not even:
+        bar[3, 1] = 1.0
+    assert_close(
+        gradients(single, found, bar), gradients(exact, expected, bar.double())
+    )
+
+
+def test_results_depend_neither_on_threads_nor_on_batch_mates(monkeypatch):
+    monkeypatch.setattr("flows.autoregressive.fused.differentiable._LEAST_WORK", 1)
+    single, _, read, residual = problem(SHAPES[3], 200)
+    ones = torch.ones(200, STRUCTURE.free_dim)
+    one, four = (FusedDensity(threads)(single, read, residual) for threads in (1, 4))
+    assert (one == four).all()
+    for left, right in zip(
+        gradients(single, one, ones), gradients(single, four, ones), strict=True
+    ):
+        assert (left == right).all()
+    assert (FusedDensity()(single, read[7:9], residual[7:9]) == one[7:9]).all()
+
+
+def test_densities_far_out_are_finite():
+    single, exact, read, residual = problem(SHAPES[0], 32)
+    residual = 1e6 * residual
+    found = FusedDensity()(single, read, residual)
+    expected = exact.log_prob(read.double(), residual.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    one = FusedDensity()(single, read, torch.full_like(residual, torch.nan))
+    assert one.isnan().all()
+
+
+def test_what_the_kernel_does_not_do_is_left_to_torch(monkeypatch):
+    """Double precision, and gradients by what is read or by residuals."""
+
+    class Nothing:
+        def __getattr__(self, name):
+            raise AssertionError(name)
+
+    single, exact, read, residual = problem(SHAPES[0], 8)
+    expected = single.log_prob(read, residual)
+    monkeypatch.setattr(KERNEL, "compiled", Nothing(), raising=False)
+    precise = FusedDensity()(exact, read.double(), residual.double())
+    torch.testing.assert_close(precise.float(), expected)
+    for which in (read, residual):
+        which.requires_grad_()
+        found = FusedDensity()(single, read, residual)
+        torch.testing.assert_close(found, expected)
+        assert torch.autograd.grad(found.sum(), which)[0].abs().max() > 0.0
+        which.requires_grad_(False)
+
+
+def test_a_flow_without_columns_has_no_densities():
+    nothing = Structure((), 1)
+    conditioner = Conditioner(nothing, NetworkConfig(), torch.Generator())
+    for even in (True, False):
+        found = FusedDensity(for_mean=even)(
+            conditioner, torch.zeros(5, 1), torch.zeros(5, 0)
+        )
+        assert found.shape == (5, 0)
+        found.sum().backward()
