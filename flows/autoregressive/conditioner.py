@@ -27,9 +27,6 @@ LEAST_SCALE = 1e-3
 """Of a normal of a mixture."""
 
 
-Residual = Float[Tensor, "batch column"]
-
-
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
     """Shape of the networks.
@@ -66,8 +63,10 @@ class Conditioner(ColumnNetworks):
         self.rounds = tuple(self.part(columns) for columns in rounds_of(waits_for))
 
     def log_prob(
-        self, given: Float[Tensor, "batch given"], residual: Residual
-    ) -> Residual:
+        self,
+        given: Float[Tensor, "batch given"],
+        residual: Float[Tensor, "batch column"],
+    ) -> Float[Tensor, "batch column"]:
         """Log densities of the residuals of all columns, in the order of `whole`.
 
         Args:

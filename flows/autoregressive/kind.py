@@ -1,6 +1,7 @@
 """This file makes the autoregressive flow a kind of flow (`flow/kinds.py`)."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -20,6 +21,8 @@ __all__ = ["KIND"]
 
 _ENGINES = ("auto", "fused", "torch")
 _MOST_THREADS = 4
+_MOST_UNITS = 192
+"""Of a layer, up to which the kernel is the faster; torch's products are for more."""
 
 
 def _lengths(structure: Structure, config: NetworkConfig) -> Mapping[str, int]:
@@ -49,31 +52,47 @@ def _solved_with(
             or_nearest(f"one of {', '.join(_ENGINES)}", engine, _ENGINES),
             engine,
         )
-    on_cpu = flow.device.type == "cpu"
-    if engine == "torch" or (engine == "auto" and not on_cpu):
+    device = flow.device.type
+    is_wide = flow.config.hidden > _MOST_UNITS
+    if engine == "torch" or (engine == "auto" and (device != "cpu" or is_wide)):
         return flow.scored_by(Conditioner.log_prob)
-    if on_cpu and _has_kernel(on_compile):
-        shared = max(1, (os.cpu_count() or 1) // processes)
-        threads = min(_MOST_THREADS, torch.get_num_threads(), shared)
-        fused: Any = import_module(".fused.differentiable", __package__)
-        return flow.scored_by(
-            fused.FusedDensity(threads),
-            for_mean=fused.FusedDensity(threads, for_mean=True),
+    if device != "cpu":
+        wrong, other = "it runs on the cpu only", "engine torch, or that device"
+        raise ArgumentError.at(f"engine {engine}", wrong, other, f"device {device}")
+    problem = _kernel_problem(on_compile)
+    if problem and engine == "auto":
+        return flow.scored_by(Conditioner.log_prob)
+    if problem:
+        raise ArgumentError.at(
+            f"engine {engine}",
+            f"cannot be used here ({problem})",
+            "Numba that works, or engine torch",
         )
-    if engine == "auto":
-        return flow.scored_by(Conditioner.log_prob)
-    missing = "Numba" if on_cpu else "engine torch, or device cpu"
-    raise ArgumentError.at(
-        f"engine {engine}", "cannot be used here", missing, f"device {flow.device}"
+    shared = max(1, (os.cpu_count() or 1) // processes)
+    threads = min(_MOST_THREADS, torch.get_num_threads(), shared)
+    fused: Any = import_module(".fused.differentiable", __package__)
+    return flow.scored_by(
+        fused.FusedDensity(threads),
+        for_mean=fused.FusedDensity(threads, for_mean=True),
     )
 
 
-def _has_kernel(on_compile: Callable[[], None] | None) -> bool:
+def _kernel_problem(on_compile: Callable[[], None] | None) -> str:
+    """Why the kernel cannot be used here; warns, but for a Numba that is not there."""
     try:
         readiness: Any = import_module(".fused.readiness", __package__)
-    except Exception:  # Numba is missing, refuses a NumPy, or has lost its LLVM
-        return False
-    return bool(readiness.is_usable(on_compile))
+    except ModuleNotFoundError as error:
+        return str(error)
+    except Exception as error:  # Numba refuses a NumPy, or has lost its LLVM
+        problem = f"{type(error).__name__}: {str(error)[:200]}"
+        warnings.warn(
+            f"the kernel of autoregressive flows cannot be used here ({problem}); work "
+            "goes on without it, which takes longer",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return problem
+    return "" if readiness.is_usable(on_compile) else "it does not run"
 
 
 KIND = Kind(

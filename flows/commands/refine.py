@@ -75,6 +75,7 @@ def refine_command(
             seed=seed,
             config=config,
             engine=engine,
+            on_compile=say_compiling,
             **_shown(progress),
         )
     posterior.save(output)

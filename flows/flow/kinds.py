@@ -55,8 +55,7 @@ class Kind:
         for_weights: see the function of this name; the flow in float64 on the CPU if
             None.
         certified: see the function of this name; as `for_weights` if None.
-        solved_with: see the function of this name; None where there is nothing to
-            solve.
+        solved_with: see the function of this name; None where there is one way alone.
         lengths: of tensors in the flow's state, by name, counted from structure and
             config without making anything; a file that lacks them is refused.
         structure: that of the inverse with what the kind needs of the graph besides,
@@ -203,6 +202,8 @@ def solved_with(
     Raises:
         ArgumentError: if the kind knows no such engine, or it cannot be used here.
     """
+    if not isinstance(engine, str):
+        raise ArgumentError.at("engine", "not a name", "auto, for one", repr(engine))
     if isinstance(flow, Completed):
         inner = solved_with(
             flow.inner, engine, on_compile=on_compile, processes=processes

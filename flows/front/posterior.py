@@ -91,6 +91,7 @@ class Posterior(Source):
         engine: str = "auto",
         on_progress: Callable[[float, str], None] | None = None,
         on_report: Callable[[Report], None] | None = None,
+        on_compile: Callable[[], None] | None = None,
     ) -> "Posterior":
         """Return the posterior whose flow is bent to one data set; see `refine`."""
         return refine(
@@ -103,6 +104,7 @@ class Posterior(Source):
             engine=engine,
             on_progress=on_progress,
             on_report=on_report,
+            on_compile=on_compile,
         )
 
     def save(self, path: Path | str) -> None:
@@ -172,6 +174,7 @@ def refine(
     engine: str = "auto",
     on_progress: Callable[[float, str], None] | None = None,
     on_report: Callable[[Report], None] | None = None,
+    on_compile: Callable[[], None] | None = None,
 ) -> Posterior:
     """Return a posterior whose flow is bent to one data set.
 
@@ -191,6 +194,7 @@ def refine(
         on_progress: Called with the share that is done, and a note, while particles are
             made.
         on_report: Called with every report of training.
+        on_compile: Called before a kernel is compiled, which takes a while.
 
     Raises:
         FlowsError: If no flow can be trained for the model, nothing explains the data,
@@ -215,5 +219,6 @@ def refine(
         engine=engine,
         on_progress=on_progress,
         on_report=on_report,
+        on_compile=on_compile,
     )
     return Posterior.of(model, artifact)

@@ -79,6 +79,7 @@ def refinement(
     engine: str,
     on_progress: Callable[[float, str], None] | None,
     on_report: Callable[[Report], None] | None,
+    on_compile: Callable[[], None] | None,
 ) -> Artifact:
     """Return the artifact of a flow that is bent to one data set.
 
@@ -92,6 +93,7 @@ def refinement(
         engine: What solves the flow in training.
         on_progress: Called while particles are made.
         on_report: Called with every report of training.
+        on_compile: Called before a kernel is compiled, which takes a while.
 
     Raises:
         FlowsError: If the model cannot be trained for, or no particle has weight.
@@ -127,7 +129,8 @@ def refinement(
         flow = flow.inner
     bent = _Bending(target.forgiving(), observed, answer, config, seed)
     found = bent.copied(flow) if flow is not None and is_good else bent.new()
-    metrics = bent.train(found, engine, is_trained=is_good, on_report=on_report)
+    solved = solved_with(found, engine, on_compile=on_compile)
+    metrics = bent.train(solved, is_trained=is_good, on_report=on_report)
     return Artifact.from_flow(
         found,
         model.graph,
@@ -183,7 +186,6 @@ class _Bending:
     def train(
         self,
         flow: Flow,
-        engine: str,
         *,
         is_trained: bool,
         on_report: Callable[[Report], None] | None,
@@ -192,7 +194,7 @@ class _Bending:
         particles, held_out = self._particles()
         run = fit(
             particles,
-            solved_with(flow, engine),
+            flow,
             self.config,
             seed=self.seed,
             held_out=held_out,

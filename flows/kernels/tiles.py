@@ -29,6 +29,7 @@ __all__ = [
     "inlined",
     "load",
     "log",
+    "log_of_one_more",
     "maximum",
     "read_vector",
     "splat",
@@ -233,10 +234,12 @@ _LN2_LOW = -2.1219444005469057e-4
 
 @intrinsic  # type: ignore[untyped-decorator]
 def maximum(typing: Any, left: Any, right: Any) -> Any:
-    """The larger of two vectors' lanes; the right one where either is nan."""
+    """The larger of two vectors' lanes; nan where either is."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", *args), *args)
+        larger = builder.select(builder.fcmp_ordered(">", *args), *args)
+        is_nan = builder.fcmp_unordered("uno", *args)
+        return builder.select(is_nan, builder.fadd(*args), larger)
 
     return vector(left, right), build
 
@@ -249,6 +252,17 @@ def _exponent_bits(builder: Any, bits: Any) -> Any:
     """Code for n of numbers 2^n m, m from the root of 1/2 to that of 2."""
     above = builder.sub(bits, ir.Constant(BITS, [_SMALLEST_MANTISSA] * LANES))
     return builder.ashr(above, ir.Constant(BITS, [23] * LANES))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _or_nan(typing: Any, result: Any, value: Any) -> Any:
+    """The result; nan where the value is."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        is_nan = builder.fcmp_unordered("uno", args[1], args[1])
+        return builder.select(is_nan, args[1], args[0])
+
+    return vector(result, value), build
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -322,4 +336,11 @@ def log(x: Any) -> Any:
     p = p * z + (2.0 / 5.0)
     p = p * z + (2.0 / 3.0)
     n = _exponent(x)
-    return (n * _LN2_LOW + p * (z * s)) + (s + s) + n * _LN2_HIGH
+    return _or_nan((n * _LN2_LOW + p * (z * s)) + (s + s) + n * _LN2_HIGH, x)
+
+
+@compiled
+def log_of_one_more(x: Any) -> Any:
+    """log(1 + x) of numbers from 0 to 1, to a relative error of 1e-6."""
+    rounded = x + 1.0
+    return log(rounded) + (x - (rounded - 1.0)) / rounded

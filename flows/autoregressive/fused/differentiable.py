@@ -2,7 +2,8 @@
 
 Gradients flow to the networks' parameters alone: what networks read and residuals are
 data in training. Where it is the mean of all densities that will be differentiated, as
-by the forward KL, the gradient of their sum is found with them, in one go.
+in the warm start, the gradient of their sum is found with them, in one go
+(`for_mean`).
 """
 
 from collections.abc import Callable
@@ -62,30 +63,38 @@ class FusedDensity:
         )
         if not is_plain or by_data:
             return conditioner.log_prob(read, residual)
-        if conditioner not in _LAYOUTS:
+        if conditioner not in _PREPARED:
             plan = make_plan(conditioner, read.shape[-1], LEAST_SCALE)
-            _LAYOUTS[conditioner] = _Layout(plan, [])
+            _PREPARED[conditioner] = _Prepared(plan, [])
+        prepared = _PREPARED[conditioner]
+        widths = (prepared.plan.inputs, prepared.plan.num_columns)
+        if (read.shape[-1], residual.shape[-1]) != widths or len(read) != len(residual):
+            raise ValueError(
+                "autoregressive kernel: shapes; expected read and residual "
+                f"[rows, {widths[0]}] and [rows, {widths[1]}]; got "
+                f"{list(read.shape)} and {list(residual.shape)}"
+            )
         found: Tensor = _Densities.apply(  # type: ignore[no-untyped-call]
-            _LAYOUTS[conditioner], self, read, residual, *parameters
+            prepared, self, read, residual, *parameters
         )
         return found
 
 
-class _Layout(NamedTuple):
+class _Prepared(NamedTuple):
     """A plan, and workspaces that wait for another call."""
 
     plan: Plan
     idle: list[Workspace]
 
 
-_LAYOUTS: WeakKeyDictionary[Conditioner, _Layout] = WeakKeyDictionary()
+_PREPARED: WeakKeyDictionary[Conditioner, _Prepared] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
     """One call, as its adjoint needs it."""
 
-    layout: _Layout
+    prepared: _Prepared
     packs: list[Pack]
     places: Integers
     read: Floats
@@ -99,7 +108,7 @@ class _Task:
 
         def work(first: int, last: int, workspace: Workspace) -> None:
             KERNEL.compiled.score_columns(
-                self.layout.plan, weights, workspace, self.places, self.read,
+                self.prepared.plan, weights, workspace, self.places, self.read,
                 self.residual, found, first, last,
             )  # fmt: skip
 
@@ -114,7 +123,7 @@ class _Task:
 
         def work(first: int, last: int, workspace: Workspace) -> None:
             KERNEL.compiled.adjoint_columns(
-                self.layout.plan, weights, workspace, grad, self.places, self.read,
+                self.prepared.plan, weights, workspace, grad, self.places, self.read,
                 self.residual, bar_lanes, found, first, last,
             )  # fmt: skip
 
@@ -126,11 +135,12 @@ class _Task:
 
     def _in_threads(self, work: Callable[[int, int, Workspace], None]) -> None:
         """Call ``work(first, last, workspace)`` for all columns."""
-        plan, idle = self.layout
+        plan, idle = self.prepared
         rows, columns = self.shape
         size = plan.hidden * (plan.layers * plan.hidden + plan.outputs)
         most = 1 + size * columns * rows // _LEAST_WORK
         threads = max(1, min(self.num_threads, columns, most))
+        _ = KERNEL.compiled  # by one thread alone
 
         def run(first: int, last: int) -> None:
             try:
@@ -155,7 +165,7 @@ class _Densities(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        layout: _Layout,
+        prepared: _Prepared,
         how: FusedDensity,
         read: Tensor,
         residual: Tensor,
@@ -164,14 +174,14 @@ class _Densities(torch.autograd.Function):
         """Log densities."""
         packs = make_packs(np.ones(len(read), dtype=np.float32))
         task = _Task(
-            layout,
+            prepared,
             packs,
             np.array(
                 [(p.first_group, p.groups) for p in packs], dtype=np.int64
             ).reshape(-1, 2),
             to_lanes(packs, read.detach().numpy()),
             to_lanes(packs, residual.detach().numpy()),
-            (len(read), layout.plan.num_columns),
+            (len(read), prepared.plan.num_columns),
             how.num_threads,
         )
         ctx.task, ctx.of_sum = task, None

@@ -5,7 +5,8 @@ scales s_k = softplus(c_k) + least. With u_k = (r - m_k) / s_k,
 
     log q(r) = log sum_k exp(a_k - u_k^2 / 2) / s_k - log sum_k exp a_k - log(2 pi) / 2,
 
-each sum taken relative to its largest exponential. With w_k the weights and p_k the
+each sum taken relative to its largest exponential, and a_k to the largest of them, next
+to which u_k^2 would be lost where they are large. With w_k the weights and p_k the
 shares of the first sum, slopes are p_k - w_k by a_k, p_k u_k / s_k by m_k, and
 p_k (u_k^2 - 1) / s_k by s_k.
 """
@@ -15,7 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from ...kernels.tiles import LANES, compiled, exp, load, log, maximum, splat, store
+from ...kernels.tiles import (
+    LANES,
+    compiled,
+    exp,
+    load,
+    log,
+    log_of_one_more,
+    maximum,
+    splat,
+    store,
+)
 from .plan import Plan, Workspace
 
 __all__ = ["add_slopes", "log_density"]
@@ -38,38 +49,35 @@ def log_density(
     """
     K = plan.outputs // 3
     shares, scales, weights = K * LANES, 2 * K * LANES, 3 * K * LANES
-    most_weight = splat(np.float32(-np.inf))
-    most_share = splat(np.float32(-np.inf))
+    largest = splat(np.float32(-np.inf))
     for k in range(K):
-        logit = load(work.ends, k * stride + at)
+        largest = maximum(largest, load(work.ends, k * stride + at))
+    most = splat(np.float32(-np.inf))
+    for k in range(K):
+        logit = load(work.ends, k * stride + at) - largest
         centre = load(work.ends, (K + k) * stride + at)
         raw = load(work.ends, (2 * K + k) * stride + at)
         above = maximum(raw, splat(np.float32(0.0)))
-        scale = above + log(exp(raw - above * 2.0) + 1.0) + plan.least_scale
+        scale = above + log_of_one_more(exp(raw - above * 2.0)) + plan.least_scale
         unit = (residual - centre) / scale
         share = logit - unit * unit * 0.5
-        most_weight = maximum(most_weight, logit)
-        most_share = maximum(most_share, share)
+        most = maximum(most, share)
         store(work.parts, k * LANES, unit)
         store(work.parts, shares + k * LANES, share)
         store(work.parts, scales + k * LANES, scale)
+        store(work.parts, weights + k * LANES, exp(logit))
     all_weights = splat(np.float32(0.0))
     all_shares = splat(np.float32(0.0))
     for k in range(K):
-        weight = exp(load(work.ends, k * stride + at) - most_weight)
-        share = exp(load(work.parts, shares + k * LANES) - most_share)
+        weight = load(work.parts, weights + k * LANES)
+        share = exp(load(work.parts, shares + k * LANES) - most)
         share = share / load(work.parts, scales + k * LANES)
         all_weights = all_weights + weight
         all_shares = all_shares + share
         store(work.parts, shares + k * LANES, share)
-        store(work.parts, weights + k * LANES, weight)
     store(work.parts, weights + K * LANES, splat(np.float32(1.0)) / all_weights)
     store(work.parts, weights + (K + 1) * LANES, splat(np.float32(1.0)) / all_shares)
-    return (
-        (most_share - most_weight)
-        + (log(all_shares) - log(all_weights))
-        - (_HALF_LOG_TWO_PI)
-    )
+    return most + (log(all_shares) - log(all_weights)) - _HALF_LOG_TWO_PI
 
 
 @compiled

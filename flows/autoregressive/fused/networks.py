@@ -31,8 +31,8 @@ def evaluate(
         before = (l - 1) * C + i
         if l == 0:
             product(
-                work.linear, 0, x, x_at, N, weights.first, 0, plan.runs, plan.rows[i],
-                plan.rows[i + 1], H, groups, 0,
+                work.linear, 0, x, x_at, N, weights.first, 0, plan.runs,
+                plan.first_runs[i], plan.first_runs[i + 1], H, groups, 0,
             )  # fmt: skip
         else:
             product(
@@ -128,7 +128,7 @@ def add_gradients(
                 (l - 1) * H * H, plan.inner, 0, 1, H, groups, 1,
             )  # fmt: skip
     done = 0
-    for run in range(plan.rows[i], plan.rows[i + 1]):
+    for run in range(plan.first_runs[i], plan.first_runs[i + 1]):
         size = plan.runs[2, run]
         outer(
             work.sums, done * H * LANES, x, x_at + plan.runs[0, run] * N, work.linear,
@@ -143,7 +143,7 @@ def fold_sums(plan: Plan, work: Workspace, i: int, grad: Weights) -> None:
     C, L, H, O = plan.num_columns, plan.layers, plan.hidden, plan.outputs
     hidden, last, bias, last_bias, _ = _places(plan, i)
     if plan.reads[i] > 0:
-        start = plan.runs[1, plan.rows[i]]
+        start = plan.runs[1, plan.first_runs[i]]
         fold(work.sums, 0, grad.first, start, plan.reads[i] * H)
     fold(work.sums, bias * LANES, grad.first_bias, i * H, H)
     for l in range(1, L):

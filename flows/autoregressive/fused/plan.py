@@ -23,7 +23,7 @@ class Plan(NamedTuple):
         outputs: numbers that a network ends in, 3 K.
         inputs: numbers of a row that are read.
         reads: how many numbers each column reads.
-        rows: first run of each column, and the number of runs.
+        first_runs: first run of each column, and the number of runs.
         runs: [(first number, offset in the first weights, size), run]: numbers side by
             side that a column reads.
         inner: the one run of a hidden layer.
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     outputs: int
     inputs: int
     reads: Integers
-    rows: Integers
+    first_runs: Integers
     runs: NDArray[np.int64]
     inner: NDArray[np.int64]
     last: NDArray[np.int64]
@@ -95,14 +95,14 @@ def make_plan(networks: ColumnNetworks, inputs: int, least_scale: float) -> Plan
     outputs = networks.last.shape[-1]
     numbers = networks.reads.tolist()  # type: ignore[operator]
     runs: list[tuple[int, int, int]] = []
-    rows = [0]
+    first_runs = [0]
     for start, stop in pairwise(networks.starts):
         begin = start
         for at in range(start + 1, stop + 1):
             if at == stop or numbers[at] != numbers[at - 1] + 1:
                 runs.append((numbers[begin], begin * hidden, at - begin))
                 begin = at
-        rows.append(len(runs))
+        first_runs.append(len(runs))
     return Plan(
         num_columns=columns,
         layers=1 + inner,
@@ -110,7 +110,7 @@ def make_plan(networks: ColumnNetworks, inputs: int, least_scale: float) -> Plan
         outputs=outputs,
         inputs=inputs,
         reads=np.array([b - a for a, b in pairwise(networks.starts)], dtype=np.int64),
-        rows=np.array(rows, dtype=np.int64),
+        first_runs=np.array(first_runs, dtype=np.int64),
         runs=np.array(runs or [(0, 0, 0)], dtype=np.int64).T.copy(),
         inner=np.array([[0], [0], [hidden]], dtype=np.int64),
         last=np.array([[0], [0], [outputs]], dtype=np.int64),

@@ -25,6 +25,7 @@ def is_usable(on_compile: Callable[[], None] | None = None) -> bool:
 def _score_one() -> None:
     """Run all of the kernel once."""
     structure = Structure((StateBlock("a", (0,), 0, (), (0,)),), 1)
-    conditioner = Conditioner(structure, NetworkConfig(), torch.Generator())
-    found = FusedDensity()(conditioner, torch.zeros(1, 2), torch.zeros(1, 1))
+    conditioner = Conditioner(structure, NetworkConfig(), torch.Generator()).float()
+    read, residual = torch.zeros(1, 2).float(), torch.zeros(1, 1).float()
+    found = FusedDensity()(conditioner, read, residual)
     found.sum().backward()  # type: ignore[no-untyped-call]

@@ -1,11 +1,15 @@
 """Tests of flows.autoregressive.kind: trained, kept and used like any other kind."""
 
+from collections import Counter
+
 import pytest
 import torch
 
 from daphne_bridge.graph.document import document_from_json
 from daphne_bridge.graph.graph import Graph
-from flows.autoregressive.conditioner import NetworkConfig
+from flows.autoregressive import kind
+from flows.autoregressive.conditioner import Conditioner, NetworkConfig
+from flows.autoregressive.fused import differentiable
 from flows.errors import ArgumentError
 from flows.flow.kinds import certified, for_weights, kind_of, solved_with
 from flows.front.train import train
@@ -106,20 +110,52 @@ def test_engines_are_refused_in_words(monkeypatch):
         ArgumentError, match=r"expected one of auto, fused, torch.*dopri"
     ):
         solved_with(flow, "dopri")
-    monkeypatch.setattr("flows.autoregressive.kind._has_kernel", lambda _: False)
-    with pytest.raises(ArgumentError, match=r"engine fused: cannot be .* Numba"):
+    with pytest.raises(ArgumentError, match=r"engine: not a name; .* got None"):
+        solved_with(flow, None)
+    wide = kind_of("autoregressive").build(
+        Circuit.structure(), NetworkConfig(hidden=200, layers=1), 0
+    )
+    assert solved_with(wide, "auto")._density is Conditioner.log_prob
+    found = kind.import_module
+
+    def broken(name, package):
+        if name == ".fused.readiness":
+            raise OSError("LLVM is lost")
+        return found(name, package)
+
+    monkeypatch.setattr(kind, "import_module", broken)
+    with (
+        pytest.warns(RuntimeWarning, match="LLVM is lost"),
+        pytest.raises(ArgumentError, match=r"fused: cannot .*LLVM is lost.*Numba"),
+    ):
         solved_with(flow, "fused")
-    plain = solved_with(flow, "auto")
+    with pytest.warns(RuntimeWarning, match="goes on without it"):
+        plain = solved_with(flow, "auto")
     free, nothing, observed = torch.ones(3, 6), torch.zeros(3, 0), torch.ones(3, 4)
     rows = free[:, : flow.structure.free_dim], nothing, observed
     rows = *rows[:2], observed[:, : flow.structure.observed_dim]
     assert (plain.log_prob(*rows) == flow.log_prob(*rows)).all()
 
 
-def test_training_by_the_kernel_is_that_by_torch():
+def test_training_by_the_kernel_is_that_by_torch(monkeypatch):
     """Up to rounding, in both phases; a view shares the flow's parameters."""
+    calls = Counter()
+    for name in ("score", "differentiate"):
+        plain = getattr(differentiable._Task, name)
+
+        def counted(*arguments, _name=name, _plain=plain):
+            calls[_name] += 1
+            return _plain(*arguments)
+
+        monkeypatch.setattr(differentiable._Task, name, counted)
     model = _model(pair_document())
-    one, other = (train(model, config=SHORT, engine=e) for e in ("fused", "torch"))
+    other = train(model, config=SHORT, engine="torch")
+    assert not calls
+    one = train(model, config=SHORT, engine="fused")
+    # A step of the warm start takes one call, one of the contrasts two.
+    steps = SHORT["max_iterations"]
+    assert calls["differentiate"] == steps
+    assert 0 < calls["score"] < steps // 2
     for name, values in one.flow.state_dict().items():
         torch.testing.assert_close(
             values, other.flow.state_dict()[name], rtol=1e-3, atol=1e-4

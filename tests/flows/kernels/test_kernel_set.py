@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.autoregressive.fused.compile import KERNEL as AUTOREGRESSIVE
 from flows.cnf.fused import readiness
 from flows.cnf.fused.compile import KERNEL
 from flows.kernels import tiles
@@ -32,23 +33,24 @@ def run_once(kernel):
     assert (values == 2.0).all()
 
 
-def test_folder_changes_with_any_source(monkeypatch, tmp_path):
-    before = KERNEL.folder
-    names = {module.__name__ for module in KERNEL.sources}
-    for module in KERNEL.sources:
+@pytest.mark.parametrize("kernel", [KERNEL, AUTOREGRESSIVE])
+def test_folder_changes_with_any_source(monkeypatch, tmp_path, kernel):
+    before = kernel.folder
+    names = {module.__name__ for module in kernel.sources}
+    for module in kernel.sources:
         source = Path(module.__file__)
         changed = tmp_path / source.name
         changed.write_bytes(source.read_bytes() + b"\n")
         with monkeypatch.context() as patch:
             patch.setattr(module, "__file__", str(changed))
-            assert before != KERNEL.folder
+            assert before != kernel.folder
         imported = {
             getattr(value, "__module__", None) or getattr(value, "__name__", None)
             for value in vars(module).values()
         }
-        of_kernels = ("flows.cnf.fused", "flows.kernels")
+        of_kernels = ("flows.cnf.fused", "flows.autoregressive.fused", "flows.kernels")
         assert {name for name in imported if str(name).startswith(of_kernels)} <= names
-    assert before == KERNEL.folder
+    assert before == kernel.folder
 
 
 def test_dropping_the_cache_removes_its_folder(kernel):

@@ -136,3 +136,53 @@ def test_a_flow_without_columns_has_no_densities():
         )
         assert found.shape == (5, 0)
         found.sum().backward()
+
+
+@pytest.mark.parametrize("shift", [1e6, 1e8])
+def test_residuals_count_beside_large_logits(shift):
+    """A constant added to all logits changes nothing."""
+    single, exact, read, residual = problem(SHAPES[0], 64)
+    for each in (single, exact):
+        with torch.no_grad():
+            each.last[..., :2] = 0.0
+            each.last_bias[:, :2] = shift if each is single else 0.0
+    found = FusedDensity()(single, read, residual)
+    expected = exact.log_prob(read.double(), residual.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    bar = torch.ones(found.shape)
+    wanted = gradients(exact, expected, bar.double())
+    assert_close(gradients(single, found, bar), wanted)
+
+
+@pytest.mark.parametrize("raw", [-15.0, -7.0, -4.0, 0.0, 5.0])
+def test_narrow_components_keep_their_digits(raw):
+    single, exact, read, residual = problem(SHAPES[1], 100)
+    for each in (single, exact):
+        with torch.no_grad():
+            each.last.zero_()
+            each.last_bias[:, 2] = raw
+    residual = 3e-3 * residual
+    found = FusedDensity()(single, read, residual)
+    expected = exact.log_prob(read.double(), residual.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("output", range(6))
+def test_a_nan_among_the_outputs_is_a_nan(output):
+    single, _, read, residual = problem(SHAPES[0], 20)
+    with torch.no_grad():
+        single.last_bias[:, output] = torch.nan
+    assert FusedDensity()(single, read, residual).isnan().all()
+
+
+def test_wrong_shapes_are_refused():
+    single, _, read, residual = problem(SHAPES[0], 8)
+    density = FusedDensity()
+    density(single, read, residual)
+    for wrong in (
+        (read, residual[:, :2]),
+        (read[:, :3], residual),
+        (read[:5], residual),
+    ):
+        with pytest.raises(ValueError, match="shapes; expected read"):
+            density(single, *wrong)
