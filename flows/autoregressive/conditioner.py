@@ -40,7 +40,7 @@ class NetworkConfig:
 
     components: int = bounded(8, 1, 1000)
     layers: int = bounded(3, 1, 64)
-    hidden: int = bounded(32, 1, 4096)
+    hidden: int = bounded(48, 1, 4096)
     last_layer_scale: float = bounded(0.1, 0, 100)
 
 

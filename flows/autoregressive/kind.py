@@ -108,6 +108,6 @@ KIND = Kind(
         "final_learning_rate": 1e-5,
         "warm_start_fraction": 0.8,
         "warm_start_seconds": 1e8,
-        "warm_start_learning_rate": 4e-3,
+        "warm_start_learning_rate": 1.6e-2,
     },
 )

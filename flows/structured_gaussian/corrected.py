@@ -13,7 +13,10 @@ from ..autoregressive.flow import AutoregressiveFlow
 from ..flow.structure import Structure
 from .flow import StructuredGaussianConfig, potentials_with
 
-__all__ = ["CorrectedFlow"]
+__all__ = ["NETWORKS", "CorrectedFlow"]
+
+NETWORKS = NetworkConfig(components=8, layers=3, hidden=32, last_layer_scale=0.1)
+"""Shape of the networks; artifacts do not say it, so it stays."""
 
 
 class CorrectedFlow(AutoregressiveFlow):
@@ -21,7 +24,7 @@ class CorrectedFlow(AutoregressiveFlow):
 
     Args:
         structure: blocks and edges, with potentials.
-        config: of the kind; the mixtures' networks have their default shape.
+        config: of the kind; the networks have the shape `NETWORKS`.
         seed: of the first weights.
     """
 
@@ -31,5 +34,5 @@ class CorrectedFlow(AutoregressiveFlow):
         self, structure: Structure, config: StructuredGaussianConfig, seed: int
     ) -> None:
         layer = potentials_with(structure, config, seed)
-        super().__init__(structure, NetworkConfig(), seed, normalisation=layer)
+        super().__init__(structure, NETWORKS, seed, normalisation=layer)
         self.config = config  # type: ignore[assignment]

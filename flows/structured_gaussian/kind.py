@@ -9,7 +9,6 @@ from torch import Tensor
 
 from daphne_bridge.graph.graph import Graph
 
-from ..autoregressive.conditioner import NetworkConfig
 from ..autoregressive.kind import KIND as KIND_OF_CORRECTION
 from ..errors import ArgumentError
 from ..flow.kinds import Kind
@@ -17,7 +16,7 @@ from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
 from ..model.layout import Layout
 from .configurations import mixture_potentials
-from .corrected import CorrectedFlow
+from .corrected import NETWORKS, CorrectedFlow
 from .flow import StructuredGaussianConfig, StructuredGaussianFlow
 from .mixture import GaussianMixtureFlow
 from .natural import climb
@@ -38,7 +37,7 @@ def _lengths(
     if config.corrected_by != "none":
         correction = KIND_OF_CORRECTION.lengths
         assert correction is not None  # noqa: S101 (it counts them)
-        found.update(correction(structure, NetworkConfig()))
+        found.update(correction(structure, NETWORKS))
     return found
 
 
