@@ -33,6 +33,7 @@ _LIMIT = 8 * 2**30
 _NUMBER = "not finite"
 _ADDED = {"heads": "auto"}
 """Settings that runs of earlier versions do not have."""
+_OTHERWISE = ", or go on with --config and the config.toml beside it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
             raise ArtifactError.at(
                 str(path),
                 f"the checkpoint has another {what}; train without --resume to "
-                "start anew",
+                f"start anew{_OTHERWISE if what == 'configuration' else ''}",
                 *_shown(mine, theirs),
             )
     return TrainingState(tensors, values)

@@ -338,7 +338,11 @@ def test_a_checkpoint_of_another_run_is_refused(run, tmp_path):
     good(flows, *train)
     assert "another seed" in bad(flows, *train, "--resume", "--seed", 5)
     config.write_text(CONFIG + "residual = true\n")
-    assert "another configuration" in bad(flows, *train, "--resume")
+    said = bad(flows, *train, "--resume")
+    assert "another configuration" in said
+    assert "go on with --config and the config.toml beside it" in said
+    kept = tmp_path / "a.training" / "config.toml"
+    good(flows, *train[:-1], kept, "--resume")
     config.write_text(CONFIG)
     path = tmp_path / "a.training" / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-7])
