@@ -21,10 +21,10 @@ from typing import Self, cast
 import torch
 from torch import Tensor
 
-from ..flow.normalised_flow import NormalisedFlow
+from ..flow.normalised_flow import WarmedForward
 from ..flow.protocol import FlowDraw
 from ..flow.scaling import Scaling
-from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed, Row
+from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
 from ..model.standard_normal import standard_normal_terms
 from .conditioner import Conditioner, NetworkConfig
@@ -40,7 +40,7 @@ Density = Callable[[Conditioner, Tensor, Tensor], Tensor]
 _Map = Callable[[Mixture, Tensor], Tensor]
 
 
-class AutoregressiveFlow(NormalisedFlow):
+class AutoregressiveFlow(WarmedForward):
     """q(latents, nuisances | observed) in free coordinates; see `flow.protocol.Flow`.
 
     Args:
@@ -65,7 +65,7 @@ class AutoregressiveFlow(NormalisedFlow):
             structure, config, everywhere=True, normalisation=normalisation
         )
         self._density: Density = Conditioner.log_prob
-        self._matching_density: Density = Conditioner.log_prob
+        self._density_for_mean: Density = Conditioner.log_prob
         generator = torch.Generator().manual_seed(seed)
         self.conditioner = Conditioner(structure, config, generator)
         is_free = [c < structure.free_dim for c in structure.state_order]
@@ -81,20 +81,11 @@ class AutoregressiveFlow(NormalisedFlow):
         """
         view = copy.copy(self)
         view._density = density
-        view._matching_density = for_mean or density
+        view._density_for_mean = for_mean or density
         return view
 
-    def matching_terms(
-        self,
-        free: Free,
-        nuisances: Nuisance,
-        observed: Observed,
-        base: Base,  # noqa: ARG002
-        time: Row,  # noqa: ARG002
-    ) -> Row:
-        """Terms of the warm start: of the forward KL, without the model's constant."""
-        view = self.scored_by(self._matching_density)
-        return -view.log_prob(free, nuisances, observed)
+    def _warmed(self) -> Self:
+        return self.scored_by(self._density_for_mean)
 
     def log_prob_per_node(
         self, free: Free, nuisances: Nuisance, observed: Observed

@@ -7,7 +7,7 @@ whose density costs little.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -143,7 +143,11 @@ class WarmedForward(NormalisedFlow):
         time: Row,  # noqa: ARG002
     ) -> Row:
         """Terms of the warm start: of the forward KL, without the model's constant."""
-        return -self.log_prob(free, nuisances, observed)
+        return -self._warmed().log_prob(free, nuisances, observed)
+
+    def _warmed(self) -> Self:
+        """The flow, or a view that is better where a mean is differentiated."""
+        return self
 
 
 class ResidualFlow(NormalisedFlow):

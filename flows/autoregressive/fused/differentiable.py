@@ -7,8 +7,8 @@ in the warm start, the gradient of their sum is found with them, in one go
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...kernels.lanes import Floats, Integers, Pack, from_lanes, make_packs, to_lanes
+from ...kernels.threads import in_threads
 from ..conditioner import LEAST_SCALE, Conditioner
 from .compile import KERNEL
 from .plan import Plan, Weights, Workspace, make_plan, make_workspace
@@ -106,10 +107,10 @@ class _Task:
         """Log densities, [row, column]."""
         found = np.empty_like(self.residual)
 
-        def work(first: int, last: int, workspace: Workspace) -> None:
+        def work(columns: tuple[int, int], workspace: Workspace) -> None:
             KERNEL.compiled.score_columns(
                 self.prepared.plan, weights, workspace, self.places, self.read,
-                self.residual, found, first, last,
+                self.residual, found, *columns,
             )  # fmt: skip
 
         self._in_threads(work)
@@ -121,10 +122,10 @@ class _Task:
         found = np.empty_like(self.residual)
         grad = Weights(*(np.zeros_like(each) for each in weights))
 
-        def work(first: int, last: int, workspace: Workspace) -> None:
+        def work(columns: tuple[int, int], workspace: Workspace) -> None:
             KERNEL.compiled.adjoint_columns(
                 self.prepared.plan, weights, workspace, grad, self.places, self.read,
-                self.residual, bar_lanes, found, first, last,
+                self.residual, bar_lanes, found, *columns,
             )  # fmt: skip
 
         self._in_threads(work)
@@ -133,30 +134,17 @@ class _Task:
     def _rows(self, lanes: Floats) -> Tensor:
         return torch.from_numpy(from_lanes(self.packs, lanes, *self.shape))
 
-    def _in_threads(self, work: Callable[[int, int, Workspace], None]) -> None:
-        """Call ``work(first, last, workspace)`` for all columns."""
+    def _in_threads(self, work: Callable[[tuple[int, int], Workspace], None]) -> None:
+        """Call ``work((first, last), workspace)`` for all columns."""
         plan, idle = self.prepared
         rows, columns = self.shape
         size = plan.hidden * (plan.layers * plan.hidden + plan.outputs)
         most = 1 + size * columns * rows // _LEAST_WORK
         threads = max(1, min(self.num_threads, columns, most))
         _ = KERNEL.compiled  # by one thread alone
-
-        def run(first: int, last: int) -> None:
-            try:
-                workspace = idle.pop()
-            except IndexError:
-                workspace = make_workspace(plan)
-            work(first, last, workspace)
-            idle.append(workspace)
-
-        if threads == 1:
-            run(0, columns)
-            return
         bounds = [columns * thread // threads for thread in range(threads + 1)]
-        with ThreadPoolExecutor(threads) as pool:
-            for future in [pool.submit(run, *each) for each in pairwise(bounds)]:
-                future.result()
+        make = partial(make_workspace, plan)
+        in_threads(work, list(pairwise(bounds)), threads, idle, make)
 
 
 class _Densities(torch.autograd.Function):

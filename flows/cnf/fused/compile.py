@@ -1,7 +1,5 @@
 """This file lists what the fused kernel is compiled of (`kernels/kernel_set.py`)."""
 
-from typing import Any
-
 from ...kernels.kernel_set import KernelSet
 from . import (
     arrays,
@@ -17,7 +15,7 @@ from . import (
     transposed_layers,
 )
 
-__all__ = ["KERNEL", "kernels"]
+__all__ = ["KERNEL"]
 
 KERNEL = KernelSet(
     "the fused kernel",
@@ -30,8 +28,3 @@ KERNEL = KernelSet(
         *(kernel.solve_pack, kernel.adjoint_pack),
     ),
 )
-
-
-def kernels() -> Any:
-    """Its functions by name."""
-    return KERNEL.compiled

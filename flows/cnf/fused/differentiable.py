@@ -9,8 +9,8 @@ s = sigmoid(g t + k),
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from ...kernels.lanes import Floats, Pack, aligned, from_lanes, make_packs, to_lanes
+from ...kernels.threads import in_threads
 from ...kernels.tiles import LANES
 from .arrays import Gradients, Tables, Workspace
-from .compile import kernels
+from .compile import KERNEL
 from .plan import Plan
 from .preparation import FieldParameters, make_tables, make_workspace, zero_gradients
 
@@ -83,7 +84,7 @@ class FusedSolve(torch.autograd.Function):
         def work(job: int, workspace: Workspace) -> None:
             pack = packs[job]
             first = pack.first_group * LANES
-            kernels().solve_pack(
+            KERNEL.compiled.solve_pack(
                 net, tables, workspace, end, first * width, given,
                 first * plan.observed_columns.size, log_det, first * net.num_nodes,
                 tape, first * width * stages, keep, trace, pack.sign, num_steps,
@@ -120,7 +121,7 @@ class FusedSolve(torch.autograd.Function):
         def work(job: int, workspace: Workspace) -> None:
             for pack in packs[job::jobs]:
                 first = pack.first_group * LANES
-                kernels().adjoint_pack(
+                KERNEL.compiled.adjoint_pack(
                     net, tables, workspace, sums[job], state_bar, first * width,
                     task.given, first * plan.observed_columns.size, log_det_bar,
                     first * net.num_nodes, task.tape,
@@ -140,7 +141,9 @@ class FusedSolve(torch.autograd.Function):
             scratch = np.empty(
                 2 * int(np.diff(net.hidden).max()) ** 2, dtype=np.float32
             )
-            kernels().adjoint_tables(net, tables, total, task.times.numel(), scratch)
+            KERNEL.compiled.adjoint_tables(
+                net, tables, total, task.times.numel(), scratch
+            )
         gradients = _named_gradients(task, total)
         return (None, None, None, None, None, start, None, None, *gradients)
 
@@ -149,23 +152,8 @@ def _in_threads(
     work: Callable[[int, Workspace], None], plan: Plan, jobs: int, task: _Task
 ) -> None:
     """Call ``work(job, workspace)`` for every job, each thread with its workspace."""
-    threads = max(1, min(task.num_threads, jobs))
-
-    def run(thread: int) -> None:
-        try:
-            workspace = plan.idle.pop()
-        except IndexError:
-            workspace = make_workspace(plan)
-        for job in range(thread, jobs, threads):
-            work(job, workspace)
-        plan.idle.append(workspace)
-
-    if threads <= 1:
-        run(0)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(run, thread) for thread in range(threads)]:
-            future.result()
+    make = partial(make_workspace, plan)
+    in_threads(work, range(jobs), task.num_threads, plan.idle, make)
 
 
 def _named_gradients(task: _Task, total: Gradients) -> list[Tensor]:

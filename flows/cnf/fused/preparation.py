@@ -11,7 +11,7 @@ from ...kernels.tiles import LANES
 from ..solve import stage_times
 from ..vector_field import VectorField
 from .arrays import Gradients, Tables, Workspace
-from .compile import kernels
+from .compile import KERNEL
 from .plan import Plan
 
 __all__ = ["FieldParameters", "make_tables", "make_workspace", "zero_gradients"]
@@ -76,7 +76,7 @@ def make_tables(
         ),
         times=times.numpy(),
     )
-    kernels().fill_tables(net, tables, times.numel())
+    KERNEL.compiled.fill_tables(net, tables, times.numel())
     return tables, times
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.cnf.fused.compile import kernels
+from flows.cnf.fused.compile import KERNEL
 from flows.cnf.fused.engine import solve_fused
 from flows.cnf.fused.plan import make_plan
 from flows.cnf.fused.preparation import FieldParameters
@@ -377,7 +377,7 @@ def test_one_compilation_serves_every_shape():
         structure, *arguments = problem(case, sizes, hidden, layers, batch)
         plan = make_plan(structure, hidden, layers, residual=residual)
         run_all(plan, *arguments)
-    compiled = kernels()
+    compiled = KERNEL.compiled
     for function in (
         compiled.fill_tables,
         compiled.adjoint_tables,
