@@ -25,7 +25,7 @@ DAPHNE ?=
 OBSERVE ?=
 CONFIG ?=
 BUDGET ?=
-# What does best by measurement, unless settings are given, which say it themselves.
+# What does best by measurement; `train` decides where settings are given.
 KIND ?= $(if $(CONFIG),,auto)
 EVALUATE ?=
 DIAGNOSE ?=

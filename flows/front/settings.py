@@ -13,6 +13,7 @@ from ..training.config import TrainingConfig, training_config_from
 
 __all__ = [
     "AUTO",
+    "OF_ALL_KINDS",
     "Settings",
     "check_model",
     "says_kind",
@@ -26,7 +27,13 @@ Settings = TrainingConfig | Mapping[str, Any] | Path | str | None
 AUTO = "auto"
 """In place of a kind of flow: the one that does best by measurement."""
 
+OF_ALL_KINDS = (AUTO, "fused", "torch")
+"""Engines that are not of one kind of flow."""
+
 _BEST = "autoregressive"
+_OF_A_KIND = frozenset(
+    ("kind", "flow", "augment", "num_steps", "max_num_steps", "bias_tolerance")
+)
 _FILE_LIMIT = 2**30
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
@@ -81,8 +88,14 @@ def training_settings(
 
 
 def says_kind(config: Settings) -> bool:
-    """Return whether a configuration says of which kind the flow is."""
-    return isinstance(config, TrainingConfig) or "kind" in _table(config)[0]
+    """Return whether a configuration says of which kind the flow is.
+
+    A whole configuration does, and so does one with a shape of the flow, or with what
+    only a flow that is solved has: nuisances and a solver's steps, of `cnf`.
+    """
+    if isinstance(config, TrainingConfig):
+        return True
+    return not _OF_A_KIND.isdisjoint(_table(config)[0])
 
 
 def check_model(model: Model) -> None:

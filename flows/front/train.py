@@ -28,7 +28,14 @@ from .material import Material, Target, check_trainable, summed_out
 from .new_flow import new_flow
 from .posterior import Posterior
 from .run_folder import RunFolder
-from .settings import AUTO, Settings, check_model, says_kind, training_settings
+from .settings import (
+    AUTO,
+    OF_ALL_KINDS,
+    Settings,
+    check_model,
+    says_kind,
+    training_settings,
+)
 
 __all__ = ["settings_for", "train"]
 
@@ -186,14 +193,14 @@ def settings_for(
     """Return the settings of training a model; see `training_settings`.
 
     Where nothing says of which kind the flow is, it is of the one that does best;
-    nuisances, an engine, a GPU and a configuration are for the kind `cnf`, but beside
+    nuisances, an engine of solvers alone and a GPU are for the kind `cnf`, but beside
     heads of discrete latents.
     """
     settings = training_settings(config, kind=kind, **given)
     if kind is not None or says_kind(config):
         return settings
-    is_free = config is None and given.get("augment") is None
-    if is_free and engine == AUTO and device == _CPU:
+    is_any = engine in OF_ALL_KINDS and device == _CPU
+    if is_any and given.get("augment") is None:
         return training_settings(config, kind=AUTO, **given)
     target = summed_out(model, settings)
     if isinstance(target, CollapsedModel) and target.sampled:

@@ -29,7 +29,8 @@ def test_discrete_latents_alone_stand_beside_the_flow_of_no_latents():
 @pytest.mark.parametrize(
     ("config", "kind", "has_heads"),
     [
-        ({}, "cnf", False),
+        ({}, "autoregressive", False),
+        ({"augment": 0}, "cnf", False),
         ({"heads": "all"}, "autoregressive", True),
         ({"heads": "all", "kind": "finite"}, "finite", True),
     ],

@@ -121,8 +121,11 @@ def test_a_flow_is_of_the_best_kind_unless_something_else_is_asked_for():
     model = flows.Model.from_program(program)
     assert settings_for(model, budget="2m").kind == "autoregressive"
     assert settings_for(model, objective="forward").kind == "autoregressive"
-    for given in ({"augment": 2}, {"engine": "torch"}, {"device": "cuda"}):
+    assert settings_for(model, engine="torch").kind == "autoregressive"
+    assert settings_for(model, {"batch_size": 64}).kind == "autoregressive"
+    for given in ({"augment": 2}, {"engine": "paper"}, {"device": "cuda"}):
         assert settings_for(model, **given).kind == "cnf"
-    assert settings_for(model, {"batch_size": 64}).kind == "cnf"
+    for config in ({"augment": 0}, {"num_steps": 6}, {"flow": {"layers": 3}}):
+        assert settings_for(model, config).kind == "cnf"
     assert settings_for(model, {"kind": "finite"}).kind == "finite"
     assert settings_for(model, kind="cnf").kind == "cnf"
