@@ -101,7 +101,7 @@ def print_table(renderable: Any) -> None:
 
 def say_compiling() -> None:
     """Tell that the kernel is being compiled."""
-    click.echo("compiling the kernel, once on this machine", err=True)
+    click.echo("compiling the kernel, which takes some seconds", err=True)
 
 
 def leave_untrusted(cautions: Iterable[object] = ()) -> NoReturn:

@@ -95,7 +95,8 @@ class KernelSet:
 
         Args:
             trial: runs all of it once.
-            on_compile: called first if it has to be compiled (some seconds, once).
+            on_compile: called first if it has to be compiled (some seconds, once, or
+                in every run where it cannot be kept, which a warning says).
         """
         was_compiled = self.is_compiled
         if not was_compiled and on_compile is not None:
@@ -108,6 +109,19 @@ class KernelSet:
             return
         if not was_compiled:
             self.mark_compiled()
+            self._say_whether_kept()
+
+    def _say_whether_kept(self) -> None:
+        """Warn where every run compiles, as there is no place to keep what it made."""
+        if not self.is_compiled:
+            place = self.folder or "a home folder, as there is none"
+            warnings.warn(
+                f"{self.title} cannot be kept in {place}: every run compiles it, which "
+                "takes some seconds; set NUMBA_CACHE_DIR to a folder that can be "
+                "written",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def is_usable(
         self, trial: Callable[[], None], on_compile: Callable[[], None] | None = None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core import config
 
 from flows.autoregressive.fused.compile import KERNEL as AUTOREGRESSIVE
 from flows.cnf.fused import readiness
@@ -84,6 +85,21 @@ def test_warm_up_says_when_it_compiles(monkeypatch, kernel):
     assert kernel.is_compiled
     monkeypatch.setattr(tiles, "target", lambda: ("another processor", ""))
     assert not kernel.is_compiled
+
+
+def test_a_kernel_that_cannot_be_kept_says_so_and_where_it_could_be(
+    monkeypatch, tmp_path
+):
+    """The remedy that is named works."""
+    (tmp_path / "file").write_text("no folder")
+    kernel = KernelSet("the doubling kernel", [], [doubled])
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "file"))
+    with pytest.warns(RuntimeWarning, match=r"every run .* set NUMBA_CACHE_DIR"):
+        kernel.warm_up(lambda: run_once(kernel))
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "place"))
+    again = KernelSet("the doubling kernel", [], [doubled])
+    again.warm_up(lambda: run_once(again))
+    assert again.is_compiled
 
 
 def test_a_cache_that_fails_is_dropped(monkeypatch, kernel):
