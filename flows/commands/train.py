@@ -155,7 +155,8 @@ def train_command(
         posterior.save(output)
     metrics = posterior.metrics
     best = next(value for key, value in metrics.items() if key.startswith("best_"))
-    ok, sentence = best is not None, _figure(metrics, best)
+    ok = best is not None or "without_density" in metrics
+    sentence = _figure(metrics, best)
     print_artifact(output, metrics, sentence, ok=ok, as_json=as_json)
     if not ok:
         leave_untrusted()
@@ -163,7 +164,13 @@ def train_command(
 
 def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
     """Return how good the flow is, and what that took."""
-    if best is None:
+    if "without_density" in metrics:
+        figure = (
+            f"{metrics['without_density']:.1%} of the flow's draws have no density "
+            "and weigh nothing; J of the others about "
+            f"{metrics['best_j_of_others']:.3g} nats"
+        )
+    elif best is None:
         figure = "no certified estimate was finite: this flow cannot be trusted"
     elif "best_j" in metrics:
         words = j_in_words(best, metrics.get("ess"))

@@ -20,7 +20,7 @@ from ..errors import ArgumentError
 from ..model.layout import Layout
 from .building import LaidOutModel, build_structure, inverse_of, structure_of
 from .completed import Completed
-from .protocol import Flow
+from .protocol import Flow, Stepped
 from .structure import Structure
 
 __all__ = [
@@ -28,7 +28,10 @@ __all__ = [
     "Kind",
     "build_flow",
     "certified",
+    "finer",
     "for_weights",
+    "in_steps",
+    "is_solved",
     "kind_of",
     "solved_with",
 ]
@@ -182,6 +185,34 @@ def certified(flow: Flow, tolerance: float = 1e-6) -> Flow:
         return flow.around(certified(flow.inner, tolerance))
     kind = kind_of(flow.kind)
     return (kind.certified or for_weights)(flow, tolerance)
+
+
+def is_solved(flow: Flow) -> bool:
+    """Whether a solver carries the flow, or the one that it is around."""
+    if isinstance(flow, Completed):
+        return is_solved(flow.inner)
+    return isinstance(flow, Stepped)
+
+
+def in_steps(flow: Flow, num_steps: int) -> Flow:
+    """A view of the flow, of the same parameters, solved in so many steps.
+
+    One without a solver comes back itself.
+    """
+    return _solved(flow, lambda solved: solved.in_steps(num_steps))
+
+
+def finer(flow: Flow, factor: int) -> Flow:
+    """A view of the flow, of the same parameters, solved in more steps, likewise."""
+    return _solved(flow, lambda solved: solved.finer(factor))
+
+
+def _solved(flow: Flow, change: Callable[[Any], Any]) -> Flow:
+    if isinstance(flow, Completed):
+        inner = _solved(flow.inner, change)
+        return cast("Flow", flow) if inner is flow.inner else flow.around(inner)
+    changed: Flow = change(flow) if isinstance(flow, Stepped) else flow
+    return changed
 
 
 def solved_with(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError
-from ..flow.kinds import kind_of, solved_with
-from ..flow.protocol import Flow, Stepped
+from ..flow.kinds import is_solved, kind_of, solved_with
+from ..flow.protocol import Flow
 from ..marginal.collapsed import CollapsedModel
 from ..model.data_backed import DataBackedModel
 from ..model.model import Model
@@ -256,22 +256,24 @@ def _metrics(
     flow: Flow,
 ) -> dict[str, Any]:
     values = run.state().values
-    is_solved = isinstance(flow, Stepped)
     draws = values["certify_draws"]
     few = {"certify_draws": draws} if draws < settings.certify_draws else {}
-    last_ess = math.nan if last is None or last.ess is None else last.ess
-    ess = {} if math.isnan(last_ess) else {"ess": last_ess}
-    steps = {"solver_steps": values["num_steps"]} if is_solved else {}
+    ess = values["best_ess"]
+    known = {} if ess is None or math.isnan(ess) else {"ess": ess}
+    lost = values["best_lost"]
+    missed = {"without_density": lost, "best_j_of_others": values["best"]}
+    steps = {"solver_steps": values["num_steps"]} if is_solved(flow) else {}
     if not settings.amortised:
         best = "best_free_energy"
     else:
         best = "best_j" if material.training.has_density else "best_forward"
     return {
-        best: values["best"],
+        best: None if lost else values["best"],
         "iterations": values["iteration"],
         "seconds": values["seconds"],
-        **ess,
+        **known,
         **steps,
         **few,
+        **(missed if lost else {}),
         "status": values["status"] or (last.status if last else ""),
     }

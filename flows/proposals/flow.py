@@ -19,16 +19,14 @@ conditional density, which is the sum of their nodes' terms.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ArgumentError, InferenceError
-from ..flow.completed import Completed
-from ..flow.kinds import for_weights, solved_with
-from ..flow.protocol import Flow, FlowDraw, Known, Stepped
+from ..flow.kinds import for_weights, in_steps, is_solved, solved_with
+from ..flow.protocol import Flow, FlowDraw, Known
 from ..inference.proposal import (
     DefensiveMixture,
     PriorProposal,
@@ -240,21 +238,17 @@ class FlowProposal:
         Raises:
             InferenceError: If no number of steps that is tried suffices.
         """
-        inner = self.flow.inner if isinstance(self.flow, Completed) else self.flow
-        if not isinstance(inner, Stepped):
+        if not is_solved(self.flow):
             return FlowMap(self.flow, self.model)
         generator = torch.Generator().manual_seed(0)
         base = self.flow.sample_base(_PILOT_DRAWS, generator=generator)
         # The one engine of steps in double precision.
-        stepped = cast("Stepped", solved_with(inner, "torch"))
+        stepped = solved_with(self.flow, "torch")
         error = math.inf
         with torch.no_grad():
             exact = self.from_base(base, observed).log_prob
             for num_steps in _NUM_STEPS:
-                flow = cast("Flow", stepped.in_steps(num_steps))
-                if isinstance(self.flow, Completed):
-                    flow = self.flow.around(flow)
-                tried = FlowMap(flow, self.model)
+                tried = FlowMap(in_steps(stepped, num_steps), self.model)
                 found = tried.from_base(base, observed).log_prob
                 error = float((found - exact).abs().median())
                 if error < _MOST_BIAS:

@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..flow.kinds import certified
-from ..flow.protocol import Flow, Stepped
+from ..flow.kinds import certified, finer, in_steps, is_solved
+from ..flow.protocol import Flow
 from ..inference.weights import ess
 from .batches import Batch, TargetModel, draw_batch
 from .config import TrainingConfig
@@ -132,9 +132,7 @@ def measured(
         generator=generator,
         tolerance=config.tolerance,
     )
-    coarse = fine = flow
-    if isinstance(flow, Stepped):
-        coarse, fine = flow.in_steps(num_steps), flow.in_steps(2 * num_steps)
+    coarse, fine = in_steps(flow, num_steps), in_steps(flow, 2 * num_steps)
     fraction = bias = None
     if model.has_density and fine.is_exact:
         share = min(1.0, num_draws / config.certify_draws)
@@ -147,9 +145,9 @@ def measured(
             generator=generator,
         )
         fraction = float(fractions.median())
-    sample = draw_batch(model, flow, num_draws // 2, generator=generator)
-    if isinstance(coarse, Stepped):
-        bias = solver_bias(model, coarse, coarse.finer(2), sample)
+    if is_solved(flow):
+        sample = draw_batch(model, flow, num_draws // 2, generator=generator)
+        bias = solver_bias(model, coarse, finer(coarse, 2), sample)
     if isinstance(found, SymmetricEstimate):
         return Measured(found.symmetric, found, fraction, bias)
     return Measured(
@@ -207,13 +205,18 @@ certify_free_energy = partial(certify_mean, reverse_kl)
 def solver_bias(
     model: TargetModel, coarse: Flow, fine: Flow, batch: Batch
 ) -> SolverBias:
-    """J of a batch, or F without a density, with some steps and with twice as many."""
+    """J of a batch, or F without a density, with some steps and with twice as many.
+
+    A row that only one of them finishes differs by infinitely much; one without a
+    density tells nothing, and the bulk is nan where no row tells.
+    """
     rows: list[Tensor] = []
     objective = symmetric if model.has_density else forward_kl
     with torch.no_grad():
         for chosen in (coarse, fine):
             rows.append(objective(model, chosen, batch).double())
-    gaps = rows[0] - rows[1]
+    told = rows[0].isfinite() | rows[1].isfinite()
+    gaps = (rows[0] - rows[1])[told].nan_to_num(math.inf, math.inf, math.inf)
     order = gaps.abs().argsort()
     kept = gaps[order[: max(1, gaps.numel() - math.ceil(gaps.numel() / 200))]]
     return SolverBias(

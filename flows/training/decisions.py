@@ -15,6 +15,7 @@ __all__ = [
     "is_look_due",
     "looked_at",
     "rolled_back",
+    "turned_back",
     "why_ended",
     "with_steps",
 ]
@@ -27,6 +28,8 @@ _MOST_FAR = 0.05
 _LOOK = 0.5
 """Share of the budget from which on this is looked at after flow matching, which leaves
 draws far out that J mends."""
+_MOST_STUCK = 5
+"""Rollbacks in a row, after which J cannot be followed."""
 _MOST_RISEN = 1.0
 """Nats above twice the last score, where training has gone astray."""
 
@@ -47,6 +50,21 @@ def rolled_back(progress: Progress) -> Progress:
         rate_factor=0.5 * progress.rate_factor,
         rollbacks=progress.rollbacks + 1,
     )
+
+
+def turned_back(config: TrainingConfig, progress: Progress) -> tuple[Progress, str]:
+    """The progress after rollbacks, with a note where the forward KL is followed now.
+
+    J is infinite while the flow draws where the model has no density, beyond the bounds
+    of a latent that data tell; the forward KL is not.
+    """
+    is_stuck = progress.rollbacks >= _MOST_STUCK and progress.phase == "training"
+    if config.objective != "symmetric" or progress.is_far or not is_stuck:
+        return progress, ""
+    followed = replace(
+        progress, is_far=True, best_score=None, rate_factor=1.0, rollbacks=0
+    )
+    return followed, "; the forward KL is followed from now on"
 
 
 def has_risen(progress: Progress, score: float) -> bool:
@@ -124,7 +142,8 @@ def with_steps(
     allowed = config.bias_tolerance
     if has_j:  # else the objective's value has no meaning
         allowed = max(allowed, _BIAS_SHARE * abs(nats))
-    if bias.bulk <= allowed or progress.num_steps >= config.max_num_steps:
+    is_seen = bias.bulk > allowed  # not where no row tells
+    if not is_seen or progress.num_steps >= config.max_num_steps:
         return progress, ""
     raised = math.ceil(_STEP_RAISE * progress.num_steps)
     num_steps = min(raised, config.max_num_steps)

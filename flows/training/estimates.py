@@ -33,8 +33,9 @@ class Estimate:
         num_non_finite: how many were not finite and are not in the mean.
         median_of_means: median of the means of batches of 100 terms.
         trimmed_mean: mean without the 0.5 % largest terms.
-        held_mean: mean with terms held at `MOST_NATS` above the median: a few rows far
-            out do not decide it, however far. Runs kept before do not have it.
+        held_mean: mean with terms held at `MOST_NATS` above the median, as those are
+            that are not finite: a few rows far out do not decide it, however far. Runs
+            kept before do not have it.
         num_held: how many are.
     """
 
@@ -84,6 +85,7 @@ def estimate(terms: Row) -> Estimate:
         return Estimate(nan, nan, terms.numel(), lost, nan, nan)
     chunks = [part.mean() for part in torch.split(finite, 100)]
     most = finite.median() + MOST_NATS
+    held = torch.where(terms.isfinite(), terms, math.inf)
     kept = finite.sort().values[: count - count // 200]
     return Estimate(
         mean=float(finite.mean()),
@@ -92,8 +94,8 @@ def estimate(terms: Row) -> Estimate:
         num_non_finite=terms.numel() - count,
         median_of_means=float(torch.stack(chunks).median()),
         trimmed_mean=float(kept.mean()),
-        held_mean=float(finite.clamp(max=most).mean()),
-        num_held=int((finite > most).sum()),
+        held_mean=float(held.clamp(max=most).mean()),
+        num_held=int((held > most).sum()),
     )
 
 

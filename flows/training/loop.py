@@ -35,7 +35,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
-from ..flow.protocol import Flow, Matched, Stepped
+from ..flow.kinds import finer, is_solved
+from ..flow.protocol import Flow, Matched
 from .batches import Judged, TargetModel
 from .certification import Measured, measured, solver_bias
 from .config import TrainingConfig
@@ -46,6 +47,7 @@ from .decisions import (
     is_look_due,
     looked_at,
     rolled_back,
+    turned_back,
     why_ended,
     with_steps,
 )
@@ -215,10 +217,9 @@ class Fit(Iterator[Report]):
         nats = _NEAR_NATS * len(flow.structure.blocks)
         progress = replace(progress, is_near=mean <= nats)
         bias, note = None, ""
-        if isinstance(flow, Stepped):
-            coarse, fine = flow, flow.finer(2)
+        if is_solved(flow):
             bias = run.ranks.shared(
-                lambda: solver_bias(run.model, coarse, fine, batches[-1])
+                lambda: solver_bias(run.model, flow, finer(flow, 2), batches[-1])
             )
             progress, note = with_steps(
                 config, progress, bias, bias.fine, has_j=run.has_j
@@ -229,14 +230,15 @@ class Fit(Iterator[Report]):
 
     def _rolled_back(self, progress: Progress, loss: float, rate: float) -> Event:
         """Back to the last report's state; the generator keeps its place."""
+        config = self._run.config
         self._run.weights.restore(self._kept.tensors)
-        back = rolled_back(self._progress)
+        back, note = turned_back(config, rolled_back(self._progress))
         if back.rollbacks >= _MAX_ROLLBACKS:
             end = f"ended: {back.rollbacks} rollbacks in a row"
             return self._finished(Event(back, end, loss, rate))
         status = (
             "rolled back: loss or gradient not finite at iteration "
-            f"{progress.iteration}; learning rate times {back.rate_factor:g}"
+            f"{progress.iteration}; learning rate times {back.rate_factor:g}{note}"
         )
         return Event(back, status, loss, rate)
 
@@ -264,12 +266,12 @@ class Fit(Iterator[Report]):
             progress, certifications=1 + max(progress.certifications, int(due))
         )
         value = found.value
-        is_solved = isinstance(run.flow, Stepped)
-        if is_look_due(config, self._progress, now, seconds, is_solved=is_solved):
+        matched = is_solved(run.flow)
+        if is_look_due(config, self._progress, now, seconds, is_solved=matched):
             now, note = looked_at(config, now, found)
             status += note
         score = found.score(objective_of(config, now))
-        is_sound = value.num_non_finite == 0 and math.isfinite(value.mean)
+        is_sound = math.isfinite(score) and math.isfinite(value.mean)
         if is_sound:
             now = replace(now, last=score)
         if is_sound and (now.best_score is None or score < now.best_score):
@@ -277,6 +279,9 @@ class Fit(Iterator[Report]):
                 now,
                 best=value.mean,
                 best_score=score,
+                best_error=value.standard_error,
+                best_ess=found.ess,
+                best_lost=value.num_non_finite / value.num_terms,
                 best_seconds=seconds,
             )
             run.weights.best.copy_(average)
@@ -288,6 +293,8 @@ class Fit(Iterator[Report]):
             now, note = with_steps(config, now, found.bias, value.mean, has_j=run.has_j)
             status += note
         upper = value.mean + 2.0 * value.standard_error
+        if value.num_non_finite:
+            upper = math.inf
         end = why_ended(config, now, seconds, upper if run.has_j else math.inf)
         if not len(run.weights.values):
             end = end or "ended: the flow has nothing to train"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..flow.protocol import Flow, Stepped
+from ..flow.kinds import in_steps
+from ..flow.protocol import Flow
 from .batches import TargetModel
 from .config import TrainingConfig
 from .processes import Ranks
@@ -46,8 +47,7 @@ class Run:
 
     def solved(self, num_steps: int) -> Flow:
         """The flow as training solves it, in so many steps if it has any."""
-        flow = self.flow
-        return flow.in_steps(num_steps) if isinstance(flow, Stepped) else flow
+        return in_steps(self.flow, num_steps)
 
     def average(self, progress: Progress) -> Tensor:
         """Averaged weights; during the warm start the weights themselves."""

@@ -6,7 +6,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
@@ -98,6 +98,10 @@ class Progress:
         certifications: certified estimates so far.
         best: certified J, or forward KL, of the best weights so far.
         best_score: their score, the lowest of finite certified ones.
+        best_error: standard error of the estimate of the best weights.
+        best_ess: their median ESS / N, if that is known.
+        best_lost: share of the draws that this estimate is without, as the model gives
+            them no density.
         best_seconds: seconds of work when it was found.
         last: score of the last certified estimate, if that was finite.
         certify_draws: draws of each certified estimate, 0 before the first.
@@ -118,6 +122,9 @@ class Progress:
     certifications: int = 0
     best: float | None = None
     best_score: float | None = None
+    best_error: float | None = None
+    best_ess: float | None = None
+    best_lost: float = 0.0
     best_seconds: float = 0.0
     last: float | None = None
     certify_draws: int = 0
@@ -130,7 +137,7 @@ class Progress:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], seed: int) -> "Progress":
-        """The progress of a stored run.
+        """The progress of a stored run; what an older one lacks is at its default.
 
         Args:
             values: of a `TrainingState`.
@@ -142,7 +149,9 @@ class Progress:
         where = "training state"
         if values.get("seed") != seed:
             raise ArgumentError.at(where, "seed", f"{seed}", f"{values.get('seed')}")
-        apart = {field.name for field in fields(cls)} ^ set(values)
+        usual = Progress(seed=seed, num_steps=0, phase=DONE).as_values()
+        values = {**usual, **values}
+        apart = set(values) - set(usual)
         if apart:
             raise ArgumentError.at(
                 where,

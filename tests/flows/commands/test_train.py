@@ -1,6 +1,7 @@
 """Tests of flows.commands.train."""
 
 import json
+import math
 import tomllib
 
 import numpy as np
@@ -62,10 +63,35 @@ def test_kind_of_flow_is_chosen_on_the_command_line(folder):
     assert "one of" in train(folder, "--kind", "steam", caller=bad)
 
 
-def test_a_flow_without_a_finite_estimate_ends_with_its_own_code(folder):
-    """Rows that the flow draws outside of [x - 1, x] have no density."""
+def test_draws_beyond_the_bounds_that_data_tell_are_said_and_weigh_nothing(folder):
+    """The posterior is uniform on [1.5, 2.5]; J is infinite, the forward KL is not."""
     text = """(let [z (sample (uniform-continuous 0 3))]
       (observe (uniform-continuous z (+ z 1)) 2.5) z)"""
+    compiled = compile_program(text, "z.daphne")
+    (folder / "graph.json").write_text(json.dumps(compiled.document))
+    (folder / "train.toml").write_text(CONFIG.replace("= 60", "= 400"))
+    metrics = json.loads(train(folder, "--json"))["metrics"]
+    assert metrics["best_j"] is None
+    assert 0.0 < metrics["without_density"] < 0.4
+    assert metrics["best_j_of_others"] < 0.5
+    log = (folder / "artifact.training" / "log.jsonl").read_text()
+    assert "the forward KL is followed" in log
+    assert "of the flow's draws have no density and weigh nothing" in train(folder)
+    found = json.loads(
+        good(
+            "sample", folder / "artifact", folder / "graph.json", "-o", folder / "p",
+            "--num-particles", 20_000, "--json",
+        )
+    )  # fmt: skip
+    (latent,) = found["latents"]
+    assert abs(latent["mean"] - 2.0) < 0.02
+    assert abs(found["log_evidence"] - math.log(1 / 3)) < 0.03
+
+
+def test_a_flow_without_a_finite_estimate_ends_with_its_own_code(folder):
+    """The model has a density on a curve that no draw of the flow meets."""
+    text = """(let [z (sample (normal 0 1))]
+      (observe (uniform-continuous (* z z) (+ (* z z) 1e-9)) 2.5) z)"""
     compiled = compile_program(text, "z.daphne")
     (folder / "graph.json").write_text(json.dumps(compiled.document))
     said = json.loads(train(folder, "--json", caller=doubted))

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from flows.errors import ArgumentError
-from flows.flow.kinds import for_weights, solved_with
+from flows.flow.kinds import finer, for_weights, in_steps, is_solved, solved_with
 from flows.flow.protocol import Known
 from flows.heads.building import headed_flow, headed_inverse, headed_structure
 from flows.heads.networks import HeadsConfig
@@ -47,6 +47,29 @@ def test_density_at_a_draw_is_what_came_with_it(kind):
     torch.testing.assert_close(found, drawn.log_prob_per_node, atol=1e-5, rtol=1e-5)
     assert flow.structure.names[0] == "sample0"
     assert found.shape[1] == 4
+
+
+def test_the_solver_of_the_flow_inside_takes_as_many_steps_as_it_is_told():
+    flow, target = made(MIXED, "cnf")
+    with torch.no_grad():  # far from where a single step is exact
+        for weight in flow.inner.parameters():
+            weight.mul_(2.0).add_(0.1)
+    drawn, observed = _drawn(flow, target, 50)
+
+    def error(solved):
+        found = solved.log_prob(drawn.free, drawn.nuisances, observed)
+        return float((found - drawn.log_prob).abs().max())
+
+    assert is_solved(flow)
+    stepped = solved_with(flow, "torch")
+    with torch.no_grad():
+        errors = [error(in_steps(stepped, count)) for count in (1, 2, 4, 32)]
+        assert error(finer(in_steps(stepped, 2), 2)) == errors[2]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 100 * errors[-1]
+    plain, _ = made(MIXED, "finite")
+    assert not is_solved(plain)
+    assert in_steps(plain, 4) is plain
 
 
 def test_probabilities_of_all_configurations_add_up_to_one():

@@ -8,6 +8,7 @@ import torch
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.kinds import build_flow
 from flows.flow.structure import StateBlock, Structure
+from flows.training import certification
 from flows.training.batches import draw_batch
 from flows.training.certification import (
     certify,
@@ -92,6 +93,21 @@ def test_doubling_the_steps_shows_the_bias_of_a_coarse_solver():
     coarse = solver_bias(Circuit(), *flows[:2], batch).difference
     fine = solver_bias(Circuit(), *flows[2:], batch).difference
     assert fine < coarse / 100
+
+
+def test_rows_without_a_density_tell_nothing_of_the_solver(monkeypatch):
+    """Rows that only one solve finishes do, but for a few."""
+    rows = torch.linspace(0.0, 1.0, 400)
+
+    def bulk(coarse, fine):
+        terms = iter((coarse, fine))
+        monkeypatch.setattr(certification, "symmetric", lambda *_: next(terms))
+        return solver_bias(Circuit(), None, None, None).bulk
+
+    gone = rows.masked_fill(rows < 0.1, torch.inf)
+    assert bulk(gone + 0.25, gone) == pytest.approx(0.25)
+    assert bulk(gone.nan_to_num(torch.nan, torch.nan), rows) == torch.inf
+    assert math.isnan(bulk(rows / 0.0, rows / 0.0))
 
 
 def test_bulk_bias_leaves_out_the_few_rows_that_differ_most():

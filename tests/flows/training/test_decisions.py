@@ -15,6 +15,7 @@ from flows.training.decisions import (
     is_look_due,
     looked_at,
     rolled_back,
+    turned_back,
     why_ended,
     with_steps,
 )
@@ -40,6 +41,23 @@ def test_a_rollback_halves_the_rate_and_is_counted():
 
 
 @pytest.mark.parametrize(
+    ("rollbacks", "objective", "is_turned"),
+    [(4, "symmetric", False), (5, "symmetric", True), (9, "reverse", False)],
+)
+def test_the_forward_kl_is_followed_where_j_only_leads_back(
+    rollbacks, objective, is_turned
+):
+    config = replace(CONFIG, objective=objective)
+    stuck = replace(TRAINING, rollbacks=rollbacks, rate_factor=0.5**rollbacks)
+    found, note = turned_back(config, stuck)
+    assert (objective_of(config, found) == "forward") is is_turned
+    assert (found.rate_factor == 1.0) is is_turned
+    assert bool(note) is is_turned
+    assert turned_back(config, replace(found, rollbacks=rollbacks))[1] == ""
+    assert turned_back(config, replace(WARM, rollbacks=rollbacks))[1] == ""
+
+
+@pytest.mark.parametrize(
     ("last", "nats", "risen"),
     [
         (None, 50.0, False),
@@ -55,6 +73,7 @@ def test_j_has_risen_where_it_is_far_above_the_last_one(last, nats, risen):
     assert not has_risen(replace(WARM, last=last), nats)
 
 
+@pytest.mark.parametrize("place", [1e12, math.inf, math.nan])
 @pytest.mark.parametrize(
     ("far", "objective", "followed"),
     [
@@ -64,10 +83,10 @@ def test_j_has_risen_where_it_is_far_above_the_last_one(last, nats, risen):
     ],
 )
 def test_the_forward_kl_is_followed_where_many_draws_lie_far_out(
-    far, objective, followed
+    far, objective, followed, place
 ):
     reverse = torch.zeros(1000)
-    reverse[:far] = 1e12
+    reverse[:far] = place
     found = estimate_symmetric(torch.full((1000,), -3.0), reverse)
     measured = Measured(found.symmetric, found, None, None)
     config = replace(CONFIG, objective=objective)
@@ -112,6 +131,8 @@ def test_certifications_lie_evenly_in_the_phase_of_training(iteration, due):
         (0.011, 0.0, True, 5),
         (0.011, 1.0, True, 4),  # small beside the objective
         (0.011, 1.0, False, 5),  # the objective's value has no meaning
+        (math.inf, 0.0, True, 5),  # only the finer solve ends
+        (math.nan, 0.0, True, 4),  # no row has a density
     ],
 )
 def test_steps_are_raised_where_the_solver_is_seen(bulk, nats, has_j, num_steps):

@@ -10,7 +10,8 @@ def test_terms_that_are_not_finite_are_counted_and_said():
     terms = torch.tensor([1.0, 3.0, torch.nan, torch.inf])
     got = estimate(terms)
     assert got.mean == 2.0
-    assert got.num_non_finite == 2
+    assert got.num_non_finite == got.num_held == 2
+    assert got.held_mean == pytest.approx((1 + 3 + 2 * (1 + MOST_NATS)) / 4)
     assert "without 2 of 4 terms that were not finite" in got.sentence()
     assert "without" not in estimate(terms[:2]).sentence()
 
