@@ -1,12 +1,9 @@
 """This file makes the autoregressive flow a kind of flow (`flow/kinds.py`)."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
-
-import torch
 
 from daphne_bridge.language.nearest import or_nearest
 
@@ -14,13 +11,13 @@ from ..errors import ArgumentError
 from ..flow.kinds import Kind
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
+from ..kernels.threads import threads_of_each
 from .conditioner import Conditioner, NetworkConfig, reads_of
 from .flow import AutoregressiveFlow
 
 __all__ = ["KIND"]
 
 _ENGINES = ("auto", "fused", "torch")
-_MOST_THREADS = 4
 _MOST_UNITS = 192
 """Of a layer, up to which the kernel is the faster; torch's products are for more."""
 
@@ -68,8 +65,7 @@ def _solved_with(
             f"cannot be used here ({problem})",
             "Numba that works, or engine torch",
         )
-    shared = max(1, (os.cpu_count() or 1) // processes)
-    threads = min(_MOST_THREADS, torch.get_num_threads(), shared)
+    threads = threads_of_each(processes)
     fused: Any = import_module(".fused.differentiable", __package__)
     return flow.scored_by(
         fused.FusedDensity(threads),
@@ -102,8 +98,6 @@ KIND = Kind(
     solved_with=_solved_with,
     lengths=_lengths,
     training={
-        "augment": 0,
-        "integrate": "auto",
         "learning_rate": 2e-3,
         "final_learning_rate": 1e-5,
         "warm_start_fraction": 0.8,

@@ -19,7 +19,6 @@ An engine is added by one entry of `REGISTRY`. All of them pass one law, in
 `tests/flows/cnf/test_engines.py`.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -29,6 +28,7 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError
+from ..kernels.threads import threads_of_each
 from .engine import AdaptiveEngine, Engine, TorchEngine
 from .paper_engine import AdjointEngine, ExactTraceEngine
 
@@ -43,7 +43,6 @@ __all__ = [
     "weighing_engine",
 ]
 
-_MOST_THREADS = 4
 _LEAST_CHECKED = 1e-6
 
 EngineFactory = Callable[[int], Engine]
@@ -180,7 +179,7 @@ def choose_engine(
         raise ArgumentError.at(
             f"engine {name}", "cannot be used here", missing, "none that works"
         )
-    threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) // processes))
+    threads = threads_of_each(processes)
     return lambda num_steps: entry.make(
         EngineSettings(num_steps=num_steps, num_threads=threads)
     )
@@ -198,7 +197,7 @@ def weighing_engine(tolerance: float) -> Engine:
         AdaptiveEngine(tolerance=1e-09, rows=4096, most_work=inf)
     """
     is_checked = tolerance >= _LEAST_CHECKED and _has_numba()
-    threads = min(_MOST_THREADS, torch.get_num_threads())
+    threads = threads_of_each()
     return REGISTRY["checked" if is_checked else "precise"].make(
         EngineSettings(tolerance=tolerance, num_threads=threads)
     )

@@ -65,5 +65,4 @@ KIND = Kind(
     certified=_certified,
     solved_with=_solved_with,
     lengths=_lengths,
-    training={"augment": 0, "integrate": "auto"},
 )

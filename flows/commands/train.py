@@ -73,7 +73,7 @@ __all__ = ["train_command"]
     type=click.Choice(INTEGRATE),
     help="Latents that need no network, as their conditional given the others is made "
     "of known factors: auto integrates them out where that pays, the default of the "
-    "kind autoregressive.",
+    "kinds autoregressive and cnf.",
 )
 @engine_option
 @setting("--device", str, "cpu", "Where the flow is trained: cpu, cuda or cuda:N.")

@@ -40,7 +40,6 @@ class Lengths:
 
 _FORWARD = TrainingConfig(
     objective="forward",
-    augment=0,
     warm_start_fraction=0.95,
     warm_start_seconds=1e8,
     warm_start_batch_size=128,
@@ -60,7 +59,7 @@ _USUAL = Lengths(
     objectives=ComparisonConfig(
         iterations=2000, checkpoints=4, num_seeds=3, num_draws=2000, baseline_steps=5
     ),
-    marginals=replace(TrainingConfig(), budget_seconds=870.0),
+    marginals=TrainingConfig(augment=2, budget_seconds=870.0),
     marginal_draws=10_000,
     deconvolution=replace(_FORWARD, budget_seconds=900.0, certify_draws=400),
     deconvolution_copies=40,
@@ -88,7 +87,7 @@ _FAST = Lengths(
     objectives=ComparisonConfig(
         iterations=400, checkpoints=4, num_seeds=2, num_draws=500, baseline_steps=5
     ),
-    marginals=replace(TrainingConfig(), budget_seconds=45.0, certify_draws=1000),
+    marginals=TrainingConfig(augment=2, budget_seconds=45.0, certify_draws=1000),
     marginal_draws=3000,
     deconvolution=replace(_FORWARD, budget_seconds=60.0, certify_draws=50),
     deconvolution_copies=10,

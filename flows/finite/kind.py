@@ -24,5 +24,5 @@ def _lengths(structure: Structure, config: FiniteConfig) -> Mapping[str, int]:
 
 
 KIND = Kind(
-    "finite", FiniteConfig, FiniteFlow, lengths=_lengths, training={"augment": 0}
+    "finite", FiniteConfig, FiniteFlow, lengths=_lengths, training={"integrate": "none"}
 )

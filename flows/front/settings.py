@@ -70,8 +70,10 @@ def training_settings(
     kind = _BEST if kind == AUTO else kind
     if isinstance(config, TrainingConfig):
         table, where = dict(config.as_mapping()), "the configuration"
-        if kind not in (None, config.kind):
-            del table["flow"]
+        if kind not in (None, config.kind):  # which has defaults of its own
+            usual = training_config_from({"kind": config.kind}, where).as_mapping()
+            table = {key: table[key] for key in table if table[key] != usual[key]}
+            table.pop("flow", None)
     else:
         found, where = _table(config)
         table = dict(found)

@@ -1,13 +1,29 @@
 """This file shares a kernel's jobs out to threads, each with scratch of its own."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["in_threads"]
+import torch
+
+__all__ = ["in_threads", "threads_of_each"]
+
+_MOST_THREADS = 4
+"""Of a kernel: batches have few packs of rows."""
 
 Job = TypeVar("Job")
 Scratch = TypeVar("Scratch")
+
+
+def threads_of_each(processes: int = 1) -> int:
+    """Threads of a kernel in each of so many processes, no more than torch's own."""
+    if hasattr(os, "sched_getaffinity"):
+        available = len(os.sched_getaffinity(0))
+    else:
+        available = os.cpu_count() or 1
+    shared = available // processes
+    return max(1, min(_MOST_THREADS, torch.get_num_threads(), shared))
 
 
 def in_threads(

@@ -92,7 +92,7 @@ KIND = Kind(
     structure=_structure,
     begin=_begin,
     training={
-        "augment": 0,
+        "integrate": "none",
         "learning_rate": 5e-3,
         "batch_size": 512,
         "final_batch_size": 512,

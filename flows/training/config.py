@@ -15,7 +15,6 @@ from ..flow.settings import bounded, choice, problem_of, read_settings
 from ..model.layout import Layout
 
 __all__ = [
-    "HEADS",
     "INTEGRATE",
     "MOST_NUISANCES",
     "OBJECTIVES",
@@ -24,7 +23,7 @@ __all__ = [
     "training_config_from",
 ]
 
-INTEGRATE = ("none", "auto")
+INTEGRATE = ("auto", "none")
 """Which latents need no network."""
 
 HEADS = ("auto", "all")
@@ -36,7 +35,8 @@ OBJECTIVES = ("symmetric", "forward", "reverse", "free-energy")
 MOST_NUISANCES = 1000
 """Nuisance columns of a latent at most."""
 
-_DEFAULT_AUGMENT = 2
+_UNNAMED_AUGMENT = 2
+"""Nuisance columns of a latent that a table of them does not name."""
 _OF_ONE_DATA_SET = ("free-energy", "reverse")
 
 
@@ -49,8 +49,8 @@ class TrainingConfig:
         flow: shape of the flow, a value of the kind's config; its defaults if None.
         augment: nuisance columns per latent: a number, or a table of numbers by name of
             a latent, with `default` for the others; see `nuisance_counts`.
-        integrate: none: all latents are the flow's; auto: those whose conditional given
-            the others is made of known factors are integrated out where that pays.
+        integrate: auto: latents whose conditional given the others is made of known
+            factors are integrated out where that pays; none: all are the flow's.
         heads: auto: discrete latents that are too wide to be summed out have a learned
             head; all: every one has.
         objective: symmetric, forward, reverse, or free-energy, the annealed reverse.
@@ -91,7 +91,7 @@ class TrainingConfig:
 
     kind: str = "cnf"
     flow: Any = None
-    augment: int | Mapping[str, int] = bounded(_DEFAULT_AUGMENT, 0, MOST_NUISANCES)
+    augment: int | Mapping[str, int] = bounded(0, 0, MOST_NUISANCES)
     integrate: str = choice(*INTEGRATE)
     heads: str = choice(*HEADS)
     objective: str = choice(*OBJECTIVES)
@@ -233,7 +233,7 @@ def nuisance_counts(augment: int | Mapping[str, int], layout: Layout) -> dict[st
         chosen.update(dict.fromkeys(found, count))
     if problems:
         raise ArgumentError(*problems)
-    default = augment.get("default", _DEFAULT_AUGMENT)
+    default = augment.get("default", _UNNAMED_AUGMENT)
     return {v.name: chosen.get(v.name, default) for v in layout.latents}
 
 
@@ -241,7 +241,7 @@ def _checked_augment(
     table: Mapping[str, Any], where: str, problems: list[Problem]
 ) -> dict[str, int]:
     (known,) = (f for f in fields(TrainingConfig) if f.name == "augment")
-    values = {"default": _DEFAULT_AUGMENT}
+    values = {"default": _UNNAMED_AUGMENT}
     for key, value in table.items():
         if problem := problem_of(known, value, f"{where}, augment, {key}"):
             problems.append(problem)

@@ -45,8 +45,8 @@ there are some at first, does not lead alone.
 Of a model that has draws but no density only F is left, without the constant entropy of
 its draws: E_p [log N(y) - log q(z,y|x)].
 
-Every loss has the signature (model, flow, batch) -> terms, and returns one term per
-row; a mean of terms is the estimate (`estimates.py`). Terms are not clipped.
+F, R and J have the signature (model, flow, batch) -> terms, the others take more; each
+returns one term per row, whose mean is the estimate (`estimates.py`), not clipped.
 
 References:
     Weilbach et al., AISTATS 2020, section 3.4.

@@ -95,8 +95,8 @@ class Progress:
         is_near: whether the loss is small enough for the path gradient.
         is_far: whether so many of the flow's draws lie far out that the forward KL is
             followed in place of J.
-        certifications: certified estimates so far.
-        best: certified J, or forward KL, of the best weights so far.
+        certifications: number of the certified estimate that is due next.
+        best: certified J of the best weights so far, or what is certified instead.
         best_score: their score, the lowest of finite certified ones.
         best_error: standard error of the estimate of the best weights.
         best_ess: their median ESS / N, if that is known.

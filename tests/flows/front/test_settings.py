@@ -30,7 +30,7 @@ def test_a_file_a_mapping_and_a_value_give_the_same_settings(tmp_path):
     assert training_settings(tmp_path / "t.toml") == mapping
     assert training_settings(str(tmp_path / "t.toml")) == mapping
     assert training_settings(mapping) == mapping != training_settings()
-    assert training_settings() == TrainingConfig(augment=0, integrate="auto")
+    assert training_settings() == TrainingConfig()
 
 
 def test_what_is_given_beside_settings_replaces_theirs():
@@ -38,6 +38,13 @@ def test_what_is_given_beside_settings_replaces_theirs():
         {"augment": 5}, budget="1m", augment=0, objective="forward"
     )
     assert (found.budget_seconds, found.augment, found.objective) == (60, 0, "forward")
+
+
+def test_another_kind_comes_with_its_own_defaults_beside_what_was_chosen():
+    plain = training_settings({"batch_size": 64, "flow": {"layers": 3}})
+    found = training_settings(plain, kind="autoregressive")
+    assert found == training_settings({"batch_size": 64}, kind="autoregressive")
+    assert found.learning_rate != plain.learning_rate
 
 
 def test_every_problem_of_a_file_has_its_place(tmp_path):
