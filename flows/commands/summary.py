@@ -41,8 +41,9 @@ def summary_command(run: Path) -> None:
     answer = next((path for path in answers if path.exists()), None)
     if answer is not None:
         shown = ((answer, partial(inference_table, title=run.resolve().name)),)
+    there = [(path, table) for path, table in shown if path.exists()]
     tables, is_trusted = [], True
-    for path, table in shown:
+    for path, table in there or shown:
         content = read_file(path, "a file of a finished run", limit=FILE_LIMIT)
         try:
             figures = json.loads(content)

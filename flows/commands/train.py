@@ -31,6 +31,10 @@ from .output import leave_untrusted, print_artifact, progress_bar, say_compiling
 __all__ = ["train_command"]
 
 
+_EVENTS = ("rolled back", "more solver", "is followed")
+"""Of the words of a report's status those that have a line of their own."""
+
+
 @click.command("train")
 @click.argument("place", metavar="MODEL", type=PATH)
 @data_option
@@ -107,13 +111,16 @@ def train_command(
     """Train a flow for MODEL, a program or a graph document.
 
     Beside OUTPUT the folder OUTPUT.training keeps a checkpoint, a log and the resolved
-    configuration. An interrupted run is continued by --resume.
+    configuration. An interrupted run is continued by --resume, by that configuration if
+    no other is given.
     """
     with joined_ranks() as ranks, ExitStack() as held:
         model = load_model(place, data)
+        check_folder_place(output, marker=MANIFEST)
+        folder = RunFolder(training_folder(output))
         settings = settings_for(
             model,
-            config,
+            folder.settings(config, resume=resume),
             budget=budget,
             augment=augment,
             objective=objective,
@@ -123,10 +130,10 @@ def train_command(
             engine=engine,
             device=device,
         )
-        check_folder_place(output, marker=MANIFEST)
-        folder = training_folder(output)
-        if resume and not RunFolder(folder).has_checkpoint:
-            click.echo(f"{folder}: no checkpoint, starting anew", err=True)
+        if resume and not folder.has_checkpoint:
+            click.echo(f"{folder.path}: no checkpoint, starting anew", err=True)
+        if not resume and (output / MANIFEST).exists():
+            click.echo(f"{output}: the flow in it will be replaced", err=True)
         shown = [_progress_of(held.enter_context(progress_bar(quiet=as_json)))]
         if tensorboard is not None:
             check_board(tensorboard)
@@ -144,7 +151,7 @@ def train_command(
             latents_from=latents_from,
             engine=engine,
             device=device,
-            checkpoint=folder,
+            checkpoint=folder.path,
             resume=resume,
             on_report=show,
             on_compile=say_compiling,
@@ -156,8 +163,10 @@ def train_command(
     metrics = posterior.metrics
     best = next(value for key, value in metrics.items() if key.startswith("best_"))
     ok = best is not None or "without_density" in metrics
-    sentence = _figure(metrics, best)
-    print_artifact(output, metrics, sentence, ok=ok, as_json=as_json)
+    kind = posterior.artifact.manifest.flow.kind
+    sentence = f"{kind}, {_figure(metrics, best)}"
+    figures = {"kind": kind, **metrics}
+    print_artifact(output, figures, sentence, ok=ok, as_json=as_json)
     if not ok:
         leave_untrusted()
 
@@ -174,7 +183,8 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
         figure = "no certified estimate was finite: this flow cannot be trusted"
     elif "best_j" in metrics:
         words = j_in_words(best, metrics.get("ess"))
-        figure = f"J about {best:.3g} nats ({words})"
+        error = metrics.get("standard_error", math.nan)
+        figure = f"J about {best:.3g} +- {error:.1g} nats ({words})"
     elif "best_free_energy" in metrics:
         figure = f"free energy, at least minus the log evidence, {best:.4g} nats"
     else:
@@ -206,7 +216,7 @@ def _events(report: Report) -> Iterator[str]:
     """Yield what is worth a line of its own."""
     is_solved = report.solver_bias is not None
     steps = f", {report.num_steps} solver steps" if is_solved else ""
-    if report.status.startswith("rolled back") or "more solver" in report.status:
+    if any(event in report.status for event in _EVENTS):
         yield report.status
     if report.certified is not None:
         few = " by few draws" if "as time is short" in report.status else ""

@@ -41,7 +41,11 @@ def check_trainable(model: Model) -> None:
     graph = model.graph
     can = capabilities(graph)
     if not can.observed:
-        raise FlowsError.at(graph.source, "the program observes nothing", "an observe")
+        raise FlowsError.at(
+            graph.source,
+            "the program observes nothing, so that there is nothing to train for",
+            "an observe; `daphne-flows infer` answers such a program",
+        )
     if not (can.continuous_latents or can.discrete_latents):
         raise nothing_to_train(model)
 

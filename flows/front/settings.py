@@ -31,9 +31,8 @@ OF_ALL_KINDS = (AUTO, "fused", "torch")
 """Engines that are not of one kind of flow."""
 
 _BEST = "autoregressive"
-_OF_A_KIND = frozenset(
-    ("kind", "flow", "augment", "num_steps", "max_num_steps", "bias_tolerance")
-)
+_OF_A_KIND = ("flow", "num_steps", "max_num_steps", "bias_tolerance")
+"""Settings that only flows of one kind have: of `cnf`, unless a kind is named."""
 _FILE_LIMIT = 2**30
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
@@ -85,6 +84,8 @@ def training_settings(
         "kind": kind,
         "amortised": amortised,
     }
+    if table.get("kind") == AUTO:
+        table["kind"] = _BEST
     chosen = {key: value for key, value in given.items() if value is not None}
     return training_config_from({**table, **chosen}, where)
 
@@ -97,7 +98,9 @@ def says_kind(config: Settings) -> bool:
     """
     if isinstance(config, TrainingConfig):
         return True
-    return not _OF_A_KIND.isdisjoint(_table(config)[0])
+    table = _table(config)[0]
+    is_solved = bool(table.get("augment")) or any(key in table for key in _OF_A_KIND)
+    return "kind" in table or is_solved
 
 
 def check_model(model: Model) -> None:

@@ -88,7 +88,8 @@ def train(
         engine: What solves the flow in training, a name that its kind knows.
         device: Where the flow is trained: cpu, cuda or cuda:N.
         checkpoint: A folder that keeps the state, a log and the configuration.
-        resume: Whether the run in that folder, if there is one, is continued.
+        resume: Whether the run in that folder, if there is one, is continued, by its
+            configuration if none is given.
         on_report: Called with every report of training.
         on_compile: Called before a kernel is compiled, which takes a while.
         ranks: The processes that share the run (`training.processes.joined_ranks`);
@@ -109,6 +110,10 @@ def train(
     started = time.perf_counter()
     check_model(model)
     check_trainable(model)
+    folder = None if checkpoint is None else RunFolder(Path(checkpoint))
+    if folder is not None:
+        folder.check()
+        config = folder.settings(config, resume=resume)
     settings = settings_for(
         model,
         config,
@@ -121,9 +126,6 @@ def train(
         engine=engine,
         device=device,
     )
-    folder = None if checkpoint is None else RunFolder(Path(checkpoint))
-    if folder is not None:
-        folder.check()
     place = _device(device)
     material = Material.of(model, latents_from, settings)
     resolved = {**settings.as_mapping(), **material.origin}
@@ -200,7 +202,7 @@ def settings_for(
     if kind is not None or says_kind(config):
         return settings
     is_any = engine in OF_ALL_KINDS and device == _CPU
-    if is_any and given.get("augment") is None:
+    if is_any and not given.get("augment"):
         return training_settings(config, kind=AUTO, **given)
     target = summed_out(model, settings)
     if isinstance(target, CollapsedModel) and target.sampled:
@@ -260,6 +262,8 @@ def _metrics(
     few = {"certify_draws": draws} if draws < settings.certify_draws else {}
     ess = values["best_ess"]
     known = {} if ess is None or math.isnan(ess) else {"ess": ess}
+    if values["best_error"] is not None:
+        known["standard_error"] = values["best_error"]
     lost = values["best_lost"]
     missed = {"without_density": lost, "best_j_of_others": values["best"]}
     steps = {"solver_steps": values["num_steps"]} if is_solved(flow) else {}

@@ -7,10 +7,12 @@ import tomllib
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from daphne_bridge.compiler import compile_program
 from daphne_bridge.graph.document import load_document
 from daphne_bridge.graph.graph import Graph
+from flows.cli import main
 from flows.model.model import Model
 from flows.storage.artifact import Artifact
 from flows.storage.folders import own_folder
@@ -61,6 +63,31 @@ def test_kind_of_flow_is_chosen_on_the_command_line(folder):
     artifact = Artifact.load(folder / "artifact")
     assert artifact.manifest.flow.kind == "autoregressive"
     assert "one of" in train(folder, "--kind", "steam", caller=bad)
+
+
+def test_a_bare_resume_goes_on_as_the_run_was_begun(folder):
+    """Its figures are those of the run, though nothing is left to do."""
+    first = json.loads(train(folder, "--seed", "0", "--json"))
+    where = ("train", folder / "graph.json", "-o", folder / "artifact")
+    again = json.loads(good(*where, "--resume", "--json"))
+    seconds = again["metrics"].pop("seconds"), first["metrics"].pop("seconds")
+    assert again == first
+    assert first["metrics"]["ess"] > 0.8
+    assert all(each > 0.0 for each in seconds)
+    said = bad(*where, "--resume", "--budget", "9s")
+    assert "expected budget_seconds" in said
+
+
+def test_the_kind_is_named_and_so_is_a_flow_that_will_be_replaced(folder):
+    said = json.loads(train(folder, "--json"))
+    assert said["metrics"]["kind"] == "cnf"
+    again = CliRunner().invoke(
+        main,
+        ["train", str(folder / "graph.json"), "-o", str(folder / "artifact"),
+         "--config", str(folder / "train.toml")],
+    )  # fmt: skip
+    assert f"{folder / 'artifact'}: the flow in it will be replaced" in again.stderr
+    assert f"{folder / 'artifact'}: cnf, J about " in again.stdout
 
 
 def test_draws_beyond_the_bounds_that_data_tell_are_said_and_weigh_nothing(folder):

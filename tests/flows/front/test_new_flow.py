@@ -30,7 +30,7 @@ def test_discrete_latents_alone_stand_beside_the_flow_of_no_latents():
     ("config", "kind", "has_heads"),
     [
         ({}, "autoregressive", False),
-        ({"augment": 0}, "cnf", False),
+        ({"augment": 1}, "cnf", False),
         ({"heads": "all"}, "autoregressive", True),
         ({"heads": "all", "kind": "finite"}, "finite", True),
     ],
