@@ -9,6 +9,8 @@ forward a base N(0, I): reference(c) = N(c; 0, I) and z follows from c, so that 
 preconditions: what it learnt need not be learnt again by the moves.
 """
 
+import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +28,7 @@ from ..shapes import Places
 from .point import Point
 
 __all__ = [
+    "FAR_BEYOND",
     "AnnealedTarget",
     "BaseMap",
     "BaseSpace",
@@ -34,6 +37,11 @@ __all__ = [
     "SpaceAround",
     "WatchedSpace",
 ]
+
+FAR_BEYOND = 1e9
+"""Free coordinates beyond this are held at the edge; no move goes so far by itself."""
+_AT_EDGE = math.log(sys.float_info.max) - 5e-10
+"""Beyond the limits of every support on both sides, and of a value that is a number."""
 
 
 class AnnealedTarget(Target, Protocol):
@@ -132,7 +140,9 @@ class FreeSpace:
     A prior such as beta(0.001, 0.001) has much of its mass where values round to one
     number, the edge. Its draws there weigh what they should, but the density on the
     real line knows nothing of that mass: there the reference is 0, so that particles
-    stay at the edge and none goes there, a kernel that keeps the mixture of both.
+    stay at the edge and none goes there, a kernel that keeps the mixture of both. Far
+    beyond the edge (`FAR_BEYOND`) the density is that of the others given a latent that
+    is held at the edge (`edges.py`).
 
     Attributes:
         target: The model.
@@ -155,14 +165,17 @@ class FreeSpace:
     def at(self, coordinates: Places) -> Point:
         """Return the densities at given coordinates."""
         split = coordinates.shape[1] - self.proposal.nuisance_dim
-        nuisances = coordinates[:, split:]
-        latents, log_det = self.target.constrain(coordinates[:, :split])
+        nuisances, free = coordinates[:, split:], coordinates[:, :split]
+        is_far = (free.abs() > FAR_BEYOND) & free.isfinite()
+        is_held = is_far & self.target.at_edge(free)
+        free = torch.where(is_held, _AT_EDGE * free.detach().sign(), free)
+        latents, log_det = self.target.constrain(free)
         log_prob = self.proposal.log_prob(latents, nuisances, self.observed)
         draw = ProposalDraw(latents, nuisances, log_prob)
         log_weight = log_weights(self.target, draw, self.observed)
         # Where the proposal has no mass no particle can come from: density 0.
         is_reached = log_prob > -torch.inf
-        at_edge = self.target.at_edge(coordinates[:, :split]).any(1)
+        at_edge = (self.target.at_edge(free) & ~is_held).any(1)
         log_reference = log_prob + standard_normal_log_prob(nuisances) + log_det
         return Point(
             coordinates,
