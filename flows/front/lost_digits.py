@@ -34,20 +34,14 @@ _FAR = 46.0
 """Twenty orders of magnitude: a double tells numbers apart by sixteen."""
 _BEYOND = 1e9
 _MOST_BURIED = 2e-3
-_MOST_SHARE = 1e-4
-"""Of the posterior at the edge, where a proposal's density does not know of it."""
 
 
-def lost_digits(
-    question: Question, particles: Particles, *, from_prior: bool
-) -> list[Caution]:
+def lost_digits(question: Question, particles: Particles) -> list[Caution]:
     """Return cautions if lost digits matter.
 
     Args:
         question: What was asked.
         particles: Weighted rows of the target's latents.
-        from_prior: Whether the rows at the edge are draws of the prior, as many as the
-            prior has mass there.
     """
     target = question.target
     found = []
@@ -69,15 +63,6 @@ def lost_digits(
         for variable in target.layout.latents
         if bool(at_edge[:, variable.free_start : variable.free_stop].any())
     )
-    share = float(weights[touched].sum())
-    if not from_prior and share > _MOST_SHARE:
-        found.append(
-            Caution(
-                f"{share:.1%} of the draws of {names} are where doubles end",
-                "the proposal's density does not know the prior's mass there",
-                "Use --method prior or --method smc",
-            )
-        )
     inwards = torch.where(at_edge, _INWARDS * free, free)[touched]
     moved, _ = target.constrain(inwards)
     weights = weights[touched]

@@ -48,6 +48,7 @@ from ..training.particle_target import ParticleTarget
 from ..training.state import Report
 from .answer import Inference
 from .clock import Clock
+from .edges import edge_doubts
 from .inference import infer
 from .material import check_trainable, nothing_to_train
 from .settings import seconds_of
@@ -242,7 +243,8 @@ class _Bending:
             target, proposal, self.observed, _CHECK_DRAWS, seed=self.seed
         )
         totals, k_hat = drawn.totals, pareto_k_hat(drawn.log_weights)
-        weak = cautions(totals, k_hat)
+        missed = edge_doubts(target, self.observed, drawn, seed=self.seed)
+        weak = (*missed, *cautions(totals, k_hat))
         doubts = () if self.answer.is_trusted else self.answer.cautions
         return {
             "ess_fraction": totals.ess_fraction,

@@ -12,6 +12,8 @@ from ..inference.cautions import Caution
 from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.annealing import AnnealingReport, annealed_smc
 from ..inference.smc.config import AnnealingConfig
+from ..inference.smc.coordinates import FreeSpace
+from ..inference.smc.edges import EdgeMoves
 from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.moves import Hamiltonian
 from ..inference.smc.observes import SmcReport, sequential_smc
@@ -24,6 +26,7 @@ from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
 from .doubts import lost_on_the_way
+from .edges import edge_doubts, held_columns
 from .flow_space import space_of
 from .sampling import Drawing, completed
 from .source import Data, Source, row_of
@@ -73,6 +76,7 @@ def smc(
     first = how.of(source.trained, model)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
     notes: tuple[Caution, ...] = ()
+    held = held_columns(model)
     if method == "sequential":
         # The seed after those of the runs: draws that no particle has a part in.
         pilot = torch.Generator().manual_seed(run_seed(seed, num_runs))
@@ -85,6 +89,8 @@ def smc(
     else:
         space, notes = space_of(first, model, data, seed=run_seed(seed, num_runs))
         notes = (*notes, *lost_on_the_way(model, data, run_seed(seed, num_runs)))
+        if isinstance(space, FreeSpace):
+            config = replace(config, move=EdgeMoves(model, held, config.move))
         start = partial(annealed_smc, space, config=config)
     results: list[SmcResult] = []
     annealed: list[AnnealingReport] = []
@@ -102,6 +108,18 @@ def smc(
     doubts = move_cautions([each for each in annealed if each.temperature == 1.0])
     if not doubts:
         notes = (*notes, *move_cautions(annealed))
+    from_prior = isinstance(first, PriorProposal)
+    if not from_prior or any(each.temperature < 1.0 for each in annealed):
+        apart = held if from_prior else ()
+        missed = edge_doubts(
+            model.forgiving(),
+            data,
+            merged.particles,
+            seed=seed,
+            apart=apart,
+            is_tempered=from_prior,
+        )
+        doubts = (*missed, *doubts)
     return replace(merged, particles=particles), doubts, notes
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..inference.particles import Particles
 from ..inference.proposal import Proposal
 from ..marginal.target import FlowTarget, target_of
 from ..model.model import Model
+from .edges import edge_doubts
 from .sampling import Drawing, Trained, completed, drawn
 from .settings import check_model
 
@@ -96,7 +97,8 @@ class Source(ABC):
     ) -> Particles:
         """Return weighted particles given data.
 
-        The command `daphne-flows sample` gives the same for the same seed.
+        The command `daphne-flows sample` gives the same for the same seed. Their
+        `doubts` say what posterior mass a flow misses, and so does their summary.
 
         Args:
             observed: Data by name of an observed node; the document's elsewhere.
@@ -133,7 +135,12 @@ class Source(ABC):
             scratch=scratch,
             on_report=on_report,
         )
-        return completed(self.target, particles, row_of(self.model, observed), seed)
+        row = row_of(self.model, observed)
+        full = completed(self.target, particles, row, seed)
+        if not weighted or proposal == "prior":
+            return full
+        doubts = edge_doubts(self.target.forgiving(), row, particles, seed=seed)
+        return replace(full, doubts=doubts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

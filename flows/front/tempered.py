@@ -1,7 +1,7 @@
 """This file answers by sequential Monte Carlo, in islands that are compared."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -9,6 +9,7 @@ import torch
 
 from ..errors import InferenceError
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
+from ..inference.particles import Particles
 from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.annealing import (
     AnnealingReport,
@@ -19,6 +20,7 @@ from ..inference.smc.annealing import (
 )
 from ..inference.smc.config import AnnealingConfig
 from ..inference.smc.coordinates import FreeSpace, Space, WatchedSpace
+from ..inference.smc.edges import EdgeMoves
 from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.interwoven import InterwovenMoves
 from ..inference.smc.mirrors import MirrorMoves, mirrors_of
@@ -32,6 +34,7 @@ from ..model.model import Model
 from .answer import Inference
 from .clock import OutOfTime
 from .doubts import apart, few, left_out, lost_on_the_way, unsure
+from .edges import edge_doubts, held_columns
 from .islands import Island, Islands
 from .lost_digits import lost_digits
 from .question import Question
@@ -114,7 +117,7 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         )
         return _given_up(question, start, "tempering ended early", caution)
     islands = tuple(map(_ended, told))
-    return _answer(question, Islands(name, islands), why)
+    return _answer(question, start, Islands(name, islands), why)
 
 
 def _ended(reports: list[AnnealingReport]) -> Island:
@@ -141,7 +144,8 @@ def _space(
 
     sites = _sites(question)
     if sites:
-        config = replace(_CONFIG, move=SiteMoves(sites, _CONFIG.move))
+        config = _configured(target)
+        config = replace(config, move=SiteMoves(sites, config.move))
         return "free", SiteSpace(of(PriorProposal(target), target), sites), config
     models = coordinates(target)
     begun = None if start is None else start.around
@@ -189,9 +193,15 @@ def _mirrored(question: Question, model: Target) -> AnnealingConfig:
     """Return the moves of a model, to mirror images where it is symmetric."""
     generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_012))
     columns = mirrors_of(model, question.observed, generator=generator)
+    config = _configured(model)
     if not columns:
-        return _CONFIG
-    return replace(_CONFIG, move=MirrorMoves(columns, _CONFIG.move))
+        return config
+    return replace(config, move=MirrorMoves(columns, config.move))
+
+
+def _configured(target: Target) -> AnnealingConfig:
+    """Return the usual moves, of particles at the edge too."""
+    return replace(_CONFIG, move=EdgeMoves(target, held_columns(target), _CONFIG.move))
 
 
 def _work(question: Question, space: Space) -> float:
@@ -285,7 +295,9 @@ def _is_idle(first: SmcResult, now: SmcResult) -> bool:
     return places >= more and gain < share * (places - 1.0)
 
 
-def _answer(question: Question, islands: Islands, why: str) -> Inference:
+def _answer(
+    question: Question, start: Start | None, islands: Islands, why: str
+) -> Inference:
     merged = islands.merged
     particles = merged.particles
     if particles.totals.log_sum == -math.inf:
@@ -295,7 +307,8 @@ def _answer(question: Question, islands: Islands, why: str) -> Inference:
     bad = apart(islands)
     if not error <= LOG_EVIDENCE_ERROR_LIMIT:
         bad.append(unsure(error))
-    bad += lost_digits(question, particles, from_prior=True)
+    bad += _missed(question, start, particles, reports)
+    bad += lost_digits(question, particles)
     ended = [report for report in reports if report.temperature == 1.0]
     # What moves at the end has forgotten where it was stuck on the way.
     has_moved = not move_cautions(ended)
@@ -320,6 +333,30 @@ def _answer(question: Question, islands: Islands, why: str) -> Inference:
         num_particles=full.num_particles,
         ess=merged.least_ess,
         islands=islands,
+    )
+
+
+def _missed(
+    question: Question,
+    start: Start | None,
+    particles: Particles,
+    reports: Sequence[AnnealingReport],
+) -> tuple[Caution, ...]:
+    """Return a caution if particles miss mass where doubles end.
+
+    The prior's draws are there; what is moved stays so if the others move beside it.
+    """
+    target, observed = question.target, question.observed
+    if start is None and all(each.temperature == 1.0 for each in reports):
+        return ()
+    apart = held_columns(target) if start is None else ()
+    return edge_doubts(
+        target,
+        observed,
+        particles,
+        seed=question.seed,
+        apart=apart,
+        is_tempered=start is None,
     )
 
 

@@ -14,6 +14,7 @@ from ..inference.proposal import Proposal
 from ..inference.smc.result import run_seed
 from .answer import Inference
 from .doubts import left_out, long_tails, weak, without_mean, without_meaning
+from .edges import edge_doubts
 from .lost_digits import lost_digits
 from .missed_mass import missed_mass
 from .question import BATCH, Question
@@ -200,7 +201,11 @@ def weighted(
     k_hat = math.nan if is_prior else pareto_k_hat(particles.log_weights)
     num_bad = num_without_meaning(question.target, particles, question.observed)
     bad = [] if is_prior else weak(totals, k_hat, is_tempered=method == "smc")
-    bad += lost_digits(question, particles, from_prior=method == "prior")
+    if method != "prior":
+        bad += edge_doubts(
+            question.target, question.observed, particles, seed=question.seed
+        )
+    bad += lost_digits(question, particles)
     cautions = without_meaning(question.target, num_bad, particles.num_particles)
     cautions += left_out(question, particles)
     if not bad:  # a tail of the weights would look like one of the posterior

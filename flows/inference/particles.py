@@ -6,7 +6,7 @@ standing side by side.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..errors import ArgumentError
 from ..model.layout import Variable
 from ..optional import require
 from .averages import Averages
+from .cautions import Caution
 from .particle_file import load_columns, save_columns
 from .resampling import resample
 from .summary import Summary, summarize
@@ -35,6 +36,7 @@ class Particles:
         latents: Natural values, float64, one row per particle.
         log_weights: Unnormalised log weights in nats, float64.
         columns: Which columns belong to which latent.
+        doubts: Reasons not to trust them that their weights do not tell.
 
     Example:
         >>> import torch
@@ -49,6 +51,7 @@ class Particles:
     latents: Float[Tensor, "particle latent"]
     log_weights: Float[Tensor, " particle"]
     columns: tuple[Variable, ...]
+    doubts: tuple[Caution, ...] = ()
 
     def __repr__(self) -> str:
         """Return one line; `summary` has the figures."""
@@ -179,7 +182,8 @@ class Particles:
         Standard errors are those of independent particles; `smc.result` knows those of
         particles that share ancestors.
         """
-        return summarize(self.latents, self.log_weights, self.columns)
+        found = summarize(self.latents, self.log_weights, self.columns)
+        return replace(found, cautions=(*self.doubts, *found.cautions))
 
     def __getitem__(self, name: str) -> Float[Tensor, "particle ..."]:
         """Return the values of one latent, in its own shape.
