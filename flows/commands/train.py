@@ -15,7 +15,7 @@ from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
 from ..front.settings import AUTO
 from ..front.train import settings_for, train
-from ..report.words import j_in_words
+from ..report.words import IMPOSSIBLE_J, j_in_words
 from ..storage.artifact import MANIFEST
 from ..storage.checkpoint import training_folder
 from ..storage.folders import check_folder_place
@@ -163,6 +163,7 @@ def train_command(
     metrics = posterior.metrics
     best = next(value for key, value in metrics.items() if key.startswith("best_"))
     ok = best is not None or "without_density" in metrics
+    ok = ok and "impossible_j" not in metrics
     kind = posterior.artifact.manifest.flow.kind
     sentence = f"{kind}, {_figure(metrics, best)}"
     figures = {"kind": kind, **metrics}
@@ -181,6 +182,11 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
         )
     elif best is None:
         figure = "no certified estimate was finite: this flow cannot be trusted"
+    elif "impossible_j" in metrics:
+        figure = (
+            f"J {best:.3g} ± {metrics['impossible_j']:.2g} nats ({IMPOSSIBLE_J}); "
+            "`daphne-flows infer` answers without a flow,"
+        )
     elif "best_j" in metrics:
         words = j_in_words(best, metrics.get("ess"))
         error = metrics.get("standard_error", math.nan)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 __all__ = [
+    "IMPOSSIBLE_J",
     "LATENT_KEYS",
     "calibration_in_words",
     "draws_in_words",
@@ -25,6 +26,11 @@ _J_SCALE = (
     (8.0, "a poor proposal: expect ESS below one per cent, train longer"),
 )
 _GOOD_ESS = 0.1
+_MOST_BELOW = -0.1
+IMPOSSIBLE_J = (
+    "which cannot be below 0: most likely the model draws values where doubles end, "
+    "whose densities are not what they say, and the flow misses that mass"
+)
 _J_BEYOND = "this flow is useless for typical data, train longer"
 
 
@@ -86,6 +92,8 @@ def j_in_words(nats: float | None, ess: float | None = None) -> str:
     """
     if nats is None or nats != nats:
         return "not known: no estimate was finite"
+    if nats < _MOST_BELOW:
+        return IMPOSSIBLE_J
     if ess is not None and ess >= _GOOD_ESS and nats > _J_SCALE[2][0]:
         return f"rare draws are far off; half of all data have ESS/N {ess:.2f} or more"
     return next((words for most, words in _J_SCALE if nats <= most), _J_BEYOND)
