@@ -77,6 +77,8 @@ def edge_doubts(
     """
     if not target.layout.free_dim or particles.totals.log_sum == -math.inf:
         return ()
+    if is_tempered and len(target.layout.latents) == 1:
+        return ()  # nothing else has to move
     generator = torch.Generator().manual_seed(run_seed(seed, 1_000_016))
     looked_at = 0
     parts: list[tuple[Tensor, Tensor]] = []
