@@ -184,8 +184,8 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
         figure = "no certified estimate was finite: this flow cannot be trusted"
     elif "impossible_j" in metrics:
         figure = (
-            f"J {best:.3g} ± {metrics['impossible_j']:.2g} nats ({IMPOSSIBLE_J}); "
-            "`daphne-flows infer` answers without a flow,"
+            f"J {best:.3g} ± {metrics['impossible_j']:.2g} nats ({IMPOSSIBLE_J}; "
+            "`daphne-flows infer` answers without a flow)"
         )
     elif "best_j" in metrics:
         words = j_in_words(best, metrics.get("ess"))
