@@ -161,7 +161,8 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
         raise ArgumentError(*problems) from None
     table = mapping.get("flow", {})
     if isinstance(table, Mapping):
-        flow, more = read_settings(kind.config, table, f"{where}, flow of {kind.name}")
+        place = "flow" if "kind" in mapping else f"flow of {kind.name}"
+        flow, more = read_settings(kind.config, table, f"{where}, {place}")
         problems.extend(more)
     else:
         problems.append(
