@@ -37,13 +37,13 @@ def is_usable(on_compile: Callable[[], None] | None = None) -> bool:
 
 @torch.enable_grad()
 def _solve_one() -> None:
-    """Run all of the kernel once."""
+    """Run all of the kernel once: its parameters, too, have gradients."""
     plan = make_plan(
         Structure((StateBlock("a", (0,), 0, (), (0,)),), 1), [1], 2, residual=False
     )
-    one = torch.ones(1)
-    all_features = torch.ones(plan.features)
+    one = torch.ones(1, requires_grad=True)
+    all_features = torch.ones(plan.features, requires_grad=True)
     parameters = FieldParameters((one, one), one, *[all_features] * 4)
-    start = torch.zeros(1, 1, requires_grad=True)
-    end, log_det = solve_fused(plan, parameters, start, torch.zeros(1, 1), one, 1)
+    start, observed = torch.zeros(1, 1, requires_grad=True), torch.zeros(1, 1)
+    end, log_det = solve_fused(plan, parameters, start, observed, torch.ones(1), 1)
     (end.sum() + log_det.sum()).backward()  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
+from flows.autoregressive.fused import readiness as autoregressive_readiness
 from flows.autoregressive.fused.compile import KERNEL as AUTOREGRESSIVE
 from flows.cnf.fused import readiness
 from flows.cnf.fused.compile import KERNEL
@@ -127,3 +128,18 @@ def test_a_cache_that_fails_is_dropped(monkeypatch, kernel):
 def test_the_fused_kernel_is_usable_here():
     assert readiness.is_usable()
     assert KERNEL.is_compiled
+
+
+@pytest.mark.parametrize(
+    ("kernel", "trial"),
+    [
+        (KERNEL, readiness._solve_one),
+        (AUTOREGRESSIVE, autoregressive_readiness._score_one),
+    ],
+)
+def test_a_trial_leaves_nothing_to_compile_in_training(monkeypatch, kernel, trial):
+    monkeypatch.delitem(vars(kernel), "compiled", raising=False)
+    kernel.warm_up(trial)
+    functions = {**vars(kernel.compiled)}
+    del functions["linked"]
+    assert [name for name, each in functions.items() if not each.signatures] == []
