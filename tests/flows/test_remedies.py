@@ -191,6 +191,33 @@ def test_data_that_the_model_hardly_draws_are_answered_by_annealed_smc(run, tmp_
     check_answer(after, 40.0, 80.0)
 
 
+@pytest.mark.parametrize(
+    ("program", "evidence"),
+    [
+        (
+            "(let [m (sample (normal 0 1e6))] (observe (normal m 0.001) 12345) m)",
+            -NORMAL - math.log(1e6) - 0.012345**2 / 2,
+        ),
+        (
+            "(let [m (sample (normal 0 1))] (observe (normal m 1e-10) 0.5) m)",
+            -NORMAL - 0.125,
+        ),
+    ],
+)
+def test_annealed_smc_answers_however_sharp_the_data_are(program, evidence, tmp_path):
+    def run(command, *options):
+        call = (command, "-", "-o", tmp_path / "p", *PRIOR, *options)
+        return said(*call, input=program)
+
+    code, before = run("sample")
+    assert code == 3
+    assert any("`daphne-flows smc`" in each["remedy"] for each in before["cautions"])
+    code, after = run("smc", "--num-particles", 300)
+    assert code == 0
+    error = after["log_evidence_standard_error"]
+    assert abs(after["log_evidence"] - evidence) < 5 * error < 2.5
+
+
 DISCRETE = "(let [k (sample (poisson 3))] (observe (normal k 1) 5) k)"
 
 

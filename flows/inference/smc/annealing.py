@@ -124,8 +124,7 @@ def annealed_smc(
 
     Raises:
         ArgumentError: If there are too few particles.
-        InferenceError: If a weight is nan or +inf, or no temperature step is short
-            enough.
+        InferenceError: If a weight is nan or +inf.
     """
     if num_particles < 2:
         raise ArgumentError.at(
@@ -179,9 +178,6 @@ def step(
     """Return the particles at the next temperature, and what happened on the way.
 
     Where every weight is 0 the way ends: the evidence is 0.
-
-    Raises:
-        InferenceError: If no temperature step is short enough.
     """
     planned = config.schedule[state.num_stages] if config.schedule else None
     point = state.point

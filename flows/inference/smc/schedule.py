@@ -2,7 +2,9 @@ r"""This file decides how long each step from proposal to target is, and along w
 
 Each temperature step is as long as keeps the conditional ess at a given share: with
 normalised weights W and u = w^(β' - β), (Σ W u)² / (Σ W u² · Σ W), sums over particles
-with w > 0, found by bisection.
+with w > 0, found by bisection. The first step may be as short as a float: temperatures
+then grow by factors, so that the way from there is no long one. Where particles do not
+follow, later steps keep less, and the cautions on their weights say so.
 
 References:
     Zhou, Johansen, Aston (2016), Toward automatic model comparison: an adaptive
@@ -10,19 +12,18 @@ References:
 """
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...errors import InferenceError
-
 __all__ = ["Stage", "next_temperature", "weighted_factor"]
 
 _BISECTIONS = 60
-# A shorter step would never end: the weights differ by more than a float can bridge.
-_SHORTEST_STEP = 1e-12
+_LEAST_GROWTH = 1e-3
+"""Of a temperature in one step: shorter ones would not end in a time to wait for."""
 # Keeps a factor regular where particles agree, relative to their size in a coordinate.
 _RELATIVE_JITTER = 1e-9
 # Of the mean variance of coordinates: no coordinate counts as narrower.
@@ -59,30 +60,22 @@ def next_temperature(
         last: The temperature so far.
         log_weight: Of the target against the proposal, for each particle, in nats.
         log_weights: What the particles weigh now, in nats.
-        cess_fraction: How much of the conditional ess the step keeps.
-
-    Raises:
-        InferenceError: If no step is short enough.
+        cess_fraction: How much of the conditional ess the step keeps, unless it would
+            be too short.
     """
-    if _kept(log_weight, log_weights, 1.0 - last) >= cess_fraction:
+    low = high = 1.0 - last
+    if _kept(log_weight, log_weights, high) >= cess_fraction:
         return 1.0
-    low, high = 0.0, 1.0 - last
+    least = max(_LEAST_GROWTH * last, sys.float_info.min)
+    while low > least and not _kept(log_weight, log_weights, low) >= cess_fraction:
+        low, high = 0.5 * low, low
     for _ in range(_BISECTIONS):
         middle = 0.5 * (low + high)
         if _kept(log_weight, log_weights, middle) >= cess_fraction:
             low = middle
         else:
             high = middle
-    if low < _SHORTEST_STEP:
-        raise InferenceError.at(
-            "annealing",
-            f"no step from temperature {last:.3g} keeps a share of"
-            f" {cess_fraction} of the conditional ess",
-            "weights that a small power brings together",
-            f"log weights from {float(log_weight.min()):.3g}"
-            f" to {float(log_weight.max()):.3g}",
-        )
-    return last + low
+    return min(1.0, last + max(low, least))
 
 
 def _kept(
@@ -100,6 +93,7 @@ def _kept(
         return 1.0
     log_shares = log_weights[is_alive].log_softmax(0)
     log_growth = step * log_weight[is_alive]
+    log_growth = log_growth - log_growth.max()  # the shares count, however far it grows
     first = (log_shares + log_growth).logsumexp(0)
     second = (log_shares + 2.0 * log_growth).logsumexp(0)
     return math.exp(float(2.0 * first - second))
@@ -122,7 +116,8 @@ def weighted_factor(
     covariance = torch.lerp(
         covariance, covariance.diagonal().diag(), min(few, _MOST_SHRUNK)
     )
-    size = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    tiny = torch.finfo(torch.float64).tiny  # also where one particle has all the weight
+    size = covariance.diagonal().mean().clamp(min=tiny / _LEAST_VARIANCE)
     # Coordinates may differ by any factor: each is regular in its own scale.
     scale = covariance.diagonal().clamp(min=_LEAST_VARIANCE * size).sqrt()
     jitter = _RELATIVE_JITTER * torch.eye(len(covariance)).to(covariance)
