@@ -52,7 +52,7 @@ class Regression:
         """
         rows = draws.T  # a column of draws is then in one piece
         columns = [*reads, len(rows) - 1]
-        solved = _solve(moments[columns][:, columns], moments[columns, column])
+        solved = _least_squares(rows, moments, columns, column)
         residual = rows[column] - _combined(rows, columns, solved)
         count = residual.numel()
         scale = (residual.square().sum() / max(1, count - len(columns))).sqrt()
@@ -76,6 +76,23 @@ class Regression:
             kurtosis=kurtosis,
             is_linear_gaussian=is_linear,
         )
+
+
+def _least_squares(
+    rows: Float[Tensor, "column draw"],
+    moments: Float[Tensor, "column column"],
+    columns: list[int],
+    column: int,
+) -> Tensor:
+    """Least-norm weights of some rows for another, by the smaller of two matrices.
+
+    Products of draws say it where there are fewer of them than columns: with A of the
+    columns, A' (A A')^+ = (A' A)^+ A'.
+    """
+    if len(columns) <= rows.shape[1]:
+        return _solve(moments[columns][:, columns], moments[columns, column])
+    read = rows[columns]
+    return read @ _solve(read.T @ read, rows[column])
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
