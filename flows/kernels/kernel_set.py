@@ -104,9 +104,9 @@ class KernelSet:
         try:
             trial()
         except Exception:  # a damaged or a full cache shows itself in many ways
+            was_compiled = False
             self.compile_afresh()
             trial()
-            return
         if not was_compiled:
             self.mark_compiled()
             self._say_whether_kept()
