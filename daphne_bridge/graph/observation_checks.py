@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from ..errors import Problem
 from ..language.families import FAMILIES, Family
+from ..language.primitives.numbers import as_double
 from .expression import Call, Value, show_value
 from .graph import Node
 from .known_parts import constant_of, is_number, length_of
@@ -36,7 +37,7 @@ def observation_problem(
         if not is_number(value):
             yield wrong("a number")
             return
-        if not math.isfinite(value):
+        if not math.isfinite(as_double(value)):
             yield wrong("a finite number")
             return
     support = family.support

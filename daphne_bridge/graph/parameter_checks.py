@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..errors import Problem
 from ..language.families import FAMILIES
+from ..language.primitives.numbers import as_double
 from .expression import (
     Call,
     Constant,
@@ -91,8 +92,9 @@ def parameter_problems(call: Call, where: str) -> Iterator[Problem]:
             )
             continue
         test = _RANGES_OF.get((family.name, name), _RANGES.get(name))
-        if test is not None and not test[0](value):
-            yield Problem(where, f"{family.name}'s {name}", test[1], show_value(value))
+        if test is not None and not test[0](as_double(value)):
+            shown = show_value(value)[:60]
+            yield Problem(where, f"{family.name}'s {name}", test[1], shown)
     if family.support in ("interval", "integer interval") and len(call.arguments) == 2:
         low, high = call.arguments
         if (

@@ -20,6 +20,7 @@ from daphne_bridge.errors import shortened
 from daphne_bridge.graph.expression import show_value
 from daphne_bridge.language.families import FAMILIES
 from daphne_bridge.language.primitives import equal
+from daphne_bridge.language.primitives.numbers import as_double
 
 from .dag import Dag
 from .lowered import Branch, Lowered
@@ -148,7 +149,7 @@ def _numbers(family: str, shape: tuple[int, ...], value: Value) -> tuple[float, 
                 expected,
                 _shown(value),
             )
-        if not math.isfinite(item):
+        if not math.isfinite(as_double(item)):
             raise Misfit(
                 f"an observation of {family} is not finite", expected, _shown(value)
             )

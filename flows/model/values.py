@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from daphne_bridge.language.primitives import HashMap, Seq
 from daphne_bridge.language.primitives import values as plain_values
+from daphne_bridge.language.primitives.numbers import as_double
 
 from .dag import Dag
 
@@ -114,7 +115,9 @@ def kind_of(value: Value) -> Kind | None:
 
 def slot_of(dag: Dag, value: Value) -> int:
     """Return the slot of a number or boolean."""
-    return value.slot if isinstance(value, Scalar) else dag.constant(float(value))
+    if isinstance(value, Scalar):
+        return value.slot
+    return dag.constant(float(value) if isinstance(value, bool) else as_double(value))
 
 
 def merged_kind(kinds: Sequence[Kind]) -> Kind:

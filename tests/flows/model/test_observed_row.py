@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from daphne_bridge.cli import main as bridge
+from daphne_bridge.errors import BridgeError
 from flows.errors import ModelError
 from flows.model.model import Model
 
@@ -116,3 +119,32 @@ def test_entries_of_a_vector_are_one_value():
 def test_entries_that_make_no_value_are_refused(values, said):
     with pytest.raises(ModelError, match=said):
         Model.from_program(PAIR).observation(values)
+
+
+WHOLE = "1" + "0" * 400
+"""A whole number beyond the largest double."""
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_whole_numbers_beyond_doubles_are_not_finite(sign):
+    model = Model.from_program("(observe (normal (sample (normal 0 1)) 1) 1)")
+    with pytest.raises(ModelError, match="an observation of normal is not finite"):
+        model.observation({"observe1": sign * 10**400})
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        f"(observe (normal (sample (normal 0 1)) 1) {WHOLE})",
+        f"(observe (poisson (sample (gamma 1 1))) {WHOLE})",
+        f"(observe (normal (sample (normal 0 {WHOLE})) 1) 1)",
+        f"(observe (normal (sample (normal {WHOLE} 1)) 1) 1)",
+    ],
+)
+def test_programs_with_whole_numbers_beyond_doubles_are_refused(program, tmp_path):
+    with pytest.raises(BridgeError, match=r"expected a .*number.*; got"):
+        Model.from_program(program)
+    (tmp_path / "p.daphne").write_text(program)
+    call = CliRunner().invoke(bridge, ["check", str(tmp_path / "p.daphne")])
+    assert call.exit_code == 2
+    assert "expected a" in call.output
