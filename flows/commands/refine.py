@@ -12,6 +12,7 @@ from daphne_bridge.command_line import PATH, data_option, guarded, json_option, 
 from ..cnf.engines import prepare_kernel
 from ..errors import ArtifactError
 from ..front.posterior import refine
+from ..front.settings import seconds_of
 from ..model.model import Model
 from ..storage.artifact import MANIFEST
 from ..storage.folders import check_folder_place
@@ -59,6 +60,7 @@ def refine_command(
     particles alone. OUTPUT is an artifact that knows its data; `sample` draws from it.
     Exit code 3 where the draws cannot be trusted; the cautions say why.
     """
+    seconds = seconds_of(budget)
     check_folder_place(output, marker=MANIFEST)
     _check_apart(artifact, output)
     model = Model.from_graph(load_any(place, data).graph)
@@ -71,7 +73,7 @@ def refine_command(
             model,
             observed,
             posterior=trained,
-            budget=budget,
+            budget=seconds,
             seed=seed,
             config=config,
             engine=engine,

@@ -94,3 +94,9 @@ def test_a_flow_not_to_be_trusted_ends_with_its_own_code(tmp_path):
     said = json.loads(refine(tmp_path, tmp_path / "t.daphne", caller=doubted))
     assert not said["ok"]
     assert "effective sample size" in " ".join(said["metrics"]["cautions"])
+
+
+def test_a_budget_that_is_no_duration_is_refused_before_any_progress(run, tmp_path):
+    of = (run / "artifact", run / "graph.json", "-o", tmp_path / "bent")
+    said = bad("refine", *of, "--budget", "nan").strip()
+    assert said == "budget: not a duration; expected 90s, 10m or 1.5h; got 'nan'"
