@@ -33,6 +33,7 @@ _LIMIT = 8 * 2**30
 _NUMBER = "not finite"
 _ADDED = {"heads": "auto"}
 """Settings that runs of earlier versions do not have."""
+_ANEW = "train without --resume to start anew"
 _OTHERWISE = ", or go on with --config and the config.toml beside it"
 
 
@@ -100,7 +101,7 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise ArtifactError.at(
             str(path),
-            "the checkpoint is damaged",
+            f"the checkpoint is damaged; {_ANEW}",
             "a file that this program wrote",
             str(error)[:80],
         ) from None
@@ -112,8 +113,8 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
         if mine != theirs:
             raise ArtifactError.at(
                 str(path),
-                f"the checkpoint has another {what}; train without --resume to "
-                f"start anew{_OTHERWISE if what == 'configuration' else ''}",
+                f"the checkpoint has another {what}; {_ANEW}"
+                f"{_OTHERWISE if what == 'configuration' else ''}",
                 *_shown(mine, theirs),
             )
     return TrainingState(tensors, values)
@@ -145,8 +146,9 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
 
 
 def _shown(mine: Any, theirs: Any) -> tuple[str, str]:
+    """Return what differs; of settings the kind, on which others depend, or one."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
-        for name in sorted({*mine, *theirs}):
+        for name in sorted({*mine, *theirs}, key=lambda name: (name != "kind", name)):
             if mine.get(name) != theirs.get(name):
                 return f"{name} = {mine.get(name)}", f"{name} = {theirs.get(name)}"
     return str(mine)[:30], str(theirs)[:30]

@@ -58,6 +58,13 @@ def test_a_run_from_before_there_were_heads_goes_on_without_them(saved):
         load_checkpoint(path, other)
 
 
+def test_of_settings_that_differ_the_kind_is_named(saved):
+    path, _ = saved
+    key = replace(KEY, config={"augment": 3, "kind": "cnf", "z": 1})
+    with pytest.raises(ArtifactError, match="expected kind = cnf; got kind = None"):
+        load_checkpoint(path, key)
+
+
 @pytest.mark.parametrize("change", [lambda b: b ^ 1, lambda b: b ^ 0x80, lambda b: 0])
 def test_every_changed_byte_is_refused_in_a_sentence_or_harmless(saved, change):
     path, state = saved
