@@ -20,7 +20,7 @@ from daphne_bridge.files import cannot_write
 from ..errors import FlowsError
 from ..inference.plain import plain
 from ..storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
-from ..storage.folders import check_folder_place, own_folder, write_file
+from ..storage.folders import check_folder_place, own_folder, read_file, write_file
 from ..training.loop import Fit
 from ..training.state import Report, TrainingState
 from .settings import Settings
@@ -29,6 +29,7 @@ __all__ = ["RunFolder"]
 
 _CHECKPOINT = "checkpoint.safetensors"
 _LOG = "log.jsonl"
+_LOG_LIMIT = 2**30
 _CONFIG = "config.toml"
 _OWN_FILES = (_CHECKPOINT, _LOG, _CONFIG, ".*.part")
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0
@@ -96,7 +97,7 @@ class RunFolder:
         log = self.path / _LOG
         write_file(self.path / _CONFIG, tomli_w.dumps(settings).encode())
         first = run.state().values["iteration"]
-        write_file(log, (_log_until(log, first) if resumed else "").encode())
+        write_file(log, _log_until(log, first) if resumed else b"")
         saved = time.monotonic()
         with _appended(log) as lines:
             try:
@@ -122,19 +123,19 @@ def _appended(path: Path) -> Iterator[TextIO]:
         raise FlowsError(cannot_write(path, error)) from None
 
 
-def _log_until(path: Path, iteration: int) -> str:
-    """Return the lines of a log up to an iteration."""
+def _log_until(path: Path, iteration: int) -> bytes:
+    """Return the lines of a log up to an iteration, or the first that is none."""
     if not path.exists():
-        return ""
+        return b""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_file(path, "a log of training", limit=_LOG_LIMIT).splitlines():
         try:
             if json.loads(line)["iteration"] > iteration:
                 break
         except (ValueError, KeyError, TypeError):
             break
-        kept.append(line + "\n")
-    return "".join(kept)
+        kept.append(line + b"\n")
+    return b"".join(kept)
 
 
 def _report_json(report: Report) -> dict[str, Any]:

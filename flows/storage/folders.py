@@ -203,7 +203,7 @@ def check_folder_place(
     """
     path = Path(path)
     try:
-        if path.exists():
+        if os.path.lexists(path):  # a link may lead nowhere
             held = [each.name for each in path.iterdir()] if path.is_dir() else ["."]
             strange = [n for n in held if not any(fnmatch(n, p) for p in own)]
             if strange or (held and marker not in held):

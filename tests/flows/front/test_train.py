@@ -74,6 +74,32 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert [r["iteration"] for r in log][-1] == 60
 
 
+def test_a_log_is_continued_from_what_can_be_read_of_it(model, tmp_path):
+    def train(**options):
+        return flows.train(
+            model, config=QUICK, engine="torch", checkpoint=tmp_path / "run", **options
+        )
+
+    train()
+    log = tmp_path / "run" / "log.jsonl"
+    first = log.read_bytes().splitlines()[0]
+    log.write_bytes(first + b"\n\xff\xfe{}\n")
+    train(resume=True)
+    lines = log.read_bytes().splitlines()
+    assert lines[0] == first
+    assert all(json.loads(each) for each in lines)
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(flows.FlowsError, match=r"log\.jsonl: this is no plain file"):
+        train(resume=True)
+    log.rmdir()
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"damaged")
+    with pytest.raises(flows.FlowsError, match="train without --resume"):
+        train(resume=True)
+    train(resume=False)
+    assert [*tmp_path.iterdir()] == [tmp_path / "run"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "where"),
     [

@@ -102,6 +102,12 @@ def test_links_and_devices_are_never_replaced(tmp_path):
             write_file(path, b"")
 
 
+def test_a_link_to_nowhere_is_no_place_of_a_folder(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="something else is in this place"):
+        check_folder_place(tmp_path / "link", marker="m")
+
+
 def write_for_ever(place, start):
     for number in range(start, 10**9):
         content = str(number).encode()
