@@ -38,6 +38,7 @@ from ..model.capabilities import listed
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from .answer import Inference
+from .arguments import seed_of
 from .clock import Clock
 from .exact import exact
 from .lost_digits import NO_POSTERIOR
@@ -113,6 +114,7 @@ def infer(
             "target_ess", "out of range", "above 0", f"{target_ess:g}"
         )
     check_model(model)
+    seed = seed_of(seed)
     proposal = flow.proposal() if isinstance(flow, Source) else flow
     data = observed
     if not isinstance(data, Tensor):

@@ -27,6 +27,7 @@ from ..learning.parted import PartedModel
 from ..learning.posterior import tempered_parameters
 from ..model.model import Model
 from ..training.state import Report
+from .arguments import seed_of
 from .clock import Clock, OutOfTime
 from .figures import Figures, figures_of
 from .learned import Estimate, Learned
@@ -94,6 +95,7 @@ def learn(
         (1.491, ())
     """
     check_model(model)
+    seed = seed_of(seed)
     clock = Clock(seconds_of(budget), on_progress)
     parted = PartedModel.of(model, parameters)
     rows, given = rows_of(model, data)

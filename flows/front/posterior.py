@@ -13,12 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..flow.protocol import Flow
 from ..marginal.target import FlowTarget
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
 from ..training.state import Report
+from .arguments import path_of, seed_of, whole
 from .refinement import REFINING, refinement
 from .sampling import Trained
 from .settings import Settings, check_model, training_settings
@@ -113,7 +115,7 @@ class Posterior(Source):
         Raises:
             ArtifactError: If something else is in the place, or it cannot be written.
         """
-        self.artifact.save(Path(path))
+        self.artifact.save(path_of("path", path))
 
     @torch.no_grad()
     def log_prob(
@@ -137,11 +139,16 @@ class Posterior(Source):
             num_draws: Draws of the nuisances for each row.
             seed: Of these draws.
         """
+        columns = self.target.layout.latent_dim
+        if not isinstance(latents, Tensor) or latents.shape[1:] != (columns,):
+            expected = f"a tensor with rows of {columns}"
+            got = getattr(latents, "shape", type(latents).__name__)
+            raise ArgumentError.at("latents", "wrong shape", expected, str(got))
         row = row_of(self.model, observed)
         proposal = FlowProposal(self.flow, self.target)
         width = proposal.nuisance_dim
-        draws = num_draws if width else 1
-        generator = torch.Generator().manual_seed(seed)
+        draws = whole("num_draws", num_draws, 1) if width else 1
+        generator = torch.Generator().manual_seed(seed_of(seed))
         shape = (draws * latents.shape[0], width)
         nuisances = torch.randn(shape, generator=generator, dtype=latents.dtype)
         repeated = latents.repeat(draws, 1)
@@ -160,7 +167,7 @@ def load(path: Path | str, model: Model, *, weighted: bool = True) -> Posterior:
     Raises:
         ArtifactError: If a file is missing or damaged, or it is of another model.
     """
-    return Posterior.of(model, Artifact.load(Path(path)), weighted=weighted)
+    return Posterior.of(model, Artifact.load(path_of("path", path)), weighted=weighted)
 
 
 def refine(
@@ -215,7 +222,7 @@ def refine(
         None if posterior is None else posterior.flow,
         budget=budget,
         config=settings,
-        seed=seed,
+        seed=seed_of(seed),
         engine=engine,
         on_progress=on_progress,
         on_report=on_report,

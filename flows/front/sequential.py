@@ -25,6 +25,7 @@ from ..model.capabilities import listed
 from ..proposals.flow import FlowProposal
 from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
+from .arguments import seed_of
 from .doubts import lost_on_the_way
 from .edges import edge_doubts, held_columns
 from .flow_space import space_of
@@ -69,6 +70,7 @@ def smc(
     """
     if method not in METHODS:
         raise ArgumentError.at("method", "unknown method", " or ".join(METHODS), method)
+    seed = seed_of(seed)
     config = AnnealingConfig(move=Hamiltonian(16)) if config is None else config
     data = row_of(source.model, observed)
     model = _target(source, is_annealed=method == "annealed")

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..errors import ArgumentError, FlowsError
 from ..model.model import Model
 from ..storage.folders import read_file
 from ..training.config import TrainingConfig, training_config_from
+from .arguments import path_of
 
 __all__ = [
     "AUTO",
@@ -132,7 +134,7 @@ def seconds_of(budget: str | float) -> float:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", budget.strip())
         seconds = float(match.group(1)) * _UNITS[match.group(2)] if match else 0.0
     else:
-        seconds = budget
+        seconds = float(budget) if isinstance(budget, Real) else 0.0
     if not seconds > 0:
         raise ArgumentError.at(
             "budget", "not a duration", "90s, 10m or 1.5h", repr(budget)
@@ -146,7 +148,7 @@ def _table(
     """Return settings as a file or a user gives them, and where they come from."""
     if config is None or isinstance(config, Mapping):
         return config or {}, "the configuration"
-    path = Path(config)
+    path = path_of("config", config)
     content = read_file(path, "a TOML file", limit=_FILE_LIMIT)
     try:
         return tomllib.loads(content.decode("utf-8-sig")), str(path)

@@ -17,6 +17,7 @@ from ..inference.particles import Particles
 from ..inference.proposal import Proposal
 from ..marginal.target import FlowTarget, target_of
 from ..model.model import Model
+from .arguments import seed_of, whole
 from .edges import edge_doubts
 from .sampling import Drawing, Trained, completed, drawn
 from .settings import check_model
@@ -117,8 +118,9 @@ class Source(ABC):
             FlowsError: If data do not fit, weights are without meaning, or a flow is
                 wanted and there is none.
         """
+        seed = seed_of(seed)
         how = Drawing(
-            num_particles=num_particles,
+            num_particles=whole("num_particles", num_particles, 1),
             seed=seed,
             proposal=proposal,
             mixture_weight=mixture_weight,

@@ -24,6 +24,7 @@ from ..training.loop import Fit, fit
 from ..training.one_data_set import OneDataSet
 from ..training.processes import ALONE, Ranks, local_rank, local_size
 from ..training.state import Report
+from .arguments import path_of, seed_of
 from .material import Material, Target, check_trainable, summed_out
 from .new_flow import new_flow
 from .posterior import Posterior
@@ -59,7 +60,7 @@ def train(
     kind: str | None = None,
     amortised: bool | None = None,
     engine: str = "auto",
-    device: str = _CPU,
+    device: str | torch.device = _CPU,
     checkpoint: Path | str | None = None,
     resume: bool = False,
     on_report: Callable[[Report], None] | None = None,
@@ -114,8 +115,10 @@ def train(
     started = time.perf_counter()
     check_model(model)
     check_trainable(model)
-    folder = None if checkpoint is None else RunFolder(Path(checkpoint))
-    if folder is not None:
+    seed = seed_of(seed)
+    folder = None
+    if checkpoint is not None:
+        folder = RunFolder(path_of("checkpoint", checkpoint))
         folder.check()
         config = folder.settings(config, resume=resume)
     settings = settings_for(
@@ -193,7 +196,7 @@ def settings_for(
     *,
     kind: str | None = None,
     engine: str = AUTO,
-    device: str = _CPU,
+    device: str | torch.device = _CPU,
     **given: Any,
 ) -> TrainingConfig:
     """Return the settings of training a model; see `training_settings`.
@@ -205,7 +208,7 @@ def settings_for(
     settings = training_settings(config, kind=kind, **given)
     if kind is not None or says_kind(config):
         return settings
-    is_any = engine in OF_ALL_KINDS and device == _CPU
+    is_any = engine in OF_ALL_KINDS and _named(device).type == _CPU
     if is_any and not given.get("augment"):
         return training_settings(config, kind=AUTO, **given)
     target = summed_out(model, settings)
@@ -214,25 +217,29 @@ def settings_for(
     return settings
 
 
-def _device(name: str) -> torch.device:
+def _named(name: str | torch.device) -> torch.device:
+    """Return the device of a name; the one without memory where there is none."""
+    try:
+        return torch.device(name)
+    except (RuntimeError, TypeError):
+        return torch.device("meta")
+
+
+def _device(name: str | torch.device) -> torch.device:
     """Return the device of a name; with several processes each its own GPU.
 
     Raises:
         ArgumentError: If there is no such device here.
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
+    device = _named(name)
     count = torch.cuda.device_count()
     if device.type == "cuda" and device.index is None and count:
         device = torch.device("cuda", local_rank() % count)
-    is_there = device.type == "cpu" or (
-        device.type == "cuda" and (device.index or 0) < count
-    )
-    if not is_there:
-        known = ["cpu", *(f"cuda:{number}" for number in range(count))]
-        raise ArgumentError.at("device", "no such device here", ", ".join(known), name)
+    if (device.index or 0) >= {_CPU: 1, "cuda": count}.get(device.type, 0):
+        known = [_CPU, *(f"cuda:{number}" for number in range(count))]
+        raise ArgumentError.at(
+            "device", "no such device here", ", ".join(known), str(name)
+        )
     return device
 
 

@@ -33,7 +33,7 @@ from daphne_bridge.graph.document import (
 )
 from daphne_bridge.graph.graph import Graph
 
-from ..errors import ModelError
+from ..errors import ArgumentError, ModelError
 from .coordinates import Coordinates
 from .densities import Densities
 from .draw_schedules import DrawSchedules
@@ -353,6 +353,10 @@ class Model(InFreeCoordinates, Drawing):
             ModelError: If a value does not fit its distribution, or a name is not
                 known or that of no observed node.
         """
+        if not isinstance(values, Mapping | None):
+            raise ArgumentError.at(
+                "observed", "not data", "values by name of a node", repr(values)[:60]
+            )
         numbers = observed_row(self.lowered, Given(values or {}, places or {}))
         if like is not None:
             return like.new_tensor(numbers)
