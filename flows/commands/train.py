@@ -120,7 +120,7 @@ def train_command(
         folder = RunFolder(training_folder(output))
         settings = settings_for(
             model,
-            folder.settings(config, resume=resume),
+            folder.config if resume and config is None else config,
             budget=budget,
             augment=augment,
             objective=objective,

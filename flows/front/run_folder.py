@@ -23,7 +23,6 @@ from ..storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
 from ..storage.folders import check_folder_place, own_folder, read_file, write_file
 from ..training.loop import Fit
 from ..training.state import Report, TrainingState
-from .settings import Settings
 
 __all__ = ["RunFolder"]
 
@@ -62,16 +61,11 @@ class RunFolder:
         """Whether there is anything to be resumed."""
         return (self.path / _CHECKPOINT).exists()
 
-    def settings(self, config: Settings, *, resume: bool) -> Settings:
-        """Return what a run is configured by: as it was begun, unless told otherwise.
-
-        Args:
-            config: What the user gives.
-            resume: Whether the run in the folder goes on.
-        """
+    @property
+    def config(self) -> Path | None:
+        """The configuration of the run that can be resumed, a TOML file."""
         kept = self.path / _CONFIG
-        goes_on = resume and config is None and self.has_checkpoint and kept.is_file()
-        return kept if goes_on else config
+        return kept if self.has_checkpoint and kept.is_file() else None
 
     def state(self, key: RunKey) -> TrainingState | None:
         """Return the state of a run that is to be continued; None if there is none.

@@ -120,7 +120,7 @@ def train(
     if checkpoint is not None:
         folder = RunFolder(path_of("checkpoint", checkpoint))
         folder.check()
-        config = folder.settings(config, resume=resume)
+        config = folder.config if resume and config is None else config
     settings = settings_for(
         model,
         config,
