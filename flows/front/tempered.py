@@ -144,8 +144,7 @@ def _space(
 
     sites = _sites(question)
     if sites:
-        config = _configured(target)
-        config = replace(config, move=SiteMoves(sites, config.move))
+        config = replace(_CONFIG, move=SiteMoves(sites, _CONFIG.move))
         return "free", SiteSpace(of(PriorProposal(target), target), sites), config
     models = coordinates(target)
     begun = None if start is None else start.around
@@ -349,7 +348,8 @@ def _missed(
     target, observed = question.target, question.observed
     if start is None and all(each.temperature == 1.0 for each in reports):
         return ()
-    apart = held_columns(target) if start is None else ()
+    is_held = start is None and not _sites(question)  # beside sites nothing is
+    apart = held_columns(target) if is_held else ()
     return edge_doubts(
         target,
         observed,

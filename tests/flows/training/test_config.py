@@ -69,7 +69,7 @@ def test_nuisances_of_no_latent_or_of_one_twice_are_refused():
     ("mapping", "sentence"),
     [
         ({"bath_size": 3}, "train.toml, bath_size: unknown key; expected one of"),
-        ({"flow": {"width": 3}}, "train.toml, flow, width: unknown key; expected one"),
+        ({"flow": {"width": 3}}, "train.toml, flow of cnf, width: unknown key; expec"),
         ({"batch_size": "3"}, "batch_size: wrong type; expected a whole number; got"),
         ({"batch_size": 3.5}, "batch_size: wrong type; expected a whole number; got"),
         (
