@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from ..errors import Problem
+from ..errors import Problem, shortened
 from ..language.families import FAMILIES
 from ..language.primitives.numbers import as_double
 from .expression import (
@@ -93,7 +93,7 @@ def parameter_problems(call: Call, where: str) -> Iterator[Problem]:
             continue
         test = _RANGES_OF.get((family.name, name), _RANGES.get(name))
         if test is not None and not test[0](as_double(value)):
-            shown = show_value(value)[:60]
+            shown = shortened(show_value(value))
             yield Problem(where, f"{family.name}'s {name}", test[1], shown)
     if family.support in ("interval", "integer interval") and len(call.arguments) == 2:
         low, high = call.arguments

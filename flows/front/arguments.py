@@ -54,5 +54,7 @@ def path_of(where: str, place: Any) -> Path:
         ArgumentError: If it is none.
     """
     if not isinstance(place, str | os.PathLike):
-        raise ArgumentError.at(where, "not a path", "text or a Path", repr(place)[:60])
+        raise ArgumentError.at(
+            where, "not a path", "text or a Path", shortened(repr(place))
+        )
     return Path(place)

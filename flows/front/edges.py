@@ -15,6 +15,7 @@ moves the evidence by less than its usual error.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,11 +23,12 @@ from torch import Tensor
 
 from ..inference.cautions import Caution
 from ..inference.particles import Particles
+from ..inference.smc.annealing import AnnealingReport
 from ..inference.smc.result import run_seed
 from ..model.model import Model
 from .targets import Target
 
-__all__ = ["edge_doubts", "held_columns"]
+__all__ = ["edge_doubts", "held_columns", "tempered_edge_doubts"]
 
 _FIRST, _NUM_PRIOR = 1_000, 10_000
 """Prior draws: if none of the first is at the edge, there is hardly any mass."""
@@ -110,6 +112,37 @@ def edge_doubts(
             "no density describes them there: weighted draws miss them",
             f"S{_LOGARITHMS}" if is_tempered else f"{_UNMOVED}{_LOGARITHMS}",
         ),
+    )
+
+
+def tempered_edge_doubts(
+    target: Target,
+    observed: Float[Tensor, " observed"],
+    particles: Particles,
+    reports: Sequence[AnnealingReport],
+    *,
+    seed: int,
+    from_prior: bool,
+    is_held: bool = True,
+) -> tuple[Caution, ...]:
+    """Return a caution if particles that were tempered miss mass where doubles end.
+
+    The prior's draws are there; what is moved stays so if the others move beside it.
+
+    Args:
+        target: See `edge_doubts`, as the data and the particles.
+        observed: The data.
+        particles: The particles.
+        reports: Of every temperature.
+        seed: Decides the prior's draws.
+        from_prior: Whether they began as draws of the prior.
+        is_held: Whether others moved beside latents that are held at the edge.
+    """
+    if from_prior and all(each.temperature == 1.0 for each in reports):
+        return ()
+    apart = held_columns(target) if from_prior and is_held else ()
+    return edge_doubts(
+        target, observed, particles, seed=seed, apart=apart, is_tempered=from_prior
     )
 
 

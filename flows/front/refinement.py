@@ -56,6 +56,7 @@ from .settings import seconds_of
 __all__ = ["REFINING", "refinement"]
 
 REFINING = TrainingConfig(
+    integrate="none",
     normalisation_draws=10_000,
     learning_rate=5e-3,
     converged_nats=0.01,

@@ -27,7 +27,7 @@ from ..proposals.flow_sequence import FlowSequence
 from ..proposals.prior_sequence import PriorSequence
 from .arguments import seed_of
 from .doubts import lost_on_the_way
-from .edges import edge_doubts, held_columns
+from .edges import held_columns, tempered_edge_doubts
 from .flow_space import space_of
 from .sampling import Drawing, completed
 from .source import Data, Source, row_of
@@ -78,7 +78,6 @@ def smc(
     first = how.of(source.trained, model)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
     notes: tuple[Caution, ...] = ()
-    held = held_columns(model)
     if method == "sequential":
         # The seed after those of the runs: draws that no particle has a part in.
         pilot = torch.Generator().manual_seed(run_seed(seed, num_runs))
@@ -92,7 +91,9 @@ def smc(
         space, notes = space_of(first, model, data, seed=run_seed(seed, num_runs))
         notes = (*notes, *lost_on_the_way(model, data, run_seed(seed, num_runs)))
         if isinstance(space, FreeSpace):
-            config = replace(config, move=EdgeMoves(model, held, config.move))
+            config = replace(
+                config, move=EdgeMoves(model, held_columns(model), config.move)
+            )
         start = partial(annealed_smc, space, config=config)
     results: list[SmcResult] = []
     annealed: list[AnnealingReport] = []
@@ -110,18 +111,15 @@ def smc(
     doubts = move_cautions([each for each in annealed if each.temperature == 1.0])
     if not doubts:
         notes = (*notes, *move_cautions(annealed))
-    from_prior = isinstance(first, PriorProposal)
-    if not from_prior or any(each.temperature < 1.0 for each in annealed):
-        apart = held if from_prior else ()
-        missed = edge_doubts(
-            model.forgiving(),
-            data,
-            merged.particles,
-            seed=seed,
-            apart=apart,
-            is_tempered=from_prior,
-        )
-        doubts = (*missed, *doubts)
+    missed = tempered_edge_doubts(
+        model.forgiving(),
+        data,
+        merged.particles,
+        annealed,
+        seed=seed,
+        from_prior=isinstance(first, PriorProposal),
+    )
+    doubts = (*missed, *doubts)
     return replace(merged, particles=particles), doubts, notes
 
 

@@ -1,7 +1,7 @@
 """This file answers by sequential Monte Carlo, in islands that are compared."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import zip_longest
 
@@ -9,7 +9,6 @@ import torch
 
 from ..errors import InferenceError
 from ..inference.cautions import LOG_EVIDENCE_ERROR_LIMIT, Caution
-from ..inference.particles import Particles
 from ..inference.proposal import PriorProposal, Proposal
 from ..inference.smc.annealing import (
     AnnealingReport,
@@ -34,7 +33,7 @@ from ..model.model import Model
 from .answer import Inference
 from .clock import OutOfTime
 from .doubts import apart, few, left_out, lost_on_the_way, unsure
-from .edges import edge_doubts, held_columns
+from .edges import held_columns, tempered_edge_doubts
 from .islands import Island, Islands
 from .lost_digits import lost_digits
 from .question import Question
@@ -306,7 +305,15 @@ def _answer(
     bad = apart(islands)
     if not error <= LOG_EVIDENCE_ERROR_LIMIT:
         bad.append(unsure(error))
-    bad += _missed(question, start, particles, reports)
+    bad += tempered_edge_doubts(
+        question.target,
+        question.observed,
+        particles,
+        reports,
+        seed=question.seed,
+        from_prior=start is None,
+        is_held=not _sites(question),
+    )
     bad += lost_digits(question, particles)
     ended = [report for report in reports if report.temperature == 1.0]
     # What moves at the end has forgotten where it was stuck on the way.
@@ -332,31 +339,6 @@ def _answer(
         num_particles=full.num_particles,
         ess=merged.least_ess,
         islands=islands,
-    )
-
-
-def _missed(
-    question: Question,
-    start: Start | None,
-    particles: Particles,
-    reports: Sequence[AnnealingReport],
-) -> tuple[Caution, ...]:
-    """Return a caution if particles miss mass where doubles end.
-
-    The prior's draws are there; what is moved stays so if the others move beside it.
-    """
-    target, observed = question.target, question.observed
-    if start is None and all(each.temperature == 1.0 for each in reports):
-        return ()
-    is_held = start is None and not _sites(question)  # beside sites nothing is
-    apart = held_columns(target) if is_held else ()
-    return edge_doubts(
-        target,
-        observed,
-        particles,
-        seed=question.seed,
-        apart=apart,
-        is_tempered=start is None,
     )
 
 
