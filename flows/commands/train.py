@@ -15,7 +15,7 @@ from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
 from ..front.settings import AUTO
 from ..front.train import settings_for, train
-from ..report.words import IMPOSSIBLE_J, j_in_words
+from ..report.words import IMPOSSIBLE_J, is_impossible_j, j_in_words
 from ..storage.artifact import MANIFEST
 from ..storage.checkpoint import training_folder
 from ..storage.folders import check_folder_place
@@ -163,13 +163,19 @@ def train_command(
     metrics = posterior.metrics
     best = next(value for key, value in metrics.items() if key.startswith("best_"))
     ok = best is not None or "without_density" in metrics
-    ok = ok and "impossible_j" not in metrics
+    ok = ok and not _is_impossible(metrics)
     kind = posterior.artifact.manifest.flow.kind
     sentence = f"{kind}, {_figure(metrics, best)}"
     figures = {"kind": kind, **metrics}
     print_artifact(output, figures, sentence, ok=ok, as_json=as_json)
     if not ok:
         leave_untrusted()
+
+
+def _is_impossible(metrics: Mapping[str, Any]) -> bool:
+    """Return whether J was certified and cannot be what it is."""
+    best, error = metrics.get("best_j"), metrics.get("standard_error")
+    return best is not None and error is not None and is_impossible_j(best, error)
 
 
 def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
@@ -182,9 +188,9 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
         )
     elif best is None:
         figure = "no certified estimate was finite: this flow cannot be trusted"
-    elif "impossible_j" in metrics:
+    elif _is_impossible(metrics):
         figure = (
-            f"J {best:.3g} ± {metrics['impossible_j']:.2g} nats ({IMPOSSIBLE_J}; "
+            f"J {best:.3g} ± {metrics['standard_error']:.2g} nats ({IMPOSSIBLE_J}; "
             "`daphne-flows infer` answers without a flow)"
         )
     elif "best_j" in metrics:

@@ -41,10 +41,6 @@ from .settings import (
 __all__ = ["settings_for", "train"]
 
 _CPU = "cpu"
-_BELOW = 2.0
-"""Standard errors below 0, where J cannot be."""
-_LEAST_BELOW, _MOST_BELOW = 0.01, 0.1
-"""Nats: so little is rounding and chance, so much none, whatever the error."""
 
 
 def train(
@@ -277,13 +273,6 @@ def _metrics(
         known["standard_error"] = values["best_error"]
     lost = values["best_lost"]
     missed = {"without_density": lost, "best_j_of_others": values["best"]}
-    error = values["best_error"]
-    is_j = settings.amortised and material.training.has_density
-    is_below = is_j and None not in (values["best"], error) and not lost
-    if is_below and -values["best"] > max(
-        _LEAST_BELOW, min(_BELOW * error, _MOST_BELOW)
-    ):
-        known |= {"impossible_j": error}
     steps = {"solver_steps": values["num_steps"]} if is_solved(flow) else {}
     if not settings.amortised:
         best = "best_free_energy"

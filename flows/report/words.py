@@ -11,6 +11,7 @@ __all__ = [
     "draws_in_words",
     "estimate",
     "evidence_in_words",
+    "is_impossible_j",
     "j_in_words",
     "most_probable",
     "number",
@@ -26,7 +27,10 @@ _J_SCALE = (
     (8.0, "a poor proposal: expect ESS below one per cent, train longer"),
 )
 _GOOD_ESS = 0.1
-_MOST_BELOW = -0.1
+_BELOW = 2.0
+"""Standard errors below 0, where J cannot be."""
+_LEAST_BELOW, _MOST_BELOW = 0.01, 0.1
+"""Nats: so little is rounding and chance, so much none, whatever the error."""
 IMPOSSIBLE_J = (
     "which cannot be below 0: most likely the model draws values where doubles end, "
     "whose densities are not what they say, and the flow misses that mass"
@@ -75,6 +79,20 @@ def estimate(
     return number(figures[value], 5), number(figures[error], 2), *rest
 
 
+def is_impossible_j(nats: float, error: float = math.inf) -> bool:
+    """Return whether J is below 0 by more than chance explains.
+
+    Args:
+        nats: J.
+        error: Its standard error, if it is known.
+
+    Example:
+        >>> is_impossible_j(-0.05), is_impossible_j(-0.05, 0.01)
+        (False, True)
+    """
+    return -nats > max(_LEAST_BELOW, min(_BELOW * error, _MOST_BELOW))
+
+
 def j_in_words(nats: float | None, ess: float | None = None) -> str:
     """Return what a symmetric KL means for draws from the flow.
 
@@ -92,7 +110,7 @@ def j_in_words(nats: float | None, ess: float | None = None) -> str:
     """
     if nats is None or nats != nats:
         return "not known: no estimate was finite"
-    if nats < _MOST_BELOW:
+    if is_impossible_j(nats):
         return IMPOSSIBLE_J
     if ess is not None and ess >= _GOOD_ESS and nats > _J_SCALE[2][0]:
         return f"rare draws are far off; half of all data have ESS/N {ess:.2f} or more"
