@@ -332,6 +332,7 @@ def _curves(runs: Sequence[Sequence[Measurement]]) -> dict[str, Any]:
     ]
     return {
         "seeds": [len(moment) for moment in moments],
+        "j_of_seeds": [[m.j.symmetric.mean for m in run] for run in runs if run],
         "j": [band([m.j.symmetric.mean for m in moment]) for moment in moments],
         "j_standard_error": [
             max(m.j.symmetric.standard_error for m in moment) for moment in moments

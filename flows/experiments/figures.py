@@ -10,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
 
 __all__ = [
     "draw_adjacency",
@@ -47,11 +48,13 @@ def draw_marginals(numbers: Mapping[str, Any]) -> Figure:
 def draw_j_over_iterations(
     iterations: Sequence[int], curves: Mapping[str, Mapping[str, Any]]
 ) -> Figure:
-    """Median of J with the band of the seeds, per curve (figures 4, 6 and D)."""
+    """Median of J with each seed and their band, per curve (figures 4, 6 and D)."""
     figure = Figure(figsize=(5.5, 3.6), layout="constrained")
     ax = figure.subplots()
     for name, curve in curves.items():
-        _draw_band(ax, iterations, curve["j"], name)
+        colour = _draw_band(ax, iterations, curve["j"], name)
+        for seed in curve["j_of_seeds"]:
+            ax.plot(iterations[: len(seed)], seed, color=colour, linewidth=0.6)
     ax.set_yscale("log")
     ax.set_ylabel("J, symmetric KL (nats)")
     ax.set_xlabel("iteration")
@@ -184,8 +187,11 @@ def draw_digits(numbers: Mapping[str, Any]) -> Figure:
 
 def _draw_band(
     ax: Axes, iterations: Sequence[int], bands: Sequence[Mapping[str, float]], name: str
-) -> None:
+) -> ColorType:
+    """Draw medians and a band around them; the colour that they have."""
     iterations = iterations[: len(bands)]
     (line,) = ax.plot(iterations, [b["median"] for b in bands], label=name)
     low, high = ([b[key] for b in bands] for key in ("low", "high"))
-    ax.fill_between(iterations, low, high, alpha=0.25, color=line.get_color())
+    colour: ColorType = line.get_color()
+    ax.fill_between(iterations, low, high, alpha=0.25, color=colour)
+    return colour

@@ -144,6 +144,7 @@ def test_curves_so_far_are_of_the_seeds_that_have_come_there():
 
     curves = comparison._curves([reached(9.0, 4.0), [], reached(7.0)])
     assert curves["seeds"] == [2, 1]
+    assert curves["j_of_seeds"] == [[9.0, 4.0], [7.0]]
     assert [moment["median"] for moment in curves["j"]] == [8.0, 4.0]
 
 

@@ -11,11 +11,17 @@ def bands(*medians):
 
 
 def test_curves_show_the_numbers_they_were_given():
-    curves = {"a": {"j": bands(8.0, 4.0)}, "b": {"j": bands(2.0, 1.0)}}
+    curves = {
+        "a": {"j": bands(8.0, 4.0), "j_of_seeds": []},
+        "b": {"j": bands(2.0, 1.0), "j_of_seeds": [[1.5, 0.5], [2.5]]},
+    }
     figure = figures.draw_j_over_iterations([0, 10], curves)
     (ax,) = figure.axes
-    assert [line.get_label() for line in ax.lines] == ["a", "b"]
-    assert ax.lines[1].get_xydata().tolist() == [[0.0, 2.0], [10.0, 1.0]]
+    medians = [line for line in ax.lines if not line.get_label().startswith("_")]
+    assert [line.get_label() for line in medians] == ["a", "b"]
+    assert medians[1].get_xydata().tolist() == [[0.0, 2.0], [10.0, 1.0]]
+    seeds = [line for line in ax.lines if line not in medians]
+    assert [line.get_ydata().tolist() for line in seeds] == [[1.5, 0.5], [2.5]]
 
 
 def test_evaluations_are_drawn_per_direction():
