@@ -5,7 +5,9 @@ The format is an uncompressed `.npz` without pickled objects:
 - one float64 array `[particle, *shape]` per latent, under the document's name;
 - `log_weights [particle]`, float64, unnormalised, in nats;
 - `names` and `labels`, text: the latents in the order of their columns, as the document
-  and as the program call them.
+  and as the program call them;
+- `doubts [doubt, 3]`, text, where there are any: what was found, what that says about
+  the particles, and what to do about it.
 
 Equal particles give equal bytes. A kill leaves the old file or the new one.
 """
@@ -27,6 +29,7 @@ from daphne_bridge.files import new_file
 
 from ..errors import InferenceError
 from ..model.layout import Variable
+from .cautions import Caution
 from .columns import columns_of
 
 __all__ = ["load_columns", "save_columns"]
@@ -34,7 +37,9 @@ __all__ = ["load_columns", "save_columns"]
 _Array = npt.NDArray[Any]
 
 _TEXT_ARRAYS = ("names", "labels")
-_RESERVED = ("log_weights", *_TEXT_ARRAYS)
+_NEEDED = ("log_weights", *_TEXT_ARRAYS)
+_DOUBTS = "doubts"
+_PARTS = ("what", "meaning", "remedy")
 # Zip members carry a date; a fixed one makes equal particles equal bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 # What zipfile and numpy raise on damaged files; RuntimeError for a bit that says
@@ -54,6 +59,7 @@ def save_columns(
     latents: Float[Tensor, "particle latent"],
     log_weights: Float[Tensor, " particle"],
     columns: Sequence[Variable],
+    doubts: Sequence[Caution] = (),
 ) -> None:
     """Write particles to `path`, whole or not at all.
 
@@ -62,17 +68,19 @@ def save_columns(
         latents: Natural values, float64.
         log_weights: Unnormalised, in nats, float64.
         columns: Which columns belong to which latent.
+        doubts: Reasons not to trust them that their weights do not tell.
 
     Raises:
         InferenceError: If a latent's name clashes with an array of the format, or the
             place cannot be written.
     """
     names = [each.name for each in columns]
-    if len(set(names)) < len(names) or set(names) & set(_RESERVED):
+    reserved = (*_NEEDED, _DOUBTS)
+    if len(set(names)) < len(names) or set(names) & set(reserved):
         raise InferenceError.at(
             str(path),
             "the names of the latents cannot be used as names of arrays",
-            f"different names, and none of {', '.join(_RESERVED)}",
+            f"different names, and none of {', '.join(reserved)}",
             ", ".join(names),
         )
 
@@ -85,6 +93,9 @@ def save_columns(
         yield "log_weights", log_weights.cpu().numpy()
         yield "names", np.array(names, dtype=np.str_)
         yield "labels", np.array([each.label for each in columns], dtype=np.str_)
+        if doubts:
+            told = [[getattr(doubt, part) for part in _PARTS] for doubt in doubts]
+            yield _DOUBTS, np.array(told, dtype=np.str_)
 
     with new_file(path, InferenceError) as file:
         _write_npz(file, arrays())
@@ -96,8 +107,9 @@ def load_columns(
     Float[Tensor, "particle latent"],
     Float[Tensor, " particle"],
     tuple[Variable, ...],
+    tuple[Caution, ...],
 ]:
-    """Return latents, log weights and columns that `save_columns` wrote to `path`.
+    """Return latents, log weights, columns and doubts that `save_columns` wrote to `path`.
 
     Raises:
         InferenceError: If the file is missing, cut short, or no particles file.
@@ -153,28 +165,32 @@ def _read_header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[An
 
 def _from_arrays(
     arrays: dict[str, _Array], path: Path
-) -> tuple[Tensor, Tensor, tuple[Variable, ...]]:
+) -> tuple[Tensor, Tensor, tuple[Variable, ...], tuple[Caution, ...]]:
     """Return the particles that the arrays of a file describe, or say what is wrong."""
 
     def wrong(what: str, expected: str, got: str) -> InferenceError:
         return InferenceError.at(str(path), what, expected, got)
 
-    missing = [name for name in _RESERVED if name not in arrays]
+    missing = [name for name in _NEEDED if name not in arrays]
     if missing:
         raise wrong(
-            "arrays are missing", ", ".join(_RESERVED), f"no {', '.join(missing)}"
+            "arrays are missing", ", ".join(_NEEDED), f"no {', '.join(missing)}"
         )
+    told = arrays.pop(_DOUBTS, np.empty((0, len(_PARTS)), np.str_))
+    if told.dtype.kind != "U" or told.ndim != 2 or told.shape[1] != len(_PARTS):
+        expected = f"text [doubt, {len(_PARTS)}]"
+        raise wrong("doubts are no rows of text", expected, f"{list(told.shape)}")
     if any(
         arrays[name].dtype.kind != "U" or arrays[name].ndim != 1
         for name in _TEXT_ARRAYS
     ):
         raise wrong("names and labels are no lists of text", "text arrays", "others")
     names, labels = arrays["names"].tolist(), arrays["labels"].tolist()
-    if len(labels) != len(names) or set(names) != set(arrays) - set(_RESERVED):
+    if len(labels) != len(names) or set(names) != set(arrays) - set(_NEEDED):
         raise wrong(
             "the list of names does not fit the arrays",
             ", ".join(names),
-            ", ".join(sorted(set(arrays) - set(_RESERVED))),
+            ", ".join(sorted(set(arrays) - set(_NEEDED))),
         )
     log_weights = arrays["log_weights"]
     num = log_weights.shape[0] if log_weights.ndim == 1 else -1
@@ -193,4 +209,9 @@ def _from_arrays(
     latents = np.empty((num, columns[-1].stop if columns else 0))
     for each in columns:
         latents[:, each.start : each.stop] = arrays[each.name].reshape(num, each.size)
-    return torch.from_numpy(latents), torch.from_numpy(log_weights.copy()), columns
+    return (
+        torch.from_numpy(latents),
+        torch.from_numpy(log_weights.copy()),
+        columns,
+        tuple(Caution(*row) for row in told.tolist()),
+    )

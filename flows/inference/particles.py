@@ -89,7 +89,7 @@ class Particles:
 
     @classmethod
     def merge(cls, batches: Iterable["Particles"]) -> "Particles":
-        """Return the particles of all batches as one set.
+        """Return the particles of all batches as one set, with the doubts of each.
 
         Unnormalised weights need no rescaling: a batch counts by its weights.
 
@@ -105,6 +105,7 @@ class Particles:
             torch.cat([part.latents for part in parts]),
             torch.cat([part.log_weights for part in parts]),
             parts[0].columns,
+            tuple(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
         )
 
     @classmethod
@@ -114,7 +115,8 @@ class Particles:
         Raises:
             InferenceError: If the file is missing, cut short, or no particles file.
         """
-        return cls.from_draws(*load_columns(Path(path)))
+        latents, log_weights, columns, doubts = load_columns(Path(path))
+        return replace(cls.from_draws(latents, log_weights, columns), doubts=doubts)
 
     def save(self, path: Path | str) -> None:
         """Write the particles to `path`, whole or not at all (`particle_file`).
@@ -123,7 +125,9 @@ class Particles:
             InferenceError: If a latent's name clashes with an array of the format, or
                 the place cannot be written.
         """
-        save_columns(Path(path), self.latents, self.log_weights, self.columns)
+        save_columns(
+            Path(path), self.latents, self.log_weights, self.columns, self.doubts
+        )
 
     def to_arviz(self, **groups: Mapping[str, Any]) -> Any:
         """Return the particles as ArviZ reads them: a `DataTree` with one chain.
@@ -248,7 +252,7 @@ class Particles:
         latents = self.latents[ancestors[order]]
         weights = self.log_weights.new_zeros(num_draws)
         return EqualDraws(
-            Particles(latents, weights, self.columns),
+            Particles(latents, weights, self.columns, self.doubts),
             int((ancestors.bincount() > 0).sum()),
         )
 

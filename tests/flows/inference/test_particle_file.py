@@ -12,7 +12,7 @@ from flows.errors import InferenceError
 from flows.inference.particles import Particles
 from flows.model.layout import Variable
 
-from .test_particles import COLUMNS, particles_of
+from .test_particles import COLUMNS, doubtful, particles_of
 
 
 def test_loading_gives_back_what_was_saved(tmp_path):
@@ -23,6 +23,25 @@ def test_loading_gives_back_what_was_saved(tmp_path):
     assert loaded.columns == particles.columns
     assert torch.equal(loaded.latents, particles.latents)
     assert torch.equal(loaded.log_weights, particles.log_weights)
+
+
+def test_doubts_are_saved_where_there_are_any(tmp_path):
+    path = tmp_path / "particles.npz"
+    particles = doubtful("µ < 0 is missed")
+    particles.save(path)
+    assert Particles.load(path).doubts == particles.doubts
+    particles_of().save(path)
+    assert not Particles.load(path).doubts
+    assert "doubts" not in np.load(path)
+
+
+def test_doubts_that_are_no_rows_of_text_are_refused(tmp_path):
+    path = tmp_path / "particles.npz"
+    particles_of().save(path)
+    arrays = dict(np.load(path))
+    np.savez(path, **arrays, doubts=np.zeros((1, 3)))
+    with pytest.raises(InferenceError, match="doubts are no rows of text"):
+        Particles.load(path)
 
 
 def test_numpy_reads_the_arrays_under_the_names_of_the_document(tmp_path):

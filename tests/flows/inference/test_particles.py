@@ -1,12 +1,14 @@
 """Tests of flows.inference.particles."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from flows.errors import InferenceError
+from flows.inference.cautions import Caution
 from flows.inference.columns import latent_columns
 from flows.inference.particles import Particles
 from flows.model.layout import Layout, Variable
@@ -111,6 +113,19 @@ def test_merged_batches_are_the_whole():
     merged = Particles.merge(halves)
     assert torch.equal(merged.latents, particles.latents)
     assert torch.equal(merged.log_weights, particles.log_weights)
+
+
+def doubtful(what):
+    doubt = Caution(what, "the mean is of a part alone", "Draw from the prior")
+    return replace(particles_of(), doubts=(doubt,))
+
+
+def test_doubts_go_with_particles_that_are_merged_or_resampled():
+    first, second = doubtful("half is missed"), doubtful("all is missed")
+    merged = Particles.merge([first, particles_of(), second, first])
+    assert merged.doubts == (*first.doubts, *second.doubts)
+    drawn = merged.resampled(10, generator=seeded(0)).particles
+    assert drawn.summary().cautions[:2] == merged.doubts
 
 
 def test_batches_of_different_latents_do_not_merge():
