@@ -9,7 +9,6 @@ from daphne_bridge.files import check_no_input
 from daphne_bridge.graph.document import names_path
 
 from ..errors import FlowsError
-from ..measurement.evaluation import Evaluation, EvaluationConfig, evaluate
 from ..report.tables import evaluation_table
 from ..storage.folders import check_file_place, write_file
 from ..storage.json_values import json_bytes
@@ -51,19 +50,14 @@ def evaluate_command(
     if output is not None:
         check_file_place(output)
     posterior = load_posterior(artifact, model, amortised=True)
-    config = EvaluationConfig(num_draws, num_data_sets, num_particles, seed)
-    result: Evaluation | None = None
     with shown_progress("evaluating", quiet=as_json) as show:
-        for report in evaluate(
-            posterior.target,
-            posterior.flow,
-            config,
-            tolerance=posterior.artifact.tolerance,
-        ):
-            show(report.rows_done / report.rows_total, "")
-            result = report.result
-    if result is None:
-        raise AssertionError("an evaluation ends with its result")
+        result = posterior.evaluate(
+            num_draws,
+            num_data_sets=num_data_sets,
+            num_particles=num_particles,
+            seed=seed,
+            on_progress=lambda share: show(share, ""),
+        )
     plain = {"ok": True, "model": model.graph.digest, **result.to_json()}
     if output is not None:
         write_file(output, json_bytes(plain, str(output)))

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..flow.protocol import Flow
 from ..marginal.target import FlowTarget
+from ..measurement.evaluation import Evaluation, EvaluationConfig, evaluate
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
@@ -108,6 +109,58 @@ class Posterior(Source):
             on_report=on_report,
             on_compile=on_compile,
         )
+
+    def evaluate(
+        self,
+        num_draws: int = 10_000,
+        *,
+        num_data_sets: int = 100,
+        num_particles: int = 1000,
+        seed: int = 1,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Evaluation:
+        """Return how good the flow is as a proposal for all data of its model.
+
+        The command `daphne-flows evaluate` gives the same for the same seed.
+
+        Args:
+            num_draws: Joint draws for J, each way, and for the marginals.
+            num_data_sets: That the model draws, for ESS / N and calibration.
+            num_particles: Draws for each of them.
+            seed: Decides every draw.
+            on_progress: Called with the share that is done.
+
+        Raises:
+            ArgumentError: If the flow is of one data set, or a number is out of range.
+
+        Example:
+            >>> import flows
+            >>> program = "(let [m (sample (normal 0 9))] (observe (normal m 1) 5) m)"
+            >>> model = flows.Model.from_program(program)
+            >>> posterior = flows.train(model, budget=5)
+            >>> found = posterior.evaluate(1000, num_data_sets=10)
+            >>> abs(found.j.symmetric.mean) < 0.01, found.flow.ess_median > 0.99
+            (True, True)
+        """
+        if self.refined_for is not None:
+            raise ArgumentError.at(
+                "posterior",
+                "its flow is of one data set, so it says nothing of others",
+                "a posterior of `train`",
+            )
+        config = EvaluationConfig(
+            whole("num_draws", num_draws, 2),
+            whole("num_data_sets", num_data_sets, 1),
+            whole("num_particles", num_particles, 1),
+            seed_of(seed),
+        )
+        tolerance = self.artifact.tolerance
+        for report in evaluate(self.target, self.flow, config, tolerance=tolerance):
+            if on_progress is not None:
+                on_progress(report.rows_done / report.rows_total)
+            if report.result is not None:
+                return report.result
+        raise AssertionError("an evaluation ends with its result")
 
     def save(self, path: Path | str) -> None:
         """Write the artifact's folder, whole or not at all.

@@ -109,7 +109,7 @@ def load_columns(
     tuple[Variable, ...],
     tuple[Caution, ...],
 ]:
-    """Return latents, log weights, columns and doubts that `save_columns` wrote to `path`.
+    """Return latents, log weights, columns and doubts, as `save_columns` wrote them.
 
     Raises:
         InferenceError: If the file is missing, cut short, or no particles file.

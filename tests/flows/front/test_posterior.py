@@ -155,3 +155,53 @@ def test_what_a_notebook_shows_of_a_value_is_one_line(model, posterior):
         assert repr(value).startswith(beginning)
         assert "\n" not in repr(value)
         assert len(repr(value)) < 120
+
+
+def test_the_command_line_measures_the_same_for_the_same_seed(posterior, tmp_path):
+    posterior.save(tmp_path / "artifact")
+    (tmp_path / "graph.json").write_text(json.dumps(pair_document()))
+    result = CliRunner().invoke(
+        main,
+        ["evaluate", f"{tmp_path / 'artifact'}", f"{tmp_path / 'graph.json'}",
+         "--num-draws", "300", "--num-data-sets", "12", "--seed", "3", "--json"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    shares = []
+    found = posterior.evaluate(
+        300, num_data_sets=12, seed=3, on_progress=shares.append
+    ).to_json()
+    said = json.loads(result.stdout)
+    for of in ("j", "latents", "config"):
+        assert said[of] == found[of]
+    assert said["flow"]["ess_median"] == found["flow"]["ess_median"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_what_is_measured_of_an_exact_flow(model):
+    # The affine layer alone is the posterior of a linear Gaussian model.
+    exact_flow = flows.train(model, kind="autoregressive", config={"max_iterations": 1})
+    found = exact_flow.evaluate(4000, num_data_sets=20)
+    j = found.j.symmetric
+    assert abs(j.mean) < 0.01 + 5 * j.standard_error
+    assert found.flow.ess_median > 0.98 > found.prior.ess_median
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        ({"num_draws": 1}, "num_draws"),
+        ({"num_data_sets": 0}, "num_data_sets"),
+        ({"num_particles": 2.5}, "num_particles"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_what_is_out_of_range_is_not_measured(posterior, asked, place):
+    with pytest.raises(flows.FlowsError, match=f"{place}: not a number in range"):
+        posterior.evaluate(**asked)
+
+
+def test_a_flow_of_one_data_set_is_not_measured_on_others(model):
+    alone = flows.refine(model, budget=10, engine="torch", config={"max_iterations": 1})
+    with pytest.raises(flows.FlowsError, match="of one data set"):
+        alone.evaluate()
