@@ -163,7 +163,7 @@ def train_command(
     metrics = posterior.metrics
     best = next(value for key, value in metrics.items() if key.startswith("best_"))
     ok = best is not None or "without_density" in metrics
-    ok = ok and not _is_impossible(metrics)
+    ok = ok and not _is_impossible(metrics) and "rollbacks" not in metrics
     kind = posterior.artifact.manifest.flow.kind
     sentence = f"{kind}, {_figure(metrics, best)}"
     figures = {"kind": kind, **metrics}
@@ -180,7 +180,12 @@ def _is_impossible(metrics: Mapping[str, Any]) -> bool:
 
 def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
     """Return how good the flow is, and what that took."""
-    if "without_density" in metrics:
+    if "rollbacks" in metrics:
+        figure = (
+            "no step of training had a finite loss and gradient: this flow is not "
+            "trained (`daphne-flows infer` answers without a flow)"
+        )
+    elif "without_density" in metrics:
         figure = (
             f"{metrics['without_density']:.1%} of the flow's draws have no density "
             "and weigh nothing; J of the others about "
@@ -201,7 +206,7 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
         figure = f"free energy, at least minus the log evidence, {best:.4g} nats"
     else:
         figure = f"forward KL up to a constant {best:.4g} nats"
-    if "certify_draws" in metrics:
+    if "certify_draws" in metrics and "rollbacks" not in metrics:
         figure += f", by {metrics['certify_draws']} draws only, as time was short,"
     return (
         f"{figure} after {metrics['iterations']} iterations, {metrics['seconds']:.0f} s"

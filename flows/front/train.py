@@ -274,6 +274,8 @@ def _metrics(
     lost = values["best_lost"]
     missed = {"without_density": lost, "best_j_of_others": values["best"]}
     steps = {"solver_steps": values["num_steps"]} if is_solved(flow) else {}
+    in_vain = values["rollbacks"] > 0 and values["iteration"] == 0
+    failed = {"rollbacks": values["rollbacks"]} if in_vain else {}
     if not settings.amortised:
         best = "best_free_energy"
     else:
@@ -286,5 +288,6 @@ def _metrics(
         **steps,
         **few,
         **(missed if lost else {}),
+        **failed,
         "status": values["status"] or (last.status if last else ""),
     }

@@ -271,7 +271,8 @@ class Fit(Iterator[Report]):
             now, note = looked_at(config, now, found)
             status += note
         score = found.score(objective_of(config, now))
-        is_sound = math.isfinite(score) and math.isfinite(value.mean)
+        figures = (score, value.mean, value.standard_error)
+        is_sound = all(map(math.isfinite, figures))
         if is_sound:
             now = replace(now, last=score)
         if is_sound and (now.best_score is None or score < now.best_score):

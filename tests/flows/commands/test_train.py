@@ -41,6 +41,22 @@ def log_of(folder):
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_flow_that_no_step_has_trained_is_not_trusted(tmp_path, seed):
+    # Precisions without a scale: data of the model go up to 1e150.
+    (tmp_path / "far.daphne").write_text(
+        """(let [mu (sample (normal 0 30))
+                 l (foreach 3 [] (sample (gamma 0.01 0.01)))]
+             (foreach 3 [x [3.1 8.2 9.9] li l]
+               (observe (normal mu (/ 1 (sqrt li))) x))
+             mu)"""
+    )
+    asked = ("train", tmp_path / "far.daphne", "-o", tmp_path / "artifact",
+             "--budget", "10s", "--seed", seed)  # fmt: skip
+    assert "no step of training had a finite loss" in doubted(*asked)
+    assert Artifact.load(tmp_path / "artifact").manifest.training.metrics["rollbacks"]
+
+
 @pytest.mark.parametrize("engine", ["torch", "adaptive", "paper"])
 def test_every_engine_trains_to_an_artifact(folder, engine):
     if engine != "torch":

@@ -28,11 +28,12 @@ def test_artifacts_of_earlier_formats_give_the_particles_they_gave(folder, tmp_p
         ],
     )  # fmt: skip
     summary = json.loads(result.stdout)
+    # Solved at a tolerance of 1e-6, whose steps another processor may choose otherwise.
     assert result.exit_code == (0 if summary["ok"] else 3), result.output
     for name in ("log_evidence", "ess"):
-        assert summary[name] == pytest.approx(expected[name], rel=1e-6)
+        assert summary[name] == pytest.approx(expected[name], rel=1e-5)
     means = {each["name"]: each["mean"] for each in summary["latents"]}
-    assert means == pytest.approx(expected["means"], rel=1e-6)
+    assert means == pytest.approx(expected["means"], rel=1e-5)
     with np.load(tmp_path / "out" / "particles.npz") as file:
         particles = dict(file)
     for name, values in {
@@ -40,7 +41,7 @@ def test_artifacts_of_earlier_formats_give_the_particles_they_gave(folder, tmp_p
         "log_weights": expected["first_log_weights"],
     }.items():
         found = particles[name][: len(values)].tolist()
-        assert found == pytest.approx(values, abs=1e-6)
+        assert found == pytest.approx(values, abs=1e-5)
 
 
 def test_all_formats_are_here():
