@@ -24,6 +24,7 @@ from ..inference.smc.forgetting import move_cautions
 from ..inference.smc.interwoven import InterwovenMoves
 from ..inference.smc.mirrors import MirrorMoves, mirrors_of
 from ..inference.smc.moves import Hamiltonian
+from ..inference.smc.relaxed import RelaxedSpace, relaxed, settled
 from ..inference.smc.result import SmcResult, run_seed
 from ..inference.smc.sites import Site, SiteMoves, SiteSpace
 from ..inference.smc.slices import MOST_SLICED, SliceMoves
@@ -145,6 +146,11 @@ def _space(
     if sites:
         config = replace(_CONFIG, move=SiteMoves(sites, _CONFIG.move))
         return "free", SiteSpace(of(PriorProposal(target), target), sites), config
+    if start is None and isinstance(target, Model):
+        generator = torch.Generator().manual_seed(run_seed(question.seed, 1_000_013))
+        space = relaxed(of(PriorProposal(target), target), generator=generator)
+        if isinstance(space, RelaxedSpace):
+            return "free", space, _in_slices(_mirrored(question, target), target)
     models = coordinates(target)
     begun = None if start is None else start.around
     spaces = {
@@ -197,6 +203,13 @@ def _mirrored(question: Question, model: Target) -> AnnealingConfig:
     return replace(config, move=MirrorMoves(columns, config.move))
 
 
+def _in_slices(config: AnnealingConfig, target: Target) -> AnnealingConfig:
+    """Return moves by slices too, which need no slope; unless coordinates are many."""
+    if target.layout.free_dim > MOST_SLICED:
+        return config
+    return replace(config, move=SliceMoves(config.move))
+
+
 def _configured(target: Target) -> AnnealingConfig:
     """Return the usual moves, of particles at the edge too."""
     return replace(_CONFIG, move=EdgeMoves(target, held_columns(target), _CONFIG.move))
@@ -234,6 +247,9 @@ def _island(
     state = init(space, num, config, generator)
     while state.temperature < 1.0:
         state, report = step(state, space, config, generator)
+        if isinstance(space, RelaxedSpace) and state.temperature == 1.0:
+            state, report = settled(state, report, space, config, generator)
+            space = space.space
         config = _sliced(config, state, report)
         yield report
     first: SmcResult | None = None
