@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -195,10 +195,22 @@ def returned_figures(
 
 
 def mapped(value: Any, figures: Callable[[Leaf], Figures]) -> Any:
-    """Return a return value's shape with figures in place of its leaves."""
+    """Return a return value's shape with figures in place of its leaves.
+
+    A leaf that is never nil under the posterior has the shape of what else it is.
+    """
     match value:
         case Leaf():
-            return figures(value)
+            found = figures(value)
+            chances = found.probabilities
+            if value.present is None or not chances or "nil" in chances:
+                return found
+            if not math.isnan(found.mean):
+                return found
+            present = mapped(value.present, figures)
+            if isinstance(present, Figures) and present.probabilities is None:
+                return replace(present, probabilities=chances)
+            return present
         case tuple():
             return [mapped(item, figures) for item in value]
         case dict():

@@ -197,7 +197,7 @@ class Lowering:
             raise _Refused("the link function is no distribution", "", describe(index))
         return index, tuple(leaves)
 
-    def _without_nil(self, value: Value) -> Value:
+    def without_nil(self, value: Value) -> Value:
         """Return a choice with numbers that have no value in place of nil.
 
         A lookup by a random key is nil where no key of the map is equal.
@@ -361,7 +361,7 @@ class Lowering:
         parts = [self._found[id(argument)] for argument in call.arguments]
         values = tuple(value for value, _ in parts)
         if call.head in FAMILIES:
-            values = tuple(map(self._without_nil, values))
+            values = tuple(map(self.without_nil, values))
             for value in values:
                 if isinstance(value, Undefined):
                     return value, False
@@ -438,4 +438,6 @@ def _without_value(value: Value) -> Value:
     """Return a value of the same shape whose numbers have no value."""
     if isinstance(value, tuple):
         return tuple(map(_without_value, value))
+    if isinstance(value, HashMap):
+        return HashMap((key, _without_value(item)) for key, item in value.pairs())
     return Undefined("nil is no number")

@@ -3,10 +3,11 @@
 The return value has the program's own shape: vectors, maps and scalars, whose leaves
 are constants or columns of numbers. A leaf that is one of several texts or keywords is
 a column of positions among them, and so is a part whose shape itself is random:
-`(if z [x 2] [])` is one of `[_ 2]` and `[]`, with `_` for what latents decide.
+`(if z [x 2] [])` is one of `[_ 2]` and `[]`, with `_` for what latents decide. A part
+that is nil or else of one shape, as a `case` without default, has that shape too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,12 +38,15 @@ class Leaf:
         kind: boolean, integer or real; category for a position among `categories`.
         categories: The values that a position stands for; empty otherwise.
         reads: Names of the nodes that it depends on.
+        present: The shape that it has where it is not nil; None where it has several,
+            or is never nil.
     """
 
     column: int
     kind: str
     categories: tuple[Value, ...]
     reads: frozenset[str]
+    present: Value = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,13 @@ def _shape(value: Value, lowering: Lowering, leaves: list[tuple[int, Leaf]]) -> 
         case Choice():
             index, alternatives = lowering.leaves(value)
             shown = tuple(map(_outline, alternatives))
-            return _leaf(index.slot, "category", shown, dag, leaves)
+            leaf = _leaf(index.slot, "category", shown, dag, leaves)
+            present = lowering.without_nil(value)
+            if isinstance(present, Choice):
+                return leaf
+            leaf = replace(leaf, present=_shape(present, lowering, leaves))
+            leaves[leaf.column] = (index.slot, leaf)
+            return leaf
         case tuple():
             return tuple(_shape(item, lowering, leaves) for item in value)
         case HashMap():

@@ -554,6 +554,30 @@ def test_a_return_value_of_random_shape_is_summed_up_by_its_outlines():
     assert senseless.startswith("nothing ((range ...)")
 
 
+def test_a_case_over_numbers_has_the_moments_of_a_number():
+    # Seen: no mean, since a case without default is nil where no constant is equal.
+    found = answer(
+        "(let [c (sample (categorical {:fair 0.5 :bent 0.5}))"
+        "      x (sample (beta 1 3))"
+        "      w (case c :fair 0.5 :bent x)]"
+        " {:w w :both (case c :fair [0.5 x] :bent [x 1]) :some (case c :fair x)"
+        "  :known (case c :fair 1 :bent 3)})"
+    )
+    returned = found.to_json()["return"]
+    known, w = returned["known"], returned["w"]
+    assert known["probabilities"] == pytest.approx({"1": 0.5, "3": 0.5}, abs=0.03)
+    assert w["mean"] == pytest.approx(0.375, abs=5 * w["mc_error"])
+    sd = math.sqrt(0.25**2 / 4 + 3 / 80 / 2)
+    assert w["sd"] == pytest.approx(sd, rel=0.05)
+    assert w["q95"] == pytest.approx(stats.beta(1, 3).ppf(0.9), abs=0.03)
+    assert w["probabilities"] == pytest.approx({"0.5": 0.5, "_": 0.5}, abs=0.03)
+    assert returned["both"][0]["mean"] == pytest.approx(w["mean"])
+    assert returned["some"]["mean"] is None
+    assert returned["some"]["probabilities"] == pytest.approx(
+        {"_": 0.5, "nil": 0.5}, abs=0.03
+    )
+
+
 def test_constants_in_a_return_value_follow_clojure():
     found = answer("(let [k (sample (poisson 1))] [(= 1 1.0) (== 1 1.0) (= k 1.0)])")
     assert found.to_json()["return"] == [False, True, False]
