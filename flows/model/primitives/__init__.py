@@ -30,7 +30,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 """Meaning on unknown numbers by name; see `NEEDS_KNOWN` for what has none."""
 
-NEEDS_KNOWN = frozenset({"distinct", "frequencies", "str", "subs"})
+NEEDS_KNOWN = frozenset({"frequencies", "str", "subs"})
 """Primitives whose value has a structure that unknown numbers decide."""
 
 

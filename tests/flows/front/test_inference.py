@@ -578,6 +578,24 @@ def test_a_case_over_numbers_has_the_moments_of_a_number():
     )
 
 
+def test_distinct_draws_are_counted_and_observed():
+    # Seen: the whole return value was a sentence.
+    text = (
+        "(let [z (foreach 4 [] (sample (uniform-discrete 0 3)))]"
+        " (observe (dirac (reduce + z)) 4)"
+        " {:n (count (distinct z)) :some (distinct z)})"
+    )
+    returned = answer(text).to_json()["return"]
+    sets = [set(z) for z in itertools.product(range(3), repeat=4) if sum(z) == 4]
+    lengths = [len(each) for each in sets]
+    assert returned["n"]["mean"] == pytest.approx(np.mean(lengths), abs=1e-12)
+    assert returned["some"]["probabilities"]["[_ _ _]"] == pytest.approx(
+        lengths.count(3) / len(lengths)
+    )
+    found = answer(text.replace("(reduce + z)) 4", "(count (distinct z))) 2"))
+    assert found.log_evidence == pytest.approx(math.log(42 / 81), abs=1e-12)
+
+
 def test_constants_in_a_return_value_follow_clojure():
     found = answer("(let [k (sample (poisson 1))] [(= 1 1.0) (== 1 1.0) (= k 1.0)])")
     assert found.to_json()["return"] == [False, True, False]
