@@ -16,8 +16,10 @@ from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
 from ..inference.weights import WeightTotals
 from ..marginal.collapsed import CollapsedModel
+from ..model.capabilities import listed
 from ..model.lowered_graph import is_bounded
 from ..model.model import Model
+from ..model.returns import return_value
 from .islands import Islands
 from .question import Question
 from .targets import Target
@@ -34,6 +36,7 @@ __all__ = [
     "weak",
     "without_mean",
     "without_meaning",
+    "without_value",
 ]
 
 _LEAST_ESS = 100.0
@@ -264,6 +267,22 @@ def cut(target: CollapsedModel, mass: float, *, of: str, what: str) -> list[Caut
             "A prior with a smaller rate, or a bound, avoids the cut",
         )
     ]
+
+
+def without_value(model: Model) -> tuple[Caution, ...]:
+    """Return a caution if parts of the return value of a program have no value."""
+    returned = return_value(model.lowered)
+    missing = {} if returned is None else returned.missing()
+    if not missing:
+        return ()
+    return (
+        Caution(
+            f"no value for {listed(list(missing))}",
+            next(iter(missing.values())),
+            "Return what has a known structure: (reduce + (map (fn [x] (if (= x 0) 1 "
+            "0)) xs)), say, is how many of xs are 0",
+        ),
+    )
 
 
 def predictive_cautions(

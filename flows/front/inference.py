@@ -40,6 +40,7 @@ from ..proposals.flow import FlowProposal
 from .answer import Inference
 from .arguments import seed_of
 from .clock import Clock
+from .doubts import without_value
 from .exact import exact
 from .lost_digits import NO_POSTERIOR
 from .nested import nested
@@ -140,7 +141,11 @@ def infer(
         is_last = widen >= _MOST_WIDE or clock.is_over()
         if is_last or not _is_cut_short(found, target):
             clause = Treatment.of(target).clause(has_heads=is_drawn)
-            return replace(found, why=found.why + clause)
+            return replace(
+                found,
+                why=found.why + clause,
+                cautions=(*found.cautions, *without_value(model)),
+            )
         widen *= 4
 
 

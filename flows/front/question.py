@@ -18,7 +18,7 @@ from ..inference.smc.result import SmcResult
 from ..marginal.collapsed import CollapsedModel
 from ..model.discrete_values import kind_of
 from ..model.model import Model
-from ..model.returns import Leaf, return_value
+from ..model.returns import Leaf, Missing, return_value
 from .answer import Inference
 from .clock import Clock
 from .figures import Figures, figures_of
@@ -211,6 +211,8 @@ def mapped(value: Any, figures: Callable[[Leaf], Figures]) -> Any:
             if isinstance(present, Figures) and present.probabilities is None:
                 return replace(present, probabilities=chances)
             return present
+        case Missing():
+            return f"nothing ({value.reason})"
         case tuple():
             return [mapped(item, figures) for item in value]
         case dict():

@@ -7,6 +7,7 @@ a column of positions among them, and so is a part whose shape itself is random:
 that is nil or else of one shape, as a `case` without default, has that shape too.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from .schedule import Schedule
 from .shapes import LatentRows, ObservedRow
 from .values import Choice, Distribution, Scalar, Undefined, describe
 
-__all__ = ["Leaf", "ReturnValue", "return_value"]
+__all__ = ["Leaf", "Missing", "ReturnValue", "return_value"]
 
 Value = Any
 
@@ -49,19 +50,30 @@ class Leaf:
     present: Value = None
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A part of the return value that has no value, and why."""
+
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class ReturnValue:
     """The return value of a program as a function of latents and data.
 
     Attributes:
         value: Its shape: tuples, dictionaries, constants, and leaves; a sentence stands
-            for a part that is no value.
+            for a distribution, `Missing` for a part without a value.
         leaves: All leaves, by column.
     """
 
     value: Value
     leaves: tuple[Leaf, ...]
     _schedule: Schedule
+
+    def missing(self) -> dict[str, str]:
+        """Return why a part has no value, by its path, as `return.total[0]`."""
+        return dict(_missing(self.value, "return"))
 
     def columns(
         self, latents: LatentRows, observed: ObservedRow
@@ -120,11 +132,25 @@ def _shape(value: Value, lowering: Lowering, leaves: list[tuple[int, Leaf]]) -> 
             return {
                 _key(key): _shape(item, lowering, leaves) for key, item in value.pairs()
             }
-        case Distribution() | Undefined():
+        case Distribution():
             return describe(value)
+        case Undefined():
+            return Missing(value.reason)
         case None | bool() | int() | float() | str():
             return value
     return show_value(value)
+
+
+def _missing(value: Value, path: str) -> Iterator[tuple[str, str]]:
+    match value:
+        case Missing():
+            yield path, value.reason
+        case tuple():
+            for place, item in enumerate(value):
+                yield from _missing(item, f"{path}[{place}]")
+        case dict():
+            for key, item in value.items():
+                yield from _missing(item, f"{path}.{key}")
 
 
 class _Unknown:

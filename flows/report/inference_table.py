@@ -38,10 +38,13 @@ def inference_table(answer: Mapping[str, Any], title: str) -> RenderableType:
     returned = [leaf for leaf in returned if leaf[1] not in known]
     add_figure_columns(table, ("",), ("mean", "± MC", "sd", "5 %", "median", "95 %"))
     add_most_rows(table, [_row(*each) for each in latents.items()], "more latents")
-    if returned:
+    texts = [leaf for leaf in returned if isinstance(leaf[1], str)]
+    numbers = [leaf for leaf in returned if leaf not in texts]
+    if numbers:
         table.add_section()
-    add_most_rows(table, [_row(*each) for each in returned])
+    add_most_rows(table, [_row(*each) for each in numbers])
     lines.append(table)
+    lines += cells(*(f"{name}: {text}" for name, text in texts))
     lines += chances_in_lines(dict(_chances([*latents.items(), *returned])))
     evidence = answer["log_evidence"]
     lines += cells(
@@ -75,7 +78,7 @@ def _row(name: str, figures: Any) -> tuple[str, ...]:
     if isinstance(figures, float):
         return name, number(figures, 5)
     if not isinstance(figures, Mapping):
-        return name, figures if isinstance(figures, str) else json.dumps(figures)
+        return name, json.dumps(figures)
     return name, *estimate(figures, "mean", "mc_error", "sd", "q05", "median", "q95")
 
 

@@ -42,7 +42,9 @@ Value = Any
 Rule = Callable[["Primitives", tuple[Value, ...]], Value]
 
 
-_LOGIC = frozenset({"and", "or", "not", "boolean", "vector", "list"})
+_LOGIC = frozenset(
+    {"and", "or", "not", "boolean", "vector", "list", "hash-map", "array-map"}
+)
 """Primitives that look themselves at arguments without a value."""
 
 STRUCTURAL = frozenset(
@@ -303,6 +305,9 @@ def structural(name: str) -> Rule:
                 text += " (random where the structure of a collection must be known)"
             raise NoValue(text.replace("a Scalar", "a random number")) from None
         if isinstance(result, HashMap) and not all(is_known(key) for key in result):
+            for key in result:
+                if isinstance(key, Undefined):
+                    raise NoValue(key.reason)
             raise NoValue("the key of a map is random")
         return result
 

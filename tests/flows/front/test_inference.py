@@ -596,6 +596,28 @@ def test_distinct_draws_are_counted_and_observed():
     assert found.log_evidence == pytest.approx(math.log(42 / 81), abs=1e-12)
 
 
+def test_a_part_of_a_return_value_that_has_no_value_is_said_and_loses_no_other():
+    # Seen: the whole map was a sentence in the table, without a caution.
+    found = answer(
+        "(let [z (foreach 3 [] (sample (flip 0.5)))]"
+        " {:how (frequencies z) :all [(count (frequencies z)) 1]"
+        "  :any (or (first z) (second z))})"
+    )
+    returned = found.to_json()["return"]
+    assert returned["any"]["mean"] == pytest.approx(0.75, abs=1e-12)
+    assert returned["all"][1] == 1
+    assert returned["how"].startswith("nothing ((frequencies ...)")
+    (caution,) = map(str, found.cautions)
+    assert caution.startswith("no value for return.how, return.all[0]: (frequencies")
+    assert "(reduce + (map (fn [x] (if (= x 0) 1 0)) xs))" in caution
+    assert found.is_trusted
+
+
+def test_a_random_key_of_a_map_without_a_value_says_why():
+    found = answer("(let [z (sample (flip 0.5))] {(frequencies [z]) 1})")
+    assert "(frequencies ...) needs" in str(found.cautions[0])
+
+
 def test_constants_in_a_return_value_follow_clojure():
     found = answer("(let [k (sample (poisson 1))] [(= 1 1.0) (== 1 1.0) (= k 1.0)])")
     assert found.to_json()["return"] == [False, True, False]

@@ -50,5 +50,15 @@ def test_a_number_that_is_returned_has_as_many_digits_as_a_mean():
     assert means == ["0.66667", "true", "1234567"]
 
 
+def test_texts_that_are_returned_stand_below_the_table():
+    long = "nothing " * 20
+    shown = printed(
+        inference_table(answer({"a": FIGURES}, {"n": long, "k": 1.5}), "x"), width=80
+    )
+    means = [line.split("│")[2].strip() for line in shown.splitlines() if "│" in line]
+    assert means == ["-0.012346", "1.5"]
+    assert "return.n: nothing nothing" in shown
+
+
 def test_an_effective_sample_size_has_no_exponent():
     assert "10000 of 10000" in printed(inference_table(answer({"a": FIGURES}), "x"))
