@@ -4,8 +4,8 @@ from typing import Any
 
 from ..language.primitives import PRIMITIVES
 from .analyser import Analyser
+from .drawn_shapes import NUMERIC
 from .forms import Compound, Symbol
-from .symbolic_simplify import NUMERIC
 from .terms import is_constant
 
 __all__ = ["refuse_late_names"]

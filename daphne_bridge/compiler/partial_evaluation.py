@@ -13,7 +13,8 @@ from typing import Any
 
 from ..language.primitives import PRIMITIVES, PrimitiveError, is_number
 from .distributions import is_distribution
-from .symbolic_simplify import NUMERIC, symbolic_simplify
+from .drawn_shapes import NUMERIC
+from .symbolic_simplify import symbolic_simplify
 from .terms import (
     UNKNOWN,
     CallTerm,

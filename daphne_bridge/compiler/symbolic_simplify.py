@@ -21,17 +21,7 @@ from .collection_terms import extended, hash_map, is_key, sequence
 from .drawn_shapes import shape_of
 from .terms import UNKNOWN, CallTerm, MapTerm, NodeTerm, SequenceTerm, Term, is_constant
 
-__all__ = ["NUMERIC", "elements", "symbolic_simplify", "unrolled"]
-
-NUMERIC = frozenset(
-    {"+", "-", "*", "/", "inc", "dec", "mod", "rem", "quot", "abs", "min", "max"}
-    | {"<", ">", "<=", ">=", "==", "int", "long", "double", "float", "zero?", "pos?"}
-    | {"neg?", "even?", "odd?", "sqrt", "cbrt", "exp", "log", "log10", "pow", "power"}
-    | {"sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh"}
-    | {"hypot", "floor", "ceil", "rint", "round", "signum", "erf", "digamma"}
-    | {"log-gamma-fn", "log-mv-gamma-fn", "log-sum-exp"}
-)
-"""The functions all of whose arguments are numbers."""
+__all__ = ["elements", "symbolic_simplify", "unrolled"]
 
 _SIMPLIFIED = frozenset(
     {"rest", "first", "second", "last", "butlast", "nth", "conj", "cons", "vector"}
@@ -104,8 +94,6 @@ def _kind(value: Any) -> Any:
             return () if value.is_vector else Seq()
         case MapTerm():
             return HashMap()
-        case CallTerm() if value.head in NUMERIC:
-            return 0
         case NodeTerm() | CallTerm():
             shape = shape_of(value)
             return None if shape is None else () if shape else 0

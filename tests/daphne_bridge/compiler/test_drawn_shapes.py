@@ -1,5 +1,6 @@
 """Tests of daphne_bridge.compiler.drawn_shapes: random vectors of known sizes."""
 
+import numpy as np
 import pytest
 
 from daphne_bridge.compiler import compile_program
@@ -53,6 +54,12 @@ def result(latents, body):
             "(mapv - u)",
             "[(- (get u 0)) (- (get u 1))]",
         ),
+        (
+            V,
+            "(mapv first (mat-mul [[1 2] [3 4]] (mat-transpose [v])))",
+            "(let [m (mat-mul [[1 2] [3 4]] (mat-transpose [v]))]"
+            " [(first (get m 0)) (first (get m 1))])",
+        ),
     ],
 )
 def test_a_vector_that_is_drawn_is_unrolled_by_get(latents, body, same):
@@ -68,6 +75,51 @@ def test_a_vector_that_is_drawn_is_unrolled_by_get(latents, body, same):
     ],
 )
 def test_a_value_of_no_certain_size_has_no_known_count(latents, body):
+    with_map = result, latents, f"(map - {body})"
+    assert "known length" in str(refusal(CompileError, *with_map))
+
+
+def _without_heads(term):
+    if not isinstance(term, list):
+        return term
+    return [_without_heads(item) for item in term if item != "vector"]
+
+
+MATRICES = {
+    "(mat-mul X (mat-transpose [v]))": (3, 1),
+    "(mat-mul X v)": (3,),
+    "(mat-mul v [[1 2 3] [4 5 6]])": (3,),
+    "(mat-mul [v v v] m X3)": (3, 3),
+    "(mat-mul v)": (2, 1),
+    "(mat-mul [v])": (1, 2),
+    "(mat-transpose v)": (2,),
+    "(mat-transpose [v v v])": (2, 3),
+    "(mat-add v [1 2])": (2,),
+    "(mat-add (mat-mul X (mat-transpose [v])) [1 2 3])": (3, 1),
+    "(mat-tanh m)": (2, 2),
+    "(mat-relu (mat-tanh v))": (2,),
+    "(mat-repmat v 2 3)": (4, 3),
+    "(mat-mul X [[(* 2 x)] [(inc x)]])": (3, 1),
+}
+
+
+@pytest.mark.parametrize(("body", "shape"), MATRICES.items())
+def test_a_function_of_matrices_returns_what_it_computes(body, shape):
+    given = "X [[1 0] [1 1] [1 2]] X3 [[1 2 3] [4 5 6]]"
+    plain = f"(let [x 0.5 v [1 2] m [[1 2] [3 4]] {given}] {body})"
+    computed = compile_program(plain, "p.daphne").document[2]
+    assert np.shape(_without_heads(computed)) == shape
+    latents = f"{V} {M} {given} it {body}"
+    for part, count in zip(("it", "(get it 0)"), shape, strict=False):
+        either = f"(if (= (count {part}) {count}) 1 (sample (normal 0 1)))"
+        assert result(latents, either) == 1
+
+
+@pytest.mark.parametrize(
+    "body", ["(mat-mul X y)", "(mat-mul [v] X)", "(mat-repmat v k 2)", "(mat-tanh y)"]
+)
+def test_matrices_of_no_certain_size_have_no_known_count(body):
+    latents = f"X [[1 2] [3 4] [5 6]] {V} {Z} k (sample (poisson 2)) y (if z [1] v)"
     with_map = result, latents, f"(map - {body})"
     assert "known length" in str(refusal(CompileError, *with_map))
 
