@@ -241,9 +241,26 @@ def _look_up(
             return partial_evaluation("nth", (function, *values))
     except PrimitiveError as problem:
         raise _no_value(analyser, form, "get", values, problem) from None
-    raise analyser.error(
-        form.items[0], "this is no function", "a function", described(function)
-    )
+    head = form.items[0]
+    if isinstance(head, Symbol) and (hidden := _hidden(analyser, head.name)):
+        raise analyser.error(
+            head,
+            f"{head.name} is bound to a value here, which hides {hidden}",
+            f"another name than {head.name} for the value",
+            described(function),
+        )
+    raise analyser.error(head, "this is no function", "a function", described(function))
+
+
+def _hidden(analyser: Analyser, name: str) -> str:
+    """Return what of the language a bound name hides, in words; "" if nothing."""
+    if analyser.place.scope.look_up(name) is None:
+        return ""
+    if name in DISTRIBUTIONS:
+        return f"the distribution {name}"
+    if name in PRIMITIVES or name in analyser.higher_order:
+        return f"the function {name}"
+    return ""
 
 
 def _inlined(

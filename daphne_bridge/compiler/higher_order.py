@@ -16,13 +16,16 @@ from .analyser import Analyser, HigherOrder
 from .collection_terms import sequence
 from .description import described
 from .evaluation import call_function, decided
-from .forms import Compound, head_name
+from .forms import Compound, Symbol, head_name, show
 from .partial_evaluation import partial_evaluation
 from .recursion import Recursive
 from .symbolic_simplify import unrolled
 from .terms import UNKNOWN, FunctionTerm, MapTerm
 
 __all__ = ["HIGHER_ORDER"]
+
+_LONGEST = 100
+"""Characters of a program that a message writes out."""
 
 
 def map_(analyser: Analyser, values: tuple[Any, ...], form: Compound) -> Recursive[Any]:
@@ -87,7 +90,7 @@ def filter_(
     items = _known_elements(analyser, values[1], form)
     kept = []
     for item, verdict in zip(
-        items, (yield _verdicts(analyser, values, form)), strict=True
+        items, (yield _verdicts(analyser, values, form, name)), strict=True
     ):
         if truthy(verdict) != (name == "remove"):
             kept.append(item)
@@ -118,7 +121,7 @@ def while_(
     if len(values) != 2:
         raise _wrong_count(analyser, form, f"({name} f collection)")
     items = _known_elements(analyser, values[1], form)
-    verdicts = yield _verdicts(analyser, values, form)
+    verdicts = yield _verdicts(analyser, values, form, name)
     misses = [i for i, verdict in enumerate(verdicts) if not truthy(verdict)]
     at = misses[0] if misses else len(items)
     kept = items[:at] if name == "take-while" else items[at:]
@@ -158,16 +161,32 @@ def some(analyser: Analyser, values: tuple[Any, ...], form: Compound) -> Recursi
 
 
 def _verdicts(
-    analyser: Analyser, values: tuple[Any, ...], form: Compound
+    analyser: Analyser, values: tuple[Any, ...], form: Compound, name: str
 ) -> Recursive[list[Any]]:
     verdicts = [decided(v) for v in (yield _mapped(analyser, values, form))]
     if any(v is UNKNOWN for v in verdicts):
         raise analyser.error(
             form,
             "a random test decides how many elements there are",
-            "a test that is known at compile time",
+            f"a test that is known at compile time{_or_count(form, name)}",
         )
     return verdicts
+
+
+def _or_count(form: Compound, name: str) -> str:
+    """Return how what `filter` or `remove` keeps is counted, for a message."""
+    if head_name(form) != name or name not in ("filter", "filterv", "remove"):
+        return ""
+    match form.items[1]:
+        case Compound(items=(Symbol("fn"), Compound(items=(Symbol(parameter),)), body)):
+            test = show(body)
+        case function:
+            parameter, test = "x", f"({show(function)} x)"
+    numbers = "0 1" if name == "remove" else "1 0"
+    mapped = f"(fn [{parameter}] (if {test} {numbers})) {show(form.items[2])}"
+    if len(mapped) > _LONGEST:
+        mapped = f"(fn [x] (if (test x) {numbers})) xs"
+    return f", or for their count (reduce + (map {mapped}))"
 
 
 def _function(analyser: Analyser, value: Any, form: Compound) -> Any:

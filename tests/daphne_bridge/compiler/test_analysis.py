@@ -266,3 +266,24 @@ def test_categories_may_be_a_map():
     document = compiled("(sample (categorical {:a 1 :b 2}))").document
     link = document[1]["P"]["sample0"]
     assert link == ["sample*", ["categorical", ["hash-map", "a", 1, "b", 2]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        (NODE + "(let [gamma x] (sample (gamma 1 1))))", "the distribution gamma"),
+        ("(let [beta [1 2]] (sample (beta 1 1)))", "the distribution beta"),
+        (NODE + "(let [max x] (max 1 2)))", "the function max"),
+        (NODE + "(let [reduce x] (reduce + [1 2])))", "the function reduce"),
+    ],
+)
+def test_a_name_that_hides_what_is_called_is_said(text, hidden):
+    # Seen: "this is no function".
+    name = hidden.split()[-1]
+    what = f"{name} is bound to a value here, which hides {hidden}"
+    assert refused(text)[1] == what
+
+
+def test_a_value_that_hides_nothing_is_no_function():
+    assert refused(NODE + "(x 1))")[1] == "this is no function"
+    assert refused(NODE + "(map x [1]))")[1] == "the first argument is no function"
