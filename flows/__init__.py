@@ -19,7 +19,8 @@
 - `learn(model, "rows.csv", ["a", "b"])`: parameters that rows of data share, as
   `Learned`, which holds the model with these constants.
 - `Particles`: weighted values of all latents, and what they say.
-- `Flow`, `Proposal`, `Engine`: protocols for those who bring their own.
+- `Flow`, `Proposal`: protocols for those who bring their own; `Engine`: what solves a
+  continuous flow.
 - `FlowsError`: bad input, with one `Problem` (where, what, expected, got) or more;
   `BridgeError`, its base, is raised for a program or document that is wrong, too.
 

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..model.layout import Layout
-from .regression import Regression
+from .regression import STANDARD_ERRORS, Regression, is_more_than_chance
 from .structure import Factor, Structure
 
 __all__ = ["find_factors", "fit_factors"]
@@ -28,7 +28,6 @@ __all__ = ["find_factors", "fit_factors"]
 _MOST_PRODUCTS = 400
 _DRAWS_PER_PRODUCT = 50
 _MOST_KURTOSIS = 100.0
-_STANDARD_ERRORS = 5.0
 
 
 @torch.no_grad()
@@ -106,7 +105,7 @@ def _with_dependence(
     if not read or (1 + len(wide.latents)) > _MOST_PRODUCTS:
         return factor
     explained = 1.0 - float(_Design.of(wide, free, observed).full().scale) ** 2
-    return wide if _is_more_than_chance(explained, len(read), len(free)) else factor
+    return wide if is_more_than_chance(explained, len(read), len(free)) else factor
 
 
 def _candidates(
@@ -186,7 +185,7 @@ def _needs_products(design: _Design, full: Regression) -> bool:
     explained = 0.0
     if design.num_products:
         explained = 1.0 - float(full.scale / design.plain().scale) ** 2
-    return _is_more_than_chance(explained, design.num_products, len(design.draws))
+    return is_more_than_chance(explained, design.num_products, len(design.draws))
 
 
 def _is_usable(factor: Factor, full: Regression) -> bool:
@@ -206,21 +205,15 @@ def _pruned(draws: Tensor, moments: Tensor, full: Regression) -> Regression:
     every = torch.arange(1, draws.shape[1] - 1)
     inverse = torch.linalg.pinv(moments[1:, 1:], rtol=1e-12, hermitian=True)
     errors = full.scale * (torch.diagonal(inverse)[:-1] / len(draws)).sqrt()
-    is_clear = full.slopes.abs() > _STANDARD_ERRORS * errors
+    is_clear = full.slopes.abs() > STANDARD_ERRORS * errors
     kept = every[is_clear.cpu()].tolist()
     few = Regression.of(draws, moments, 0, kept, every.tolist())
     explained = 1.0 - float(full.scale / few.scale) ** 2
-    if _is_more_than_chance(explained, len(every) - len(kept), len(draws)):
+    if is_more_than_chance(explained, len(every) - len(kept), len(draws)):
         return full
     slopes = torch.zeros_like(full.slopes)
     slopes[is_clear] = few.slopes
     return replace(few, slopes=slopes, is_linear_gaussian=full.is_linear_gaussian)
-
-
-def _is_more_than_chance(explained: float, freedom: int, num_draws: int) -> bool:
-    """Whether so many regressors explain more of a variance than by chance."""
-    chance: float = freedom + _STANDARD_ERRORS * (2.0 * freedom) ** 0.5
-    return num_draws * explained > chance
 
 
 def _coefficients(factor: Factor, fit: Regression) -> Tensor:

@@ -164,8 +164,7 @@ def for_weights(flow: Flow, tolerance: float = 1e-6) -> Flow:
         tolerance: of the solver, if it has one.
     """
     if isinstance(flow, Completed):
-        inner = for_weights(flow.inner, tolerance)
-        return cast("Flow", flow) if inner is flow.inner else flow.around(inner)
+        return _around(flow, for_weights(flow.inner, tolerance))
     kind = kind_of(flow.kind)
     if kind.for_weights is not None:
         return kind.for_weights(flow, tolerance)
@@ -182,7 +181,7 @@ def certified(flow: Flow, tolerance: float = 1e-6) -> Flow:
         tolerance: of the solver, if it has one.
     """
     if isinstance(flow, Completed):
-        return flow.around(certified(flow.inner, tolerance))
+        return _around(flow, certified(flow.inner, tolerance))
     kind = kind_of(flow.kind)
     return (kind.certified or for_weights)(flow, tolerance)
 
@@ -209,10 +208,14 @@ def finer(flow: Flow, factor: int) -> Flow:
 
 def _solved(flow: Flow, change: Callable[[Any], Any]) -> Flow:
     if isinstance(flow, Completed):
-        inner = _solved(flow.inner, change)
-        return cast("Flow", flow) if inner is flow.inner else flow.around(inner)
+        return _around(flow, _solved(flow.inner, change))
     changed: Flow = change(flow) if isinstance(flow, Stepped) else flow
     return changed
+
+
+def _around(flow: Completed, inner: Flow) -> Flow:
+    """The flow around another version of its inner one; itself if that is the same."""
+    return cast("Flow", flow) if inner is flow.inner else flow.around(inner)
 
 
 def solved_with(
@@ -239,7 +242,7 @@ def solved_with(
         inner = solved_with(
             flow.inner, engine, on_compile=on_compile, processes=processes
         )
-        return flow.around(inner)
+        return _around(flow, inner)
     kind = kind_of(flow.kind)
     if kind.solved_with is not None:
         return kind.solved_with(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Regression"]
+__all__ = ["STANDARD_ERRORS", "Regression", "is_more_than_chance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Regression:
         count = unit.numel()
         kurtosis = float(unit.pow(4).mean() - 3.0)
         is_normal = (
-            abs(float(unit.pow(3).mean())) < _STANDARD_ERRORS * (6.0 / count) ** 0.5
-            and abs(kurtosis) < _STANDARD_ERRORS * (24.0 / count) ** 0.5
+            abs(float(unit.pow(3).mean())) < STANDARD_ERRORS * (6.0 / count) ** 0.5
+            and abs(kurtosis) < STANDARD_ERRORS * (24.0 / count) ** 0.5
         )
         few = [*(reads if sources is None else sources)][:_MOST_FEATURES]
         is_linear = is_normal and not _explain(
@@ -119,7 +119,7 @@ def _combined(rows: Tensor, columns: list[int], weights: Tensor) -> Tensor:
 
 _WELL_APART = 1e-4
 """Least part of a column, beside the largest, that the others leave unexplained."""
-_STANDARD_ERRORS = 5.0
+STANDARD_ERRORS = 5.0
 """Distance from what chance explains that a test counts."""
 _MOST_FEATURES = 60
 """Products of columns that the residual is tested against."""
@@ -142,7 +142,7 @@ def _products(reads: Tensor) -> Iterator[Tensor]:
 def _explain(
     features: Float[Tensor, "feature draw"], targets: Float[Tensor, "draw target"]
 ) -> bool:
-    """Whether features explain more of a target than chance: n R^2 is chi-square."""
+    """Whether features explain more of a target than chance."""
     freedom = len(features)
     if freedom == 0:
         return False
@@ -150,5 +150,14 @@ def _explain(
     residual = targets - design.T @ _solve(design @ design.T, design @ targets)
     centred = targets - targets.mean(0)
     explained = 1.0 - residual.square().sum(0) / centred.square().sum(0)
-    bound = freedom + _STANDARD_ERRORS * (2.0 * freedom) ** 0.5
-    return bool((explained * len(targets) > bound).any())
+    count = len(targets)
+    return any(is_more_than_chance(e, freedom, count) for e in explained.tolist())
+
+
+def is_more_than_chance(explained: float, freedom: int, num_draws: int) -> bool:
+    """Whether so many regressors explain more of a variance than chance would.
+
+    n R^2 is chi-square where they explain nothing.
+    """
+    chance: float = freedom + STANDARD_ERRORS * (2.0 * freedom) ** 0.5
+    return num_draws * explained > chance

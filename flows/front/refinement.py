@@ -28,7 +28,7 @@ from ..flow.building import (
     inverse_of,
     structure_at,
 )
-from ..flow.kinds import build_flow, kind_of, solved_with
+from ..flow.kinds import build_flow, is_solved, kind_of, solved_with
 from ..flow.protocol import Flow
 from ..flow.structure import Structure
 from ..heads.flow import HeadedFlow
@@ -210,7 +210,7 @@ class _Bending:
             "best_j": values["best"],
             "iterations": values["iteration"],
             "seconds": values["seconds"],
-            "solver_steps": values["num_steps"],
+            **({"solver_steps": values["num_steps"]} if is_solved(flow) else {}),
             "status": values["status"],
             "particles": self.answer.method,
             "begun_from": "the trained flow" if is_trained else "nothing",

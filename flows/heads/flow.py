@@ -13,13 +13,11 @@ contrasts (`training/losses.py`), which need none.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from ..flow.completed import Completed
 from ..flow.protocol import Drawn, Flow, FlowDraw, Known, Matched
@@ -28,8 +26,6 @@ from ..flow.structure import Structure
 from .networks import Heads
 
 __all__ = ["HeadedFlow"]
-
-_PREFIX = "heads."
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,38 +58,13 @@ class HeadedFlow(Completed):
         """How many latents have a head."""
         return len(self.heads.columns)
 
-    # -------------------------------------------------------------- parameters
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Those of the inner flow, and of the heads with `heads.` before them."""
-        yield from self.inner.named_parameters()
-        for name, parameter in self.heads.named_parameters():
-            yield _PREFIX + name, parameter
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Those of the inner flow and of the heads."""
-        return (parameter for _, parameter in self.named_parameters())
-
-    def state_dict(self) -> dict[str, Any]:
-        """All tensors by name."""
-        heads = {_PREFIX + n: each for n, each in self.heads.state_dict().items()}
-        return {**self.inner.state_dict(), **heads}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Takes tensors over."""
-        inner, heads = parted(state_dict)
-        self.heads.load_state_dict(heads)
-        return self.inner.load_state_dict(inner)
-
-    def to(self, place: Any) -> "HeadedFlow":
-        """The flow itself, moved to a device or into a precision."""
-        self.inner.to(place)
-        self.heads.to(place)
-        return self
+    @property
+    def _own(self) -> nn.Module:
+        return self.heads
 
     def fit_normalisation(self, free: Free, observed: Observed) -> None:
         """Fits both normalisations to joint draws."""
-        self.inner.fit_normalisation(free[:, self._continuous], observed)
+        super().fit_normalisation(free, observed)
         self.heads.fit_normalisation(free, observed)
 
     # -------------------------------------------------------------- densities
@@ -102,9 +73,7 @@ class HeadedFlow(Completed):
         self, free: Free, nuisances: Nuisance, observed: Observed
     ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
-        inner = self.inner.log_prob_per_node(
-            free[:, self._continuous], nuisances, observed
-        )
+        inner = self.inner.log_prob_per_node(free[:, self._kept], nuisances, observed)
         return torch.cat([inner, self.heads.log_prob(free, observed)], -1)
 
     def matching_terms(
@@ -114,7 +83,7 @@ class HeadedFlow(Completed):
 
         The model's constant is left out.
         """
-        kept = free[:, self._continuous]
+        kept = free[:, self._kept]
         width = self.inner.structure.state_dim
         if isinstance(self.inner, Matched):
             terms = self.inner.matching_terms(
@@ -137,22 +106,6 @@ class HeadedFlow(Completed):
             kept, nuisances = draw.free, draw.nuisances
         share = torch.special.ndtr(base[:, width:].double())
         return self.heads.drawn(self._whole(kept), observed, share)[0], nuisances
-
-    def rsample_remaining(
-        self, known: Known, observed: Observed, *, generator: Generator | None = None
-    ) -> FlowDraw:
-        """Draws of all other latents given some; see `protocol.Flow`."""
-        self.structure.ancestral(known.nodes)
-        own = self.inner.structure.names
-        given = [name for name in known.nodes if name in own]
-        if given:
-            inner = Known(known.free[:, self._continuous], known.nuisances, given)
-            drawn = self.inner.rsample_remaining(inner, observed, generator=generator)
-        else:
-            drawn = self.inner.rsample_and_log_prob(observed, generator=generator)
-        shape = (len(known.free), len(self.heads.columns))
-        base = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return self._around(drawn, base, observed, known)
 
     def _around(
         self,
@@ -177,24 +130,11 @@ class HeadedFlow(Completed):
     def _whole(self, kept: Tensor) -> Tensor:
         """Free coordinates of all latents, 0 where discrete."""
         found = kept.new_zeros(len(kept), self.structure.free_dim)
-        return found.index_copy(1, self._continuous.to(kept.device), kept)
+        return found.index_copy(1, self._kept.to(kept.device), kept)
 
     @cached_property
-    def _continuous(self) -> Tensor:
+    def _kept(self) -> Tensor:
         """Columns of the continuous latents, in the order of the inner flow's."""
         last = set(self.heads.columns)
         free = range(self.structure.free_dim)
         return torch.tensor([c for c in free if c not in last]).long()
-
-
-def parted(
-    tensors: Mapping[str, Tensor],
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors of the inner flow, and those of the heads by own names."""
-    inner = {n: each for n, each in tensors.items() if not n.startswith(_PREFIX)}
-    heads = {
-        name.removeprefix(_PREFIX): each
-        for name, each in tensors.items()
-        if name.startswith(_PREFIX)
-    }
-    return inner, heads

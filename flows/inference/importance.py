@@ -15,7 +15,6 @@ References:
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +23,7 @@ from ..errors import ArgumentError
 from ..model.layout import Layout
 from .columns import latent_columns
 from .log_weight import checked_log_weights
+from .noise import seed_of_part
 from .particles import Particles
 from .proposal import Proposal, Target
 from .weights import WeightTotals
@@ -71,10 +71,7 @@ def batch_generator(
         batch: Number of the batch, from 0.
         device: Where the proposal draws.
     """
-    words = np.random.SeedSequence([seed, batch]).generate_state(1, np.uint64)
-    generator = torch.Generator(device)
-    generator.manual_seed(int(words[0] >> np.uint64(1)))
-    return generator
+    return torch.Generator(device).manual_seed(seed_of_part(seed, batch))
 
 
 @torch.no_grad()

@@ -8,14 +8,13 @@ however well the grids fit. In sampling order the kept latents come first, each 
 nuisances, then the others, each with one base point of its own.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor
 
 from ..flow.blocks import StateBlock
 from ..flow.completed import Completed
@@ -49,37 +48,10 @@ class CompletedFlow(Completed):
         """How many latents are integrated out."""
         return len(self.target.integrated)
 
-    # -------------------------------------------------------------- of the inner flow
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Those of the inner flow."""
-        return self.inner.parameters()
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Those of the inner flow, by name."""
-        return self.inner.named_parameters()
-
-    def state_dict(self) -> dict[str, Any]:
-        """All tensors of the inner flow by name."""
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Takes tensors of the inner flow over."""
-        return self.inner.load_state_dict(state_dict)
-
-    def to(self, place: Any) -> "CompletedFlow":
-        """The flow itself, its inner one moved."""
-        self.inner.to(place)
-        return self
-
-    def fit_normalisation(self, free: Free, observed: Observed) -> None:
-        """Fits the inner flow's normalisation to joint draws."""
-        self.inner.fit_normalisation(free[:, self._kept], observed)
-
     # -------------------------------------------------------------- structure
 
     @cached_property
-    def structure(self) -> Structure:
+    def structure(self) -> Structure:  # type: ignore[override]
         """Blocks of the kept latents, then of the others."""
         inner, layout = self.inner.structure, self.target.model.layout
         blocks: list[StateBlock] = []
@@ -119,24 +91,12 @@ class CompletedFlow(Completed):
 
     # -------------------------------------------------------------- draws
 
-    def rsample_remaining(
-        self, known: Known, observed: Observed, *, generator: Generator | None = None
-    ) -> FlowDraw:
-        """Draws of all other latents given some; see `protocol.Flow`."""
-        self.structure.ancestral(known.nodes)
-        kept = [name for name in known.nodes if name not in self.target.integrated]
-        inner = Known(known.free[:, self._kept], known.nuisances, kept)
-        drawn = self.inner.rsample_remaining(inner, observed, generator=generator)
-        shape = (len(known.free), len(self.target.integrated))
-        base = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return self._around(drawn, base, observed, (known.nodes, known.free.double()))
-
     def _around(
         self,
         drawn: FlowDraw,
         base: Float[Tensor, "batch line"],
         observed: Observed,
-        known: tuple[Collection[str], Tensor] | None = None,
+        known: Known | None = None,
     ) -> FlowDraw:
         """Draws of the inner flow with the other latents drawn from base points."""
         whole = self.target.kept.filled_free(drawn.free.double())
@@ -161,7 +121,7 @@ class CompletedFlow(Completed):
         observed: Tensor,
         values: Callable[[Grid, Tensor], Tensor],
         at: Tensor,
-        known: tuple[Collection[str], Tensor] | None = None,
+        known: Known | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Latents with those that are not kept put in, and the log densities of these.
 
@@ -170,7 +130,7 @@ class CompletedFlow(Completed):
             observed: observed values.
             values: of latents, by their grids and `at`.
             at: a number for each column.
-            known: names of latents that keep values, and these.
+            known: latents that keep their values.
         """
         terms = []
         for lines in self.target.levels:
@@ -178,9 +138,9 @@ class CompletedFlow(Completed):
             grid = lines.grids(free, observed)
             found = values(grid, at[:, columns])
             if known is not None:
-                is_given = [each.name in known[0] for each in lines.conditionals]
+                is_given = [each.name in known.nodes for each in lines.conditionals]
                 is_known = torch.tensor(is_given, device=free.device)
-                found = torch.where(is_known, known[1][:, columns], found)
+                found = torch.where(is_known, known.free[:, columns].to(found), found)
             free = free.index_copy(-1, columns, found)
             terms.append(grid.log_prob(found[..., None])[..., 0])
         order = [c.name for lines in self.target.levels for c in lines.conditionals]

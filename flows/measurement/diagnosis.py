@@ -9,7 +9,7 @@ For every prior-predictive data set x, with truth z, the flow draws N particles:
 - the same of the weighted draws, which are what inference answers with: the level of
   the truth among them is uniform if draws, densities and weights fit together, however
   good the flow is (`inference.calibration`);
-- weakness of a node. With log w = Σ c_i (`contributions`), Var(log w) =
+- weakness of a node. With log w = Σ c_i (`proposals/weight_terms.py`), Var(log w) =
   Σ Cov(c_i, log w), within one data set. Cov(c_i, log w) is what node i costs there, in
   squared nats; it may be negative where one node makes up for another. Means over data
   sets add up, medians say what is usual: a particle far below the others may cost more

@@ -1,7 +1,7 @@
 r"""This file draws a flow's latents one by one, for sequential Monte Carlo from it.
 
 Step t belongs to latent t in sampling order of the inverse. Every particle is drawn
-from q(z, y | x) at once, but weighed latent by latent: c_t (`contributions`) is what
+from q(z, y | x) at once, but weighed latent by latent: c_t (`weight_terms.py`) is what
 enters the log weight with latent t. Where particles were resampled, all copies but one
 of a particle draw the latents that are left anew, from q(left | those so far, x): they
 share their past and not their future.

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..flow.blocks import Factor
+from ..flow.potentials import Potential
+from ..heads.cells import Cells
 from .json_values import from_json, to_json
 
 __all__ = [
@@ -17,8 +20,6 @@ __all__ = [
     "FORMAT",
     "POTENTIALS",
     "VERSION",
-    "CellsEntry",
-    "FactorColumns",
     "FileEntry",
     "FlowEntry",
     "HeadsEntry",
@@ -27,7 +28,6 @@ __all__ = [
     "Manifest",
     "ModelEntry",
     "NodeEntry",
-    "PotentialColumns",
     "SolverEntry",
     "StructureEntry",
     "TrainingEntry",
@@ -122,48 +122,6 @@ class InverseEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class FactorColumns:
-    """A factor of a model that is linear in its latents once the data are known.
-
-    Attributes:
-        latents: Free columns.
-        observed: Observed columns.
-        is_of_observed: Whether it is the density of its first observed column, or of
-            its first latent column.
-    """
-
-    latents: tuple[int, ...]
-    observed: tuple[int, ...]
-    is_of_observed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PotentialColumns:
-    """A Gaussian potential in predictors that are linear in latents and in data.
-
-    Attributes:
-        latents: Free columns.
-        observed: Observed columns.
-        predictors: Of each a matrix over one and the latents, by one and the observed
-            columns, row by row.
-        own: How many of the last predictors are the first latents' columns themselves.
-        form: Potentials of one form share a network; empty where it is exact.
-        is_shared: Whether they do; otherwise each has numbers of its own.
-        component: Of a mixture.
-        constant: Log of the factor where its predictors are nought.
-    """
-
-    latents: tuple[int, ...]
-    observed: tuple[int, ...]
-    predictors: tuple[float, ...]
-    own: int
-    form: str
-    is_shared: bool
-    component: int
-    constant: float
-
-
-@dataclass(frozen=True, slots=True)
 class StructureEntry:
     """What the flow reads: the inverse, with ancestors added where that pays.
 
@@ -178,8 +136,8 @@ class StructureEntry:
     latents: tuple[str, ...]
     parents: Mapping[str, tuple[str, ...]]
     nuisances: tuple[int, ...]
-    factors: tuple[FactorColumns, ...] = ()
-    potentials: tuple[PotentialColumns, ...] = ()
+    factors: tuple[Factor, ...] = ()
+    potentials: tuple[Potential, ...] = ()
 
     @property
     def normalisation(self) -> str:
@@ -198,15 +156,6 @@ class FlowEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class CellsEntry:
-    """The cells of a discrete latent's values, see `heads.cells.Cells`."""
-
-    edges: tuple[int, ...]
-    has_lower: bool
-    has_upper: bool
-
-
-@dataclass(frozen=True, slots=True)
 class HeadsEntry:
     """Heads of the discrete latents that a flow is of.
 
@@ -216,7 +165,7 @@ class HeadsEntry:
     """
 
     config: Mapping[str, Any]
-    cells: tuple[CellsEntry, ...]
+    cells: tuple[Cells, ...]
 
 
 @dataclass(frozen=True, slots=True)

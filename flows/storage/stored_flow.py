@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, ArtifactError
+from ..flow.completed import parted
 from ..flow.kinds import kind_of
 from ..flow.protocol import Flow
 from ..flow.settings import read_settings
 from ..flow.structure import Structure
 from ..heads.building import inner_structure
-from ..heads.cells import Cells
-from ..heads.flow import HeadedFlow, parted
+from ..heads.flow import HeadedFlow
 from ..heads.networks import Heads, HeadsConfig, lengths_of
 from .manifest import FlowEntry, HeadsEntry
 
@@ -77,7 +77,7 @@ def _headed(
 ) -> Flow:
     """Return a flow with heads; see `stored_flow`."""
     inner, own = parted(tensors)
-    cells = [Cells(each.edges, each.has_lower, each.has_upper) for each in heads.cells]
+    cells = heads.cells
     flow = stored_flow(
         entry,
         None,

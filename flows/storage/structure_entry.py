@@ -11,18 +11,14 @@ from daphne_bridge.graph.expression import Call, Constant
 from daphne_bridge.graph.graph import Graph, Node
 
 from ..flow.building import build_structure
-from ..flow.potentials import Potential
 from ..flow.protocol import Flow
-from ..flow.structure import Factor, Structure
+from ..flow.structure import Structure
 from ..heads.flow import HeadedFlow
 from ..model.layout import Layout, Variable
 from .manifest import (
-    CellsEntry,
-    FactorColumns,
     HeadsEntry,
     LayoutEntry,
     Manifest,
-    PotentialColumns,
     StructureEntry,
     VariableEntry,
 )
@@ -77,10 +73,8 @@ def structure_entry(structure: Structure, layout: Layout) -> StructureEntry:
         latents=structure.names,
         parents=parents,
         nuisances=tuple(block.nuisances for block in structure.blocks),
-        factors=tuple(FactorColumns(**asdict(each)) for each in structure.factors),
-        potentials=tuple(
-            PotentialColumns(**asdict(each)) for each in structure.potentials
-        ),
+        factors=structure.factors,
+        potentials=structure.potentials,
     )
 
 
@@ -88,8 +82,7 @@ def heads_entry(flow: Flow) -> HeadsEntry | None:
     """Return the entry of a flow's heads; None where it has none."""
     if not isinstance(flow, HeadedFlow):
         return None
-    cells = tuple(CellsEntry(**asdict(each)) for each in flow.heads.cells)
-    return HeadsEntry(asdict(flow.heads.config), cells)
+    return HeadsEntry(asdict(flow.heads.config), tuple(flow.heads.cells))
 
 
 def structure_from(manifest: Manifest) -> Structure:
@@ -101,12 +94,7 @@ def structure_from(manifest: Manifest) -> Structure:
     entry = manifest.structure
     nuisances = dict(zip(entry.latents, entry.nuisances, strict=True))
     structure = build_structure(entry, layout_from(manifest), nuisances)
-    factors = tuple(
-        Factor(each.latents, each.observed, each.is_of_observed)
-        for each in entry.factors
-    )
-    potentials = tuple(Potential(**asdict(each)) for each in entry.potentials)
-    return replace(structure, factors=factors, potentials=potentials)
+    return replace(structure, factors=entry.factors, potentials=entry.potentials)
 
 
 def _with_support(entry: VariableEntry, node: Node) -> VariableEntry:

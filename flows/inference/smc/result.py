@@ -36,6 +36,7 @@ from torch import Tensor
 from ...model.layout import Layout
 from ..cautions import Caution, evidence_cautions
 from ..columns import latent_columns
+from ..noise import seed_of_part
 from ..particles import Particles
 from ..summary import Summary
 from .ancestry import Lineages
@@ -164,8 +165,7 @@ def run_seed(seed: int, run: int) -> int:
     """Return the seed of one of several runs: that of all for the first of them."""
     if run == 0:
         return seed
-    words = np.random.SeedSequence([seed, run]).generate_state(1, np.uint64)
-    return int(words[0] >> np.uint64(1))
+    return seed_of_part(seed, run)
 
 
 def merge_runs(runs: Sequence[SmcResult]) -> SmcResult:
