@@ -140,10 +140,12 @@ def infer(
             target = of_flow.target
         is_last = widen >= _MOST_WIDE or clock.is_over()
         if is_last or not _is_cut_short(found, target):
-            clause = Treatment.of(target).clause(has_heads=is_drawn)
+            why = found.why
+            if model.layout.observed:
+                why += Treatment.of(target).clause(has_heads=is_drawn)
             return replace(
                 found,
-                why=found.why + clause,
+                why=why,
                 cautions=(*found.cautions, *without_value(model)),
             )
         widen *= 4

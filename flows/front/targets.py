@@ -21,6 +21,8 @@ Target = FlowTarget | GaussianMarginal
 def reduced(model: Model, *, widen: int = 1) -> Target:
     """Return what is drawn from to answer for one data set.
 
+    Without data nothing is summed out, unless all can be.
+
     Args:
         model: Any model.
         widen: Factor on the cuts of infinite supports.
@@ -30,7 +32,13 @@ def reduced(model: Model, *, widen: int = 1) -> Target:
     """
     found = target_of(model, widen=widen, may_sample=True)
     if isinstance(found, CollapsedModel):
-        return found
+        if model.layout.observed or not found.layout.latents:
+            return found
+        # Draws need no sums.
+        discrete = tuple(v.name for v in model.layout.latents if v.is_discrete)
+        return target_of(model, sampled=discrete)
+    if not model.layout.observed:
+        return model
     return gaussian_marginal(model) or model
 
 

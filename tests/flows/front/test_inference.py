@@ -20,6 +20,8 @@ from flows.errors import ArgumentError, InferenceError, ModelError, Problem
 from flows.front import inference, weighed
 from flows.front.inference import infer
 from flows.front.start import start
+from flows.front.targets import reduced
+from flows.front.treatment import Treatment
 from flows.inference.cautions import Caution
 from flows.inference.particles import Particles
 from flows.inference.proposal import PriorProposal
@@ -515,6 +517,22 @@ def test_only_the_discrete_values_without_meaning_are_left_out(name, method):
     assert x.mean == pytest.approx(mean, abs=5 * x.mc_error)
     if method == "prior":
         assert "value of the discrete latents" in str(found.cautions[0])
+
+
+def test_without_data_counts_are_drawn_and_not_summed_out():
+    model = Model.from_program(
+        """(let [rate (sample (gamma 3 0.5)) n (sample (poisson rate))
+                 p (sample (beta 2 5)) k (sample (binomial n p))]
+             [n k])"""
+    )
+    assert Treatment.of(reduced(model)).summed_out == ()
+    found = infer(model, num_particles=20_000)
+    assert found.why == "nothing is observed: draws of the prior"
+    # E n = E rate = 6 and E k = 6 * 2 / 7, as the rate and p are independent
+    for told, mean in zip(found.returned, (6.0, 12.0 / 7.0), strict=True):
+        assert abs(told.mean - mean) < 5 * told.mc_error
+    exact = infer(Model.from_program("(sample (binomial 3 0.5))"))
+    assert exact.method == "exact"
 
 
 def test_without_data_the_prior_is_of_the_values_with_a_meaning():
