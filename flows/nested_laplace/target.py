@@ -18,6 +18,10 @@ from .part import LaplacePart, laplace_part
 
 __all__ = ["LaplaceMarginal", "laplace_marginal"]
 
+_LEAST = 8
+"""Latents: fewer are no burden to what the others are answered by."""
+_LEAST_SHARE = 0.5
+"""Of the free coordinates."""
 _MOST_NUMBERS = 2**11
 """Of all matrices, for one row: they are made often."""
 
@@ -55,7 +59,7 @@ def laplace_marginal(model: Model) -> LaplaceMarginal | None:
     Args:
         model: Any model.
     """
-    names = many_latents(model, conditionally_gaussian)
+    names = many_latents(model, conditionally_gaussian, _LEAST, _LEAST_SHARE)
     if not names:
         return None
     whole = laplace_part(model.lowered, names)

@@ -1,10 +1,14 @@
 """Tests of flows.linear_gaussian: linear forms, and which latents have them."""
 
+import math
+
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
+from scipy import integrate, stats
 
+from flows.front.inference import infer
 from flows.linear_gaussian.choice import gaussian_marginal
 from flows.linear_gaussian.factors import gaussian_latents
 from flows.linear_gaussian.forms import Readers, linear_forms
@@ -126,10 +130,10 @@ def test_it_pays_where_most_latents_are(text):
     "text",
     [
         # few
-        "(let [s (sample (gamma 1 1)) a (sample (normal 0 s))]"
-        " (observe (normal a 1) 1) a)",
+        "(let [s (sample (gamma 1 1)) a (sample (normal 0 s)) b (sample (normal 0 s))]"
+        " (observe (normal (+ a b) 1) 1) a)",
         # a small share
-        "(let [s (foreach 9 [] (sample (gamma 1 1)))"
+        "(let [s (foreach 13 [] (sample (gamma 1 1)))"
         " a (foreach 8 [] (sample (normal 0 (get s 0))))]"
         " (observe (normal (reduce + a) (reduce + s)) 1) (get a 0))",
         # all of them
@@ -157,3 +161,34 @@ def test_a_chain_takes_the_logarithm_of_its_length():
     plan = plan_of(1000, [[number[c] for c in scope] for scope in scopes])
     assert len(plan.batches) < 40
     assert max(batch.width for batch in plan.batches) == 3
+
+
+def test_a_few_coefficients_beside_more_scales_are_integrated_out():
+    text = """(let [tau (sample (half-cauchy 0.5))
+                    lam (foreach 3 [] (sample (half-cauchy 1)))
+                    beta (foreach 3 [l lam] (sample (normal 0 (* tau l))))]
+      (foreach 3 [b beta y [2.6 0.1 -0.2]] (observe (normal b 0.5) y))
+      beta)"""
+    found = gaussian_marginal(Model.from_program(text))
+    assert found is not None
+    assert found.layout.latent_dim == 4
+    answer = infer(found.model, num_particles=20_000)
+
+    def evidence(tau):
+        terms = [
+            integrate.quad(
+                lambda lam, y=y: (
+                    stats.halfcauchy.pdf(lam)
+                    * stats.norm.pdf(y, 0, math.hypot(0.5, tau * lam))
+                ),
+                0,
+                math.inf,
+            )[0]
+            for y in (2.6, 0.1, -0.2)
+        ]
+        return stats.halfcauchy.pdf(tau, scale=0.5) * math.prod(terms)
+
+    expected = math.log(integrate.quad(evidence, 0, math.inf)[0])
+    assert answer.is_trusted
+    error = answer.log_evidence_standard_error
+    assert abs(answer.log_evidence - expected) < 5 * error + 0.01
