@@ -9,7 +9,7 @@ from typing import Any
 from daphne_bridge.graph.deep_json import JsonError, loads
 
 from ..cnf.engines import prepare_kernel
-from ..errors import ArtifactError, FlowsError
+from ..errors import FlowsError
 from ..front.material import check_trainable
 from ..front.posterior import Posterior, load
 from ..model.model import Model
@@ -70,16 +70,12 @@ def load_posterior(
         amortised: Whether it has to be a flow of every data set.
 
     Raises:
-        ArtifactError: If the artifact is damaged, of another model, or of one data set
-            where it has to be of every one.
+        ArtifactError: If the artifact is damaged, or of another model.
+        ArgumentError: If it is of one data set where it has to be of every one.
     """
     loaded = load(artifact, model, weighted=weighted)
-    if amortised and loaded.refined_for is not None:
-        raise ArtifactError.at(
-            str(artifact),
-            "this flow is of one data set, so it says nothing of others",
-            "an artifact of `daphne-flows train` without `--one-data-set`",
-        )
+    if amortised:
+        loaded.check_amortised(str(artifact))
     prepare_kernel(say_compiling)
     return loaded
 

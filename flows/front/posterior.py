@@ -110,6 +110,22 @@ class Posterior(Source):
             on_compile=on_compile,
         )
 
+    def check_amortised(self, where: str) -> None:
+        """Refuse a flow of one data set where it has to be of every one.
+
+        Args:
+            where: What it is, for the message.
+
+        Raises:
+            ArgumentError: If it is of one.
+        """
+        if self.refined_for is not None:
+            raise ArgumentError.at(
+                where,
+                "this flow is of one data set, so it says nothing of others",
+                "a flow of `daphne-flows train` without `--one-data-set`",
+            )
+
     def evaluate(
         self,
         num_draws: int = 10_000,
@@ -142,12 +158,7 @@ class Posterior(Source):
             >>> abs(found.j.symmetric.mean) < 0.01, found.flow.ess_median > 0.99
             (True, True)
         """
-        if self.refined_for is not None:
-            raise ArgumentError.at(
-                "posterior",
-                "its flow is of one data set, so it says nothing of others",
-                "a posterior of `train`",
-            )
+        self.check_amortised("posterior")
         config = EvaluationConfig(
             whole("num_draws", num_draws, 2),
             whole("num_data_sets", num_data_sets, 1),

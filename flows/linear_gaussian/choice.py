@@ -16,7 +16,7 @@ _LEAST = 3
 """Latents: fewer are no burden to what the others are answered by."""
 _LEAST_SHARE = 0.4
 """Of the free coordinates. Of nine programs with three to seven such latents none took
-2 s longer for it; three took 2 s where they took 7, or 30 without a sure answer."""
+2 s longer for it; three took 1 to 3 s, for 7, or for 30 without a sure answer."""
 
 
 def gaussian_marginal(model: Model) -> GaussianMarginal | None:
