@@ -5,9 +5,16 @@ of its latent parents, earlier columns of its own block, and the observed column
 block, all shifted and scaled. Its own network (`flow/column_networks.py`) ends in the
 logits, centres and scales of a mixture, at first nearly standard normal, as residuals
 of a linear-Gaussian model are.
+
+Where several columns read the same long data, one network of two layers says in a few
+numbers, the context, what they read in its place: a sum of squares, say, is then found
+once and not by each.
 """
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -19,7 +26,7 @@ from ..flow.settings import bounded
 from ..flow.structure import Structure
 from .mixture import Mixture
 
-__all__ = ["LEAST_SCALE", "Conditioner", "NetworkConfig", "reads_of"]
+__all__ = ["LEAST_SCALE", "Conditioner", "NetworkConfig", "contexts_of", "reads_of"]
 
 _SPREAD = 0.25
 """Share of the centres in the variance at first, which is 1: nearly a normal."""
@@ -36,12 +43,19 @@ class NetworkConfig:
         layers: layers of a network before the last one.
         hidden: units of each of them.
         last_layer_scale: scale of the last weights at first.
+        context: numbers that stand for data which are longer; 0 for none.
     """
 
     components: int = bounded(8, 1, 1000)
     layers: int = bounded(3, 1, 64)
     hidden: int = bounded(48, 1, 4096)
     last_layer_scale: float = bounded(0.1, 0, 100)
+    context: int = bounded(10, 0, 1000)
+
+    @property
+    def of_contexts(self) -> "NetworkConfig":
+        """Shape of the networks that give contexts."""
+        return replace(self, layers=2, hidden=4 * self.hidden, last_layer_scale=1.0)
 
 
 class Conditioner(ColumnNetworks):
@@ -56,9 +70,16 @@ class Conditioner(ColumnNetworks):
     def __init__(
         self, structure: Structure, config: NetworkConfig, generator: torch.Generator
     ) -> None:
-        reads = reads_of(structure)
+        contexts = contexts_of(structure, config)
+        reads = reads_of(structure, config)
         first = _first_numbers(config.components)
         super().__init__(reads, config, first.reshape(-1), generator)
+        self.contexts: ColumnNetworks | None = None
+        if contexts:
+            ends = torch.zeros(config.context)
+            self.contexts = ColumnNetworks(
+                contexts, config.of_contexts, ends, generator
+            )
         waits_for = [[c for c in needed if c < len(reads)] for needed in reads]
         self.rounds = tuple(self.part(columns) for columns in rounds_of(waits_for))
 
@@ -76,18 +97,27 @@ class Conditioner(ColumnNetworks):
         mixture: Mixture = self(given, self.whole)
         return mixture.log_prob(residual.mT).mT
 
+    def with_contexts(
+        self, observed: Float[Tensor, "batch observed"]
+    ) -> Float[Tensor, "batch data"]:
+        """Scaled observed values, and beside them what stands for long ones."""
+        if self.contexts is None:
+            return observed
+        found = self.contexts.outputs(observed, self.contexts.whole)
+        return torch.cat([observed, found.transpose(0, 1).flatten(1)], -1)
+
     @property
     def row_size(self) -> int:
         """Numbers that one row needs while all columns are looked at."""
-        shapes = self.first_bias.numel() + 4 * self.last_bias.numel()
-        return len(self.first) + 2 * shapes
+        size = _row_size(self, 4)
+        return size if self.contexts is None else size + _row_size(self.contexts, 2)
 
     def forward(self, given: Float[Tensor, "batch given"], part: Part) -> Mixture:
         """Mixtures of a part's columns, [column, component, batch].
 
         Args:
-            given: scaled free columns in state order, then scaled observed values;
-                what no column of the part reads is not looked at.
+            given: scaled free columns in state order, then `with_contexts` of scaled
+                observed values; what no column of the part reads is not looked at.
             part: of the columns.
         """
         ends = self.outputs(given, part).mT.contiguous()
@@ -96,20 +126,54 @@ class Conditioner(ColumnNetworks):
         return Mixture(torch.log_softmax(logits, -2), centres, scales)
 
 
-def reads_of(structure: Structure) -> tuple[tuple[int, ...], ...]:
-    """What each free column in state order reads: free columns, then observed ones.
+def contexts_of(
+    structure: Structure, config: NetworkConfig
+) -> tuple[tuple[int, ...], ...]:
+    """Observed columns for which contexts stand, the fewest first.
 
-    Observed column c is number ``free_dim`` + c.
+    Example:
+        >>> from flows.flow.structure import StateBlock
+        >>> long = tuple(range(30))
+        >>> a = StateBlock("a", (0,), 0, (), long)
+        >>> b = StateBlock("b", (1,), 0, (0,), long)
+        >>> contexts_of(Structure((a, b), 30), NetworkConfig()) == (long,)
+        True
+    """
+    counts: Counter[tuple[int, ...]] = Counter()
+    for block in structure.blocks:
+        counts[block.observed_columns] += len(block.free_columns)
+    least = config.context or math.inf
+    shared = [each for each, num in counts.items() if num > 1 and len(each) > least]
+    return tuple(sorted(shared, key=len))
+
+
+def reads_of(
+    structure: Structure, config: NetworkConfig
+) -> tuple[tuple[int, ...], ...]:
+    """What each free column in state order reads: free columns, then what is given.
+
+    Observed column c is number ``free_dim`` + c; behind these stand the contexts.
     """
     sizes = [len(block.free_columns) for block in structure.blocks]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    contexts = contexts_of(structure, config)
     reads: list[tuple[int, ...]] = []
     for block, start, size in zip(structure.blocks, starts, sizes, strict=True):
         parents = [starts[j] + k for j in block.latent_parents for k in range(sizes[j])]
-        observed = [structure.free_dim + c for c in block.observed_columns]
+        data: Sequence[int] = block.observed_columns
+        if data in contexts:
+            first = structure.observed_dim + config.context * contexts.index(data)
+            data = range(first, first + config.context)
+        given = [structure.free_dim + c for c in data]
         for own in range(size):
-            reads.append((*parents, *range(start, start + own), *observed))
+            reads.append((*parents, *range(start, start + own), *given))
     return tuple(reads)
+
+
+def _row_size(networks: ColumnNetworks, copies: int) -> int:
+    """Numbers that one row needs, with some copies of what networks end in."""
+    shapes = networks.first_bias.numel() + copies * networks.last_bias.numel()
+    return len(networks.first) + 2 * shapes
 
 
 def _first_numbers(components: int) -> Tensor:

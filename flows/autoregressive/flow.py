@@ -127,7 +127,8 @@ class AutoregressiveFlow(WarmedForward):
         affine = self.normalisation.affine(given)
         state = self._join(free, nuisances)
         residual = affine.to_residual(state)
-        read = torch.cat([affine.scaled(state)[:, self._free], given], -1)
+        data = self.conditioner.with_contexts(given)
+        read = torch.cat([affine.scaled(state)[:, self._free], data], -1)
         places = self._free[list(self.conditioner.whole.columns)]
         found = self._density(self.conditioner, read, residual[:, places])
         terms = standard_normal_terms(residual).index_copy(1, places, found)
@@ -157,9 +158,10 @@ class AutoregressiveFlow(WarmedForward):
             residual = torch.where(is_given, affine.to_residual(state), base)
             scaled = torch.where(is_given, affine.scaled(state), base)
         terms = standard_normal_terms(residual)
+        data = self.conditioner.with_contexts(given)
         for part in self.conditioner.rounds:
             places = self._free[list(part.columns)]
-            read = torch.cat([scaled[:, self._free], given], -1)
+            read = torch.cat([scaled[:, self._free], data], -1)
             mixture = self.conditioner(read, part)
             values = carried(mixture, base[:, places].T).T
             if known is not None:

@@ -1,7 +1,7 @@
 """This file makes the autoregressive flow a kind of flow (`flow/kinds.py`)."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..flow.kinds import Kind
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
 from ..kernels.threads import threads_of_each
-from .conditioner import Conditioner, NetworkConfig, reads_of
+from .conditioner import Conditioner, NetworkConfig, contexts_of, reads_of
 from .flow import AutoregressiveFlow
 
 __all__ = ["KIND"]
@@ -24,13 +24,23 @@ _MOST_UNITS = 192
 
 def _lengths(structure: Structure, config: NetworkConfig) -> Mapping[str, int]:
     """Lengths of what grows with columns or settings."""
-    count, hidden = structure.free_dim, config.hidden
-    inner, outputs = config.layers - 1, 3 * config.components
+    reads = reads_of(structure, config)
+    found = _of_networks(reads, config, 3 * config.components, "conditioner")
+    contexts = contexts_of(structure, config)
+    if contexts:
+        shape, name = config.of_contexts, "conditioner.contexts"
+        found |= _of_networks(contexts, shape, config.context, name)
+    return normalisation_lengths(structure) | found
+
+
+def _of_networks(
+    reads: Sequence[Sequence[int]], config: NetworkConfig, outputs: int, name: str
+) -> dict[str, int]:
+    count, hidden = len(reads), config.hidden
     return {
-        **normalisation_lengths(structure),
-        "conditioner.first": hidden * sum(map(len, reads_of(structure))),
-        "conditioner.hidden": inner * count * hidden * hidden,
-        "conditioner.last": count * hidden * outputs,
+        f"{name}.first": hidden * sum(map(len, reads)),
+        f"{name}.hidden": (config.layers - 1) * count * hidden * hidden,
+        f"{name}.last": count * hidden * outputs,
     }
 
 

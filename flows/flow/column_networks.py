@@ -149,6 +149,30 @@ class ColumnNetworks(nn.Module):
             _rows(self.last_bias, part)[:, None], state, _rows(self.last, part)
         )
 
+    def read_bar(
+        self,
+        entry_bar: Float[Tensor, "batch column unit"],
+        first: Float[Tensor, "read unit"],
+        width: int,
+    ) -> Float[Tensor, "batch width"]:
+        """Cotangents of rows of ``width`` numbers from those of the first layers.
+
+        Args:
+            entry_bar: cotangents of the first layers' linear parts, columns in the
+                order of `whole`.
+            first: the first weights, that there were.
+            width: of the rows.
+        """
+        found = entry_bar.new_zeros(width, len(entry_bar))
+        for run in self.whole.runs:
+            count = run.stop - run.start
+            which = slice(run.first, run.first + count * run.width)
+            weight = first[which].view(count, run.width, first.shape[1])
+            bar = entry_bar[:, run.start : run.stop].permute(1, 2, 0)
+            reads = self.reads[which]  # type: ignore[index]
+            found.index_add_(0, reads, torch.bmm(weight, bar).flatten(0, 1))
+        return found.T
+
 
 def rounds_of(waits_for: Sequence[Iterable[int]]) -> list[list[int]]:
     """Columns in rounds; each waits for columns of earlier rounds alone.

@@ -2,7 +2,7 @@
 
 Versions 1 and 2 kept only what the flow reads, under the name `inverse`, with nuisances
 in `architecture` and, in version 2, `factors` beside. They knew one kind of flow, and
-called nuisances auxiliary.
+called nuisances auxiliary. The first autoregressive flows of version 3 had no contexts.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     It keeps its version. What is missing or strange in it stays so.
     """
     if manifest["version"] == VERSION:
-        return manifest
+        return _with_context(manifest)
     rest = dict(manifest)
     structure = _as_dict(rest.pop("inverse", None))
     config = _as_dict(rest.pop("architecture", None))
@@ -34,6 +34,14 @@ def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         if name in source:
             target[new] = source.pop(name)
     return {**rest, "structure": structure, "flow": {"kind": "cnf", "config": config}}
+
+
+def _with_context(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    flow = _as_dict(manifest.get("flow"))
+    config = flow.get("config")
+    if flow.get("kind") != "autoregressive" or not isinstance(config, Mapping):
+        return manifest
+    return {**manifest, "flow": {**flow, "config": {"context": 0, **config}}}
 
 
 def _as_dict(entry: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 
 import torch
+from safetensors.torch import load_file
 from scipy.stats import multivariate_normal, norm
 
 from daphne_bridge.graph.document import document_from_json
@@ -52,6 +53,17 @@ INPUTS = """
   (observe (normal (+ a (* x b)) 0.5) 1.5)
   b)
 """
+# Both latents read five values: a context of three numbers stands for them.
+LONG = """
+(let [m (sample (normal 0 2))
+      s (sample (gamma 3 2))]
+  (observe (normal m s) 0.5)
+  (observe (normal m s) 1.5)
+  (observe (normal m s) -0.5)
+  (observe (normal (* 2 m) s) 0.2)
+  (observe (normal m (* 2 s)) 0.1)
+  [m s])
+"""
 PAIR = {
     "cnf": FieldConfig(layers=3, hidden=4),
     "autoregressive": NetworkConfig(components=3, layers=2, hidden=5),
@@ -67,6 +79,7 @@ ON_MATRIX = {
     "autoregressive": NetworkConfig(components=1, layers=1, hidden=3),
     "finite": FiniteConfig(transform="planar", length=2, hidden=3, layers=1),
 }
+ON_LONG = {"autoregressive": NetworkConfig(components=3, layers=2, hidden=5, context=3)}
 
 KINDS = tuple(PAIR)
 """Of flow, that the reader knows."""
@@ -90,10 +103,15 @@ def write_agreeing(good):
         ("supports", supports, {"below": below}, 2, ON_SUPPORTS),
         ("matrix", graph_of(MATRIX), {}, 0, ON_MATRIX),
         ("inputs", inputs, {}, 1, PAIR),
+        ("long", graph_of(LONG), {}, 0, ON_LONG),
     ):
         for kind, config in configs.items():
             folder = good / f"{name}-{kind}"
             write_case(folder, graph, kind, config, nuisances, **more)
+    tensors = load_file(
+        good / "long-autoregressive" / "artifact" / "weights.safetensors"
+    )
+    assert "conditioner.contexts.first" in tensors
     manifest = good / "inputs-cnf" / "artifact" / "manifest.json"
     assert len(json.loads(manifest.read_text())["structure"]["factors"]) == 3
 

@@ -72,8 +72,9 @@ def write_misfits(good, folder):
         shutil.copytree(good, place)
         rewrite(place, same, [("weights.safetensors", save(changed))])
     settings = json.loads((good / "manifest.json").read_text())["flow"]["config"]
+    needed = {*settings} - {"context"}  # which earlier artifacts lack
     wrong = (
-        *({n: v for n, v in settings.items() if n != left} for left in settings),
+        *({n: v for n, v in settings.items() if n != left} for left in needed),
         {**settings, "strange": 1},
         *({**settings, name: "strange"} for name in settings),
         *({**settings, name: 10**9} for name in ("layers", "hidden")),

@@ -9,7 +9,9 @@
       (logits, centres, raw) = h_L A + b       scales = log(1 + e^raw) + 0.001
 
   and its residual coordinate has this mixture; nuisances are standard normal. Tensors
-  hold the columns sorted by how many numbers they read, then as in the state."
+  hold the columns sorted by how many numbers they read, then as in the state. Where
+  several free columns read the same long data, a network of two such layers gives them
+  a context of a few numbers, which they read in its place."
   (:require [daphne-flows.dense :as dense]
             [daphne-flows.kind :as kind]
             [daphne-flows.mixture :as mixture]
@@ -20,73 +22,129 @@
 
 (def ^:private least-scale 1e-3)
 
+(defn- width-of [observed] (reduce + (map second observed)))
+
+(defn- contexts
+  "Observed columns for which contexts stand, the fewest first: those that are longer
+  than a context and that several free columns read."
+  [{:keys [blocks config]}]
+  (let [least (config "context")
+        readers #(reduce + (map :free-size (filter (comp #{%} :observed) blocks)))]
+    (when (pos? least)
+      (->> (distinct (map :observed blocks))
+           (filter #(and (> (width-of %) least) (> (readers %) 1)))
+           (sort-by width-of)))))
+
 (defn- free-reads
   "Per free column in state order, how many numbers it reads."
-  [{:keys [blocks]}]
-  (for [{:keys [parents free-size observed]} blocks
-        k (range free-size)]
-    (reduce + k (concat (map #(:free-size (blocks %)) parents) (map second observed)))))
+  [{:keys [blocks config] :as structure}]
+  (let [is-long (set (contexts structure))]
+    (for [{:keys [parents free-size observed]} blocks
+          k (range free-size)]
+      (reduce + (+ k (if (is-long observed) (config "context") (width-of observed)))
+              (map #(:free-size (blocks %)) parents)))))
+
+(defn- observed-reads
+  "What stands in a row of numbers for observed columns: they, or their context."
+  [{:keys [state-dim observed-dim config]} place observed]
+  (let [context (config "context")
+        start (+ state-dim observed-dim (* context (or place 0)))]
+    (if place
+      (range start (+ start context))
+      (mapcat (fn [[first width]]
+                (range (+ state-dim first) (+ state-dim first width)))
+              observed))))
 
 (defn- reads
   "Per free column in state order, what it reads: state columns, then observed ones,
-  which stand behind the state."
-  [{:keys [blocks state-dim]}]
-  (for [{:keys [start parents free-size observed]} blocks
-        k (range free-size)]
-    (int-array (concat (columns/free-columns (map blocks parents))
-                       (range start (+ start k))
-                       (mapcat (fn [[first width]]
-                                 (range (+ state-dim first) (+ state-dim first width)))
-                               observed)))))
+  which stand behind the state, and contexts behind those."
+  [{:keys [blocks] :as structure}]
+  (let [place (zipmap (contexts structure) (range))]
+    (for [{:keys [start parents free-size observed]} blocks
+          k (range free-size)]
+      (int-array (concat (columns/free-columns (map blocks parents))
+                         (range start (+ start k))
+                         (observed-reads structure (place observed) observed))))))
+
+(defn- of-columns [{:strs [components layers hidden]}]
+  {:prefix "conditioner." :layers layers :hidden hidden :outputs (* 3 components)})
+
+(defn- of-contexts [{:strs [context hidden]}]
+  {:prefix "conditioner.contexts." :layers 2 :hidden (* 4 hidden) :outputs context})
+
+(defn- network-shapes
+  "[name shape] of the tensors of so many networks that read so many numbers together."
+  [{:keys [prefix layers hidden outputs]} num reads]
+  (for [[name shape] [["first" [reads hidden]]
+                      ["first_bias" [num hidden]]
+                      ["hidden" [(dec layers) num hidden hidden]]
+                      ["hidden_bias" [(dec layers) num hidden]]
+                      ["last" [num hidden outputs]]
+                      ["last_bias" [num outputs]]]]
+    [(str prefix name) shape]))
 
 (defn- shapes [{:keys [free-dim config] :as structure}]
-  (let [{:strs [components layers hidden]} config
-        outputs (* 3 components)]
-    [["conditioner.first" [(reduce +' (free-reads structure)) hidden]]
-     ["conditioner.first_bias" [free-dim hidden]]
-     ["conditioner.hidden" [(dec layers) free-dim hidden hidden]]
-     ["conditioner.hidden_bias" [(dec layers) free-dim hidden]]
-     ["conditioner.last" [free-dim hidden outputs]]
-     ["conditioner.last_bias" [free-dim outputs]]]))
-
-(defn- placed
-  "Free columns in state order, {:column :reads :place :first}: where their numbers
-  stand among those of all columns, and among first weights."
-  [structure hidden]
-  (let [found (map #(hash-map :column %1 :reads %2)
-                   (columns/free-columns (:blocks structure)) (reads structure))
-        width #(alength ^ints (:reads %))
-        sorted (sort-by width found)]
-    (sort-by :column
-             (map #(assoc %1 :place %2 :first (* hidden %3))
-                  sorted (range) (reductions + 0 (map width sorted))))))
+  (let [found (contexts structure)]
+    (concat
+     (network-shapes (of-columns config) free-dim (reduce +' (free-reads structure)))
+     (when (seq found)
+       (network-shapes (of-contexts config) (count found)
+                       (reduce +' (map width-of found)))))))
 
 (defn- layers
-  "[matrix start bias] of each layer of a column's network."
-  [{:keys [free-dim config]} tensors {:keys [place first]}]
-  (let [{:strs [components layers hidden]} config
-        outputs (* 3 components)
-        numbers #(tensors (str "conditioner." %))
-        at (fn [layer] (+ (* layer free-dim) place))]
-    {:first [(numbers "first") first (dense/part (numbers "first_bias") place hidden)]
+  "[matrix start bias] of each layer of the network at a place among so many."
+  [tensors {:keys [prefix layers hidden outputs]} num place start]
+  (let [numbers #(tensors (str prefix %))
+        at (fn [layer] (+ (* layer num) place))]
+    {:first [(numbers "first") start (dense/part (numbers "first_bias") place hidden)]
      :inner (vec (for [layer (range (dec layers))]
                    [(numbers "hidden") (* (at layer) hidden hidden)
                     (dense/part (numbers "hidden_bias") (at layer) hidden)]))
      :last [(numbers "last") (* place hidden outputs)
             (dense/part (numbers "last_bias") place outputs)]}))
 
+(defn- networks
+  "Each of [{:reads int-array}] with its layers: places go by how many they read."
+  [tensors {:keys [hidden] :as shape} found]
+  (let [width #(alength ^ints (:reads %))
+        sorted (sort-by width found)
+        starts (reductions + 0 (map width sorted))]
+    (map #(merge %1 (layers tensors shape (count found) %2 (* hidden %3)))
+         sorted (range) starts)))
+
+(defn- columns-of
+  "Free columns in state order, with their networks."
+  [{:keys [blocks config] :as structure} tensors]
+  (sort-by :column
+           (networks tensors (of-columns config)
+                     (map #(hash-map :column %1 :reads %2)
+                          (columns/free-columns blocks) (reads structure)))))
+
+(defn- contexts-of
+  "Networks that give contexts, of observed values alone."
+  [{:keys [config] :as structure} tensors]
+  (networks tensors (of-contexts config)
+            (for [observed (contexts structure)]
+              {:reads (int-array (observed-reads (assoc structure :state-dim 0)
+                                                 nil observed))})))
+
 (defn- silu-layer ^doubles [in [matrix start bias]]
   (let [out (dense/affine in matrix start bias)]
     (amap out k _ (dense/silu (aget out k)))))
 
-(defn- mixture-of
-  "The mixture of a column that reads some of these numbers."
-  [{:keys [^ints reads inner last] entry :first} ^doubles numbers]
+(defn- ends-of
+  "What a network ends in, of some of these numbers."
+  ^doubles [{:keys [^ints reads inner last] entry :first} ^doubles numbers]
   (let [in (double-array (alength reads))
         _ (dotimes [k (alength in)] (aset in k (aget numbers (aget reads k))))
         hidden (reduce #(columns/plus %1 (silu-layer %1 %2)) (silu-layer in entry) inner)
-        [matrix start bias] last
-        ends (dense/affine hidden matrix start bias)
+        [matrix start bias] last]
+    (dense/affine hidden matrix start bias)))
+
+(defn- mixture-of
+  "The mixture of a column that reads some of these numbers."
+  [column ^doubles numbers]
+  (let [ends (ends-of column numbers)
         count-of (quot (alength ends) 3)
         raw (dense/part ends 2 count-of)]
     (mixture/mixture (dense/part ends 0 count-of)
@@ -94,17 +152,18 @@
                      (amap raw k _ (+ (double least-scale)
                                       (dense/softplus (aget raw k)))))))
 
-(defn- beside-observed ^doubles [layer ^doubles v]
-  (let [^doubles given (:given layer)
-        both (java.util.Arrays/copyOf v (+ (alength v) (alength given)))]
-    (System/arraycopy given 0 both (alength v) (alength given))
-    both))
+(defn- beside-observed
+  "Numbers that columns read: the state, observed values, contexts."
+  ^doubles [contexts layer ^doubles v]
+  (let [^doubles given (:given layer)]
+    (double-array (concat v given (mapcat #(ends-of % given) contexts)))))
 
-(defrecord Autoregressive [blocks columns]
+(defrecord Autoregressive [blocks columns contexts]
   kind/Network
   (from-base [_ layer base]
     ;; Nuisances first: no column reads them.
-    (let [numbers (beside-observed layer (normalisation/from-residual layer base))
+    (let [numbers (beside-observed contexts layer
+                                   (normalisation/from-residual layer base))
           terms (columns/standard-normal base)]
       (doseq [{:keys [column] :as each} columns]
         (let [mixture (mixture-of each numbers)
@@ -115,7 +174,7 @@
       {:scaled (java.util.Arrays/copyOf numbers (alength ^doubles base))
        :log-density (columns/per-node blocks terms)}))
   (log-density [_ layer scaled]
-    (let [numbers (beside-observed layer scaled)
+    (let [numbers (beside-observed contexts layer scaled)
           residual (normalisation/to-residual layer scaled)
           terms (columns/standard-normal residual)]
       (doseq [{:keys [column] :as each} columns]
@@ -128,10 +187,10 @@
   {:settings {"components" (kind/whole 1 1000)
               "layers" (kind/whole 1 64)
               "hidden" (kind/whole 1 4096)
-              "last_layer_scale" number?}
+              "last_layer_scale" number?
+              "context" (kind/whole 0 1000)}
    :shapes shapes
    :network (fn [structure tensors]
-              (->Autoregressive
-               (:blocks structure)
-               (mapv #(merge % (layers structure tensors %))
-                     (placed structure (get-in structure [:config "hidden"])))))})
+              (->Autoregressive (:blocks structure)
+                                (vec (columns-of structure tensors))
+                                (vec (contexts-of structure tensors))))})

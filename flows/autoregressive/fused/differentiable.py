@@ -1,9 +1,9 @@
-"""This file gives torch the log densities of all columns, and weights' gradients.
+"""This file gives torch the log densities of all columns, and their gradients.
 
-Gradients flow to the networks' parameters alone: what networks read and residuals are
-data in training. Where it is the mean of all densities that will be differentiated, as
-in the warm start, the gradient of their sum is found with them, in one go
-(`for_mean`).
+Gradients flow to the networks' parameters, and to what they read where other networks
+gave it: residuals are data in training. Where it is the mean of all densities that will
+be differentiated, as in the warm start, the gradient of their sum is found with them,
+in one go (`for_mean`).
 """
 
 from collections.abc import Callable
@@ -18,7 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...kernels.lanes import Floats, Integers, Pack, from_lanes, make_packs, to_lanes
+from ...kernels.lanes import (
+    Floats,
+    Integers,
+    Pack,
+    aligned,
+    from_lanes,
+    make_packs,
+    to_lanes,
+)
 from ...kernels.threads import in_threads
 from ..conditioner import LEAST_SCALE, Conditioner
 from .compile import KERNEL
@@ -28,6 +36,8 @@ __all__ = ["FusedDensity"]
 
 _LEAST_WORK = 200_000
 """Numbers of weights times rows that are worth another thread."""
+_READ = 3
+"""What networks read, among the arguments of the function that is differentiated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,7 @@ class FusedDensity:
     ) -> Float[Tensor, "batch column"]:
         """Log densities, as `conditioner.log_prob` gives them.
 
-        Other precisions and devices, and gradients by data, are left to torch.
+        Other precisions and devices, and gradients by residuals, are left to torch.
         """
         parameters = _parameters(conditioner)
         tensors = (read, residual, parameters[0])
@@ -59,10 +69,8 @@ class FusedDensity:
             each.dtype == torch.float32 and each.device.type == "cpu"
             for each in tensors
         )
-        by_data = torch.is_grad_enabled() and (
-            read.requires_grad or residual.requires_grad
-        )
-        if not is_plain or by_data:
+        by_residual = torch.is_grad_enabled() and residual.requires_grad
+        if not is_plain or by_residual:
             return conditioner.log_prob(read, residual)
         if conditioner not in _PREPARED:
             plan = make_plan(conditioner, read.shape[-1], LEAST_SCALE)
@@ -76,7 +84,7 @@ class FusedDensity:
                 f"{list(read.shape)} and {list(residual.shape)}"
             )
         found: Tensor = _Densities.apply(  # type: ignore[no-untyped-call]
-            prepared, self, read, residual, *parameters
+            prepared, self, conditioner, read, residual, *parameters
         )
         return found
 
@@ -116,23 +124,33 @@ class _Task:
         self._in_threads(work)
         return self._rows(found)
 
-    def differentiate(self, weights: Weights, bar: Tensor) -> tuple[Tensor, Weights]:
-        """Log densities, and the gradients that their cotangents ``bar`` give."""
+    def differentiate(
+        self, weights: Weights, bar: Tensor, *, by_read: bool
+    ) -> tuple[Tensor, Weights, Tensor]:
+        """Log densities, and the gradients that their cotangents ``bar`` give.
+
+        The last are cotangents of the first layer's linear parts, [row, column, unit],
+        of no unit unless they are asked for.
+        """
         bar_lanes = to_lanes(self.packs, bar.numpy())
         found = np.empty_like(self.residual)
         grad = Weights(*(np.zeros_like(each) for each in weights))
+        units = self.prepared.plan.hidden if by_read else 0
+        entry_bar = aligned(found.size * units)
 
         def work(columns: tuple[int, int], workspace: Workspace) -> None:
             KERNEL.compiled.adjoint_columns(
                 self.prepared.plan, weights, workspace, grad, self.places, self.read,
-                self.residual, bar_lanes, found, *columns,
+                self.residual, bar_lanes, found, entry_bar, *columns,
             )  # fmt: skip
 
         self._in_threads(work)
-        return self._rows(found), grad
+        entries = self._rows(entry_bar, units).view(*self.shape, units)
+        return self._rows(found), grad, entries
 
-    def _rows(self, lanes: Floats) -> Tensor:
-        return torch.from_numpy(from_lanes(self.packs, lanes, *self.shape))
+    def _rows(self, lanes: Floats, each: int = 1) -> Tensor:
+        rows, columns = self.shape
+        return torch.from_numpy(from_lanes(self.packs, lanes, rows, columns * each))
 
     def _in_threads(self, work: Callable[[tuple[int, int], Workspace], None]) -> None:
         """Call ``work((first, last), workspace)`` for all columns."""
@@ -148,13 +166,14 @@ class _Task:
 
 
 class _Densities(torch.autograd.Function):
-    """The log densities as a function of the parameters."""
+    """The log densities as a function of what is read and of the parameters."""
 
     @staticmethod
     def forward(
         ctx: Any,
         prepared: _Prepared,
         how: FusedDensity,
+        conditioner: Conditioner,
         read: Tensor,
         residual: Tensor,
         *parameters: Tensor,
@@ -172,30 +191,39 @@ class _Densities(torch.autograd.Function):
             (len(read), prepared.plan.num_columns),
             how.num_threads,
         )
-        ctx.task, ctx.of_sum = task, None
+        ctx.task, ctx.conditioner, ctx.of_sum = task, conditioner, None
         ctx.save_for_backward(*parameters)
         weights = _flat(parameters)
         if not (how.for_mean and any(ctx.needs_input_grad)):
             return task.score(weights)
-        found, ctx.of_sum = task.differentiate(weights, torch.ones(task.shape))
+        found, *ctx.of_sum = task.differentiate(
+            weights, torch.ones(task.shape), by_read=ctx.needs_input_grad[_READ]
+        )
         return found
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the parameters."""
+        """Gradients by what is read and by the parameters."""
         bar, of_sum = cotangents[0], ctx.of_sum
-        one = bar.flatten()[:1]
-        if of_sum is None or not bool((bar == one).all()):
-            _, grad = ctx.task.differentiate(_flat(ctx.saved_tensors), bar)
-        else:
-            factor = np.float32(one.sum())  # 0 where there is no density
-            grad = Weights(*(factor * each for each in of_sum))
+        by_read = ctx.needs_input_grad[_READ]
+        factor = float(bar.flatten()[:1].sum())  # 0 where there is no density
+        if of_sum is None or not bool((bar == factor).all()):
+            factor = 1.0
+            _, *of_sum = ctx.task.differentiate(
+                _flat(ctx.saved_tensors), bar, by_read=by_read
+            )
+        grad, entry_bar = of_sum
         gradients = (
-            torch.from_numpy(flat).view(parameter.shape)
+            torch.from_numpy(np.float32(factor) * flat).view(parameter.shape)
             for flat, parameter in zip(grad, ctx.saved_tensors, strict=True)
         )
-        return (None, None, None, None, *gradients)
+        read_bar = None
+        if by_read:
+            first = ctx.saved_tensors[Weights._fields.index("first")]
+            inputs = ctx.task.prepared.plan.inputs
+            read_bar = factor * ctx.conditioner.read_bar(entry_bar, first, inputs)
+        return (None, None, None, read_bar, None, *gradients)
 
 
 def _parameters(conditioner: Conditioner) -> tuple[Tensor, ...]:

@@ -49,7 +49,8 @@ def score_columns(
 @compiled
 def adjoint_columns(
     plan: Plan, weights: Weights, work: Workspace, grad: Weights, packs: Integers,
-    x: Floats, residual: Floats, bar: Floats, found: Floats, first: int, last: int,
+    x: Floats, residual: Floats, bar: Floats, found: Floats, entry_bar: Floats,
+    first: int, last: int,
 ) -> None:  # fmt: skip
     """Write log densities of columns ``first`` up to ``last``, and add gradients.
 
@@ -63,9 +64,12 @@ def adjoint_columns(
         residual: see `score_columns`.
         bar: cotangents of the log densities, as ``residual``.
         found: the log densities; overwritten.
+        entry_bar: cotangents of the first layer's linear parts, per pack [column, unit,
+            group, lane]; overwritten, unless it is empty.
         first: first column.
         last: one past the last column.
     """
+    H = plan.hidden
     for i in range(first, last):
         begin_sums(plan, weights, work, i)
         for p in range(len(packs)):
@@ -81,4 +85,8 @@ def adjoint_columns(
                 )  # fmt: skip
                 add_slopes(plan, work, g * LANES, N, load(bar, at))
             add_gradients(plan, work, i, x, start * plan.inputs, groups)
+            if entry_bar.size > 0:
+                at = (start * plan.num_columns + i * N) * H
+                for k in range(0, H * N, LANES):
+                    store(entry_bar, at + k, load(work.linear, k))
         fold_sums(plan, work, i, grad)

@@ -1,10 +1,17 @@
 """Tests of flows.autoregressive.conditioner."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
 
-from flows.autoregressive.conditioner import Conditioner, NetworkConfig, reads_of
+from flows.autoregressive.conditioner import (
+    Conditioner,
+    NetworkConfig,
+    contexts_of,
+    reads_of,
+)
 from flows.flow.structure import StateBlock, Structure
 
 STRUCTURE = Structure(
@@ -17,6 +24,20 @@ STRUCTURE = Structure(
     3,
 )
 CONFIG = NetworkConfig(components=2, layers=3, hidden=6, last_layer_scale=1.0)
+# Two columns of a read what the one of b reads; c and d read long data alone.
+LONG = Structure(
+    (
+        StateBlock("a", (1, 2), 1, (), (6, 0, 2, 4)),
+        StateBlock("b", (0,), 0, (0,), (6, 0, 2, 4)),
+        StateBlock("c", (3,), 2, (1,), (1, 2, 3, 4, 5)),
+        StateBlock("d", (4,), 0, (), (0, 2, 4, 6)),
+        StateBlock("e", (5, 6), 0, (), (3, 5)),
+    ),
+    7,
+)
+OF_LONG = NetworkConfig(
+    components=2, layers=2, hidden=5, last_layer_scale=1.0, context=3
+)
 READS = ((5, 7), (0, 5, 7), (0, 1), (2, 6), ())
 
 
@@ -31,7 +52,7 @@ def _rows():
 
 
 def test_columns_read_parents_earlier_columns_and_data():
-    assert reads_of(STRUCTURE) == READS
+    assert reads_of(STRUCTURE, CONFIG) == READS
 
 
 def test_mixtures_are_those_of_networks_taken_one_by_one(conditioner):
@@ -78,3 +99,47 @@ def test_columns_that_are_not_read_change_nothing(conditioner):
     rows[:, [3, 4]] = torch.nan
     after = conditioner(rows, conditioner.whole)
     torch.testing.assert_close(before.centres, after.centres)
+
+
+def test_contexts_stand_for_long_data_that_several_columns_read():
+    assert contexts_of(LONG, OF_LONG) == ((6, 0, 2, 4),)
+    assert contexts_of(LONG, replace(OF_LONG, context=1)) == ((3, 5), (6, 0, 2, 4))
+    assert contexts_of(LONG, replace(OF_LONG, context=4)) == ()
+    assert contexts_of(LONG, replace(OF_LONG, context=0)) == ()
+    assert reads_of(LONG, OF_LONG) == (
+        (14, 15, 16),
+        (0, 14, 15, 16),
+        (0, 1, 14, 15, 16),
+        (2, 8, 9, 10, 11, 12),
+        (7, 9, 11, 13),
+        (10, 12),
+        (5, 10, 12),
+    )
+
+
+def test_contexts_are_those_of_a_network_of_two_layers():
+    made = Conditioner(LONG, OF_LONG, torch.Generator().manual_seed(0)).double()
+    observed = torch.randn(4, 7, generator=torch.Generator().manual_seed(1)).double()
+    networks = made.contexts
+    read = observed[:, [6, 0, 2, 4]]
+    state = functional.silu(read @ networks.first + networks.first_bias[0])
+    inner = state @ networks.hidden[0, 0] + networks.hidden_bias[0, 0]
+    state = state + functional.silu(inner)
+    expected = state @ networks.last[0] + networks.last_bias[0]
+    found = made.with_contexts(observed)
+    torch.testing.assert_close(found[:, 7:], expected)
+    assert (found[:, :7] == observed).all()
+
+
+def test_columns_with_a_context_depend_on_their_data_and_no_other():
+    made = Conditioner(LONG, OF_LONG, torch.Generator().manual_seed(0)).double()
+    generator = torch.Generator().manual_seed(1)
+    observed = torch.randn(1, 7, generator=generator).double().requires_grad_()
+    free = torch.randn(1, 7, generator=generator).double()
+    residual = torch.randn(1, 7, generator=generator).double()
+    given = torch.cat([free, made.with_contexts(observed)], -1)
+    found = made.log_prob(given, residual)[0]
+    data = ([0, 2, 4, 6],) * 3 + ([1, 2, 3, 4, 5], [0, 2, 4, 6], [3, 5], [3, 5])
+    for place, column in enumerate(made.whole.columns):
+        (slopes,) = torch.autograd.grad(found[place], observed, retain_graph=True)
+        assert slopes[0].nonzero()[:, 0].tolist() == data[column]

@@ -48,6 +48,17 @@ GAUSSIAN = Structure(
 )
 """Structure of a structured Gaussian: exact potentials and others, one form twice."""
 
+SHARED = Structure(
+    (
+        StateBlock("a", (2,), 0, (), (0,)),
+        StateBlock("b", (0, 4), 1, (0,), (1, 0)),
+        StateBlock("c", (1,), 0, (0,), (1, 0)),
+        StateBlock("d", (3,), 0, (1, 2), ()),
+    ),
+    observed_dim=2,
+)
+"""Both data are read by three columns, for which a context stands."""
+
 CASES = {
     "cnf": ("cnf", FieldConfig(layers=2, hidden=5)),
     "cliques": ("cnf", FieldConfig(layers=3, hidden=0)),
@@ -55,6 +66,10 @@ CASES = {
     "planar": ("finite", FiniteConfig(length=3, hidden=5)),
     "radial": ("finite", FiniteConfig(transform="radial", length=4, layers=1)),
     "mixtures": ("autoregressive", NetworkConfig(components=3, layers=2, hidden=8)),
+    "contexts": (
+        "autoregressive",
+        NetworkConfig(components=3, layers=2, hidden=5, context=1),
+    ),
     "gaussian": ("structured-gaussian", StructuredGaussianConfig(hidden=5)),
     "corrected": (
         "structured-gaussian",
@@ -80,6 +95,8 @@ def case(request, monkeypatch):
 
 @pytest.fixture
 def structure(case):
+    if case == CASES["contexts"]:
+        return SHARED
     return GAUSSIAN if case[0] == "structured-gaussian" else STRUCTURE
 
 
