@@ -1,5 +1,7 @@
 """This file compares independent islands of one tempered run, and says how they went.
 
+Where time was for one alone there is nothing to compare it with.
+
 Two islands know nothing of each other, so what they disagree in is an error that
 neither sees from inside: half the gap of two log evidences is one draw of the standard
 error of their mean. The error given is the larger of this and of what lines of descent
@@ -80,7 +82,8 @@ class Islands:
         """Standard error of the merged log evidence, in nats; nan if not known."""
         within = self.merged.log_evidence_standard_error
         values = [island.result.log_evidence for island in self.islands]
-        if math.isnan(within) or not all(map(math.isfinite, values)):
+        is_alone = len(values) == 1
+        if is_alone or math.isnan(within) or not all(map(math.isfinite, values)):
             return within
         spread = torch.tensor(values, dtype=torch.float64).std()
         return max(within, float(spread) / math.sqrt(len(values)))
@@ -89,7 +92,7 @@ class Islands:
     def mean_gap(self) -> tuple[float, float]:
         """Largest difference of a mean: in its standard errors, and in deviations."""
         first, last = (self.islands[i].result for i in (0, -1))
-        if -math.inf in (first.log_evidence, last.log_evidence):
+        if first is last or -math.inf in (first.log_evidence, last.log_evidence):
             return math.nan, math.nan
         gap = (first.particles.mean() - last.particles.mean()).abs()
         error = first.mean_standard_error().hypot(last.mean_standard_error())
@@ -106,7 +109,9 @@ class Islands:
         return {
             "coordinates": self.coordinates,
             "disagreement": {
-                "log_evidence": finite_or_none(self.evidence_gap),
+                "log_evidence": finite_or_none(
+                    self.evidence_gap if len(self.islands) > 1 else math.nan
+                ),
                 "mean_in_standard_errors": finite_or_none(in_errors),
                 "mean_in_deviations": finite_or_none(in_deviations),
             },

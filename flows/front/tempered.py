@@ -101,12 +101,18 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             for reports, report in zip(told, turn, strict=True):
                 reports += [report] if report else []
     except OutOfTime:
+        ended = [reports for reports in told if reports and reports[-1].result]
         caution = Caution(
             f"the budget of {question.clock.seconds:g} s was used up at temperature "
             f"{reached:.2g} of 1",
-            "these are the weighted draws that tempering began with",
+            "these are the particles of one island, compared with no other"
+            if ended
+            else "these are the weighted draws that tempering began with",
             "Allow more time by --budget",
         )
+        if ended:
+            alone = Islands(name, tuple(map(_ended, ended)))
+            return _untrusted(_answer(question, start, alone, why), caution)
         return _given_up(question, start, "the budget was used up", caution)
     except InferenceError as error:
         caution = Caution(
@@ -116,8 +122,8 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             "that is less sharp, or data that the prior draws, help",
         )
         return _given_up(question, start, "tempering ended early", caution)
-    islands = tuple(map(_ended, told))
-    return _answer(question, start, Islands(name, islands), why)
+    islands = Islands(name, tuple(map(_ended, told)))
+    return _answer(question, start, islands, why)
 
 
 def _ended(reports: list[AnnealingReport]) -> Island:
@@ -363,6 +369,10 @@ def _given_up(
 ) -> Inference:
     """What is known where tempering does not come to its end, not to be trusted."""
     drawn = question.drawn(question.num_particles) if start is None else start.particles
-    answer = weighted(question, drawn, why, method="smc")
+    return _untrusted(weighted(question, drawn, why, method="smc"), caution)
+
+
+def _untrusted(answer: Inference, caution: Caution) -> Inference:
+    """Return an answer that is not to be trusted, for one reason more."""
     cautions = (caution, *answer.cautions)
     return replace(answer, cautions=cautions, is_trusted=False)

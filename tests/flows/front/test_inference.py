@@ -17,7 +17,8 @@ from scipy import integrate, stats
 from scipy.special import expit
 
 from flows.errors import ArgumentError, InferenceError, ModelError, Problem
-from flows.front import inference, weighed
+from flows.front import inference, tempered, weighed
+from flows.front.clock import OutOfTime
 from flows.front.inference import infer
 from flows.front.start import start
 from flows.front.targets import reduced
@@ -401,6 +402,30 @@ def test_a_budget_that_is_used_up_is_said_and_not_trusted():
     found = answer(text, method="smc", budget=1e-9)
     assert not found.is_trusted
     assert "was used up" in str(found.cautions[0])
+
+
+def test_an_island_that_has_ended_is_kept_where_the_budget_ends(monkeypatch):
+    """The evidence is that of conjugate formulas; no other island is compared."""
+    text, mean, sd, evidence = regression(50)
+    island = tempered._island
+
+    def late(question, space, config, number, stale):
+        if number:
+            raise OutOfTime
+        yield from island(question, space, config, number, stale)
+
+    monkeypatch.setattr(tempered, "_island", late)
+    found = answer(text, method="smc", budget=60.0)
+    assert found.method == "smc"
+    assert not found.is_trusted
+    assert "was used up" in found.cautions[0].what
+    assert "one island" in found.cautions[0].meaning
+    error = found.log_evidence_standard_error
+    assert found.log_evidence == pytest.approx(evidence, abs=5 * error + 0.02)
+    assert found.latents["b1"].mean == pytest.approx(mean[1], abs=0.5 * sd[1])
+    tempering = found.to_json()["tempering"]
+    assert len(tempering["islands"]) == 1
+    assert {*tempering["disagreement"].values()} == {None}
 
 
 # ------------------------------------------------------------------ what broke once
