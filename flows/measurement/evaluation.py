@@ -241,7 +241,7 @@ def evaluate(
             latents = latents.reshape(count, config.num_particles, -1)
             data_truth = model.constrain(batch.free)[0]
         for row, log_weights in enumerate((-terms).reshape(count, -1)):
-            ess.append(WeightTotals.from_log_weights(log_weights).ess_fraction)
+            ess.append(_ess_fraction(log_weights))
             draws = latents[row, : min(_SBC_DRAWS, config.num_particles)]
             ranks.append(sbc_ranks(data_truth[row], draws, generator=generator))
             begin = clock()
@@ -289,6 +289,17 @@ def _reverse(
     nuisance = standard_normal_log_prob(draw.nuisances)
     target = model.log_joint_free(draw.free, observed) + nuisance
     return draw.free, draw.log_prob - target
+
+
+def _ess_fraction(log_weights: Float[Tensor, " draw"]) -> float:
+    """Return ESS / N for one data set; 0 where a weight is no number.
+
+    So it is where the data lie so far out that the flow overflows: there it is no
+    proposal at all.
+    """
+    if bool((log_weights.isnan() | (log_weights == math.inf)).any()):
+        return 0.0
+    return WeightTotals.from_log_weights(log_weights).ess_fraction
 
 
 class _PriorWeights:

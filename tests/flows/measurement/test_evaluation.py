@@ -67,6 +67,27 @@ def test_ess_is_that_of_a_shifted_normal(measured):
     assert reports[-1].result.flow.ess_median == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.parametrize("wrong", [math.nan, -math.inf])
+def test_a_flow_that_is_no_number_for_some_data_carries_no_weight_there(
+    wrong, monkeypatch
+):
+    graph = Graph.from_document(document_from_json(pair_document()))
+    model, flow = exact_flow(graph, 0.0, num_draws=20_000)
+    plain = evaluation._reverse
+
+    def broken(judge, weighing, base, observed):
+        free, terms = plain(judge, weighing, base, observed)
+        return free, torch.where(observed[:, 0] > 0.5, wrong, terms)
+
+    monkeypatch.setattr(evaluation, "_reverse", broken)
+    config = EvaluationConfig(num_draws=100, num_data_sets=60, num_particles=50, seed=3)
+    *_, last = evaluate(model, flow, config)
+    figures = last.result.flow
+    assert figures.ess_quantile_05 == figures.ess_quantile_10 == 0.0
+    assert figures.ess_median in (0.0, pytest.approx(1.0, abs=1e-3))
+    assert last.result.j.symmetric.num_non_finite > 0
+
+
 def test_the_prior_is_measured_on_the_same_data(measured):
     _, reports = measured
     model, _ = exact_flow(Graph.from_document(document_from_json(pair_document())), 0.0)
