@@ -130,7 +130,7 @@ def evaluate_atom(analyser: Analyser, form: Literal | Symbol) -> Any:
         form,
         f"the name {name} is not defined",
         or_nearest(
-            "a name bound by let, foreach, defn or the data",
+            "a name bound by let, foreach, defn or the data (--data)",
             name,
             analyser.known_names(),
         ),

@@ -142,7 +142,7 @@ def contexts_of(
     counts: Counter[tuple[int, ...]] = Counter()
     for block in structure.blocks:
         counts[block.observed_columns] += len(block.free_columns)
-    least = config.context or math.inf
+    least = 0.5 * config.context or math.inf
     shared = [each for each, num in counts.items() if num > 1 and len(each) > least]
     return tuple(sorted(shared, key=len))
 

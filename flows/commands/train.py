@@ -206,11 +206,12 @@ def _figure(metrics: Mapping[str, Any], best: float | None) -> str:
         figure = f"free energy, at least minus the log evidence, {best:.4g} nats"
     else:
         figure = f"forward KL up to a constant {best:.4g} nats"
+    more = ""
     if "certify_draws" in metrics and "rollbacks" not in metrics:
         figure += f", by {metrics['certify_draws']} draws only, as time was short,"
-    return (
-        f"{figure} after {metrics['iterations']} iterations, {metrics['seconds']:.0f} s"
-    )
+        more = "; `daphne-flows evaluate` draws more"
+    iterations, seconds = metrics["iterations"], metrics["seconds"]
+    return f"{figure} after {iterations} iterations, {seconds:.0f} s{more}"
 
 
 def _progress_of(progress: Progress) -> Callable[[Report], None]:

@@ -216,7 +216,8 @@ def _answered(
         if isinstance(found, Inference):
             return found
         other = _answered(question, method, None, of_flow)
-        return replace(other, why=f"{found}; {other.why}")
+        other = replace(other, why=f"{found.why}; {other.why}")
+        return found.in_hand(of_flow, other)
     if method == "auto":
         answer = pilot(question)
         if answer is not None:
@@ -241,8 +242,8 @@ def _answered(
         weak = "fresh draws around the modes found a tail that the first ones missed"
         if not is_confirmed:
             return tempered(question, None, f"{weak}: tempered from the prior")
-        found = answer.cautions[0].meaning
-        weak = f"draws around the modes cannot be trusted ({found})"
+        meaning = answer.cautions[0].meaning
+        weak = f"draws around the modes cannot be trusted ({meaning})"
     else:
         weak = "no proposal carries enough weight"
     if begun is None or not begun.has_shape:

@@ -1,12 +1,12 @@
 """This file answers by importance sampling: from the prior, a flow, or around modes."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from ..errors import ArgumentError, InferenceError
-from ..inference.cautions import K_HAT_LIMIT
+from ..inference.cautions import K_HAT_LIMIT, Caution
 from ..inference.importance import importance_particles
 from ..inference.pareto import pareto_k_hat
 from ..inference.particles import Particles
@@ -22,7 +22,15 @@ from .sampling import num_without_meaning
 from .start import ENOUGH_ESS, Start
 from .targets import work
 
-__all__ = ["around_modes", "is_as_good", "pilot", "prior", "weighted", "with_flow"]
+__all__ = [
+    "TooLittle",
+    "around_modes",
+    "is_as_good",
+    "pilot",
+    "prior",
+    "weighted",
+    "with_flow",
+]
 
 _PILOT = 10_000
 _FIRST = 500
@@ -84,20 +92,55 @@ def _lacks_a_tail(question: Question, particles: Particles) -> bool:
     return not {*found} <= {*long_tails(question, even, K_HAT_LIMIT, 0.0)}
 
 
-def with_flow(question: Question, flow: Proposal, *, must: bool) -> Inference | str:
+@dataclass(frozen=True, slots=True, eq=False)
+class TooLittle:
+    """A trained flow whose draws are not enough for an answer.
+
+    Attributes:
+        why: In words.
+        particles: Its weighted draws; None where these are hopeless.
+    """
+
+    why: str
+    particles: Particles | None = None
+
+    def in_hand(self, question: Question, other: Inference) -> Inference:
+        """Return the better answer where no time was left for a trusted one."""
+        drawn = self.particles
+        if other.is_trusted or not question.clock.is_over() or drawn is None:
+            return other
+        if not drawn.totals.ess > other.ess:
+            return other
+        answer = weighted(question, drawn, self.why, method="flow")
+        caution = Caution(
+            f"the budget of {question.clock.seconds:g} s was used up before anything "
+            f"better than the trained flow's draws was found ({self.why})",
+            "means are known no better than their Monte Carlo errors say, and nobody "
+            "has looked for mass that the flow misses",
+            "Allow more time by --budget",
+        )
+        cautions = (caution, *answer.cautions)
+        return replace(answer, cautions=cautions, is_trusted=False)
+
+
+def with_flow(
+    question: Question, flow: Proposal, *, must: bool
+) -> Inference | TooLittle:
     """The answer of a trained flow, or why its draws carry too little weight."""
     try:
         if not must and (poor := _is_hopeless(question, flow)):
-            return poor
+            return TooLittle(poor)
         particles = question.weighed(flow, question.num_particles, seed=question.seed)
     except InferenceError as error:
         if must:
             raise
-        return f"the trained flow cannot be used ({error.problems[0].what})"
+        found = error.problems[0].what
+        return TooLittle(f"the trained flow cannot be used ({found})")
     ess, k_hat = particles.totals.ess, pareto_k_hat(particles.log_weights)
     if not must and not (ess >= ENOUGH_ESS and k_hat <= K_HAT_LIMIT):
         figures = f"ESS {ess:,.0f} of {particles.num_particles:,}, k-hat {k_hat:.2f}"
-        return f"draws of the trained flow carry too little weight ({figures})"
+        found = f"draws of the trained flow carry too little weight ({figures})"
+        return TooLittle(found, particles)
     if ess >= ENOUGH_ESS:
         particles = _enough(question, flow, particles)
     why = "as asked" if must else "draws of the trained flow carry enough weight"

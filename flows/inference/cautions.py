@@ -68,7 +68,8 @@ def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:
                 "the weights have so heavy a tail that their average is ruled by rare"
                 " particles; the means, the evidence and their standard errors may all"
                 " be wrong",
-                "Use annealed SMC (`daphne-flows smc`), mix the prior into the proposal"
+                "Use annealed SMC (`daphne-flows smc`), bend the flow to these data"
+                " (`daphne-flows refine`), mix the prior into the proposal"
                 " (--proposal mixture), or train the flow longer; more particles alone"
                 " help slowly",
             )
@@ -79,7 +80,8 @@ def cautions(totals: WeightTotals, k_hat: float) -> tuple[Caution, ...]:
                 f"the effective sample size is {totals.ess:.3g} of"
                 f" {totals.num_particles} particles ({totals.ess_fraction:.2%})",
                 "almost all particles are wasted, the proposal misses the posterior",
-                "Use annealed SMC (`daphne-flows smc`), or train the flow longer",
+                "Use annealed SMC (`daphne-flows smc`), bend the flow to these data"
+                " (`daphne-flows refine`), or train the flow longer",
             )
         )
     return (*found, *evidence_cautions(totals.log_evidence_standard_error))

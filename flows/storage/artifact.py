@@ -304,6 +304,7 @@ class Artifact:
                 self.source,
                 f"this artifact is of another model than {graph.source}: "
                 + first_difference(model, graph),
+                "the same program; inputs are part of it unless they are observed",
             )
 
     def _columns(self, graph: Graph, layout: Layout) -> OtherColumns:

@@ -178,6 +178,22 @@ def test_what_a_caution_of_particles_names_answers(case, run, tmp_path):
     check_answer(after, *((8.0, 16.0) if FAR[1] in taken else ()))
 
 
+@pytest.mark.parametrize("caution", ["k-hat is", "effective sample size"])
+def test_a_flow_that_is_bent_to_the_data_carries_weight(caution, run, tmp_path):
+    of = (run / "artifact", run / "graph.json")
+    code, before = said("sample", *of, "-o", tmp_path / "p", *FAR, *PRIOR)
+    assert code == 3
+    (found,) = [each for each in before["cautions"] if caution in each["what"]]
+    assert "bend the flow to these data (`daphne-flows refine`)" in found["remedy"]
+    code, _ = said("refine", *of, "-o", tmp_path / "bent", *FAR, "--budget", "5s")
+    assert code == 0
+    bent = (tmp_path / "bent", run / "graph.json")
+    code, after = said("sample", *bent, "-o", tmp_path / "q", *FAR)
+    assert code == 0
+    assert not any(caution in each["what"] for each in after["cautions"])
+    check_answer(after, 8.0, 16.0)
+
+
 def test_data_that_the_model_hardly_draws_are_answered_by_annealed_smc(run, tmp_path):
     far = ("--observe", "observe3=40", "--observe", "observe4=80")
     of = (run / "artifact", run / "graph.json", "-o", tmp_path / "p", *far)

@@ -404,6 +404,33 @@ def test_a_budget_that_is_used_up_is_said_and_not_trusted():
     assert "was used up" in str(found.cautions[0])
 
 
+@pytest.mark.parametrize("is_late", [True, False])
+def test_draws_of_a_flow_are_kept_where_the_budget_ends_without_better_ones(
+    is_late, monkeypatch
+):
+    """The evidence is that of the conjugate formula."""
+    text = "(let [x (sample (normal 0 1))] (observe (normal x 0.2) 0.7) x)"
+
+    def late(question, start, why):
+        found = weighed.weighted(question, question.drawn(100), why, method="smc")
+        return replace(found, is_trusted=False)
+
+    monkeypatch.setattr(inference, "pilot", lambda question: None)
+    monkeypatch.setattr(inference, "start", lambda question: None)
+    monkeypatch.setattr(inference, "tempered", late)
+    flow = PriorProposal(Model.from_program(text))
+    budget = 1e-9 if is_late else 1000.0
+    found = answer(text, flow=flow, budget=budget, num_particles=2000)
+    assert not found.is_trusted
+    assert found.method == ("flow" if is_late else "smc")
+    assert (found.ess > 200) == is_late
+    if is_late:
+        assert "was used up before anything better" in found.cautions[0].what
+        exact = stats.norm.logpdf(0.7, 0.0, math.sqrt(1.04))
+        assert found.log_evidence == pytest.approx(exact, abs=0.2)
+        assert found.latents["x"].mean == pytest.approx(0.7 / 1.04, abs=0.05)
+
+
 def test_an_island_that_has_ended_is_kept_where_the_budget_ends(monkeypatch):
     """The evidence is that of conjugate formulas; no other island is compared."""
     text, mean, sd, evidence = regression(50)
