@@ -43,7 +43,8 @@ class NetworkConfig:
         layers: layers of a network before the last one.
         hidden: units of each of them.
         last_layer_scale: scale of the last weights at first.
-        context: numbers that stand for data which are longer; 0 for none.
+        context: numbers that stand for data which are more than half as many; 0 for
+            none.
     """
 
     components: int = bounded(8, 1, 1000)

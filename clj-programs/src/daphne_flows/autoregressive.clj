@@ -25,14 +25,14 @@
 (defn- width-of [observed] (reduce + (map second observed)))
 
 (defn- contexts
-  "Observed columns for which contexts stand, the fewest first: those that are longer
-  than a context and that several free columns read."
+  "Observed columns for which contexts stand, the fewest first: those that are more
+  than half as many as a context and that several free columns read."
   [{:keys [blocks config]}]
   (let [least (config "context")
         readers #(reduce + (map :free-size (filter (comp #{%} :observed) blocks)))]
     (when (pos? least)
       (->> (distinct (map :observed blocks))
-           (filter #(and (> (width-of %) least) (> (readers %) 1)))
+           (filter #(and (> (* 2 (width-of %)) least) (> (readers %) 1)))
            (sort-by width-of)))))
 
 (defn- free-reads

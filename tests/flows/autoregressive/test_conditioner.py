@@ -36,7 +36,7 @@ LONG = Structure(
     7,
 )
 OF_LONG = NetworkConfig(
-    components=2, layers=2, hidden=5, last_layer_scale=1.0, context=3
+    components=2, layers=2, hidden=5, last_layer_scale=1.0, context=4
 )
 READS = ((5, 7), (0, 5, 7), (0, 1), (2, 6), ())
 
@@ -103,13 +103,13 @@ def test_columns_that_are_not_read_change_nothing(conditioner):
 
 def test_contexts_stand_for_long_data_that_several_columns_read():
     assert contexts_of(LONG, OF_LONG) == ((6, 0, 2, 4),)
-    assert contexts_of(LONG, replace(OF_LONG, context=1)) == ((3, 5), (6, 0, 2, 4))
-    assert contexts_of(LONG, replace(OF_LONG, context=4)) == ()
+    assert contexts_of(LONG, replace(OF_LONG, context=3)) == ((3, 5), (6, 0, 2, 4))
+    assert contexts_of(LONG, replace(OF_LONG, context=8)) == ()
     assert contexts_of(LONG, replace(OF_LONG, context=0)) == ()
     assert reads_of(LONG, OF_LONG) == (
-        (14, 15, 16),
-        (0, 14, 15, 16),
-        (0, 1, 14, 15, 16),
+        (14, 15, 16, 17),
+        (0, 14, 15, 16, 17),
+        (0, 1, 14, 15, 16, 17),
         (2, 8, 9, 10, 11, 12),
         (7, 9, 11, 13),
         (10, 12),
