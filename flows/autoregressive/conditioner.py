@@ -32,6 +32,8 @@ _SPREAD = 0.25
 """Share of the centres in the variance at first, which is 1: nearly a normal."""
 LEAST_SCALE = 1e-3
 """Of a normal of a mixture."""
+_MOST_CONTEXTS = 4
+"""Each is a network several times as wide as a column's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,9 @@ def contexts_of(
 ) -> tuple[tuple[int, ...], ...]:
     """Observed columns for which contexts stand, the fewest first.
 
+    None where there would be many: data of groups, of a few columns each, which these
+    read cheaper themselves.
+
     Example:
         >>> from flows.flow.structure import StateBlock
         >>> long = tuple(range(30))
@@ -145,7 +150,7 @@ def contexts_of(
         counts[block.observed_columns] += len(block.free_columns)
     least = 0.5 * config.context or math.inf
     shared = [each for each, num in counts.items() if num > 1 and len(each) > least]
-    return tuple(sorted(shared, key=len))
+    return tuple(sorted(shared, key=len)) if len(shared) <= _MOST_CONTEXTS else ()
 
 
 def reads_of(

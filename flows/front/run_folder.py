@@ -7,6 +7,7 @@
 
 import json
 import time
+import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from daphne_bridge.files import cannot_write
 from ..errors import FlowsError
 from ..inference.plain import plain
 from ..storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
+from ..storage.earlier_manifests import settings_now
 from ..storage.folders import check_folder_place, own_folder, read_file, write_file
 from ..training.loop import Fit
 from ..training.state import Report, TrainingState
@@ -62,10 +64,21 @@ class RunFolder:
         return (self.path / _CHECKPOINT).exists()
 
     @property
-    def config(self) -> Path | None:
-        """The configuration of the run that can be resumed, a TOML file."""
+    def config(self) -> Path | Mapping[str, Any] | None:
+        """The configuration of the run that can be resumed.
+
+        A TOML file; a table where an earlier version wrote less into it.
+        """
         kept = self.path / _CONFIG
-        return kept if self.has_checkpoint and kept.is_file() else None
+        if not (self.has_checkpoint and kept.is_file()):
+            return None
+        try:
+            table = tomllib.loads(kept.read_text())
+        except (OSError, ValueError):
+            return kept  # whoever reads it says what is wrong
+        flow = table.get("flow")
+        now = settings_now(table.get("kind"), flow)
+        return kept if now == flow else {**table, "flow": now}
 
     def state(self, key: RunKey) -> TrainingState | None:
         """Return the state of a run that is to be continued; None if there is none.

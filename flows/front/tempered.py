@@ -105,7 +105,8 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         caution = Caution(
             f"the budget of {question.clock.seconds:g} s was used up at temperature "
             f"{reached:.2g} of 1",
-            "these are the particles of one island, compared with no other"
+            "these are the particles of one island, compared with no other; they may "
+            "not yet have moved far from where they began"
             if ended
             else "these are the weighted draws that tempering began with",
             "Allow more time by --budget",

@@ -105,11 +105,16 @@ class TooLittle:
     particles: Particles | None = None
 
     def in_hand(self, question: Question, other: Inference) -> Inference:
-        """Return the better answer where no time was left for a trusted one."""
+        """Return the better answer where no time was left for a trusted one.
+
+        Of weights with a long tail the effective sample size says nothing.
+        """
         drawn = self.particles
         if other.is_trusted or not question.clock.is_over() or drawn is None:
             return other
         if not drawn.totals.ess > other.ess:
+            return other
+        if pareto_k_hat(drawn.log_weights) > K_HAT_LIMIT:
             return other
         answer = weighted(question, drawn, self.why, method="flow")
         caution = Caution(

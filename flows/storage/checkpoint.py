@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..errors import ArtifactError
 from ..training.state import TrainingState
+from .earlier_manifests import settings_now
 from .folders import read_file, write_file
 
 __all__ = ["RunKey", "load_checkpoint", "save_checkpoint", "training_folder"]
@@ -108,7 +109,7 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
     for what, mine, theirs in (
         ("model", key.digest, stored.digest),
         ("seed", key.seed, stored.seed),
-        ("configuration", {**_ADDED, **key.config}, {**_ADDED, **stored.config}),
+        ("configuration", _completed(key.config), _completed(stored.config)),
     ):
         if mine != theirs:
             raise ArtifactError.at(
@@ -118,6 +119,14 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
                 *_shown(mine, theirs),
             )
     return TrainingState(tensors, values)
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with what runs of earlier versions do not say."""
+    found = {**_ADDED, **config}
+    if "flow" in found:
+        found["flow"] = settings_now(found.get("kind"), found["flow"])
+    return found
 
 
 def _written(value: Any) -> Any:

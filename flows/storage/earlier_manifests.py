@@ -10,7 +10,7 @@ from typing import Any
 
 from .manifest import VERSION
 
-__all__ = ["VERSIONS", "upgraded"]
+__all__ = ["VERSIONS", "settings_now", "upgraded"]
 
 VERSIONS = (1, 2, VERSION)
 """All versions that are read."""
@@ -22,7 +22,11 @@ def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     It keeps its version. What is missing or strange in it stays so.
     """
     if manifest["version"] == VERSION:
-        return _with_context(manifest)
+        flow = _as_dict(manifest.get("flow"))
+        if "config" not in flow:
+            return manifest
+        config = settings_now(flow.get("kind"), flow["config"])
+        return {**manifest, "flow": {**flow, "config": config}}
     rest = dict(manifest)
     structure = _as_dict(rest.pop("inverse", None))
     config = _as_dict(rest.pop("architecture", None))
@@ -36,12 +40,16 @@ def upgraded(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**rest, "structure": structure, "flow": {"kind": "cnf", "config": config}}
 
 
-def _with_context(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    flow = _as_dict(manifest.get("flow"))
-    config = flow.get("config")
-    if flow.get("kind") != "autoregressive" or not isinstance(config, Mapping):
-        return manifest
-    return {**manifest, "flow": {**flow, "config": {"context": 0, **config}}}
+def settings_now(kind: Any, settings: Any) -> Any:
+    """Return settings of a kind of flow with what earlier versions did not write.
+
+    Example:
+        >>> settings_now("autoregressive", {"hidden": 48})
+        {'context': 0, 'hidden': 48}
+    """
+    if kind != "autoregressive" or not isinstance(settings, Mapping):
+        return settings
+    return {"context": 0, **settings}
 
 
 def _as_dict(entry: Any) -> dict[str, Any]:

@@ -22,18 +22,23 @@
 
 (def ^:private least-scale 1e-3)
 
+(def ^:private most-contexts
+  "Where there would be more of them there are none."
+  4)
+
 (defn- width-of [observed] (reduce + (map second observed)))
 
 (defn- contexts
   "Observed columns for which contexts stand, the fewest first: those that are more
   than half as many as a context and that several free columns read."
   [{:keys [blocks config]}]
-  (let [least (config "context")
-        readers #(reduce + (map :free-size (filter (comp #{%} :observed) blocks)))]
-    (when (pos? least)
-      (->> (distinct (map :observed blocks))
-           (filter #(and (> (* 2 (width-of %)) least) (> (readers %) 1)))
-           (sort-by width-of)))))
+  (let [context (config "context")
+        readers #(reduce + (map :free-size (filter (comp #{%} :observed) blocks)))
+        shared (->> (distinct (map :observed blocks))
+                    (filter #(and (> (* 2 (width-of %)) context) (> (readers %) 1)))
+                    (sort-by width-of))]
+    (when (and (pos? context) (<= (count shared) most-contexts))
+      shared)))
 
 (defn- free-reads
   "Per free column in state order, how many numbers it reads."

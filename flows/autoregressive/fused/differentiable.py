@@ -1,7 +1,7 @@
 """This file gives torch the log densities of all columns, and their gradients.
 
-Gradients flow to the networks' parameters, and to what they read where other networks
-gave it: residuals are data in training. Where it is the mean of all densities that will
+Gradients flow to the networks' parameters, and to what they read, where other networks
+gave it. Residuals are data in training. Where it is the mean of all densities that will
 be differentiated, as in the warm start, the gradient of their sum is found with them,
 in one go (`for_mean`).
 """

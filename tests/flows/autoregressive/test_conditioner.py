@@ -117,6 +117,21 @@ def test_contexts_stand_for_long_data_that_several_columns_read():
     )
 
 
+@pytest.mark.parametrize(("num", "expected"), [(4, 4), (5, 0)])
+def test_there_are_few_contexts_or_none(num, expected):
+    blocks = tuple(
+        StateBlock(f"b{i}", (2 * i, 2 * i + 1), 0, (), tuple(range(3 * i, 3 * i + 3)))
+        for i in range(num)
+    )
+    structure = Structure(blocks, 3 * num)
+    assert len(contexts_of(structure, replace(OF_LONG, context=2))) == expected
+    made = Conditioner(
+        structure, replace(OF_LONG, context=2), torch.Generator().manual_seed(0)
+    )
+    observed = torch.zeros(1, 3 * num)
+    assert made.with_contexts(observed).shape[1] == 3 * num + 2 * expected
+
+
 def test_contexts_are_those_of_a_network_of_two_layers():
     made = Conditioner(LONG, OF_LONG, torch.Generator().manual_seed(0)).double()
     observed = torch.randn(4, 7, generator=torch.Generator().manual_seed(1)).double()

@@ -58,6 +58,21 @@ def test_a_run_from_before_there_were_heads_goes_on_without_them(saved):
         load_checkpoint(path, other)
 
 
+def test_a_run_from_before_there_were_contexts_goes_on_without_them(tmp_path):
+    flow = {"hidden": 48}
+    before = replace(KEY, config={"kind": "autoregressive", "flow": flow})
+    path = tmp_path / "checkpoint.safetensors"
+    state = TrainingState({"a": torch.zeros(2)}, {"iteration": 3})
+    save_checkpoint(state, before, path)
+    for context in (0, 10):
+        now = {**before.config, "flow": {**flow, "context": context}}
+        if context == 0:
+            assert same(load_checkpoint(path, replace(KEY, config=now)), state)
+        else:
+            with pytest.raises(ArtifactError, match="another configuration"):
+                load_checkpoint(path, replace(KEY, config=now))
+
+
 def test_of_settings_that_differ_the_kind_is_named(saved):
     path, _ = saved
     key = replace(KEY, config={"augment": 3, "kind": "cnf", "z": 1})
