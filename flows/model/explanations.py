@@ -5,6 +5,7 @@ parameter and which link function is found here, after the fact and for that row
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -99,7 +100,10 @@ def invalid_draw(lowered: LoweredGraph, problem: InvalidDraw) -> ModelError:
     entry, branch = problem.job.attribute
     found = _misused(branch, problem.parameters) or [("parameter", "", "")]
     at = f"{problem.row} of {entry.node.label}"
-    return ModelError(_parameter_problem(lowered, entry, branch, found[0], at, ""))
+    said = _parameter_problem(lowered, entry, branch, found[0], at, "")
+    remedy = "for all draws of the prior, a narrower one say (`daphne-flows infer` "
+    expected = f"{said.expected} {remedy}leaves such draws out)".lstrip()
+    return ModelError(replace(said, expected=expected))
 
 
 def missing_value(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 from click.testing import CliRunner
 
+import flows
 from flows.cli import main
 
 from .commands.pair import check_answer, make_run
@@ -192,6 +193,24 @@ def test_a_flow_that_is_bent_to_the_data_carries_weight(caution, run, tmp_path):
     assert code == 0
     assert not any(caution in each["what"] for each in after["cautions"])
     check_answer(after, 8.0, 16.0)
+
+
+def test_a_prior_that_overflows_is_answered_without_a_flow_or_made_narrower():
+    program = (
+        "(let [s (sample ({} 1)) u (sample (normal 0 s))]"
+        " (observe (poisson (exp u)) 3) s)"
+    )
+    wide, narrow = (
+        flows.Model.from_program(program.format(prior))
+        for prior in ("half-cauchy", "half-normal")
+    )
+    quick = {"max_iterations": 5, "budget_seconds": 0.0, "certify_draws": 100}
+    with pytest.raises(flows.FlowsError) as caught:
+        flows.train(wide, config=quick)
+    said = str(caught.value)
+    assert "a narrower one say (`daphne-flows infer` leaves such draws out)" in said
+    assert flows.infer(wide, seed=0).is_trusted
+    flows.train(narrow, config=quick)
 
 
 def test_data_that_the_model_hardly_draws_are_answered_by_annealed_smc(run, tmp_path):
