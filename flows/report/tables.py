@@ -39,6 +39,8 @@ _KS_BAND = 1.63
 two equal samples of n."""
 
 _MOST_ROWS = 60
+_MOST_CHANCES = 12
+"""Evidence and cautions stand below them, and are to be seen."""
 _TEXT_WIDTH = 110
 
 
@@ -72,10 +74,10 @@ def chances_in_lines(chances: Mapping[str, Mapping[str, float]]) -> tuple[Text, 
     shown = (
         f"{name}: "
         + ", ".join(f"{v}: {words}" for v, _, words in most_probable(each, 6))
-        for name, each in list(chances.items())[:_MOST_ROWS]
+        for name, each in list(chances.items())[:_MOST_CHANCES]
     )
-    more = len(chances) - _MOST_ROWS
-    return cells(*shown, *([f"... and {more} more"] if more > 0 else []))
+    more = len(chances) - _MOST_CHANCES
+    return cells(*shown, *([f"... and {more} more by --json"] if more > 0 else []))
 
 
 def as_text(table: RenderableType) -> str:

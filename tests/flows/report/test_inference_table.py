@@ -38,6 +38,14 @@ def test_values_of_discrete_numbers_stand_below_with_their_probabilities():
     assert "return.same" in text
 
 
+def test_of_many_discrete_numbers_the_first_are_shown():
+    latents = {f"z[{i}]": TOSSED for i in range(50)}
+    lines = printed(inference_table(answer(latents), "x")).splitlines()
+    shown = [line for line in lines if ": false: 0.25, true: 0.75" in line]
+    assert shown == [f"z[{i}]: false: 0.25, true: 0.75" for i in range(12)]
+    assert "... and 38 more by --json" in lines
+
+
 def test_a_return_value_that_repeats_a_latent_is_not_shown_twice():
     assert "return" not in printed(inference_table(answer({"a": TOSSED}, TOSSED), "x"))
 
