@@ -1,13 +1,14 @@
 """This file makes the autoregressive flow a kind of flow (`flow/kinds.py`)."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 from daphne_bridge.language.nearest import or_nearest
 
 from ..errors import ArgumentError
+from ..flow.column_networks import lengths_of
 from ..flow.kinds import Kind
 from ..flow.normalised_flow import normalisation_lengths
 from ..flow.structure import Structure
@@ -24,24 +25,13 @@ _MOST_UNITS = 192
 
 def _lengths(structure: Structure, config: NetworkConfig) -> Mapping[str, int]:
     """Lengths of what grows with columns or settings."""
-    reads = reads_of(structure, config)
-    found = _of_networks(reads, config, 3 * config.components, "conditioner")
+    reads, outputs = reads_of(structure, config), 3 * config.components
+    found = lengths_of("conditioner", reads, config, outputs)
     contexts = contexts_of(structure, config)
     if contexts:
         shape, name = config.of_contexts, "conditioner.contexts"
-        found |= _of_networks(contexts, shape, config.context, name)
+        found |= lengths_of(name, contexts, shape, config.context)
     return normalisation_lengths(structure) | found
-
-
-def _of_networks(
-    reads: Sequence[Sequence[int]], config: NetworkConfig, outputs: int, name: str
-) -> dict[str, int]:
-    count, hidden = len(reads), config.hidden
-    return {
-        f"{name}.first": hidden * sum(map(len, reads)),
-        f"{name}.hidden": (config.layers - 1) * count * hidden * hidden,
-        f"{name}.last": count * hidden * outputs,
-    }
 
 
 def _solved_with(

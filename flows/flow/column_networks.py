@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ColumnNetworks", "NetworkShape", "Part", "rounds_of"]
+__all__ = ["ColumnNetworks", "NetworkShape", "Part", "lengths_of", "rounds_of"]
 
 _BIAS = 0.5
 
@@ -172,6 +172,25 @@ class ColumnNetworks(nn.Module):
             reads = self.reads[which]  # type: ignore[index]
             found.index_add_(0, reads, torch.bmm(weight, bar).flatten(0, 1))
         return found.T
+
+
+def lengths_of(
+    name: str, reads: Sequence[Sequence[int]], shape: NetworkShape, outputs: int
+) -> dict[str, int]:
+    """Lengths of the weights that grow with columns, by their names in a module.
+
+    Args:
+        name: of the networks there.
+        reads: what each column reads.
+        shape: of the networks.
+        outputs: numbers that a network ends in.
+    """
+    count, hidden = len(reads), shape.hidden
+    return {
+        f"{name}.first": hidden * sum(map(len, reads)),
+        f"{name}.hidden": (shape.layers - 1) * count * hidden * hidden,
+        f"{name}.last": count * hidden * outputs,
+    }
 
 
 def rounds_of(waits_for: Sequence[Iterable[int]]) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,10 @@ class Inference:
     def particles(self) -> Particles:
         """Weighted rows of all latents; those of an exact answer are drawn here."""
         return self.draw()
+
+    def doubted(self, *cautions: Caution) -> "Inference":
+        """Return the answer as one that is not to be trusted, for reasons more."""
+        return replace(self, cautions=(*cautions, *self.cautions), is_trusted=False)
 
     def summary(self) -> str:
         """Return the table of latents and return value, with how far to trust it."""

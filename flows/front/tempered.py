@@ -113,7 +113,7 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
         )
         if ended:
             alone = Islands(name, tuple(map(_ended, ended)))
-            return _untrusted(_answer(question, start, alone, why), caution)
+            return _answer(question, start, alone, why).doubted(caution)
         return _given_up(question, start, "the budget was used up", caution)
     except InferenceError as error:
         caution = Caution(
@@ -370,10 +370,4 @@ def _given_up(
 ) -> Inference:
     """What is known where tempering does not come to its end, not to be trusted."""
     drawn = question.drawn(question.num_particles) if start is None else start.particles
-    return _untrusted(weighted(question, drawn, why, method="smc"), caution)
-
-
-def _untrusted(answer: Inference, caution: Caution) -> Inference:
-    """Return an answer that is not to be trusted, for one reason more."""
-    cautions = (caution, *answer.cautions)
-    return replace(answer, cautions=cautions, is_trusted=False)
+    return weighted(question, drawn, why, method="smc").doubted(caution)

@@ -124,8 +124,7 @@ class TooLittle:
             "has looked for mass that the flow misses",
             "Allow more time by --budget",
         )
-        cautions = (caution, *answer.cautions)
-        return replace(answer, cautions=cautions, is_trusted=False)
+        return answer.doubted(caution)
 
 
 def with_flow(
@@ -205,8 +204,7 @@ def _looked_beyond(
     if not (answer.is_trusted and is_moved):
         return answer
     missed = missed_mass(question, proposal, particles)
-    cautions = (*missed, *answer.cautions)
-    return replace(answer, cautions=cautions, is_trusted=not missed)
+    return answer.doubted(*missed) if missed else answer
 
 
 def _enough(question: Question, proposal: Proposal, particles: Particles) -> Particles:

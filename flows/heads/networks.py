@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..flow import column_networks
 from ..flow.column_networks import ColumnNetworks, Part, rounds_of
 from ..flow.settings import bounded
 from ..flow.structure import Structure
@@ -214,13 +215,9 @@ def lengths_of(
     structure: Structure, cells: Sequence[Cells], config: HeadsConfig
 ) -> dict[str, int]:
     """Lengths of the heads' tensors that grow with columns, see `flow.kinds.Kind`."""
-    (reads, _), hidden = _reads_of(structure, cells), config.hidden
+    reads, _ = _reads_of(structure, cells)
     width = max(each.count for each in cells) + 2
-    return {
-        "networks.first": hidden * sum(map(len, reads)),
-        "networks.hidden": (config.layers - 1) * len(cells) * hidden * hidden,
-        "networks.last": len(cells) * hidden * width,
-    }
+    return column_networks.lengths_of("networks", reads, config, width)
 
 
 def _reads_of(

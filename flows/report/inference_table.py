@@ -65,14 +65,16 @@ def _islands(tempering: Mapping[str, Any] | None) -> tuple[str, ...]:
         return ()
     apart, islands = tempering["disagreement"], tempering["islands"]
     nums = " and ".join(str(len(island["path"])) for island in islands)
-    evidence = number(apart["log_evidence"], 2)
-    mean = number(apart["mean_in_standard_errors"], 2)
-    gaps = (
-        f"{len(islands)}, apart {evidence} nats in the log evidence and at most {mean} "
-        "standard errors in a mean"
-    )
+    gaps = "1, compared with no other"
+    if len(islands) > 1:
+        evidence = number(apart["log_evidence"], 2)
+        mean = number(apart["mean_in_standard_errors"], 2)
+        gaps = (
+            f"{len(islands)}, apart {evidence} nats in the log evidence and at most "
+            f"{mean} standard errors in a mean"
+        )
     return (
-        f"islands       {gaps if len(islands) > 1 else '1, compared with no other'}",
+        f"islands       {gaps}",
         f"              {nums} temperatures, {tempering['coordinates']} coordinates",
     )
 

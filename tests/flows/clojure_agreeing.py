@@ -53,16 +53,24 @@ INPUTS = """
   (observe (normal (+ a (* x b)) 0.5) 1.5)
   b)
 """
-# Both latents read five values: a context of three numbers stands for them.
+# Of two pairs of latents each reads five values of its own, for which a context of
+# three numbers stands.
 LONG = """
 (let [m (sample (normal 0 2))
-      s (sample (gamma 3 2))]
+      s (sample (gamma 3 2))
+      a (sample (normal 1 2))
+      t (sample (gamma 3 2))]
   (observe (normal m s) 0.5)
   (observe (normal m s) 1.5)
   (observe (normal m s) -0.5)
   (observe (normal (* 2 m) s) 0.2)
   (observe (normal m (* 2 s)) 0.1)
-  [m s])
+  (observe (normal a t) 1.5)
+  (observe (normal a t) 0.5)
+  (observe (normal (* 3 a) t) 2.5)
+  (observe (normal a t) 0.2)
+  (observe (normal a (* 2 t)) 1.1)
+  [m s a t])
 """
 PAIR = {
     "cnf": FieldConfig(layers=3, hidden=4),
@@ -103,7 +111,7 @@ def write_agreeing(good):
         ("supports", supports, {"below": below}, 2, ON_SUPPORTS),
         ("matrix", graph_of(MATRIX), {}, 0, ON_MATRIX),
         ("inputs", inputs, {}, 1, PAIR),
-        ("long", graph_of(LONG), {}, 0, ON_LONG),
+        ("long", graph_of(LONG), {}, 2, ON_LONG),
     ):
         for kind, config in configs.items():
             folder = good / f"{name}-{kind}"
@@ -111,7 +119,7 @@ def write_agreeing(good):
     tensors = load_file(
         good / "long-autoregressive" / "artifact" / "weights.safetensors"
     )
-    assert "conditioner.contexts.first" in tensors
+    assert len(tensors["conditioner.contexts.first"]) == 10
     manifest = good / "inputs-cnf" / "artifact" / "manifest.json"
     assert len(json.loads(manifest.read_text())["structure"]["factors"]) == 3
 

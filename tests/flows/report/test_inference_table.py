@@ -70,3 +70,17 @@ def test_texts_that_are_returned_stand_below_the_table():
 
 def test_an_effective_sample_size_has_no_exponent():
     assert "10000 of 10000" in printed(inference_table(answer({"a": FIGURES}), "x"))
+
+
+def test_of_one_island_nothing_is_compared():
+    path = [{"temperature": 1.0}]
+    gaps = ("log_evidence", "mean_in_standard_errors", "mean_in_deviations")
+    tempering = {
+        "coordinates": "free",
+        "disagreement": dict.fromkeys(gaps),
+        "islands": [{"path": path}],
+    }
+    found = answer({"a": FIGURES}) | {"tempering": tempering}
+    text = printed(inference_table(found, "x"))
+    assert "islands       1, compared with no other" in text
+    assert "apart" not in text
