@@ -24,6 +24,7 @@ from .edn import show_edn
 from .emission import document, form_json
 from .factor_graph import factor_graph_json
 from .forms import Form, Span
+from .hidden_names import hidden_functions
 from .hoppl import Fresh, function, hoppl
 from .meaning import Analysis, Limits
 from .reader import read
@@ -162,7 +163,11 @@ def _analysed(
     source = Source(text, filename)
     forms = _forms(text, filename)
     values = constants(data or {})
-    return source, _guarded(source, lambda: analyse(forms, source, values, limits))
+    try:
+        return source, _guarded(source, lambda: analyse(forms, source, values, limits))
+    except CompileError as error:
+        hidden = hidden_functions(forms, values, source)
+        raise CompileError(*hidden, *error.problems) from None
 
 
 def _forms(text: str, filename: str) -> tuple[Form, ...]:
