@@ -2,10 +2,11 @@ r"""This file makes a flow of all latents out of one of those that are kept.
 
     log q(z | x) = log q(c | x) + Σ_i log g_i(z_i | the others that it reads, x),
 
-c being the kept latents, g_i the density of a grid that is fitted to the conditional of
-z_i (`lines.py`). Both are exact densities of what is drawn, so that weights are exact
-however well the grids fit. In sampling order the kept latents come first, each with its
-nuisances, then the others, each with one base point of its own.
+c being the kept latents, g_i the conditional of z_i where that is normal, else the
+density of a grid that is fitted to it (`lines.py`). Both are exact densities of what is
+drawn, so that weights are exact however well the grids fit. In sampling order the kept
+latents come first, each with its nuisances, then the others, each with one base point
+of its own.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from ..flow.completed import Completed
 from ..flow.protocol import Flow, FlowDraw, Known
 from ..flow.shapes import Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
-from .grid import Grid
+from .lines import LineDensities
 from .target import IntegratedModel
 
 __all__ = ["CompletedFlow"]
@@ -108,8 +109,8 @@ class CompletedFlow(Completed):
         places = torch.tensor(columns, device=whole.device)
         at = torch.zeros_like(whole).index_copy(-1, places, share)
 
-        def carried(grid: Grid, at: Tensor) -> Tensor:
-            return grid.quantile(at[..., None])[..., 0]
+        def carried(density: LineDensities, at: Tensor) -> Tensor:
+            return density.quantile(at[..., None])[..., 0]
 
         free, terms = self._completed(whole, observed.double(), carried, at, known)
         per_node = torch.cat([drawn.log_prob_per_node.to(terms), terms], -1)
@@ -119,7 +120,7 @@ class CompletedFlow(Completed):
         self,
         free: Tensor,
         observed: Tensor,
-        values: Callable[[Grid, Tensor], Tensor],
+        values: Callable[[LineDensities, Tensor], Tensor],
         at: Tensor,
         known: Known | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -128,21 +129,21 @@ class CompletedFlow(Completed):
         Args:
             free: kept latents in the columns of all.
             observed: observed values.
-            values: of latents, by their grids and `at`.
+            values: of latents, by their densities and `at`.
             at: a number for each column.
             known: latents that keep their values.
         """
         terms = []
         for lines in self.target.levels:
             columns = torch.tensor(lines.columns, device=free.device)
-            grid = lines.grids(free, observed)
-            found = values(grid, at[:, columns])
+            density = lines.densities(free, observed)
+            found = values(density, at[:, columns])
             if known is not None:
                 is_given = [each.name in known.nodes for each in lines.conditionals]
                 is_known = torch.tensor(is_given, device=free.device)
                 found = torch.where(is_known, known.free[:, columns].to(found), found)
             free = free.index_copy(-1, columns, found)
-            terms.append(grid.log_prob(found[..., None])[..., 0])
+            terms.append(density.log_prob(found[..., None])[..., 0])
         order = [c.name for lines in self.target.levels for c in lines.conditionals]
         place = [order.index(name) for name in self.target.integrated]
         return free, torch.cat(terms, -1)[:, place]

@@ -1,30 +1,45 @@
-"""This file says which models are linear and normal in their latents, given the data.
+"""This file says which models, and which conditionals, are linear and normal.
 
 Every node is normal, its mean linear in latents, with data for coefficients, and its
 scale no function of them. The affine layer of a flow is the posterior of such a model.
+A conditional whose factors are so in its own latent is normal, whatever the others do.
 """
 
 import math
 from collections.abc import Collection
 
 from daphne_bridge.graph.expression import Call, Expression, Reference, postorder
-from daphne_bridge.graph.graph import Graph
+from daphne_bridge.graph.graph import Graph, Node
 
-__all__ = ["is_linear_normal"]
+from .conditionals import Conditional
+
+__all__ = ["is_linear_normal", "is_normal"]
 
 
 def is_linear_normal(graph: Graph) -> bool:
     """Return whether the posterior of a graph's latents is normal for this reason."""
     latents = set(graph.latents)
     for node in graph.nodes:
-        match node.distribution:
-            case Call(head="normal", arguments=(mean, scale)):
-                is_linear = _degree(mean, latents) <= 1 and not _degree(scale, latents)
-            case _:
-                is_linear = latents.isdisjoint({node.name, *node.parents})
+        is_linear = latents.isdisjoint({node.name, *node.parents})
+        is_linear |= _is_normal_in(node, latents)
         if not is_linear or node.condition is not None:
             return False
     return True
+
+
+def is_normal(graph: Graph, conditional: Conditional) -> bool:
+    """Return whether the logarithm of a conditional is a parabola for this reason."""
+    factors = [graph.node(name) for name in conditional.factors]
+    own = {conditional.name}
+    return all(_is_normal_in(f, own) and f.condition is None for f in factors)
+
+
+def _is_normal_in(node: Node, latents: Collection[str]) -> bool:
+    """Return whether a factor is normal, with a mean that is linear in latents."""
+    match node.distribution:
+        case Call(head="normal", arguments=(mean, scale)):
+            return _degree(mean, latents) <= 1 and not _degree(scale, latents)
+    return False
 
 
 def _degree(expression: Expression, latents: Collection[str]) -> float:

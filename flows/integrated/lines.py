@@ -1,12 +1,14 @@
-r"""This file evaluates conditionals of latents on the line, and fits grids to them.
+r"""This file evaluates conditionals of latents on the line, and fits densities to them.
 
 Conditionals that do not read each other's latents are evaluated together: all of these
 latents change at once, point by point, and each adds up the factors that are its own.
-Where a link function has no meaning the density is nothing.
+Where a link function has no meaning the density is nothing. A conditional that is
+normal (`linearity.py`) takes six points, any other the hundred or so of a grid.
 """
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -15,8 +17,10 @@ from torch import Tensor
 from ..model.model import Model
 from .conditionals import Conditional
 from .grid import Grid, fitted
+from .linearity import is_normal
+from .normal import Normals, fitted_normals
 
-__all__ = ["Lines"]
+__all__ = ["LineDensities", "Lines", "NormalLines", "lines_of"]
 
 _START_DRAWS = 10_000
 _PRECISION_DRAWS = 1_000
@@ -25,10 +29,29 @@ _FARTHEST = 3.0
 """Deviations of a normal, evenly up to which the first points are quantiles."""
 _BEYOND = (0.1, 0.3, 1.0, 4.0)
 """Widths between the outermost levels that the first points go beyond them."""
+_FIRST_POINTS = (5, 16, 27)
+"""Of the points up to there: about two deviations below, the middle, and above."""
 _MOST_OFFSET = 100.0
 """Quartiles apart from 0, up to which single precision tells points apart."""
 _MOST_NUMBERS = 2**23
 """Held at once while no gradients are kept; more rows are taken in parts."""
+
+
+class LineDensities(Protocol):
+    """A density on the line for each row and line, up to a constant."""
+
+    def log_integral(self) -> Float[Tensor, "row line"]:
+        """Return the log integral over the line, in nats."""
+
+    def log_prob(
+        self, at: Float[Tensor, "row line draw"]
+    ) -> Float[Tensor, "row line draw"]:
+        """Return log densities, which integrate to one."""
+
+    def quantile(
+        self, share: Float[Tensor, "row line draw"]
+    ) -> Float[Tensor, "row line draw"]:
+        """Return where the distribution function has the values of `share`."""
 
 
 class Lines:
@@ -77,25 +100,27 @@ class Lines:
         beyond = free.new_tensor(_BEYOND) * (high - low)
         return torch.cat([low - beyond.flip(1), inner, high + beyond], 1)
 
-    def grids(
+    def densities(
         self,
         free: Float[Tensor, "row free"],
         observed: Float[Tensor, "row observed"],
-    ) -> Grid:
+    ) -> LineDensities:
         """Return the densities of the latents in free coordinates, [row, line].
 
         Args:
             free: Of all latents of the model; columns of these are not looked at.
             observed: Observed values.
         """
+        return self.grids(free, observed)
+
+    def grids(
+        self,
+        free: Float[Tensor, "row free"],
+        observed: Float[Tensor, "row observed"],
+    ) -> Grid:
+        """Return them by their values on grids; see `densities`."""
         start = self.start.to(free).expand(len(free), -1, -1).contiguous()
-        width = start.shape[-1] * (free.shape[-1] + len(self._names)) * 4
-        most = max(1, _MOST_NUMBERS // width)
-        if torch.is_grad_enabled() or len(free) <= most:
-            return self._grids(start, free, observed)
-        parts = zip(
-            *(torch.split(t, most) for t in (start, free, observed)), strict=True
-        )
+        parts = self._in_parts(start.shape[-1], start, free, observed)
         grids = [self._grids(*part) for part in parts]
         lengths = [torch.cat([g.lengths[end] for g in grids]) for end in (0, 1)]
         return Grid(
@@ -104,15 +129,26 @@ class Lines:
             (lengths[0], lengths[1]),
         )
 
+    def _in_parts(self, count: int, *rows: Tensor) -> list[tuple[Tensor, ...]]:
+        """Rows in parts that fit into memory; all at once where gradients are kept."""
+        size = rows[1].shape[-1] + len(self._names)
+        most = max(1, _MOST_NUMBERS // (4 * count * size))
+        if torch.is_grad_enabled() or len(rows[0]) <= most:
+            return [rows]
+        return list(zip(*(torch.split(each, most) for each in rows), strict=True))
+
     def _grids(self, start: Tensor, free: Tensor, observed: Tensor) -> Grid:
         def log_density(points: Tensor, of: Tensor) -> Tensor:
-            count = points.shape[-1]
-            rows = free[of].to(points).expand(count, -1, -1).clone()
-            rows[..., self.columns] = points.permute(2, 0, 1)
-            found = self.log_densities(rows, observed[of].to(points))
-            return found.permute(1, 2, 0).contiguous()
+            return self._at(points, free[of], observed[of])
 
         return fitted(log_density, start, self.precision)
+
+    def _at(self, points: Tensor, free: Tensor, observed: Tensor) -> Tensor:
+        """Logarithms at points of each row and line, [row, line, point]."""
+        rows = free.to(points).expand(points.shape[-1], -1, -1).clone()
+        rows[..., self.columns] = points.permute(2, 0, 1)
+        found = self.log_densities(rows, observed.to(points))
+        return found.permute(1, 2, 0).contiguous()
 
     def log_densities(
         self,
@@ -125,3 +161,47 @@ class Lines:
         terms = model.log_terms_of(self._names, natural, observed)
         own = [terms[..., places].sum(-1) for places in self._own]
         return torch.stack(own, -1) + model.constrain_terms(free)[..., self._positions]
+
+
+class NormalLines(Lines):
+    """Conditionals that are normal."""
+
+    def densities(
+        self,
+        free: Float[Tensor, "row free"],
+        observed: Float[Tensor, "row observed"],
+    ) -> LineDensities:
+        """Return the densities of the latents, [row, line], exactly."""
+        places = torch.tensor(_FIRST_POINTS) + len(_BEYOND)
+        start = self.start[:, places].to(free.device)
+        parts = [
+            self._normals(start, *part)
+            for part in self._in_parts(len(places), free.double(), observed.double())
+        ]
+        return Normals(
+            torch.cat([each.mean for each in parts]),
+            torch.cat([each.scale for each in parts]),
+            torch.cat([each.total for each in parts]),
+        )
+
+    def _normals(self, start: Tensor, free: Tensor, observed: Tensor) -> Normals:
+        middle = start[:, 1].expand(len(free), -1)
+        step = (0.5 * (start[:, 2] - start[:, 0])).expand(len(free), -1)
+        return fitted_normals(lambda at: self._at(at, free, observed), middle, step)
+
+
+def lines_of(model: Model, conditionals: Sequence[Conditional]) -> tuple[Lines, ...]:
+    """Return conditionals, none of which reads a latent of the others, by their sort.
+
+    Args:
+        model: The model.
+        conditionals: Of some of its latents.
+    """
+    normal = [each for each in conditionals if is_normal(model.graph, each)]
+    others = [each for each in conditionals if each not in normal]
+    found: list[Lines] = []
+    if others:
+        found.append(Lines(model, others))
+    if normal:
+        found.append(NormalLines(model, normal))
+    return tuple(found)

@@ -2,8 +2,9 @@ r"""This file is a model with the latents that need no network integrated out.
 
     log p(c, x) = Σ over factors that are left + Σ_i log ∫ factors of z_i dz_i,
 
-with c the kept latents and each integral taken on a grid (`grid.py`), which is wrong by
-some thousandths of a nat. A flow is trained on it, and its weights are those of the
+with c the kept latents and each integral exact where the conditional is normal
+(`normal.py`), else taken on a grid (`grid.py`), which is wrong by some thousandths of a
+nat. A flow is trained on it, and its weights are those of the
 full model (`flow.py`). What no other latent reads integrates to one.
 """
 
@@ -22,7 +23,7 @@ from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed
 from ..model.some_latents import SomeLatents
 from .conditionals import Conditional, conditionals_of
 from .grid import NOTHING
-from .lines import Lines
+from .lines import Lines, lines_of
 
 __all__ = ["IntegratedModel"]
 
@@ -73,14 +74,11 @@ class IntegratedModel(AroundModel):
             number[each.name] = level
             groups += [[] for _ in range(level + 1 - len(groups))]
             groups[level].append(each)
-        return tuple(Lines(self.model, group) for group in groups if group)
+        return tuple(lines for group in groups for lines in lines_of(self.model, group))
 
-    @property
-    def _lines(self) -> Lines | None:
-        """The integrals, if there are any."""
-        first = self.levels[0] if self.levels else None
-        is_integral = first is not None and not first.conditionals[0].is_prior
-        return first if is_integral else None
+    @cached_property
+    def _integrals(self) -> tuple[Lines, ...]:
+        return tuple(each for each in self.levels if not each.conditionals[0].is_prior)
 
     def sample(self, num: int, *, generator: Generator) -> Draws:
         """Return joint draws of the kept latents and the observed nodes."""
@@ -109,8 +107,8 @@ class IntegratedModel(AroundModel):
         natural, _ = self.model.constrain(whole)
         terms = self.model.log_terms_of(self._left, natural, data)
         found = terms.sum(-1) + self.kept.log_det(rows)
-        if self._lines is not None:
-            integrals = self._lines.grids(whole, data).log_integral()
+        for lines in self._integrals:
+            integrals = lines.densities(whole, data).log_integral().to(found)
             is_nothing = integrals.detach() < 0.5 * NOTHING
             found = found + integrals.masked_fill(is_nothing, -math.inf).sum(-1)
         return found.reshape(batch)
