@@ -4,10 +4,13 @@ Latents are integrated out where an affine layer would lose something on them, t
 others being given (`departures.py`), unless it is the posterior (`linearity.py`).
 """
 
+from collections.abc import Sequence
+
+from ..model.layout import Layout
 from ..model.model import Model
-from .conditionals import integrable, latents_to_integrate
+from .conditionals import Conditional, integrable, latents_to_integrate
 from .departures import departures_from_linear_normal
-from .linearity import is_linear_normal
+from .linearity import is_linear_normal, is_normal
 from .target import IntegratedModel
 
 __all__ = ["integrated_where_it_pays"]
@@ -19,6 +22,9 @@ _LEAST_NATS = 0.1
 _MOST_NUMBERS = 128
 """Latents and factors that a point of a grid needs, a vector's by the square of its
 size: an iteration has some ten millions of them, and takes half a second."""
+_MOST_OF_NORMALS = 2_000
+"""The same where conditionals are normal, which takes six points in place of more than
+a hundred."""
 
 
 def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
@@ -27,9 +33,9 @@ def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
     if is_linear_normal(graph):
         return model
     candidates = integrable(graph, layout)
-    factors = {name for each in candidates for name in each.factors}
-    sizes = [len(layout.variable(name).columns) for name in factors]
-    if layout.free_dim + sum(size**2 for size in sizes) > _MOST_NUMBERS:
+    if _numbers(layout, candidates) > _MOST_NUMBERS:
+        candidates = tuple(each for each in candidates if is_normal(graph, each))
+    if _numbers(layout, candidates) > _MOST_OF_NORMALS:
         candidates = ()
     departures = departures_from_linear_normal(model, candidates)
     weights = {name: _NATS_OF_ITSELF + nats for name, nats in departures.items()}
@@ -38,3 +44,10 @@ def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
     if sum(departures.get(name, 0.0) for name in names) <= _LEAST_NATS:
         names = tuple(name for name in names if name not in departures)
     return IntegratedModel(model, names) if names else model
+
+
+def _numbers(layout: Layout, conditionals: Sequence[Conditional]) -> int:
+    """Return how many numbers one point of these conditionals needs."""
+    factors = {name for each in conditionals for name in each.factors}
+    sizes = [len(layout.variable(name).columns) for name in factors]
+    return layout.free_dim + sum(size**2 for size in sizes)

@@ -21,14 +21,14 @@ from ..flow.regression import Regression
 from ..model.families.on_the_line import normal
 from ..model.model import Model
 from .conditionals import Conditional
-from .lines import Lines
+from .lines import lines_of
 
 __all__ = ["departures_from_linear_normal"]
 
 _DRAWS = 10_000
 """That regressions take."""
 _GRIDS = 256
-"""Draws whose grids are fitted."""
+"""Draws at which conditionals are evaluated."""
 
 
 def departures_from_linear_normal(
@@ -36,7 +36,7 @@ def departures_from_linear_normal(
 ) -> dict[str, float]:
     """Return the departure of each conditional by the name of its latent, in nats.
 
-    It is below 0 where the conditional's grid is worse than an affine layer.
+    It is below 0 where a conditional's grid is worse than an affine layer.
 
     Args:
         model: The model, of continuous latents.
@@ -52,15 +52,15 @@ def departures_from_linear_normal(
     few, size = rows[:_GRIDS], model.layout.free_dim
     found: dict[str, float] = {}
     for group in _apart(conditionals):
-        lines = Lines(model, group)
-        grids = lines.grids(few[:, :size], few[:, size:])
-        own = grids.log_prob(few[:, lines.columns, None])[..., 0]
-        for place, each in enumerate(group):
-            columns = [lines.columns[place], *_read(model, each)]
-            affine = _log_normal(rows[:, columns])
-            nats = own[:, place] - affine[: len(few)]
-            mean_nats = float(nats.nanmean())
-            found[each.name] = mean_nats if math.isfinite(mean_nats) else -math.inf
+        for lines in lines_of(model, group):
+            densities = lines.densities(few[:, :size], few[:, size:])
+            own = densities.log_prob(few[:, lines.columns, None])[..., 0]
+            for place, each in enumerate(lines.conditionals):
+                columns = [lines.columns[place], *_read(model, each)]
+                affine = _log_normal(rows[:, columns])
+                nats = own[:, place] - affine[: len(few)]
+                mean_nats = float(nats.nanmean())
+                found[each.name] = mean_nats if math.isfinite(mean_nats) else -math.inf
     return found
 
 

@@ -84,4 +84,30 @@ def test_a_wide_vector_is_not_evaluated_at_all_points_of_a_grid():
         f" (observe (mvn [{mean}] [{rows}]) [{' '.join('0.1' for _ in range(20))}])"
         " (observe (normal (* a b) 1) 0.3) a)"
     )
-    assert integrated_where_it_pays(model) is model
+    _, given_a_normal = model.graph.latents
+    assert integrated_where_it_pays(model).integrated == (given_a_normal,)
+
+
+def of_groups(count, family="normal"):
+    """Effects of groups, of each of which two numbers are known."""
+    data = " ".join(str(0.1 * (i % 7)) for i in range(2 * count))
+    return Model.from_program(f"""
+        (let [y [{data}] mu (sample (normal 0 2)) tau (sample (gamma 2 2))
+              sd (sample (gamma 2 2))
+              theta (foreach {count} [] (sample ({family} mu tau)))]
+          (foreach {count} [t theta] (observe (normal t sd) 0.3))
+          (foreach {2 * count} [v y i (range {2 * count})]
+            (observe (normal (get theta (mod i {count})) sd) v))
+          mu)""")
+
+
+def test_effects_of_many_groups_go_if_they_are_normal_given_the_others():
+    model = of_groups(60)
+    found = integrated_where_it_pays(model)
+    assert isinstance(found, IntegratedModel)
+    kept = [variable.label for variable in found.layout.latents]
+    assert sorted(kept) == ["mu", "sd", "tau"]
+    other = of_groups(60, "laplace")
+    assert integrated_where_it_pays(other) is other
+    too_many = of_groups(600)
+    assert integrated_where_it_pays(too_many) is too_many
