@@ -14,7 +14,7 @@ from .engines import choose_engine, weighing_engine
 from .flow import ConditionalFlow
 from .vector_field import FieldConfig, hidden_sizes
 
-__all__ = ["KIND"]
+__all__ = ["KIND", "field_lengths"]
 
 
 def _for_weights(flow: ConditionalFlow, tolerance: float) -> ConditionalFlow:
@@ -41,8 +41,11 @@ def _solved_with(flow: ConditionalFlow, engine: str, **how: Any) -> ConditionalF
     return flow.with_engines(choose_engine(engine, device=flow.device.type, **how))
 
 
-def _lengths(structure: Structure, config: FieldConfig) -> Mapping[str, int]:
-    """Lengths of the packed weights and of what depends on columns alone."""
+def field_lengths(structure: Structure, config: FieldConfig) -> Mapping[str, int]:
+    """Return the lengths of the network's tensors, by name in the flow's state.
+
+    Nothing is made. Their sum is the number of weights.
+    """
     hidden = hidden_sizes(structure, config.hidden)
     state = structure.sizes
     inputs = [state, *[hidden] * (config.layers - 1)]
@@ -54,7 +57,19 @@ def _lengths(structure: Structure, config: FieldConfig) -> Mapping[str, int]:
         )
         for layer, (rows, columns) in enumerate(zip(outputs, inputs, strict=True))
     }
-    return {**normalisation_lengths(structure), **weights}
+    read = zip(hidden, structure.blocks, strict=True)
+    observed = sum(rows * len(block.observed_columns) for rows, block in read)
+    width = sum(map(sum, outputs))
+    units = ("bias", "time_bias", "gate_rate", "gate_offset")
+    return {
+        **weights,
+        "field.observed_weight": observed,
+        **{f"field.{name}": width for name in units},
+    }
+
+
+def _lengths(structure: Structure, config: FieldConfig) -> Mapping[str, int]:
+    return {**normalisation_lengths(structure), **field_lengths(structure, config)}
 
 
 KIND = Kind(

@@ -13,14 +13,17 @@ from daphne_bridge.command_line import PATH, setting
 
 from ..cnf.engines import ENGINES
 from ..inference.importance import MOST_SEED
+from ..training.config import CHOSEN, MOST_NUISANCES
 
 __all__ = [
     "COUNT",
     "MOST_HELD",
+    "NUISANCES",
     "OPEN_SHARE",
     "SEED",
     "Real",
     "Whole",
+    "WholeOr",
     "artifact_and_model",
     "engine_option",
     "observe_option",
@@ -51,6 +54,23 @@ class Real(click.FloatRange):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
 
+
+class WholeOr(Whole):
+    """A whole number in a range, or one word in its place."""
+
+    def __init__(self, word: str, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self.word = word
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Return the number, or the word."""
+        return value if value == self.word else super().convert(value, param, ctx)
+
+
+NUISANCES = WholeOr(CHOSEN, 0, MOST_NUISANCES)
+"""Type of a number of nuisances for each latent, which may be left to be chosen."""
 
 SEED = Whole(0, MOST_SEED)
 """Type of a seed, as the random generators take it."""

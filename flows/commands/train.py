@@ -20,18 +20,18 @@ from ..storage.artifact import MANIFEST
 from ..storage.checkpoint import training_folder
 from ..storage.folders import check_folder_place
 from ..storage.latent_rows import DIGITS
-from ..training.config import INTEGRATE, MOST_NUISANCES, OBJECTIVES
+from ..training.config import CHOSEN, INTEGRATE, OBJECTIVES
 from ..training.processes import joined_ranks
 from ..training.state import Report
 from ..training.tensorboard_log import board_for, check_board
 from .inputs import load_model
-from .options import SEED, engine_option
+from .options import NUISANCES, SEED, engine_option
 from .output import leave_untrusted, print_artifact, progress_bar, say_compiling
 
 __all__ = ["train_command"]
 
 
-_EVENTS = ("rolled back", "more solver", "is followed")
+_EVENTS = ("rolled back", "more solver", "is followed", "nuisances:")
 """Of the words of a report's status those that have a line of their own."""
 
 
@@ -45,8 +45,10 @@ _EVENTS = ("rolled back", "more solver", "is followed")
 )
 @click.option(
     "--augment",
-    type=click.IntRange(0, MOST_NUISANCES),
-    help="Nuisance columns per latent instead of the configuration's.",
+    type=NUISANCES,
+    metavar=f"N|{CHOSEN}",
+    help="Nuisance columns per latent instead of the configuration's; auto: as many "
+    "for each as a quarter of the budget finds that it needs.",
 )
 @setting("--seed", SEED, 0)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")
@@ -94,7 +96,7 @@ def train_command(
     output: Path,
     config: Path | None,
     budget: str | None,
-    augment: int | None,
+    augment: int | str | None,
     seed: int,
     objective: str | None,
     latents_from: str | None,
@@ -154,6 +156,7 @@ def train_command(
             checkpoint=folder.path,
             resume=resume,
             on_report=show,
+            on_pilot=shown[0],
             on_compile=say_compiling,
             ranks=ranks,
         )

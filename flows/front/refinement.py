@@ -109,6 +109,7 @@ def refinement(
     target: FlowTarget | IntegratedModel = target_of(model)
     if not target.layout.latents:
         raise nothing_to_train(model)
+    nuisance_counts(config.augment, target.layout)
     clock = Clock(seconds_of(budget))
     answer = infer(
         model,

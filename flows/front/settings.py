@@ -43,7 +43,7 @@ def training_settings(
     config: Settings = None,
     *,
     budget: str | float | None = None,
-    augment: int | None = None,
+    augment: int | str | None = None,
     objective: str | None = None,
     integrate: str | None = None,
     kind: str | None = None,

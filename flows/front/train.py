@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..model.data_backed import DataBackedModel
 from ..model.model import Model
 from ..storage.artifact import Artifact
 from ..storage.checkpoint import RunKey
-from ..training.config import TrainingConfig
+from ..training.config import CHOSEN, TrainingConfig
 from ..training.economy import preparing_draws
 from ..training.loop import Fit, fit
 from ..training.one_data_set import OneDataSet
@@ -27,6 +27,7 @@ from ..training.state import Report
 from .arguments import path_of, seed_of
 from .material import Material, Target, check_trainable, summed_out
 from .new_flow import new_flow
+from .nuisances import Pilot, with_nuisances
 from .posterior import Posterior
 from .run_folder import RunFolder
 from .settings import (
@@ -49,7 +50,7 @@ def train(
     budget: str | float | None = None,
     seed: int = 0,
     config: Settings = None,
-    augment: int | None = None,
+    augment: int | str | None = None,
     objective: str | None = None,
     latents_from: Path | str | None = None,
     integrate: str | None = None,
@@ -60,6 +61,7 @@ def train(
     checkpoint: Path | str | None = None,
     resume: bool = False,
     on_report: Callable[[Report], None] | None = None,
+    on_pilot: Callable[[Report], None] | None = None,
     on_compile: Callable[[], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> Posterior:
@@ -75,7 +77,9 @@ def train(
             such as `10m`; the configuration's if None.
         seed: Of every draw.
         config: Training settings: a configuration, a mapping, or a TOML file.
-        augment: Nuisance columns per latent, instead of the configuration's.
+        augment: Nuisance columns per latent, instead of the configuration's; auto: as
+            many for each as a quarter of the budget finds that it needs, for no more
+            weights than five for each take.
         objective: What is minimised, instead of the configuration's: symmetric,
             forward, reverse or free-energy.
         latents_from: A file with rows in place of the prior of some latents, which
@@ -92,6 +96,7 @@ def train(
         resume: Whether the run in that folder, if there is one, is continued, by its
             configuration if none is given.
         on_report: Called with every report of training.
+        on_pilot: Called with reports of what comes before, where nuisances are chosen.
         on_compile: Called before a kernel is compiled, which takes a while.
         ranks: The processes that share the run (`training.processes.joined_ranks`);
             reports and files are made by the first.
@@ -131,6 +136,25 @@ def train(
     )
     place = _device(device)
     material = Material.of(model, latents_from, settings)
+    if settings.augment == CHOSEN:
+        waited = time.perf_counter()
+        pilot = Pilot(
+            model,
+            material,
+            settings,
+            seed=seed,
+            device=place,
+            engine=engine,
+            ranks=ranks,
+            on_report=on_pilot,
+            on_compile=on_compile,
+        )
+        earlier = training_settings(folder.config) if folder and resume else None
+        chosen = earlier.augment if earlier else None
+        if not isinstance(chosen, Mapping):
+            chosen = pilot.chosen()
+        settings = with_nuisances(settings, chosen)
+        started += time.perf_counter() - waited  # its share is no longer in the budget
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
     alone, layout = _alone(material.training, settings), material.training.layout

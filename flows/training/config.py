@@ -15,6 +15,7 @@ from ..flow.settings import bounded, choice, problem_of, read_settings
 from ..model.layout import Layout
 
 __all__ = [
+    "CHOSEN",
     "INTEGRATE",
     "MOST_NUISANCES",
     "OBJECTIVES",
@@ -22,6 +23,9 @@ __all__ = [
     "nuisance_counts",
     "training_config_from",
 ]
+
+CHOSEN = "auto"
+"""In place of a number of nuisances: as many for each latent as it is found to need."""
 
 INTEGRATE = ("auto", "none")
 """Which latents need no network."""
@@ -48,7 +52,8 @@ class TrainingConfig:
         kind: of flow (`flow.kinds.KINDS`).
         flow: shape of the flow, a value of the kind's config; its defaults if None.
         augment: nuisance columns per latent: a number, or a table of numbers by name of
-            a latent, with `default` for the others; see `nuisance_counts`.
+            a latent, with `default` for the others; see `nuisance_counts`. auto: as a
+            short training finds that they are needed (`front.nuisances`).
         integrate: auto: latents whose conditional given the others is made of known
             factors are integrated out where that pays; none: all are the flow's.
         heads: auto: discrete latents that are too wide to be summed out have a learned
@@ -91,7 +96,7 @@ class TrainingConfig:
 
     kind: str = "cnf"
     flow: Any = None
-    augment: int | Mapping[str, int] = bounded(0, 0, MOST_NUISANCES)
+    augment: int | str | Mapping[str, int] = bounded(0, 0, MOST_NUISANCES)
     integrate: str = choice(*INTEGRATE)
     heads: str = choice(*HEADS)
     objective: str = choice(*OBJECTIVES)
@@ -149,11 +154,18 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     """
     top = {key: value for key, value in mapping.items() if key != "flow"}
     augment = top.get("augment")
-    if isinstance(augment, Mapping):
+    if isinstance(augment, str | Mapping):
         del top["augment"]
     values, problems = read_settings(TrainingConfig, top, where, apart=("flow",))
     if isinstance(augment, Mapping):
         values["augment"] = _checked_augment(augment, where, problems)
+    elif augment == CHOSEN:
+        values["augment"] = augment
+    elif isinstance(augment, str):
+        expected = f"a whole number, a table of them by name, or {CHOSEN}"
+        problems.append(
+            Problem(f"{where}, augment", "unknown word", expected, repr(augment))
+        )
     try:
         kind = kind_of(values.get("kind", "cnf"))
     except ArgumentError as error:
@@ -183,6 +195,15 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
                 config.objective,
             )
         )
+    if config.augment == CHOSEN and not (config.kind == "cnf" and config.amortised):
+        problems.append(
+            Problem(
+                f"{where}, augment",
+                "nuisances are chosen for flows of kind cnf, of all data sets, alone",
+                "a whole number, or a table of them by name",
+                f"{CHOSEN}, kind {config.kind}, amortised {config.amortised}".lower(),
+            )
+        )
     if config.num_steps > config.max_num_steps:
         problems.append(
             Problem(
@@ -200,7 +221,9 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     return config
 
 
-def nuisance_counts(augment: int | Mapping[str, int], layout: Layout) -> dict[str, int]:
+def nuisance_counts(
+    augment: int | str | Mapping[str, int], layout: Layout
+) -> dict[str, int]:
     """Nuisance columns by the document's name of each latent.
 
     Args:
@@ -209,10 +232,18 @@ def nuisance_counts(augment: int | Mapping[str, int], layout: Layout) -> dict[st
         layout: of the model.
 
     Raises:
-        ArgumentError: if a name is of no latent, or two entries name the same one.
+        ArgumentError: if a name is of no latent, or two entries name the same one, or
+            they are still to be chosen.
     """
     if isinstance(augment, int):
         return {v.name: augment for v in layout.latents}
+    if isinstance(augment, str):
+        raise ArgumentError.at(
+            "augment",
+            "nuisances are chosen in training a flow of all data sets alone",
+            "a whole number, or a table of them by name",
+            augment,
+        )
     chosen: dict[str, int] = {}
     problems: list[Problem] = []
     for key, count in augment.items():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tomllib
 
 import numpy as np
@@ -34,6 +35,12 @@ def train(folder, *options, caller=good):
         "train", folder / "graph.json", "-o", folder / "artifact",
         "--config", folder / "train.toml", *options,
     )  # fmt: skip
+
+
+def ended_well(*arguments):
+    result = CliRunner().invoke(main, [str(each) for each in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def log_of(folder):
@@ -168,6 +175,20 @@ def test_augment_on_the_command_line_replaces_the_configurations(folder):
     manifest = json.loads((folder / "artifact" / "manifest.json").read_text())
     assert manifest["structure"]["nuisances"] == [0, 0]
     assert manifest["training"]["config"]["augment"] == 0
+
+
+def test_nuisances_may_be_left_to_be_chosen(folder):
+    said = train(folder, "--augment", "auto", caller=ended_well)
+    assert re.search(r"iteration \d+: nuisances: \w+ \d, \w+ \d\n", said)
+    config = tomllib.loads((folder / "artifact.training" / "config.toml").read_text())
+    structure = json.loads(good("inspect", folder / "artifact", "--json"))["structure"]
+    counts = dict(zip(structure["latents"], structure["nuisances"], strict=True))
+    assert config["augment"] == {"default": 2, **counts}
+    train(folder, "--augment", "auto", "--resume")
+    again = json.loads(good("inspect", folder / "artifact", "--json"))["structure"]
+    assert again == structure
+    for wrong in ("many", "-1", "1001", "1.5"):
+        assert "--augment" in train(folder, "--augment", wrong, caller=bad)
 
 
 def test_nuisances_of_no_latent_are_refused_before_any_file(folder):

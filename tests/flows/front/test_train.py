@@ -175,7 +175,12 @@ def test_a_flow_is_of_the_best_kind_unless_something_else_is_asked_for():
     assert settings_for(model, {"batch_size": 64}).kind == "autoregressive"
     assert settings_for(model, {"kind": "auto"}).kind == "autoregressive"
     assert settings_for(model, {"augment": 0}, augment=0).kind == "autoregressive"
-    for given in ({"augment": 2}, {"engine": "paper"}, {"device": "cuda"}):
+    for given in (
+        {"augment": 2},
+        {"augment": "auto"},
+        {"engine": "paper"},
+        {"device": "cuda"},
+    ):
         assert settings_for(model, **given).kind == "cnf"
     for config in ({"augment": 1}, {"num_steps": 6}, {"flow": {"layers": 3}}):
         assert settings_for(model, config).kind == "cnf"

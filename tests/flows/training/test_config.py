@@ -50,6 +50,13 @@ def test_nuisances_are_counted_per_latent_by_either_name(augment, counts):
     assert found == {f"sample{i}": count for i, count in enumerate(counts)}
 
 
+def test_nuisances_that_are_chosen_are_no_numbers_yet():
+    config = training_config_from({"augment": "auto"}, "x")
+    assert training_config_from(config.as_mapping(), "x") == config
+    with pytest.raises(ArgumentError, match=r"augment: .* a whole number, or a table"):
+        nuisance_counts(config.augment, _layout("a"))
+
+
 def test_an_entry_serves_all_latents_of_a_common_name():
     found = nuisance_counts({"default": 0, "w": 5}, _layout("a", "w[0]", "w[1]"))
     assert found == {"sample0": 0, "sample1": 5, "sample2": 5}
@@ -89,6 +96,15 @@ def test_nuisances_of_no_latent_or_of_one_twice_are_refused():
         ({"augment": 1001}, "augment: out of bounds; expected 0 <= value <= 1000; got"),
         ({"augment": {"z": -1}}, "augment, z: out of bounds; expected 0 <= value"),
         ({"augment": {"z": 1.5}}, "augment, z: wrong type; expected a whole number;"),
+        ({"augment": "aut"}, "augment: unknown word; expected a whole number, a table"),
+        (
+            {"augment": "auto", "kind": "finite"},
+            "augment: nuisances are chosen for flows of kind cnf, of all data sets, al",
+        ),
+        (
+            {"augment": "auto", "amortised": False},
+            "or a table of them by name; got auto, kind cnf, amortised false",
+        ),
         ({"num_steps": 31}, "num_steps: more steps than are allowed; expected at most"),
         ({"budget_seconds": 0}, "no end; expected budget_seconds or max_iterations"),
     ],
