@@ -126,7 +126,12 @@ def test_gaps_add_up_to_that_of_the_whole_density():
     assert abs(sum(gap.mean for gap in gaps) - whole) < 1e-8
 
 
-AUTO = {**QUICK, "augment": "auto", "integrate": "none", "flow": {"hidden": 0, "layers": 2}}
+AUTO = {
+    **QUICK,
+    "augment": "auto",
+    "integrate": "none",
+    "flow": {"hidden": 0, "layers": 2},
+}
 
 
 def test_a_latent_that_is_harder_gets_more_and_the_run_says_so(tmp_path):
