@@ -44,8 +44,10 @@ EVEN = 5
 
 _FEWEST = 2
 _PILOT = 0.2
-_REFERENCE = 0.05
+_REFERENCE = 0.1
 """Shares of the budget."""
+_REFERENCE_ITERATIONS = 0.5
+"""Share of the iterations, which are far quicker than those of the pilot."""
 _REFERENCE_KIND = "autoregressive"
 _DRAWS = 4_000
 _ROWS = 500
@@ -97,10 +99,21 @@ class Pilot:
                 CHOSEN,
             )
         flow, _ = self._trained(
-            replace(self.settings, augment=EVEN), _PILOT, 0.0, self.device, self.engine
+            replace(
+                self.settings,
+                augment=EVEN,
+                max_iterations=math.ceil(_PILOT * self.settings.max_iterations),
+            ),
+            _PILOT,
+            0.0,
+            self.device,
+            self.engine,
         )
-        shared = ("objective", "integrate", "heads", "budget_seconds", "max_iterations")
+        shared = ("objective", "integrate", "heads", "budget_seconds")
         table = {key: getattr(self.settings, key) for key in shared}
+        table["max_iterations"] = math.ceil(
+            _REFERENCE_ITERATIONS * self.settings.max_iterations
+        )
         reference, last = self._trained(
             training_config_from({**table, "kind": _REFERENCE_KIND}, "the reference"),
             _REFERENCE,
@@ -146,7 +159,6 @@ class Pilot:
         short = replace(
             settings,
             budget_seconds=share * settings.budget_seconds,
-            max_iterations=math.ceil(_PILOT * settings.max_iterations),
             num_certifications=1,
         )
         flow, _ = new_flow(
@@ -189,7 +201,7 @@ def with_nuisances(
     Example:
         >>> left = with_nuisances(TrainingConfig(budget_seconds=100.0), {"sample0": 7})
         >>> left.budget_seconds, left.augment["sample0"]
-        (75.0, 7)
+        (70.0, 7)
     """
     left = (1.0 - _PILOT - _REFERENCE) * settings.budget_seconds
     table = {"default": _FEWEST, **chosen}

@@ -78,7 +78,7 @@ def train(
         seed: Of every draw.
         config: Training settings: a configuration, a mapping, or a TOML file.
         augment: Nuisance columns per latent, instead of the configuration's; auto: as
-            many for each as a quarter of the budget finds that it needs, for no more
+            many for each as three tenths of the budget find that it needs, for no more
             weights than five for each take.
         objective: What is minimised, instead of the configuration's: symmetric,
             forward, reverse or free-energy.
