@@ -10,7 +10,7 @@ from ..model.layout import Layout
 from ..model.model import Model
 from .conditionals import Conditional, integrable, latents_to_integrate
 from .departures import departures_from_linear_normal
-from .linearity import is_linear_normal, is_normal
+from .linearity import is_linear_normal, normal_ones
 from .target import IntegratedModel
 
 __all__ = ["integrated_where_it_pays"]
@@ -24,7 +24,7 @@ _MOST_NUMBERS = 128
 size: an iteration has some ten millions of them, and takes half a second."""
 _MOST_OF_NORMALS = 2_000
 """The same where conditionals are normal, which takes six points in place of more than
-a hundred."""
+a hundred; factors count for each latent that is in them, as in a regression all are."""
 
 
 def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
@@ -34,9 +34,11 @@ def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
         return model
     candidates = integrable(graph, layout)
     if _numbers(layout, candidates) > _MOST_NUMBERS:
-        candidates = tuple(each for each in candidates if is_normal(graph, each))
-    if _numbers(layout, candidates) > _MOST_OF_NORMALS:
-        candidates = ()
+        normals = normal_ones(graph, candidates)
+        candidates = tuple(each for each in candidates if each.name in normals)
+        work = sum(_numbers(layout, [each]) - layout.free_dim for each in candidates)
+        if layout.free_dim + work > _MOST_OF_NORMALS:
+            candidates = ()
     departures = departures_from_linear_normal(model, candidates)
     weights = {name: _NATS_OF_ITSELF + nats for name, nats in departures.items()}
     weights = {name: nats for name, nats in weights.items() if nats > 0.0}

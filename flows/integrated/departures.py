@@ -21,13 +21,14 @@ from ..flow.regression import Regression
 from ..model.families.on_the_line import normal
 from ..model.model import Model
 from .conditionals import Conditional
+from .linearity import normal_ones
 from .lines import lines_of
 
 __all__ = ["departures_from_linear_normal"]
 
 _DRAWS = 10_000
 """That regressions take."""
-_GRIDS = 256
+_EVALUATED = 256
 """Draws at which conditionals are evaluated."""
 
 
@@ -49,10 +50,11 @@ def departures_from_linear_normal(
     free, _ = model.unconstrain(drawn.latents.double())
     rows = torch.cat([free, drawn.observed.double()], -1)
     rows = rows[torch.isfinite(rows).all(-1)]
-    few, size = rows[:_GRIDS], model.layout.free_dim
+    few, size = rows[:_EVALUATED], model.layout.free_dim
     found: dict[str, float] = {}
+    normals = normal_ones(model.graph, conditionals)
     for group in _apart(conditionals):
-        for lines in lines_of(model, group):
+        for lines in lines_of(model, group, normals):
             densities = lines.densities(few[:, :size], few[:, size:])
             own = densities.log_prob(few[:, lines.columns, None])[..., 0]
             for place, each in enumerate(lines.conditionals):

@@ -6,7 +6,7 @@ Where a link function has no meaning the density is nothing. A conditional that 
 normal (`linearity.py`) takes six points, any other the hundred or so of a grid.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from torch import Tensor
 from ..model.model import Model
 from .conditionals import Conditional
 from .grid import Grid, fitted
-from .linearity import is_normal
 from .normal import Normals, fitted_normals
 
 __all__ = ["LineDensities", "Lines", "NormalLines", "lines_of"]
@@ -67,7 +66,12 @@ class Lines:
         self.conditionals = tuple(conditionals)
         self._names = tuple(dict.fromkeys(f for c in conditionals for f in c.factors))
         number = {name: place for place, name in enumerate(self._names)}
-        self._own = [[number[f] for f in c.factors] for c in conditionals]
+        pairs = [
+            (place, number[f])
+            for place, c in enumerate(conditionals)
+            for f in c.factors
+        ]
+        self._line_of, self._factor_of = torch.tensor(pairs).reshape(-1, 2).T
         position = {v.name: place for place, v in enumerate(model.layout.latents)}
         self._positions = [position[c.name] for c in conditionals]
         self.columns = [
@@ -120,7 +124,8 @@ class Lines:
     ) -> Grid:
         """Return them by their values on grids; see `densities`."""
         start = self.start.to(free).expand(len(free), -1, -1).contiguous()
-        parts = self._in_parts(start.shape[-1], start, free, observed)
+        width = 4 * start.shape[-1] * (free.shape[-1] + len(self._names))
+        parts = _in_parts(width, start, free, observed)
         grids = [self._grids(*part) for part in parts]
         lengths = [torch.cat([g.lengths[end] for g in grids]) for end in (0, 1)]
         return Grid(
@@ -128,14 +133,6 @@ class Lines:
             torch.cat([g.values for g in grids]),
             (lengths[0], lengths[1]),
         )
-
-    def _in_parts(self, count: int, *rows: Tensor) -> list[tuple[Tensor, ...]]:
-        """Rows in parts that fit into memory; all at once where gradients are kept."""
-        size = rows[1].shape[-1] + len(self._names)
-        most = max(1, _MOST_NUMBERS // (4 * count * size))
-        if torch.is_grad_enabled() or len(rows[0]) <= most:
-            return [rows]
-        return list(zip(*(torch.split(each, most) for each in rows), strict=True))
 
     def _grids(self, start: Tensor, free: Tensor, observed: Tensor) -> Grid:
         def log_density(points: Tensor, of: Tensor) -> Tensor:
@@ -159,8 +156,12 @@ class Lines:
         model = self._model
         natural, _ = model.constrain(free)
         terms = model.log_terms_of(self._names, natural, observed)
-        own = [terms[..., places].sum(-1) for places in self._own]
-        return torch.stack(own, -1) + model.constrain_terms(free)[..., self._positions]
+        line_of, factor_of = (
+            each.to(terms.device) for each in (self._line_of, self._factor_of)
+        )
+        none = terms.new_zeros(*terms.shape[:-1], len(self.conditionals))
+        own = none.index_add(-1, line_of, terms[..., factor_of])
+        return own + model.constrain_terms(free)[..., self._positions]
 
 
 class NormalLines(Lines):
@@ -174,9 +175,10 @@ class NormalLines(Lines):
         """Return the densities of the latents, [row, line], exactly."""
         places = torch.tensor(_FIRST_POINTS) + len(_BEYOND)
         start = self.start[:, places].to(free.device)
+        width = 8 * len(places) * (free.shape[-1] + len(self._names))
         parts = [
             self._normals(start, *part)
-            for part in self._in_parts(len(places), free.double(), observed.double())
+            for part in _in_parts(width, free.double(), observed.double())
         ]
         return Normals(
             torch.cat([each.mean for each in parts]),
@@ -190,14 +192,17 @@ class NormalLines(Lines):
         return fitted_normals(lambda at: self._at(at, free, observed), middle, step)
 
 
-def lines_of(model: Model, conditionals: Sequence[Conditional]) -> tuple[Lines, ...]:
+def lines_of(
+    model: Model, conditionals: Sequence[Conditional], normals: Collection[str]
+) -> tuple[Lines, ...]:
     """Return conditionals, none of which reads a latent of the others, by their sort.
 
     Args:
         model: The model.
         conditionals: Of some of its latents.
+        normals: Names of those that are normal (`linearity.normal_ones`).
     """
-    normal = [each for each in conditionals if is_normal(model.graph, each)]
+    normal = [each for each in conditionals if each.name in normals]
     others = [each for each in conditionals if each not in normal]
     found: list[Lines] = []
     if others:
@@ -205,3 +210,14 @@ def lines_of(model: Model, conditionals: Sequence[Conditional]) -> tuple[Lines, 
     if normal:
         found.append(NormalLines(model, normal))
     return tuple(found)
+
+
+def _in_parts(width: int, *rows: Tensor) -> list[tuple[Tensor, ...]]:
+    """Rows of so many numbers in parts that fit into memory.
+
+    All at once where gradients are kept.
+    """
+    most = max(1, _MOST_NUMBERS // width)
+    if torch.is_grad_enabled() or len(rows[0]) <= most:
+        return [rows]
+    return list(zip(*(torch.split(each, most) for each in rows), strict=True))

@@ -8,11 +8,11 @@ Where log f is a parabola, its values v_-, v_0, v_+ at m - h, m, m + h say all o
 
 The first points may lie far out, where the values are large numbers with roundings to
 match; the next are two deviations around the top that the first say, until it lies
-between them.
+between them. Where it never does, as roundings are all that is left, there is nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -54,10 +54,11 @@ class Normals:
             step: Between them.
             values: Logarithms at the lowest, the middle and the highest.
         """
-        low, top, high = values.unbind(-1)
+        is_one = torch.isfinite(values).all(-1)
+        low, top, high = torch.where(is_one[..., None], values, 0.0).unbind(-1)
         slope = 0.5 * (high - low) / step
         bend = (2.0 * top - low - high) / step.square()
-        is_one = torch.isfinite(bend) & (bend > 0.0) & torch.isfinite(slope)
+        is_one = is_one & (bend > 0.0) & bend.isfinite() & slope.isfinite()
         bend = torch.where(is_one, bend, step.square().reciprocal())
         slope, top = (torch.where(is_one, each, 0.0) for each in (slope, top))
         total = top + 0.5 * slope.square() / bend + HALF_LOG_TWO_PI - 0.5 * bend.log()
@@ -101,9 +102,10 @@ def fitted_normals(
     for _ in range(_MOST_LOOKS):
         middle, step = found.mean.detach(), _AROUND * found.scale.detach()
         found = Normals.of(middle, step, log_density(_three(middle, step)))
-        if bool(((found.mean - middle).abs() <= step).all()):
-            break
-    return found
+        is_between = (found.mean - middle).abs() <= step
+        if bool(is_between.all()):
+            return found
+    return replace(found, total=torch.where(is_between, found.total, NOTHING))
 
 
 def _three(middle: Entries, step: Entries) -> Points:

@@ -23,6 +23,7 @@ from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed
 from ..model.some_latents import SomeLatents
 from .conditionals import Conditional, conditionals_of
 from .grid import NOTHING
+from .linearity import normal_ones
 from .lines import Lines, lines_of
 
 __all__ = ["IntegratedModel"]
@@ -74,7 +75,10 @@ class IntegratedModel(AroundModel):
             number[each.name] = level
             groups += [[] for _ in range(level + 1 - len(groups))]
             groups[level].append(each)
-        return tuple(lines for group in groups for lines in lines_of(self.model, group))
+        normals = normal_ones(self.graph, self.conditionals)
+        return tuple(
+            lines for group in groups for lines in lines_of(self.model, group, normals)
+        )
 
     @cached_property
     def _integrals(self) -> tuple[Lines, ...]:

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.integrated.conditionals import conditionals_of
-from flows.integrated.linearity import is_linear_normal, is_normal
+from flows.integrated.linearity import is_linear_normal, normal_ones
 from flows.model.model import Model
 from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR
 
@@ -64,6 +64,6 @@ def test_a_conditional_is_normal_if_its_factors_are_so_in_its_own_latent(
     )
     model = Model.from_program(text)
     (name,) = (v.name for v in model.layout.latents_named("z"))
-    (found,) = conditionals_of(model.graph, model.layout, (name,))
-    assert is_normal(model.graph, found) == is_one
+    found = conditionals_of(model.graph, model.layout, (name,))
+    assert normal_ones(model.graph, found) == ({name} if is_one else set())
     assert not is_linear_normal(model.graph)

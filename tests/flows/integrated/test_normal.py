@@ -66,3 +66,25 @@ def test_where_there_is_no_density_the_integral_is_nothing(value):
     )
     assert float(found.log_integral()[0]) == NOTHING
     assert math.isfinite(float(found.quantile(tensor(0.3)[None])[0, 0]))
+
+
+def test_where_roundings_are_all_that_is_left_there_is_nothing():
+    def log_density(points):
+        return -0.5 * ((points - 1e30) / 1e-30).square()
+
+    found = fitted_normals(log_density, tensor(0.0), tensor(1.0))
+    assert float(found.log_integral()[0]) == NOTHING
+
+
+def test_rows_without_a_density_have_no_gradient():
+    t = tensor(-1.0, 1.0).requires_grad_()
+
+    def log_density(points):
+        precision = torch.where(t > 0, t, torch.nan)[:, None]
+        return 0.5 * precision.log() - 0.5 * precision * points.square()
+
+    total = fitted_normals(log_density, tensor(0.0, 0.0), tensor(2.0, 2.0)).total
+    kept = total.masked_fill(total.detach() == NOTHING, 0.0)
+    (slope,) = torch.autograd.grad(kept.sum(), t)
+    assert slope[0] == 0.0
+    assert abs(float(slope[1])) < 1e-9
