@@ -11,9 +11,13 @@ for each nuisance beyond the first, until the flow has as many weights as with e
 shares.
 """
 
+import heapq
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -34,15 +38,15 @@ from ..training.estimates import Estimate, estimate
 from ..training.loop import fit
 from ..training.processes import Ranks, local_size
 from ..training.state import Report
-from .material import Material
+from .chosen import FEWEST, Chosen
+from .material import Material, Target
 from .new_flow import new_flow
 
-__all__ = ["EVEN", "Pilot", "allotted", "gaps_of", "with_nuisances"]
+__all__ = ["EVEN", "Pilot", "allotted", "check_choosable", "gaps_of"]
 
 EVEN = 5
 """Nuisances of each latent, where nothing says that one needs more than another."""
 
-_FEWEST = 2
 _PILOT = 0.2
 _REFERENCE = 0.1
 """Shares of the budget."""
@@ -84,21 +88,17 @@ class Pilot:
     on_report: Callable[[Report], None] | None
     on_compile: Callable[[], None] | None
 
-    def chosen(self) -> dict[str, int]:
-        """Return the nuisances of each latent, by the document's name.
+    def chosen(self, started: float) -> Chosen:
+        """Return the nuisances of each latent, found by two short trainings.
+
+        Args:
+            started: When the work that the budget is for began (`time.perf_counter`).
 
         Raises:
             ArgumentError: If discrete latents have learned heads.
         """
-        target = self.material.training
-        if isinstance(target, CollapsedModel) and target.sampled:
-            raise ArgumentError.at(
-                "augment",
-                "nuisances are not chosen beside heads of discrete latents",
-                "a whole number, or a table of them by name",
-                CHOSEN,
-            )
-        flow, _ = self._trained(
+        check_choosable(self.settings, self.material.training)
+        flow, _, waited = self._trained(
             replace(
                 self.settings,
                 augment=EVEN,
@@ -114,7 +114,7 @@ class Pilot:
         table["max_iterations"] = math.ceil(
             _REFERENCE_ITERATIONS * self.settings.max_iterations
         )
-        reference, last = self._trained(
+        reference, last, more = self._trained(
             training_config_from({**table, "kind": _REFERENCE_KIND}, "the reference"),
             _REFERENCE,
             _PILOT,
@@ -123,7 +123,9 @@ class Pilot:
         )
         counts = self.ranks.shared(lambda: self._counts(flow, reference))
         self._report(replace(last, status=f"nuisances: {self._listed(counts)}"))
-        return counts
+        compiling = waited + more  # done once for all runs
+        seconds = self.ranks.shared(lambda: time.perf_counter() - started - compiling)
+        return Chosen(counts, seconds)
 
     def _counts(self, flow: Flow, reference: Flow) -> dict[str, int]:
         generator = torch.Generator().manual_seed(self.seed)
@@ -154,8 +156,11 @@ class Pilot:
         before: float,
         device: torch.device,
         engine: str,
-    ) -> tuple[Flow, Report]:
-        """Return a flow that was trained for a share of the budget, and its end."""
+    ) -> tuple[Flow, Report, float]:
+        """Return a flow that was trained for a share of the budget, and its end.
+
+        With the seconds that its kernels took to be made.
+        """
         short = replace(
             settings,
             budget_seconds=share * settings.budget_seconds,
@@ -170,9 +175,11 @@ class Pilot:
             ranks=self.ranks,
         )
         draws = preparing_draws(short, flow.structure, len(self.model.lowered.dag))
+        begun = time.perf_counter()
         flow = solved_with(
             flow.to(device), engine, on_compile=self.on_compile, processes=local_size()
         )
+        waited = time.perf_counter() - begun
         run = fit(
             self.material.training,
             flow,
@@ -186,26 +193,23 @@ class Pilot:
             last = _of_pilot(report, settings.kind, done)
             self._report(last)
         flow.load_state_dict(run.best_state_dict())
-        return flow, last
+        return flow, last, waited
 
 
-def with_nuisances(
-    settings: TrainingConfig, chosen: Mapping[str, int]
-) -> TrainingConfig:
-    """Return settings of the training that follows, with what is left of the budget.
+def check_choosable(settings: TrainingConfig, target: Target) -> None:
+    """Raise if nuisances are to be chosen, and cannot be.
 
-    Args:
-        settings: Of the whole.
-        chosen: Nuisances by the document's name of a latent.
-
-    Example:
-        >>> left = with_nuisances(TrainingConfig(budget_seconds=100.0), {"sample0": 7})
-        >>> left.budget_seconds, left.augment["sample0"]
-        (70.0, 7)
+    Raises:
+        ArgumentError: If discrete latents have learned heads.
     """
-    left = (1.0 - _PILOT - _REFERENCE) * settings.budget_seconds
-    table = {"default": _FEWEST, **chosen}
-    return replace(settings, budget_seconds=left, augment=table)
+    has_heads = isinstance(target, CollapsedModel) and bool(target.sampled)
+    if settings.augment == CHOSEN and has_heads:
+        raise ArgumentError.at(
+            "augment",
+            "nuisances are not chosen beside heads of discrete latents",
+            "a whole number, or a table of them by name",
+            CHOSEN,
+        )
 
 
 def gaps_of(
@@ -250,15 +254,39 @@ def allotted(
     """
     size = len(structure.blocks)
     most = _weights(structure, [EVEN] * size, config)
-    counts = [_FEWEST] * size
     if not any(gaps):
         return (EVEN,) * size
+    order = _order(gaps)
+    fits, num = 0, 1
+    added: list[int] = []
+
+    def is_light(count: int) -> bool:
+        """Return whether so many added nuisances take no more weights."""
+        added.extend(islice(order, max(0, count - len(added))))
+        return _weights(structure, _counted(added[:count], size), config) <= most
+
+    while is_light(num):
+        fits, num = num, 2 * num
+    while num - fits > 1:
+        middle = (fits + num) // 2
+        fits, num = (middle, num) if is_light(middle) else (fits, middle)
+    return tuple(_counted(added[:fits], size))
+
+
+def _order(gaps: Sequence[float]) -> Iterator[int]:
+    """Yield blocks, each time that of the largest gap for each nuisance there."""
+    waiting = [(-gap, place, FEWEST) for place, gap in enumerate(gaps)]
+    heapq.heapify(waiting)
     while True:
-        place = max(range(size), key=lambda i: gaps[i] / (counts[i] - 1))
-        more = [count + (i == place) for i, count in enumerate(counts)]
-        if _weights(structure, more, config) > most:
-            return tuple(counts)
-        counts = more
+        _, place, count = waiting[0]
+        yield place
+        heapq.heapreplace(waiting, (-gaps[place] / count, place, count + 1))
+
+
+def _counted(added: Sequence[int], size: int) -> list[int]:
+    """Return nuisances of each block with some added."""
+    more = Counter(added)
+    return [FEWEST + more[place] for place in range(size)]
 
 
 def _weights(structure: Structure, counts: Sequence[int], config: FieldConfig) -> int:

@@ -2,7 +2,8 @@
 
 - `checkpoint.safetensors`: the state of the last report (`storage.checkpoint`);
 - `log.jsonl`: one report per line;
-- `config.toml`: the configuration as resolved.
+- `config.toml`: the configuration as resolved;
+- `nuisances.json`: what was chosen before, if anything was.
 """
 
 import json
@@ -25,6 +26,7 @@ from ..storage.earlier_manifests import settings_now
 from ..storage.folders import check_folder_place, own_folder, read_file, write_file
 from ..training.loop import Fit
 from ..training.state import Report, TrainingState
+from .chosen import Chosen
 
 __all__ = ["RunFolder"]
 
@@ -32,7 +34,8 @@ _CHECKPOINT = "checkpoint.safetensors"
 _LOG = "log.jsonl"
 _LOG_LIMIT = 2**30
 _CONFIG = "config.toml"
-_OWN_FILES = (_CHECKPOINT, _LOG, _CONFIG, ".*.part")
+_NUISANCES = "nuisances.json"
+_OWN_FILES = (_CHECKPOINT, _LOG, _CONFIG, _NUISANCES, ".*.part")
 _SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
@@ -89,6 +92,33 @@ class RunFolder:
         if not self.has_checkpoint:
             return None
         return load_checkpoint(self.path / _CHECKPOINT, key)
+
+    @property
+    def chosen(self) -> Chosen | None:
+        """The nuisances that were chosen for the run that can be resumed, if any.
+
+        Raises:
+            FlowsError: If the file does not say so.
+        """
+        kept = self.path / _NUISANCES
+        if not kept.exists():
+            return None
+        try:
+            table = json.loads(read_file(kept, "chosen nuisances", limit=_LOG_LIMIT))
+            counts = {name: int(count) for name, count in table["nuisances"].items()}
+            return Chosen(counts, float(table["seconds"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FlowsError.at(
+                str(kept),
+                "the file is damaged; train without --resume to start anew",
+                "what this program wrote",
+                str(error)[:80],
+            ) from None
+
+    def keep_chosen(self, chosen: Chosen) -> None:
+        """Write the nuisances that were chosen."""
+        found = {"nuisances": dict(chosen.nuisances), "seconds": chosen.seconds}
+        write_file(self.path / _NUISANCES, json.dumps(found).encode())
 
     def reports(
         self, run: Fit, key: RunKey, settings: Mapping[str, Any], *, resumed: bool

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +25,10 @@ from ..training.one_data_set import OneDataSet
 from ..training.processes import ALONE, Ranks, local_rank, local_size
 from ..training.state import Report
 from .arguments import path_of, seed_of
+from .chosen import Chosen
 from .material import Material, Target, check_trainable, summed_out
 from .new_flow import new_flow
-from .nuisances import Pilot, with_nuisances
+from .nuisances import Pilot, check_choosable
 from .posterior import Posterior
 from .run_folder import RunFolder
 from .settings import (
@@ -78,8 +79,8 @@ def train(
         seed: Of every draw.
         config: Training settings: a configuration, a mapping, or a TOML file.
         augment: Nuisance columns per latent, instead of the configuration's; auto: as
-            many for each as three tenths of the budget find that it needs, for no more
-            weights than five for each take.
+            many for each as short trainings, three tenths of the budget, find that it
+            needs, for no more weights than five for each take.
         objective: What is minimised, instead of the configuration's: symmetric,
             forward, reverse or free-energy.
         latents_from: A file with rows in place of the prior of some latents, which
@@ -136,8 +137,12 @@ def train(
     )
     place = _device(device)
     material = Material.of(model, latents_from, settings)
+    resolved = {**settings.as_mapping(), **material.origin}
+    key = RunKey(model.graph.digest, seed, resolved)
+    state = ranks.shared(lambda: folder.state(key) if folder and resume else None)
+    final, chosen = settings, None
     if settings.augment == CHOSEN:
-        waited = time.perf_counter()
+        chosen = ranks.shared(lambda: folder.chosen if folder and state else None)
         pilot = Pilot(
             model,
             material,
@@ -149,19 +154,13 @@ def train(
             on_report=on_pilot,
             on_compile=on_compile,
         )
-        earlier = training_settings(folder.config) if folder and resume else None
-        chosen = earlier.augment if earlier else None
-        if not isinstance(chosen, Mapping):
-            chosen = pilot.chosen()
-        settings = with_nuisances(settings, chosen)
-        started += time.perf_counter() - waited  # its share is no longer in the budget
-    resolved = {**settings.as_mapping(), **material.origin}
-    key = RunKey(model.graph.digest, seed, resolved)
-    alone, layout = _alone(material.training, settings), material.training.layout
+        chosen = chosen or pilot.chosen(started)
+        final, started = chosen.settings(settings), time.perf_counter()
+    alone, layout = _alone(material.training, final), material.training.layout
     flow, inverse = new_flow(
-        model, material, settings, seed=seed, alone=alone, ranks=ranks
+        model, material, final, seed=seed, alone=alone, ranks=ranks
     )
-    draws = preparing_draws(settings, flow.structure, len(model.lowered.dag))
+    draws = preparing_draws(final, flow.structure, len(model.lowered.dag))
     is_begun = alone is not None and _begun(flow, alone, draws, seed)
     flow = flow.to(place)
     waited = time.perf_counter()
@@ -170,11 +169,12 @@ def train(
     with ExitStack() as held:
         if folder is not None and ranks.rank == 0:
             held.enter_context(folder.owned())
-        state = ranks.shared(lambda: folder.state(key) if folder and resume else None)
+            if chosen is not None:
+                folder.keep_chosen(chosen)
         run = fit(
             alone or material.training,
             flow,
-            replace(settings, normalisation_draws=draws),
+            replace(final, normalisation_draws=draws),
             seed=seed,
             state=state,
             held_out=alone or material.held_out,
@@ -201,7 +201,7 @@ def train(
                 inverse=inverse,
                 seed=seed,
                 config=resolved,
-                metrics=_metrics(run, last, material, settings, flow),
+                metrics=_metrics(run, last, material, settings, flow, chosen),
                 without_density=material.without_density,
                 data=None if alone is None else alone.observed,
                 integrated=material.integrated,
@@ -233,6 +233,7 @@ def settings_for(
         return training_settings(config, kind=AUTO, **given)
     target = summed_out(model, settings)
     if isinstance(target, CollapsedModel) and target.sampled:
+        check_choosable(settings, target)
         return training_settings(config, kind=AUTO, **given)
     return settings
 
@@ -287,6 +288,7 @@ def _metrics(
     material: Material,
     settings: TrainingConfig,
     flow: Flow,
+    chosen: Chosen | None,
 ) -> dict[str, Any]:
     values = run.state().values
     draws = values["certify_draws"]
@@ -307,7 +309,7 @@ def _metrics(
     return {
         best: None if lost else values["best"],
         "iterations": values["iteration"],
-        "seconds": values["seconds"],
+        "seconds": values["seconds"] + (chosen.seconds if chosen else 0.0),
         **known,
         **steps,
         **few,

@@ -180,11 +180,13 @@ def test_augment_on_the_command_line_replaces_the_configurations(folder):
 def test_nuisances_may_be_left_to_be_chosen(folder):
     said = train(folder, "--augment", "auto", caller=ended_well)
     assert re.search(r"iteration \d+: nuisances: \w+ \d, \w+ \d\n", said)
-    config = tomllib.loads((folder / "artifact.training" / "config.toml").read_text())
     structure = json.loads(good("inspect", folder / "artifact", "--json"))["structure"]
     counts = dict(zip(structure["latents"], structure["nuisances"], strict=True))
-    assert config["augment"] == {"default": 2, **counts}
-    train(folder, "--augment", "auto", "--resume")
+    kept = json.loads((folder / "artifact.training" / "nuisances.json").read_text())
+    assert kept["nuisances"] == counts
+    again = ("train", folder / "graph.json", "-o", folder / "artifact", "--resume")
+    good(*again)
+    good(*again, "--augment", "auto")
     again = json.loads(good("inspect", folder / "artifact", "--json"))["structure"]
     assert again == structure
     for wrong in ("many", "-1", "1001", "1.5"):

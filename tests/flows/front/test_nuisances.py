@@ -1,5 +1,6 @@
 """Tests of flows.front.nuisances: where a flow of a few nuisances each lacks most."""
 
+import json
 import math
 from dataclasses import replace
 from itertools import product
@@ -71,6 +72,21 @@ def test_among_alike_latents_no_other_allotment_leaves_a_smaller_largest_share()
     found = allotted(structure, gaps, config)
     assert left(found) == min(map(left, every))
     assert found[0] > found[2] > found[1]
+
+
+def test_many_nuisances_are_given_one_by_one_where_the_largest_gap_is_left():
+    """As by going through all of them, each time with a look at the weights."""
+    structure = random_structure(2)
+    gaps = [0.3, 5.0, 0.0, 1.1, 2.0]
+    counts = [2] * 5
+    most = weights_of(structure, [EVEN] * 5, NARROW)
+    while True:
+        place = max(range(5), key=lambda i: gaps[i] / (counts[i] - 1))
+        more = [count + (i == place) for i, count in enumerate(counts)]
+        if weights_of(structure, more, NARROW) > most:
+            break
+        counts = more
+    assert allotted(structure, gaps, NARROW) == tuple(counts)
 
 
 def test_where_nothing_is_lacking_shares_are_even():
@@ -152,23 +168,22 @@ def test_a_latent_that_is_harder_gets_more_and_the_run_says_so(tmp_path):
         "nuisances, autoregressive",
     }
     assert reports[-1].iteration == 200
-    chosen = found.artifact.manifest.training.config["augment"]
-    assert chosen == {"default": 2, **blocks}
-    text = (tmp_path / "run" / "config.toml").read_text()
-    assert "[augment]" in text
+    assert found.artifact.manifest.training.config["augment"] == "auto"
+    kept = json.loads((tmp_path / "run" / "nuisances.json").read_text())
+    assert kept["nuisances"] == blocks
 
 
 class Stop(Exception):
     """What a user's own function raises."""
 
 
+def stop(report):
+    if report.iteration >= 20:
+        raise Stop
+
+
 def test_a_run_goes_on_with_the_nuisances_that_were_chosen(model, tmp_path):
     where = {"engine": "torch", "config": AUTO}
-
-    def stop(report):
-        if report.iteration >= 20:
-            raise Stop
-
     whole = flows.train(model, **where)
     folder = {"checkpoint": tmp_path / "run"}
     with pytest.raises(Stop):
@@ -179,16 +194,37 @@ def test_a_run_goes_on_with_the_nuisances_that_were_chosen(model, tmp_path):
     assert resumed.flow.structure == whole.flow.structure
     ours, theirs = resumed.flow.state_dict(), whole.flow.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    left = flows.train(model, engine="torch", **folder, resume=True)
-    assert left.metrics["iterations"] == QUICK["max_iterations"]
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"augment": "auto"}, {"budget": 8.0}, {"config": "same"}]
+)
+def test_a_run_of_a_budget_goes_on_however_it_is_said(model, tmp_path, given):
+    config = {**AUTO, "budget_seconds": 8.0, "max_iterations": 60}
+    where = {"engine": "torch", "checkpoint": tmp_path / "run"}
+    with pytest.raises(Stop):
+        flows.train(model, config=config, on_report=stop, **where)
+    if "config" in given:
+        given = {"config": config}
+    again: list[object] = []
+    found = flows.train(model, **where, **given, resume=True, on_pilot=again.append)
+    assert again == []
+    assert found.metrics["seconds"] < 8.0 + 2.0
+    with pytest.raises(flows.FlowsError, match="another configuration"):
+        flows.train(model, **where, resume=True, augment=3, on_pilot=again.append)
+    kept = tmp_path / "run" / "nuisances.json"
+    kept.write_text("[]")
+    with pytest.raises(flows.FlowsError, match=r"nuisances\.json: the file is damaged"):
+        flows.train(model, **where, resume=True)
 
 
 def test_nuisances_are_not_chosen_beside_heads():
     program = """(let [z (sample (normal 0 1)) k (sample (poisson 50))]
       (observe (normal (+ z k) 1) 48) [z k])"""
     model = Model.from_program(program)
-    with pytest.raises(flows.FlowsError, match="augment: nuisances are not chosen"):
-        flows.train(model, config={**AUTO, "heads": "all"}, kind="cnf")
+    for given in ({"kind": "cnf"}, {}):
+        with pytest.raises(flows.FlowsError, match="augment: nuisances are not chosen"):
+            flows.train(model, config={"heads": "all"}, augment="auto", **given)
 
 
 def test_a_flow_is_not_bent_with_nuisances_still_to_be_chosen(model):
