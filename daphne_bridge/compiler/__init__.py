@@ -166,7 +166,7 @@ def _analysed(
     try:
         return source, _guarded(source, lambda: analyse(forms, source, values, limits))
     except CompileError as error:
-        hidden = hidden_functions(forms, values, source)
+        hidden = hidden_functions(forms, values, source, error.problems)
         raise CompileError(*hidden, *error.problems) from None
 
 

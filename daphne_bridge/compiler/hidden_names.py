@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from ..errors import Problem
 from ..language.families import DISTRIBUTIONS
 from ..language.primitives import PRIMITIVES
-from .forms import Compound, Form, Symbol, head_name
+from .forms import Compound, Form, head_name
 from .prelude import prelude
 from .source import Source
 
@@ -17,33 +17,43 @@ __all__ = ["hidden_functions"]
 
 
 def hidden_functions(
-    forms: Sequence[Form], bound: Collection[str], source: Source
+    forms: Sequence[Form],
+    bound: Collection[str],
+    source: Source,
+    problems: Sequence[Problem],
 ) -> list[Problem]:
-    """Return a problem for the first call of each function that data hide.
+    """Return a problem for each function that data hide from a form that is wrong.
 
     Args:
         forms: Of the program.
         bound: Names of the data.
         source: Where the forms stand.
+        problems: Of forms that are wrong.
     """
     hidden = {*PRIMITIVES, *DISTRIBUTIONS, *prelude()}.intersection(bound)
+    places = {problem.where for problem in problems}
+    wrong = [form for form in _compounds(forms) if source.where(form.span) in places]
     found: dict[str, Problem] = {}
-    for head in _heads(forms):
-        if head.name in hidden and head.name not in found:
-            found[head.name] = Problem(
-                source.where(head.span),
-                f"the data bind {head.name}, which hides the function of this name",
-                f"another name than {head.name} in the data, or in the program",
+    for form in _compounds(wrong):
+        name = head_name(form)
+        if name in hidden and name is not None:
+            place = source.where(form.items[0].span)
+            found.setdefault(
+                name,
+                Problem(
+                    place,
+                    f"the data bind {name}, which hides the function of this name",
+                    f"another name than {name} in the data, or in the program",
+                ),
             )
     return list(found.values())
 
 
-def _heads(forms: Sequence[Form]) -> Iterator[Symbol]:
-    """Yield the names that lists start with, in the order of the text."""
+def _compounds(forms: Sequence[Form]) -> Iterator[Compound]:
+    """Yield lists, vectors and maps, with those in them, in the order of the text."""
     work = list(reversed(forms))
     while work:
         form = work.pop()
         if isinstance(form, Compound):
-            if head_name(form) is not None and isinstance(form.items[0], Symbol):
-                yield form.items[0]
+            yield form
             work.extend(reversed(form.items))

@@ -66,7 +66,12 @@ class WholeOr(Whole):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Any:
         """Return the number, or the word."""
-        return value if value == self.word else super().convert(value, param, ctx)
+        if value == self.word:
+            return value
+        if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value) is None:
+            what = f"{value!r} is neither a whole number nor {self.word}."
+            self.fail(what, param, ctx)
+        return super().convert(value, param, ctx)
 
 
 NUISANCES = WholeOr(CHOSEN, 0, MOST_NUISANCES)

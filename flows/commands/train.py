@@ -48,7 +48,7 @@ _EVENTS = ("rolled back", "more solver", "is followed", "nuisances:")
     type=NUISANCES,
     metavar=f"N|{CHOSEN}",
     help="Nuisance columns per latent instead of the configuration's; auto: as many "
-    "for each as three tenths of the budget find that it needs.",
+    "for each as short trainings find that it needs.",
 )
 @setting("--seed", SEED, 0)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run.")

@@ -68,12 +68,12 @@ class RunFolder:
 
     @property
     def config(self) -> Path | Mapping[str, Any] | None:
-        """The configuration of the run that can be resumed.
+        """The configuration of the run that can be resumed, or begun again.
 
         A TOML file; a table where an earlier version wrote less into it.
         """
         kept = self.path / _CONFIG
-        if not (self.has_checkpoint and kept.is_file()):
+        if not kept.is_file():
             return None
         try:
             table = tomllib.loads(kept.read_text())
@@ -114,6 +114,17 @@ class RunFolder:
                 "what this program wrote",
                 str(error)[:80],
             ) from None
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Write the configuration of a run that has no state yet.
+
+        Raises:
+            ArtifactError: If another run is in the folder.
+        """
+        with self.owned():
+            for old in (_CHECKPOINT, _LOG, _NUISANCES):
+                (self.path / old).unlink(missing_ok=True)
+            write_file(self.path / _CONFIG, tomli_w.dumps(settings).encode())
 
     def keep_chosen(self, chosen: Chosen) -> None:
         """Write the nuisances that were chosen."""

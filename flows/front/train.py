@@ -143,6 +143,8 @@ def train(
     final, chosen = settings, None
     if settings.augment == CHOSEN:
         chosen = ranks.shared(lambda: folder.chosen if folder and state else None)
+        if folder is not None and state is None and ranks.rank == 0:
+            folder.begin(settings.as_mapping())
         pilot = Pilot(
             model,
             material,

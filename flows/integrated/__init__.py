@@ -1,1 +1,1 @@
-"""Latents that need no network: integrated on a grid, and drawn given the others."""
+"""Latents that need no network: integrated out, and drawn given the others."""

@@ -6,7 +6,7 @@ r"""This file says which latents need no network, and what their conditionals ar
 
       p(z_i | all others, x) ∝ p(z_i | parents) Π over children j of p(z_j | parents),
 
-  of known factors: one number is integrated over, and drawn, on a grid (`grid.py`).
+  of known factors: one number is integrated over, and drawn (`lines.py`).
 
 Latents of the first sort come last in sampling order, those of the second before them,
 the kept ones first. Of the second sort a set is taken none of which is in another's

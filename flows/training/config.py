@@ -199,7 +199,7 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
         problems.append(
             Problem(
                 f"{where}, augment",
-                "nuisances are chosen for flows of kind cnf, of all data sets, alone",
+                f"{CHOSEN} is for flows of kind cnf that serve all data sets",
                 "a whole number, or a table of them by name",
                 f"{CHOSEN}, kind {config.kind}, amortised {config.amortised}".lower(),
             )
@@ -240,7 +240,7 @@ def nuisance_counts(
     if isinstance(augment, str):
         raise ArgumentError.at(
             "augment",
-            "nuisances are chosen in training a flow of all data sets alone",
+            f"{CHOSEN} is for training a flow that serves all data sets",
             "a whole number, or a table of them by name",
             augment,
         )

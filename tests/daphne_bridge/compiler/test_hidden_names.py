@@ -28,7 +28,14 @@ def test_the_remedy_works_and_a_column_may_be_looked_up_by_such_a_name():
     assert compiled.document[1]["Y"] == {"observe1": 6}
 
 
-@pytest.mark.parametrize("program", ["(sample (norm 0 1))", "(if x 1)"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        "(sample (norm 0 1))",
+        "(if x 1)",
+        "(let [mean (fn [x] x) m (sample (normal (mean 0) 1))] (foo m))",
+    ],
+)
 def test_other_errors_are_as_they_were(program):
     said = []
     for data in (None, {"mean": 1}):

@@ -191,6 +191,8 @@ def test_nuisances_may_be_left_to_be_chosen(folder):
     assert again == structure
     for wrong in ("many", "-1", "1001", "1.5"):
         assert "--augment" in train(folder, "--augment", wrong, caller=bad)
+    said = train(folder, "--augment", "Auto", caller=bad)
+    assert "'Auto' is neither a whole number nor auto" in said
 
 
 def test_nuisances_of_no_latent_are_refused_before_any_file(folder):

@@ -218,6 +218,22 @@ def test_a_run_of_a_budget_goes_on_however_it_is_said(model, tmp_path, given):
         flows.train(model, **where, resume=True)
 
 
+def test_a_run_that_was_stopped_while_it_chose_begins_again_as_it_was_asked(
+    model, tmp_path
+):
+    def halt(report):
+        raise Stop
+
+    where = {"engine": "torch", "checkpoint": tmp_path / "run"}
+    with pytest.raises(Stop):
+        flows.train(model, config=AUTO, on_pilot=halt, **where)
+    again: list[object] = []
+    found = flows.train(model, **where, resume=True, on_pilot=again.append)
+    assert again
+    assert (found.flow.kind, found.flow.config.hidden) == ("cnf", 0)
+    assert found.metrics["iterations"] == QUICK["max_iterations"]
+
+
 def test_nuisances_are_not_chosen_beside_heads():
     program = """(let [z (sample (normal 0 1)) k (sample (poisson 50))]
       (observe (normal (+ z k) 1) 48) [z k])"""
@@ -228,5 +244,7 @@ def test_nuisances_are_not_chosen_beside_heads():
 
 
 def test_a_flow_is_not_bent_with_nuisances_still_to_be_chosen(model):
-    with pytest.raises(flows.FlowsError, match=r"augment: .*alone; expected a whole"):
+    with pytest.raises(
+        flows.FlowsError, match=r"augment: auto is .*; expected a whole"
+    ):
         flows.refine(model, config={"augment": "auto"}, budget=10)

@@ -53,7 +53,9 @@ def test_nuisances_are_counted_per_latent_by_either_name(augment, counts):
 def test_nuisances_that_are_chosen_are_no_numbers_yet():
     config = training_config_from({"augment": "auto"}, "x")
     assert training_config_from(config.as_mapping(), "x") == config
-    with pytest.raises(ArgumentError, match=r"augment: .* a whole number, or a table"):
+    with pytest.raises(
+        ArgumentError, match=r"augment: auto .* a whole number, or a table"
+    ):
         nuisance_counts(config.augment, _layout("a"))
 
 
@@ -99,7 +101,7 @@ def test_nuisances_of_no_latent_or_of_one_twice_are_refused():
         ({"augment": "aut"}, "augment: unknown word; expected a whole number, a table"),
         (
             {"augment": "auto", "kind": "finite"},
-            "augment: nuisances are chosen for flows of kind cnf, of all data sets, al",
+            "augment: auto is for flows of kind cnf that serve all data sets; exp",
         ),
         (
             {"augment": "auto", "amortised": False},
