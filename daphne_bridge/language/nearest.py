@@ -32,10 +32,14 @@ _ELSEWHERE: Mapping[str, str] = MappingProxyType(
     }
 )
 """What other languages call it."""
+_FEWEST_LETTERS = 4
+"""With which a name may begin, to be meant."""
 
 
 def or_nearest(expected: str, name: str, known: Iterable[str]) -> str:
     """Return what was expected, with the known name that is most like `name`.
+
+    Or with the only one that begins so.
 
     Example:
         >>> or_nearest("a distribution", "nomal", ["normal", "gamma"])
@@ -53,4 +57,7 @@ def or_nearest(expected: str, name: str, known: Iterable[str]) -> str:
     }
     swapped = [word for word in sorted(names) if sorted(word) == sorted(name)]
     found = swapped or get_close_matches(name, sorted(names), n=1, cutoff=0.7)
+    begun = [word for word in names if word.startswith(name)]
+    if not found and len(name) >= _FEWEST_LETTERS and len(begun) == 1:
+        found = begun
     return f"{expected}, perhaps {names[found[0]]}" if found else expected

@@ -28,3 +28,10 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(program, name):
 
 def test_nothing_is_proposed_where_no_name_is_near():
     assert or_nearest("a name", "zzz", ["normal"]) == "a name"
+
+
+def test_a_name_that_one_other_begins_with_is_answered_with_that():
+    known = ["budget_seconds", "batch_size", "final_batch_size"]
+    assert or_nearest("a key", "budget", known) == "a key, perhaps budget_seconds"
+    assert or_nearest("a key", "bat", known) == "a key"
+    assert or_nearest("a key", "batch", [*known, "batch_more"]) == "a key"
