@@ -66,7 +66,8 @@ class FlatWeights:
             if other is None or other.shape != tensor.shape:
                 raise ArgumentError.at(
                     "training state",
-                    _PREFIX + name,
+                    f"{_PREFIX}{name} is of another flow, as one that an earlier "
+                    "version built; train without --resume to start anew",
                     f"a tensor of shape {tuple(tensor.shape)}",
                     "none" if other is None else f"{tuple(other.shape)}",
                 )
