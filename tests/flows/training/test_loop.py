@@ -364,9 +364,7 @@ def test_state_of_another_seed_or_shape_is_refused():
     with pytest.raises(ValueError, match="seed; expected 1; got 0"):
         fit(Curved(), _flow(), _config(), seed=1, state=state)
     wide = build_flow(_structure(), FieldConfig(hidden=5))
-    with pytest.raises(
-        ValueError, match=r"weights.values is of another .*tensor of"
-    ):
+    with pytest.raises(ValueError, match=r"weights.values is of another .*tensor of"):
         fit(Curved(), wide, _config(), seed=0, state=state)
 
 

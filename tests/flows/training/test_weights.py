@@ -57,7 +57,5 @@ def test_restored_weights_are_those_of_the_flow():
     weights.restore(kept)
     assert all(torch.equal(before[n], flow.state_dict()[n]) for n in before)
     assert set(weights.fixed(flow)) == {n for n in before if "normalisation" in n}
-    with pytest.raises(
-        ValueError, match=r"weights.best is of another .*a tensor of"
-    ):
+    with pytest.raises(ValueError, match=r"weights.best is of another .*a tensor of"):
         weights.restore({**kept, "weights.best": torch.zeros(2)})
