@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["STANDARD_ERRORS", "Regression", "is_more_than_chance"]
+__all__ = ["STANDARD_ERRORS", "Regression", "is_more_than_chance", "residuals"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,14 @@ class Regression:
             kurtosis=kurtosis,
             is_linear_gaussian=is_linear,
         )
+
+
+def residuals(
+    columns: Float[Tensor, "draw column"], reads: Float[Tensor, "draw read"]
+) -> Float[Tensor, "draw column"]:
+    """What least squares on some columns leave of others, all with intercepts."""
+    centred, design = columns - columns.mean(0), reads - reads.mean(0)
+    return centred - design @ _solve(design.mT @ design, design.mT @ centred)
 
 
 def _least_squares(

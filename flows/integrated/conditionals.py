@@ -7,11 +7,13 @@ r"""This file says which latents need no network, and what their conditionals ar
       p(z_i | all others, x) ∝ p(z_i | parents) Π over children j of p(z_j | parents),
 
   of known factors: one number is integrated over, and drawn (`lines.py`).
+- Latents in each other's blankets are linked: they must be normal together
+  (`linked.py`).
 
 Latents of the first sort come last in sampling order, those of the second before them,
-the kept ones first. Of the second sort a set is taken none of which is in another's
-blanket: taken one by one, those that exclude least for their weight first, and those
-that exclude fewest; the heavier set of the two.
+linked ones before these, the kept ones first. Of the second sort a set is taken none of
+which is in another's blanket: taken one by one, those that exclude least for their
+weight first, and those that exclude fewest; the heavier set of the two.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,6 +29,8 @@ __all__ = [
     "conditionals_of",
     "integrable",
     "latents_to_integrate",
+    "linked_ones",
+    "unseen_latents",
 ]
 
 
@@ -65,10 +69,18 @@ def integrable(graph: Graph, layout: Layout) -> tuple[Conditional, ...]:
     return tuple(_conditional(graph, name, unseen) for name in free)
 
 
+def unseen_latents(graph: Graph, layout: Layout) -> tuple[str, ...]:
+    """Return names of latents on the line without observed descendants."""
+    return tuple(_unseen(graph, _on_the_line(layout)))
+
+
 def latents_to_integrate(
-    graph: Graph, layout: Layout, weights: Mapping[str, float] | None = None
+    graph: Graph,
+    layout: Layout,
+    weights: Mapping[str, float] | None = None,
+    linked: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Return names of latents that need no network, in sampling order.
+    """Return names of latents that need no network.
 
     At least one latent is kept.
 
@@ -77,21 +89,26 @@ def latents_to_integrate(
         layout: Its columns.
         weights: What it is worth to integrate over a latent, positive; those without
             one are kept. The same for all where there are none.
+        linked: Latents that go together; no other is in their blankets.
     """
     lines = _on_the_line(layout)
     unseen = _unseen(graph, lines)
-    kept = [name for name in graph.latents if name not in unseen]
+    kept = [name for name in graph.latents if name not in (*unseen, *linked)]
     blankets = {each.name: {*each.latents} for each in integrable(graph, layout)}
     weights = dict.fromkeys(blankets, 1.0) if weights is None else weights
-    blankets = {name: own for name, own in blankets.items() if name in weights}
-    chosen = _heaviest_apart(blankets, weights, len(kept) - 1)
+    blankets = {
+        name: own
+        for name, own in blankets.items()
+        if name in weights and own.isdisjoint(linked) and name not in linked
+    }
+    chosen = {*linked, *_heaviest_apart(blankets, weights, len(kept) - 1)}
     return (*(n for n in lines if n in chosen), *(unseen if kept else unseen[1:]))
 
 
 def conditionals_of(
     graph: Graph, layout: Layout, names: Collection[str]
 ) -> tuple[Conditional, ...]:
-    """Return the conditionals of latents that are integrated out, in sampling order.
+    """Return the conditionals of latents that are integrated out, unseen ones last.
 
     Args:
         graph: Of the model.
@@ -106,16 +123,21 @@ def conditionals_of(
     unseen = _unseen(graph, lines)
     chosen = [name for name in lines if name not in unseen]
     found = tuple(_conditional(graph, n, unseen) for n in (*chosen, *unseen))
-    read = {name for each in found[: len(chosen)] for name in each.latents}
-    is_apart = read.isdisjoint(chosen)
-    is_apart &= all(_bounds_nothing(graph, name, unseen) for name in chosen)
-    if len(found) < len(names) or not is_apart:
+    are_free = all(_bounds_nothing(graph, name, unseen) for name in chosen)
+    if len(found) < len(names) or not are_free:
         what = "not all of these have a conditional of known factors on the line"
-        expected = "numbers none of which is in the Markov blanket of another"
+        expected = "numbers that bound the support of no latent"
         raise ArgumentError.at(
             "integrated latents", what, expected, ", ".join(names)[:80]
         )
     return found
+
+
+def linked_ones(conditionals: Sequence[Conditional]) -> tuple[Conditional, ...]:
+    """Return those that are in another's Markov blanket, unseen latents left out."""
+    integrals = [each for each in conditionals if not each.is_prior]
+    read = {name for each in integrals for name in each.latents}
+    return tuple(each for each in integrals if each.name in read)
 
 
 def _on_the_line(layout: Layout) -> list[str]:

@@ -17,14 +17,15 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from ..flow.regression import Regression
+from ..flow.regression import Regression, residuals
 from ..model.families.on_the_line import normal
 from ..model.model import Model
 from .conditionals import Conditional
 from .linearity import normal_ones
 from .lines import lines_of
+from .linked import Linked
 
-__all__ = ["departures_from_linear_normal"]
+__all__ = ["departure_of_linked", "departures_from_linear_normal"]
 
 _DRAWS = 10_000
 """That regressions take."""
@@ -45,12 +46,8 @@ def departures_from_linear_normal(
     """
     if not conditionals:
         return {}
-    generator = torch.Generator().manual_seed(0)
-    drawn = model.forgiving().sample(_DRAWS, generator=generator)
-    free, _ = model.unconstrain(drawn.latents.double())
-    rows = torch.cat([free, drawn.observed.double()], -1)
-    rows = rows[torch.isfinite(rows).all(-1)]
-    few, size = rows[:_EVALUATED], model.layout.free_dim
+    rows, size = _rows(model), model.layout.free_dim
+    few = rows[:_EVALUATED]
     found: dict[str, float] = {}
     normals = normal_ones(model.graph, conditionals)
     for group in _apart(conditionals):
@@ -64,6 +61,39 @@ def departures_from_linear_normal(
                 mean_nats = float(nats.nanmean())
                 found[each.name] = mean_nats if math.isfinite(mean_nats) else -math.inf
     return found
+
+
+def departure_of_linked(model: Model, linked: Linked) -> float:
+    """Return what an affine layer loses on linked latents given all others, in nats.
+
+    Args:
+        model: The model, of continuous latents.
+        linked: Some of them.
+    """
+    rows, size, columns = _rows(model), model.layout.free_dim, linked.columns
+    few = rows[:_EVALUATED]
+    is_known = torch.ones(len(columns), dtype=torch.bool)
+    free, data = few[:, :size], few[:, size:]
+    _, own = linked.completed(free, data, free[:, columns], is_known)
+    read = {c for each in linked.conditionals for c in _read(model, each)}
+    left = residuals(rows[:, columns], rows[:, sorted(read.difference(columns))])
+    root, failed = torch.linalg.cholesky_ex(left.mT @ left / len(left))
+    if failed:
+        return -math.inf
+    unit = torch.linalg.solve_triangular(root, left[: len(few)].mT, upper=False)
+    zero = torch.zeros((), dtype=unit.dtype)
+    affine = normal(unit, zero, zero + 1.0).sum(0) - root.diagonal().log().sum()
+    found = float((own.sum(-1) - affine).nanmean())
+    return found if math.isfinite(found) else -math.inf
+
+
+def _rows(model: Model) -> Tensor:
+    """Draws of free coordinates and observed values that are numbers."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = model.forgiving().sample(_DRAWS, generator=generator)
+    free, _ = model.unconstrain(drawn.latents.double())
+    rows = torch.cat([free, drawn.observed.double()], -1)
+    return rows[torch.isfinite(rows).all(-1)]
 
 
 def _read(model: Model, conditional: Conditional) -> list[int]:

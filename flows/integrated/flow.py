@@ -1,15 +1,15 @@
 r"""This file makes a flow of all latents out of one of those that are kept.
 
-    log q(z | x) = log q(c | x) + Σ_i log g_i(z_i | the others that it reads, x),
+    log q(z | x) = log q(c | x) + Σ_i log g_i(z_i | those before it that it reads, x),
 
-c being the kept latents, g_i the conditional of z_i where that is normal, else the
-density of a grid that is fitted to it (`lines.py`). Both are exact densities of what is
-drawn, so that weights are exact however well the grids fit. In sampling order the kept
-latents come first, each with its nuisances, then the others, each with one base point
-of its own.
+c being the kept latents, g_i the conditional of z_i where that is normal (`lines.py`,
+`linked.py`), else the density of a grid that is fitted to it. Both are exact densities
+of what is drawn, so that weights are exact however well the grids fit. In sampling
+order the kept latents come first, each with its nuisances, then the others, each with
+one base point of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +22,6 @@ from ..flow.completed import Completed
 from ..flow.protocol import Flow, FlowDraw, Known
 from ..flow.shapes import Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
-from .lines import LineDensities
 from .target import IntegratedModel
 
 __all__ = ["CompletedFlow"]
@@ -85,8 +84,9 @@ class CompletedFlow(Completed):
     ) -> LogProbPerNode:
         """Conditional log densities, one per node in sampling order, in nats."""
         inner = self.inner.log_prob_per_node(free[:, self._kept], nuisances, observed)
+        whole = free.double()
         _, terms = self._completed(
-            free.double(), observed.double(), lambda _, at: at, free.double()
+            whole, observed, torch.zeros_like(whole), self.target.integrated
         )
         return torch.cat([inner.to(terms), terms], -1)
 
@@ -101,49 +101,43 @@ class CompletedFlow(Completed):
     ) -> FlowDraw:
         """Draws of the inner flow with the other latents drawn from base points."""
         whole = self.target.kept.filled_free(drawn.free.double())
-        share = torch.special.ndtr(base.double())
         columns = [
             self.target.model.layout.variable(name).free_start
             for name in self.target.integrated
         ]
         places = torch.tensor(columns, device=whole.device)
-        at = torch.zeros_like(whole).index_copy(-1, places, share)
-
-        def carried(density: LineDensities, at: Tensor) -> Tensor:
-            return density.quantile(at[..., None])[..., 0]
-
-        free, terms = self._completed(whole, observed.double(), carried, at, known)
+        points = torch.zeros_like(whole).index_copy(-1, places, base.to(whole))
+        given = [n for n in self.target.integrated if known and n in known.nodes]
+        if known is not None and given:
+            at = places[[name in given for name in self.target.integrated]]
+            whole = whole.index_copy(-1, at, known.free[:, at].to(whole))
+        free, terms = self._completed(whole, observed, points, given)
         per_node = torch.cat([drawn.log_prob_per_node.to(terms), terms], -1)
         return FlowDraw(free, drawn.nuisances.to(free), per_node)
 
     def _completed(
         self,
         free: Tensor,
-        observed: Tensor,
-        values: Callable[[LineDensities, Tensor], Tensor],
-        at: Tensor,
-        known: Known | None = None,
+        observed: Observed,
+        points: Tensor,
+        given: Collection[str],
     ) -> tuple[Tensor, Tensor]:
         """Latents with those that are not kept put in, and the log densities of these.
 
         Args:
-            free: kept latents in the columns of all.
+            free: kept latents, and given ones, in the columns of all.
             observed: observed values.
-            values: of latents, by their densities and `at`.
-            at: a number for each column.
-            known: latents that keep their values.
+            points: a base point for each column.
+            given: names of latents that keep their values.
         """
-        terms = []
-        for lines in self.target.levels:
-            columns = torch.tensor(lines.columns, device=free.device)
-            density = lines.densities(free, observed)
-            found = values(density, at[:, columns])
-            if known is not None:
-                is_given = [each.name in known.nodes for each in lines.conditionals]
-                is_known = torch.tensor(is_given, device=free.device)
-                found = torch.where(is_known, known.free[:, columns].to(found), found)
+        terms, data = [], observed.double()
+        for level in self.target.levels:
+            columns = torch.tensor(level.columns, device=free.device)
+            is_given = [each.name in given for each in level.conditionals]
+            is_known = torch.tensor(is_given, device=free.device)
+            found, own = level.completed(free, data, points[:, columns], is_known)
             free = free.index_copy(-1, columns, found)
-            terms.append(density.log_prob(found[..., None])[..., 0])
-        order = [c.name for lines in self.target.levels for c in lines.conditionals]
+            terms.append(own)
+        order = [c.name for level in self.target.levels for c in level.conditionals]
         place = [order.index(name) for name in self.target.integrated]
         return free, torch.cat(terms, -1)[:, place]

@@ -6,17 +6,18 @@ Where a link function has no meaning the density is nothing. A conditional that 
 normal (`linearity.py`) takes six points, any other the hundred or so of a grid.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..model.model import Model
 from .conditionals import Conditional
-from .grid import Grid, fitted
+from .grid import NOTHING, Grid, fitted
 from .normal import Normals, fitted_normals
 
 __all__ = ["LineDensities", "Lines", "NormalLines", "lines_of"]
@@ -116,6 +117,44 @@ class Lines:
             observed: Observed values.
         """
         return self.grids(free, observed)
+
+    def log_integral(
+        self,
+        free: Float[Tensor, "row free"],
+        observed: Float[Tensor, "row observed"],
+    ) -> Float[Tensor, " row"]:
+        """Return the log of all factors, integrated over the latents, in nats.
+
+        Args:
+            free: Of all latents of the model; columns of these are not looked at.
+            observed: Observed values.
+        """
+        integrals = self.densities(free, observed).log_integral()
+        is_nothing = integrals.detach() < 0.5 * NOTHING
+        return integrals.masked_fill(is_nothing, -math.inf).sum(-1)
+
+    def completed(
+        self,
+        free: Float[Tensor, "row free"],
+        observed: Float[Tensor, "row observed"],
+        base: Float[Tensor, "row line"],
+        is_known: Bool[Tensor, " line"],
+    ) -> tuple[Float[Tensor, "row line"], Float[Tensor, "row line"]]:
+        """Return values of the latents, and their log densities, one by one.
+
+        Args:
+            free: Of all latents of the model, known ones of these included.
+            observed: Observed values.
+            base: Standard normal points, of which the others are made.
+            is_known: Which are known.
+        """
+        density = self.densities(free, observed)
+        values = free[:, self.columns]
+        if not bool(is_known.all()):
+            share = torch.special.ndtr(base)[..., None]
+            drawn = density.quantile(share)[..., 0]
+            values = torch.where(is_known, values.to(drawn), drawn)
+        return values, density.log_prob(values[..., None])[..., 0]
 
     def grids(
         self,

@@ -3,9 +3,10 @@ r"""This file is a model with the latents that need no network integrated out.
     log p(c, x) = Σ over factors that are left + Σ_i log ∫ factors of z_i dz_i,
 
 with c the kept latents and each integral exact where the conditional is normal
-(`normal.py`), else taken on a grid (`grid.py`), which is wrong by some thousandths of a
-nat. A flow is trained on it, and its weights are those of the
-full model (`flow.py`). What no other latent reads integrates to one.
+(`normal.py`, or `linked.py` where latents are in each other's), else taken on a grid
+(`grid.py`), which is wrong by some thousandths of a nat. A flow is trained on it, and
+its weights are those of the full model (`flow.py`). What no other latent reads
+integrates to one.
 """
 
 import math
@@ -21,10 +22,10 @@ from ..model.layout import Layout
 from ..model.model import Model
 from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed
 from ..model.some_latents import SomeLatents
-from .conditionals import Conditional, conditionals_of
-from .grid import NOTHING
+from .conditionals import Conditional, conditionals_of, linked_ones
 from .linearity import normal_ones
 from .lines import Lines, lines_of
+from .linked import Linked
 
 __all__ = ["IntegratedModel"]
 
@@ -42,6 +43,11 @@ class IntegratedModel(AroundModel):
     integrated: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        """Put the names in order.
+
+        Raises:
+            ArgumentError: If not all of these can be integrated out.
+        """
         names = tuple(each.name for each in self.conditionals)
         object.__setattr__(self, "integrated", names)
 
@@ -61,27 +67,42 @@ class IntegratedModel(AroundModel):
 
     @cached_property
     def conditionals(self) -> tuple[Conditional, ...]:
-        """Of the latents that are integrated out."""
+        """Of the latents that are integrated out, each given those before it."""
+        linked = () if self._linked is None else self._linked.conditionals
+        return (*linked, *self._alone)
+
+    @cached_property
+    def _alone(self) -> tuple[Conditional, ...]:
+        linked = linked_ones(self._given_others)
+        return tuple(each for each in self._given_others if each not in linked)
+
+    @cached_property
+    def _linked(self) -> Linked | None:
+        linked = linked_ones(self._given_others)
+        return Linked(self.model, linked) if linked else None
+
+    @cached_property
+    def _given_others(self) -> tuple[Conditional, ...]:
         return conditionals_of(self.graph, self.model.layout, self.integrated)
 
     @cached_property
-    def levels(self) -> tuple[Lines, ...]:
+    def levels(self) -> tuple[Linked | Lines, ...]:
         """Conditionals in groups: integrals, then what reads earlier groups alone."""
         groups: list[list[Conditional]] = [[]]
         number: dict[str, int] = {}
-        for each in self.conditionals:
+        for each in self._alone:
             before = [number[name] for name in each.latents if name in number]
             level = 1 + max(before, default=0) if each.is_prior else 0
             number[each.name] = level
             groups += [[] for _ in range(level + 1 - len(groups))]
             groups[level].append(each)
-        normals = normal_ones(self.graph, self.conditionals)
-        return tuple(
-            lines for group in groups for lines in lines_of(self.model, group, normals)
-        )
+        normals = normal_ones(self.graph, self._alone)
+        linked = () if self._linked is None else (self._linked,)
+        lines = [each for g in groups for each in lines_of(self.model, g, normals)]
+        return (*linked, *lines)
 
     @cached_property
-    def _integrals(self) -> tuple[Lines, ...]:
+    def _integrals(self) -> tuple[Linked | Lines, ...]:
         return tuple(each for each in self.levels if not each.conditionals[0].is_prior)
 
     def sample(self, num: int, *, generator: Generator) -> Draws:
@@ -111,10 +132,8 @@ class IntegratedModel(AroundModel):
         natural, _ = self.model.constrain(whole)
         terms = self.model.log_terms_of(self._left, natural, data)
         found = terms.sum(-1) + self.kept.log_det(rows)
-        for lines in self._integrals:
-            integrals = lines.densities(whole, data).log_integral().to(found)
-            is_nothing = integrals.detach() < 0.5 * NOTHING
-            found = found + integrals.masked_fill(is_nothing, -math.inf).sum(-1)
+        for level in self._integrals:
+            found = found + level.log_integral(whole, data).to(found)
         return found.reshape(batch)
 
     @cached_property

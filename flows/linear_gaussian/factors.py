@@ -42,13 +42,17 @@ def residual_and_scale(entry: Lowered, dag: Dag) -> tuple[int, int]:
     return dag.affine([(entry.slots[0], 1.0), (mean, -1.0)], 0.0), scale
 
 
-def gaussian_latents(lowered: LoweredGraph) -> tuple[str, ...]:
+def gaussian_latents(
+    lowered: LoweredGraph, left_out: Collection[str] = ()
+) -> tuple[str, ...]:
     """Return the names of latents that are linear and Gaussian given the others.
 
     Args:
         lowered: The graph, of continuous latents.
+        left_out: Names of latents that are not among the others, and not looked for.
     """
-    return _linear_in(lowered, lowered.nodes.values())
+    seen = [entry for n, entry in lowered.nodes.items() if n not in left_out]
+    return tuple(n for n in _linear_in(lowered, seen) if n not in left_out)
 
 
 def conditionally_gaussian(lowered: LoweredGraph) -> tuple[str, ...]:

@@ -86,20 +86,23 @@ class Potentials:
         self,
         latents: Float[Tensor, "row latent"],
         observed: Float[Tensor, "rows observed"],
+        *,
+        has_slopes: bool = False,
     ) -> Information:
         """Return the product of all factors, row by row.
-
-        Gradients go to the precisions alone: at their mean no other matters.
 
         Args:
             latents: The other latents.
             observed: Data, one row for all or one for each.
+            has_slopes: Whether gradients flow through the linear terms too. The
+                density does not need them: at the columns' mean no other matters.
         """
+        has_slopes = has_slopes and torch.is_grad_enabled()
         sources = [latents.t().contiguous(), observed.t().contiguous()]
         num = len(latents)
         steep, flat = self._schedules
         (slopes,) = steep.run(sources, num_rows=num, like=latents)
-        with torch.no_grad():
+        with torch.set_grad_enabled(has_slopes):
             (rests,) = flat.run(sources, num_rows=num, like=latents)
         slopes = slopes.expand(-1, num).t().contiguous()
         rests = rests.expand(-1, num).t().contiguous()
@@ -110,10 +113,10 @@ class Potentials:
             matrix = slopes[:, group.coefficients] / scales.unsqueeze(-1)
             square = square_of(matrix).flatten(1)
             precision = precision.index_add(1, group.entries, square)
-            with torch.no_grad():
+            with torch.set_grad_enabled(has_slopes):
                 away = rests[:, group.rests] / scales
                 pull = times(matrix.mT, away).flatten(1)
-                linear.index_add_(1, group.linear, pull, alpha=-1.0)
+                linear = linear.index_add(1, group.linear, pull, alpha=-1.0)
         return Information(precision, linear)
 
     def diagonal(self, information: Information) -> Float[Tensor, "row column"]:

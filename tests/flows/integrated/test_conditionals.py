@@ -3,7 +3,11 @@
 import pytest
 
 from flows.errors import ArgumentError
-from flows.integrated.conditionals import conditionals_of, latents_to_integrate
+from flows.integrated.conditionals import (
+    conditionals_of,
+    latents_to_integrate,
+    linked_ones,
+)
 from flows.model.model import Model
 from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR
 
@@ -55,13 +59,18 @@ def test_a_latent_that_bounds_another_is_kept():
     assert "sample0" not in names
 
 
-@pytest.mark.parametrize(
-    "names", [("sample0", "sample3"), ("sample4", "sample5"), ("sample9",)]
-)
-def test_latents_in_the_markov_blanket_of_each_other_are_refused(names):
+def test_what_is_no_latent_is_refused():
     model = Model.from_program(CIRCUIT)
     with pytest.raises(ArgumentError, match="integrated latents: not all of these"):
-        conditionals_of(model.graph, model.layout, names)
+        conditionals_of(model.graph, model.layout, ("sample9",))
+
+
+def test_latents_in_the_markov_blanket_of_each_other_are_linked():
+    model = Model.from_program(CIRCUIT)
+    names = ("sample0", "sample3", "sample4", "sample2")
+    found = conditionals_of(model.graph, model.layout, names)
+    assert {c.name for c in linked_ones(found)} == {"sample0", "sample3", "sample4"}
+    assert linked_ones(conditionals_of(model.graph, model.layout, names[::3])) == ()
 
 
 def test_one_latent_is_kept():

@@ -18,15 +18,21 @@ from flows.proposals.flow import FlowProposal
 from tests.flows.integrated.programs import CIRCUIT, GROUPS, LINEAR
 
 
-def _flow(text, *, kind="autoregressive", nuisances=1):
-    model = Model.from_program(text)
-    target = IntegratedModel(model, latents_to_integrate(model.graph, model.layout))
+def untrained(target, *, kind="autoregressive", nuisances=0):
+    """A flow of the kept latents, its normalisation fitted."""
     structure = build_structure(
         inverse_of(target.graph, target.layout), target.layout, nuisances
     )
     inner = build_flow(structure, kind=kind, seed=1)
     draws = target.sample(4000, generator=torch.Generator().manual_seed(0))
     inner.fit_normalisation(target.unconstrain(draws.latents)[0], draws.observed)
+    return inner
+
+
+def _flow(text, *, kind="autoregressive", nuisances=1):
+    model = Model.from_program(text)
+    target = IntegratedModel(model, latents_to_integrate(model.graph, model.layout))
+    inner = untrained(target, kind=kind, nuisances=nuisances)
     return for_weights(CompletedFlow(inner, target))
 
 
