@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import torch
 from scipy.stats import gamma, norm
 
 from flows.front.train import train
@@ -15,7 +16,21 @@ from .integrated.programs import CIRCUIT, GROUPS
 from .quick import AUTOREGRESSIVE
 from .saved_artifact import rewrite
 
-__all__ = ["write_groups", "write_trained"]
+__all__ = ["write_groups", "write_linked", "write_trained"]
+
+LINKED = """
+(let [s (sample (gamma 2 2))
+      t (sample (gamma 3 1))
+      m (sample (normal 0 2)) a (sample (normal m s)) b (sample (normal a t))
+      c (sample (normal 0 s)) d (sample (normal c t))
+      r (sample (gamma 2 t))
+      u (sample (normal (tanh b) s))
+      x (observe (normal (+ a (* 2 b)) 0.5) 0.4)
+      y (observe (normal (- c d) (* t 1e-3)) 3.1)
+      z (observe (poisson r) 4)]
+  [m u])
+"""
+"""Three and two latents that are normal together, one apart, one unseen."""
 
 
 def write_trained(folder):
@@ -63,3 +78,44 @@ def write_groups(folder, bad):
     (folder / "expected.json").write_text(json.dumps(expected))
     shutil.copytree(folder / "artifact", bad)
     rewrite(bad, lambda manifest: manifest["integrated"].reverse())
+
+
+def write_linked(folder):
+    """Write a flow beside which latents are drawn together, with its draws by torch."""
+    model = Model.from_program(LINKED)
+    posterior = train(model, config=AUTOREGRESSIVE)
+    folder.mkdir()
+    posterior.save(folder / "artifact")
+    flow = posterior.artifact.flow_for(model.graph, model.layout)
+    generator = torch.Generator().manual_seed(2)
+    base = flow.sample_base(6, generator=generator)
+    observed = model.sample(6, generator=generator).observed
+    with torch.no_grad():
+        drawn = flow.from_base(base, observed)
+    latents, _ = model.constrain(drawn.free)
+    jacobians = model.constrain_terms(drawn.free)
+    numbers = {v.name: place for place, v in enumerate(model.layout.latents)}
+    rows = [
+        {
+            "base": base[row].tolist(),
+            "observed": {
+                v.name: float(observed[row, v.start]) for v in model.layout.observed
+            },
+            "drawn": {
+                v.name: float(latents[row, v.start]) for v in model.layout.latents
+            },
+            "log_proposal": {
+                name: float(drawn.log_prob_per_node[row, place])
+                - float(jacobians[row, numbers[name]])
+                for place, name in enumerate(flow.structure.names)
+            },
+        }
+        for row in range(len(base))
+    ]
+    expected = {
+        "names": {
+            v.label: v.name for v in (*model.layout.latents, *model.layout.observed)
+        },
+        "rows": rows,
+    }
+    (folder / "expected.json").write_text(json.dumps(expected))

@@ -15,7 +15,7 @@ import pytest
 
 from .clojure_agreeing import KINDS, write_agreeing
 from .clojure_refused import write_damaged, write_misfits
-from .clojure_trained import write_groups, write_trained
+from .clojure_trained import write_groups, write_linked, write_trained
 
 CLJ = Path(__file__).parents[2] / "clj-programs"
 EARLIER = Path(__file__).parents[1] / "golden" / "artifacts"
@@ -43,6 +43,7 @@ def test_the_clojure_reader_agrees_with_torch(tmp_path):
         write_misfits(good / f"pair-{kind}" / "artifact", tmp_path)
     write_trained(tmp_path / "trained")
     write_groups(tmp_path / "trained" / "groups", tmp_path / "bad" / "out_of_order")
+    write_linked(tmp_path / "trained" / "linked")
     path = os.pathsep.join([str(CLJ / "src"), str(CLJ / "test"), *map(str, JARS)])
     ran = subprocess.run(
         ["java", "-cp", path, "clojure.main", "-m", "daphne-flows.run-tests"],

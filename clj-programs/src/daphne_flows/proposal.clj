@@ -150,7 +150,7 @@
 (defn- base-dim
   "Numbers of a base point: those of the state, then one per latent beside the flow."
   [{:keys [flow integrated]}]
-  (+ (:state-dim flow) (count integrated)))
+  (+ (:state-dim flow) (count (:order integrated))))
 
 (defn draw-from-base
   "The draw of a base point, a standard normal in the order of the state, and then of
@@ -207,10 +207,10 @@
   ([{:keys [flow latents integrated] :as proposal} values nuisances observed]
    (let [observed (observed-values proposal observed)
          [free log-dets] (freed proposal values)
-         beside (into {} (map (fn [{:keys [name]}]
+         beside (into {} (map (fn [name]
                                 [name (first (flat (given values name) []
                                                    (str "latent " name)))]))
-                      integrated)]
+                      (:order integrated))]
      (check-count nuisances (- (:state-dim flow) (:free-dim flow)) "nuisances")
      (let [density (flow/log-density flow (double-array free) (double-array nuisances)
                                      (row proposal observed))]

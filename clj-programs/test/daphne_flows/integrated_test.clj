@@ -8,6 +8,7 @@
             [daphne-flows.agreement-test :refer [cases log-normal]]
             [daphne-flows.importance :as importance]
             [daphne-flows.integrated :as integrated]
+            [daphne-flows.linked :as linked]
             [daphne-flows.proposal :as proposal]))
 
 (defn- log-gamma-density [x shape rate]
@@ -74,6 +75,50 @@
               :let [values (update-vals (:sites drawn) :value)
                     again (proposal/log-density proposal values data)]]
         (is (< (Math/abs (- (:log-proposal again) (:log-proposal drawn))) 1e-6))))))
+
+;; --------------------------------------------- normal together
+
+(defn- linked-densities
+  "The log densities of the program of the case `trained/linked`."
+  [{:strs [s t m a b c d r u x y z]}]
+  {s (fn [v] (log-gamma-density (v s) 2.0 2.0))
+   t (fn [v] (- (log-gamma-density (v t) 3.0 1.0) (Math/log 2.0)))
+   m (fn [v] (log-normal (v m) 0.0 2.0))
+   a (fn [v] (log-normal (v a) (v m) (v s)))
+   b (fn [v] (log-normal (v b) (v a) (v t)))
+   c (fn [v] (log-normal (v c) 0.0 (v s)))
+   d (fn [v] (log-normal (v d) (v c) (v t)))
+   r (fn [v] (log-gamma-density (v r) 2.0 (v t)))
+   u (fn [v] (log-normal (v u) (Math/tanh (v b)) (v s)))
+   x (fn [v] (log-normal (v x) (+ (v a) (* 2.0 (v b))) 0.5))
+   y (fn [v] (log-normal (v y) (- (v c) (v d)) (* 1e-3 (v t))))
+   z (fn [v] (- (* (v z) (Math/log (v r))) (v r)))})
+
+(deftest latents-that-are-normal-together-are-drawn-as-torch-draws-them
+  (let [folder (io/file cases "trained" "linked")
+        {:strs [names rows]} (json/read-str (slurp (io/file folder "expected.json")))
+        loaded (proposal/load-proposal (io/file folder "artifact")
+                                       {:log-densities (linked-densities names)})
+        of-grids #{(names "r") (names "u")}
+        near (fn [limit found exact]
+               (is (< (Math/abs (- (double found) (double exact)))
+                      (* limit (+ 1.0 (Math/abs (double exact)))))))]
+    (is (= 6 (count rows)))
+    (doseq [{:strs [base observed drawn log_proposal]} rows
+            :let [found (proposal/draw-from-base loaded observed base)
+                  again (proposal/log-density loaded (update-vals (:sites found) :value)
+                                              observed)]]
+      (doseq [[name value] drawn
+              :when (not (of-grids name))]
+        (near 1e-6 (get-in found [:sites name :value]) value)
+        (near 1e-4 (get-in found [:sites name :log-proposal]) (log_proposal name)))
+      (doseq [[name {:keys [log-proposal]}] (:sites found)]
+        (near 1e-4 (get-in again [:sites name :log-proposal]) log-proposal)))))
+
+(deftest factors-without-a-meaning-leave-standard-normals
+  (let [{:keys [mean] :as found} (linked/fitted [{:f (constantly ##NaN) :reads [0 1]}] 2)]
+    (is (= [0.0 0.0] mean))
+    (is (= [0.3 -1.2] (linked/from-base found [0.3 -1.2])))))
 
 (deftest log-densities-that-do-not-fit-the-model-are-refused
   (let [{names "names"} (groups-expected)
