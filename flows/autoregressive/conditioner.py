@@ -109,6 +109,21 @@ class Conditioner(ColumnNetworks):
         found = self.contexts.outputs(observed, self.contexts.whole)
         return torch.cat([observed, found.transpose(0, 1).flatten(1)], -1)
 
+    def whiten_on(
+        self,
+        scaled: Float[Tensor, "draw column"],
+        observed: Float[Tensor, "draw observed"],
+    ) -> None:
+        """Make half of the first units see all directions of joint draws alike.
+
+        Args:
+            scaled: free columns in state order.
+            observed: scaled observed values.
+        """
+        if self.contexts is not None:
+            self.contexts.whiten(observed)
+        self.whiten(torch.cat([scaled, self.with_contexts(observed)], -1))
+
     @property
     def row_size(self) -> int:
         """Numbers that one row needs while all columns are looked at."""

@@ -21,6 +21,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor
 
+from ..flow.column_networks import WHITENING_DRAWS
 from ..flow.normalised_flow import WarmedForward
 from ..flow.protocol import FlowDraw
 from ..flow.scaling import Scaling
@@ -71,6 +72,16 @@ class AutoregressiveFlow(WarmedForward):
         is_free = [c < structure.free_dim for c in structure.state_order]
         places = torch.tensor(is_free).nonzero()[:, 0]
         self.register_buffer("free_columns", places, persistent=False)
+
+    @torch.no_grad()
+    def fit_normalisation(self, free: Free, observed: Observed) -> None:
+        """Fits the normalisation to joint draws, and first weights to its numbers."""
+        super().fit_normalisation(free, observed)
+        few = free[:WHITENING_DRAWS], observed[:WHITENING_DRAWS].to(self.dtype)
+        given = self.normalisation.normalise_observed(few[1])
+        none = few[0].new_zeros(len(given), self.structure.nuisance_dim)
+        scaled = self.normalisation.affine(given).scaled(self._join(few[0], none))
+        self.conditioner.whiten_on(scaled[:, self._free], given)
 
     def scored_by(self, density: Density, *, for_mean: Density | None = None) -> Self:
         """A view of the flow, of the same parameters, with log densities by others.

@@ -6,6 +6,12 @@ and a linear layer on top. Columns stand in the order of how many numbers they r
 that those that read equally many lie side by side: they are one product of matrices,
 and so are all columns in the layers after the first. First weights are stored packed,
 one row of hidden units for each read.
+
+What a network reads may nearly be one number many times over, as data around a level
+that could be anywhere: what tells them apart is then a hundredth of each, and first
+weights that are independent hardly see it. `whiten` makes half of the first units of
+A_1 C^-1/2, C the covariance of the reads over draws, which see all directions alike;
+the other half still sees what is large.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,9 +24,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ColumnNetworks", "NetworkShape", "Part", "lengths_of", "rounds_of"]
+__all__ = [
+    "WHITENING_DRAWS",
+    "ColumnNetworks",
+    "NetworkShape",
+    "Part",
+    "lengths_of",
+    "rounds_of",
+]
 
 _BIAS = 0.5
+WHITENING_DRAWS = 10_000
+_MOST_READS = 1_000
+"""Of a column whose reads are looked at; the work grows with the cube."""
+_LEAST_SHARE = 1e-6
+"""Of the largest variance: no direction counts as narrower."""
+_FARTHEST = 10.0
+"""From 0 in scaled numbers, beyond which a draw counts as there."""
 
 
 class NetworkShape(Protocol):
@@ -148,6 +168,35 @@ class ColumnNetworks(nn.Module):
         return torch.baddbmm(
             _rows(self.last_bias, part)[:, None], state, _rows(self.last, part)
         )
+
+    @torch.no_grad()
+    def whiten(self, given: Float[Tensor, "draw given"]) -> None:
+        """Make half of the first units see all directions of what they read alike.
+
+        Before training, and once.
+
+        Args:
+            given: draws of the rows of numbers that `outputs` is given, scaled.
+        """
+        rows = given.double()
+        rows = rows[rows.isfinite().all(1)][:WHITENING_DRAWS].clamp(
+            -_FARTHEST, _FARTHEST
+        )
+        if len(rows) < 2 or not self.starts[-1]:
+            return
+        covariance = torch.cov(rows.T).reshape(2 * given.shape[1:])
+        for run in self.whole.runs:
+            if not 1 < run.width <= _MOST_READS:
+                continue
+            for column in range(run.start, run.stop):
+                own = slice(self.starts[column], self.starts[column + 1])
+                reads = self.reads[own]  # type: ignore[index]
+                spread, turn = torch.linalg.eigh(covariance[reads][:, reads])
+                # A direction that too few draws tell apart from none is not narrow.
+                least = _LEAST_SHARE * spread[-1] + (run.width / len(rows)) ** 2
+                white = (turn / spread.clamp(min=least).sqrt()) @ turn.T
+                half = self.first[own, : self.first.shape[1] // 2]
+                half.copy_(white @ half.double())
 
     def read_bar(
         self,

@@ -19,7 +19,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..flow import column_networks
-from ..flow.column_networks import ColumnNetworks, Part, rounds_of
+from ..flow.column_networks import (
+    WHITENING_DRAWS,
+    ColumnNetworks,
+    Part,
+    rounds_of,
+)
 from ..flow.settings import bounded
 from ..flow.structure import Structure
 from .cells import Cells, CellTable
@@ -108,6 +113,8 @@ class Heads(nn.Module):
             is_wide = spread > 1e-12 * (1.0 + middle.abs())
             getattr(self, f"{prefix}shift").copy_(middle)
             getattr(self, f"{prefix}scale").copy_(torch.where(is_wide, spread, 1.0))
+        few = free[:WHITENING_DRAWS], observed[:WHITENING_DRAWS]
+        self.networks.whiten(self._given(*few))
 
     def log_prob(
         self, free: Float[Tensor, "row free"], observed: Float[Tensor, "row observed"]

@@ -107,3 +107,41 @@ def test_a_structure_without_blocks_has_the_flow_of_no_latents():
     assert torch.equal(drawn.log_prob, torch.zeros(5, dtype=torch.float64))
     found = flow.log_prob(drawn.free, drawn.nuisances, observed)
     assert torch.equal(found, drawn.log_prob)
+
+
+def test_data_around_a_level_that_could_be_anywhere_tell_their_scale():
+    """The scale of steps of a walk, which are a hundredth of where it may be.
+
+    Its posterior given the steps, which say all of it, is a gamma distribution.
+    """
+    structure = Structure((StateBlock("scale", (0,), 0, (), tuple(range(12))),), 12)
+    generator = torch.Generator().manual_seed(4)
+
+    def drawn(count):
+        precision = torch.distributions.Gamma(3.0, 3.0)
+        with torch.random.fork_rng():
+            torch.manual_seed(int(torch.randint(9999, (), generator=generator)))
+            scale = precision.sample((count, 1)).rsqrt()
+        steps = scale * torch.randn(count, 12, generator=generator)
+        steps[:, 0] = 100.0 * torch.randn(count, generator=generator)
+        return scale.log(), steps.cumsum(1)
+
+    flow = build_flow(structure, NetworkConfig(), kind="autoregressive", seed=0)
+    free, observed = drawn(20_000)
+    flow.fit_normalisation(free, observed)
+    optimizer = torch.optim.Adam(flow.parameters(), lr=3e-3)
+    for _ in range(300):
+        free, observed = drawn(512)
+        optimizer.zero_grad()
+        (-flow.log_prob(free, free[:, :0], observed).mean()).backward()
+        optimizer.step()
+    free, observed = drawn(4000)
+    steps = observed.double().diff(dim=1)
+    shape = 3.0 + 5.5
+    rate = 3.0 + 0.5 * steps.square().sum(1)
+    precision = (-2.0 * free[:, 0]).double().exp()
+    exact = torch.distributions.Gamma(shape, rate).log_prob(precision)
+    exact = exact + (2.0 * precision).log()
+    with torch.no_grad():
+        gap = exact - flow.log_prob(free, free[:, :0], observed)
+    assert float(gap.mean()) < 0.1

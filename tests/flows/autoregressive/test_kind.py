@@ -11,6 +11,7 @@ from flows.autoregressive import kind
 from flows.autoregressive.conditioner import Conditioner, NetworkConfig
 from flows.autoregressive.fused import differentiable
 from flows.errors import ArgumentError
+from flows.flow.column_networks import ColumnNetworks
 from flows.flow.kinds import certified, for_weights, kind_of, solved_with
 from flows.front.train import train
 from flows.inference.weights import WeightTotals
@@ -162,6 +163,10 @@ def test_engines_are_refused_in_words(monkeypatch):
 @pytest.mark.parametrize("document", [pair_document(), _long_document()])
 def test_training_by_the_kernel_is_that_by_torch(document, monkeypatch):
     """Up to rounding, in both phases; a view shares the flow's parameters."""
+    flow = kind_of("autoregressive").build(Circuit.structure(), NetworkConfig(), 0)
+    assert solved_with(flow, "fused").conditioner is flow.conditioner
+    # With it an optimiser takes whole steps by slopes that are nothing but rounding.
+    monkeypatch.setattr(ColumnNetworks, "whiten", lambda *_: None)
     calls = Counter()
     for name in ("score", "differentiate"):
         plain = getattr(differentiable._Task, name)
@@ -183,5 +188,3 @@ def test_training_by_the_kernel_is_that_by_torch(document, monkeypatch):
         torch.testing.assert_close(
             values, other.flow.state_dict()[name], rtol=1e-3, atol=1e-4
         )
-    flow = kind_of("autoregressive").build(Circuit.structure(), NetworkConfig(), 0)
-    assert solved_with(flow, "fused").conditioner is flow.conditioner
