@@ -164,3 +164,21 @@ def test_gradients_of_heads_are_those_of_autograd_by_differences():
         low = flow.heads.log_prob(drawn.free, observed).sum()
     assert slope == pytest.approx(float(high - low) / (2 * step), abs=1e-5)
     assert slope != 0.0
+
+
+def test_half_of_a_heads_first_units_see_all_directions_of_joint_draws_alike():
+    flow, target = made(MIXED)
+    draws = target.sample(2000, generator=torch.Generator().manual_seed(0))
+    free = target.unconstrain(draws.latents)[0]
+    heads = flow.heads
+    given = heads._given(free, draws.observed).double().detach()
+    networks = heads.networks
+    for place, width in enumerate(networks._widths):
+        if width < 2:
+            continue
+        own = slice(networks.starts[place], networks.starts[place + 1])
+        weights = networks.first[own].detach().double()
+        seen = given[:, networks.reads[own]].clamp(-10, 10) @ weights
+        half = weights.shape[1] // 2
+        # Independent weights of variance 1 / width, and so their sum of squares.
+        assert float(seen.var(0)[:half].mean()) == pytest.approx(1.0, rel=0.4)
