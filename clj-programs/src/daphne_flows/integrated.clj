@@ -90,12 +90,19 @@
 (defn- components
   "Names that are joined by factors, in groups; each in the order of all."
   [nodes unseen names]
-  (let [blanket (fn [name] (set (mapcat scope (factors-of nodes unseen name))))]
+  (let [is-one (set names)
+        blanket (into {} (map (fn [name]
+                                [name (filter is-one (mapcat scope (factors-of nodes unseen
+                                                                               name)))]))
+                      names)
+        reached (fn [name]
+                  (loop [found #{name}, edge [name]]
+                    (if-let [more (seq (distinct (remove found (mapcat blanket edge))))]
+                      (recur (into found more) more)
+                      found)))]
     (loop [left names, found []]
       (if-let [name (first left)]
-        (let [own (loop [own #{name}]
-                    (let [more (into own (filter (set (mapcat blanket own))) left)]
-                      (if (= more own) own (recur more))))]
+        (let [own (reached name)]
           (recur (remove own left) (conj found (filterv own names))))
         found))))
 
@@ -158,8 +165,9 @@
   [{:keys [names factors]} values]
   (linked/fitted
    (mapv (fn [{:keys [log-density reads]}]
-           {:f (fn [numbers] (meant #(log-density (into values (map vector names numbers)))))
-            :reads reads})
+           (let [own (mapv names reads)]
+             {:f (fn [numbers] (meant #(log-density (into values (map vector own numbers)))))
+              :reads reads}))
          factors)
    (count names)))
 

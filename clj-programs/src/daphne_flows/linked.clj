@@ -20,96 +20,143 @@
 (def ^:private looks 4)
 (def ^:private deviations 2.0)
 
-(defn- parabola
-  "[gradient hessian], maps by place and by pair of places, of a factor around `centre`.
+(defn- moved
+  "The numbers that a factor reads, some of them moved by a number of steps."
+  [numbers steps moves]
+  (reduce (fn [v [k s]] (assoc v k (+ (double (v k)) (* (double s) (double (steps k))))))
+          numbers moves))
 
-  `f` is a function of the numbers; `reads` are the places of those that it reads."
-  [{:keys [f reads]} centre steps]
-  (let [at (fn [& moves] (f (reduce (fn [v [i s]] (update v i + (* s (steps i))))
-                                    centre moves)))
-        middle (at)
-        up (into {} (for [i reads] [i (at [i 1.0])]))
-        down (into {} (for [i reads] [i (at [i -1.0])]))]
-    [(into {} (for [i reads] [i (/ (- (up i) (down i)) (* 2.0 (steps i)))]))
-     (into {} (for [i reads, j reads :when (<= j i)]
-                [[i j]
-                 (if (= i j)
-                   (/ (- (+ (up i) (down i)) (* 2.0 middle)) (* (steps i) (steps i)))
-                   (/ (+ (- (at [i 1.0] [j 1.0]) (up i) (up j)) middle)
-                      (* (steps i) (steps j))))]))]))
+(defn- add-parabola
+  "Adds the gradient, and the curvature turned round, of a factor around a point.
+
+  `slope` has a number for each place, `bend` n of them; of each pair only that of the
+  later place with the earlier one is written."
+  [{:keys [f reads]} ^doubles centre ^doubles steps ^doubles slope ^doubles bend]
+  (let [n (alength centre)
+        own (mapv #(aget centre %) reads)
+        size (mapv #(aget steps %) reads)
+        at (fn [& moves] (double (f (moved own size moves))))
+        middle (double (at))
+        up (mapv #(at [% 1.0]) (range (count reads)))
+        down (mapv #(at [% -1.0]) (range (count reads)))
+        add (fn [^doubles where place value]
+              (aset where (int place) (+ (aget where (int place)) (double value))))]
+    (dotimes [k (count reads)]
+      (let [i (long (reads k)), h (double (size k)), u (double (up k)), d (double (down k))]
+        (add slope i (/ (- u d) (* 2.0 h)))
+        (add bend (+ (* i n) i) (/ (- (* 2.0 middle) u d) (* h h)))
+        (dotimes [l k]
+          (let [j (long (reads l)), both (double (at [k 1.0] [l 1.0]))]
+            (add bend (+ (* i n) j)
+                 (/ (- (+ u (double (up l))) both middle) (* h (double (size l)))))))))))
 
 (defn- root
-  "L of a symmetric matrix by pairs [i j] with j <= i, with places from the last to the
-  first; nil where it is no precision."
-  [matrix n]
-  (let [entry (fn [a b] (let [i (- n 1 a), j (- n 1 b)] ; a >= b, so that i <= j
-                          (double (get matrix [j i] 0.0))))]
-    (reduce (fn [found [a b]]
-              (let [rest (- (entry a b)
-                            (double (reduce + 0.0 (map #(* (found [a %]) (found [b %]))
-                                                       (range b)))))
-                    value (if (= a b) (Math/sqrt rest) (/ rest (found [b b])))]
-                (if (and (Double/isFinite value) (or (not= a b) (pos? value)))
-                  (assoc found [a b] value)
-                  (reduced nil))))
-            {} (for [a (range n), b (range (inc a))] [a b]))))
+  "L of a precision, its places from the last to the first, row by row; nil where it
+  is none."
+  [^doubles bend n]
+  (let [n (long n)
+        lower (double-array (* n n))]
+    (loop [a 0]
+      (if (= a n)
+        lower
+        (let [i (- n 1 a)]
+          (dotimes [b (inc a)]
+            (let [j (- n 1 b) ; from the end, so j >= i
+                  rest (double (loop [k 0, left (aget bend (+ (* j n) i))]
+                                 (if (= k b)
+                                   left
+                                   (recur (inc k) (- left (* (aget lower (+ (* a n) k))
+                                                             (aget lower (+ (* b n) k))))))))]
+              (aset lower (+ (* a n) b)
+                    (if (= a b) (Math/sqrt rest) (/ rest (aget lower (+ (* b n) b)))))))
+          (let [own (aget lower (+ (* a n) a))]
+            (when (and (Double/isFinite own) (pos? own))
+              (recur (inc a)))))))))
 
 (defn- solved
   "v with L' v = right, places from the first to the last."
-  [lower n right]
-  (reduce (fn [v i]
-            (let [a (- n 1 i)
-                  rest (- (right i) (reduce + 0.0 (map #(* (lower [(- n 1 %) a]) (v %))
-                                                       (range i))))]
-              (conj v (/ rest (lower [a a])))))
-          [] (range n)))
+  ^doubles [^doubles lower ^doubles right]
+  (let [n (alength right)
+        v (double-array n)]
+    (dotimes [i n]
+      (let [a (- n 1 i)]
+        (aset v i (/ (double (loop [k 0, left (aget right i)]
+                               (if (= k i)
+                                 left
+                                 (recur (inc k) (- left (* (aget lower (+ (* (- n 1 k) n) a))
+                                                           (aget v k)))))))
+                     (aget lower (+ (* a n) a))))))
+    v))
 
 (defn- times-transposed
   "L' v."
-  [lower n v]
-  (mapv (fn [i] (let [a (- n 1 i)]
-                  (reduce + 0.0 (map #(* (lower [(- n 1 %) a]) (v %)) (range (inc i))))))
-        (range n)))
+  ^doubles [^doubles lower ^doubles v]
+  (let [n (alength v)
+        found (double-array n)]
+    (dotimes [i n]
+      (let [a (- n 1 i)]
+        (aset found i (double (loop [k 0, sum 0.0]
+                                (if (> k i)
+                                  sum
+                                  (recur (inc k) (+ sum (* (aget lower (+ (* (- n 1 k) n) a))
+                                                           (aget v k))))))))))
+    found))
 
 (defn- forward
-  "w with L w = right, from the last place to the first."
-  [lower n right]
-  (let [found (reduce (fn [w a]
-                        (conj w (/ (- (right (- n 1 a))
-                                      (reduce + 0.0 (map #(* (lower [a %]) (w %)) (range a))))
-                                   (lower [a a]))))
-                      [] (range n))]
-    (mapv #(found (- n 1 %)) (range n))))
+  "w with L w = right, places from the last to the first."
+  ^doubles [^doubles lower ^doubles right]
+  (let [n (alength right)
+        w (double-array n)]
+    (dotimes [a n]
+      (let [i (- n 1 a)]
+        (aset w i (/ (double (loop [b 0, left (aget right i)]
+                               (if (= b a)
+                                 left
+                                 (recur (inc b) (- left (* (aget lower (+ (* a n) b))
+                                                           (aget w (- n 1 b))))))))
+                     (aget lower (+ (* a n) a))))))
+    w))
+
+(defn- plus ^doubles [^doubles a ^doubles b]
+  (amap a i _ (+ (aget a i) (aget b i))))
 
 (defn- around
-  "{:mean :lower}, as the factors say around a point; nil where they say none."
-  [factors centre steps]
-  (let [n (count centre)
-        found (map #(parabola % centre steps) factors)
-        slope (reduce #(merge-with + %1 (first %2)) {} found)
-        bend (update-vals (reduce #(merge-with + %1 (second %2)) {} found) -)]
+  "{:mean :lower :steps}, as the factors say around a point; nil where they say none."
+  [factors ^doubles centre ^doubles steps]
+  (let [n (alength centre)
+        slope (double-array n)
+        bend (double-array (* n n))]
+    (doseq [factor factors]
+      (add-parabola factor centre steps slope bend))
     (when-let [lower (root bend n)]
-      (let [move (solved lower n (forward lower n (mapv #(get slope % 0.0) (range n))))
-            mean (mapv + centre move)]
+      (let [mean (plus centre (solved lower (forward lower slope)))]
         (when (every? #(Double/isFinite %) mean)
-          {:mean mean :lower lower
-           :steps (mapv #(/ deviations (Math/sqrt (double (bend [% %])))) (range n))})))))
+          {:mean mean
+           :lower lower
+           :steps (double-array (map #(/ deviations (Math/sqrt (aget bend (+ (* % n) %))))
+                                     (range n)))})))))
+
+(defn- unit
+  "Independent standard normals."
+  [n]
+  (let [lower (double-array (* n n))]
+    (dotimes [i n] (aset lower (+ (* i n) i) 1.0))
+    {:mean (double-array n) :lower lower}))
 
 (defn fitted
-  "The density of `n` numbers that is the product of factors, {:mean :lower}.
+  "The density of `n` numbers that is the product of factors.
 
-  A factor is {:f log-density :reads places}, its function one of all numbers. Where
-  they have no meaning the density is that of independent standard normals."
+  A factor is {:f log-density :reads places}, its function one of a vector of the numbers
+  at these places. Where they have no meaning the density is that of independent standard
+  normals."
   [factors n]
-  (let [zero (vec (repeat n 0.0))
-        start (some #(around factors zero (vec (repeat n %))) first-steps)]
-    (loop [found start, left looks]
+  (let [zero (double-array n)]
+    (loop [found (some #(around factors zero (double-array n %)) first-steps)
+           left looks]
       (let [again (when (and found (pos? left))
                     (around factors (:mean found) (:steps found)))]
         (cond (nil? again)
-              (or found {:mean zero
-                         :lower (into {} (for [a (range n), b (range (inc a))]
-                                           [[a b] (if (= a b) 1.0 0.0)]))})
+              (or found (unit n))
               (every? true? (map #(<= (Math/abs (- (double %1) (double %2))) (double %3))
                                  (:mean again) (:mean found) (:steps found)))
               again
@@ -118,12 +165,14 @@
 (defn from-base
   "The numbers of standard normal points."
   [{:keys [mean lower]} base]
-  (mapv + mean (solved lower (count mean) (vec base))))
+  (vec (plus mean (solved lower (double-array base)))))
 
 (defn log-densities
   "The log density of each number given those before it."
-  [{:keys [mean lower]} values]
-  (let [n (count mean)]
-    (map-indexed (fn [i e] (- (Math/log (lower [(- n 1 i) (- n 1 i)]))
-                              (* 0.5 e e) half-log-two-pi))
-                 (times-transposed lower n (mapv - values mean)))))
+  [{:keys [^doubles mean ^doubles lower]} values]
+  (let [n (alength mean)
+        apart (double-array (map - values mean))]
+    (map-indexed (fn [i e]
+                   (let [a (- n 1 (long i)), e (double e)]
+                     (- (Math/log (aget lower (+ (* a n) a))) (* 0.5 e e) half-log-two-pi)))
+                 (times-transposed lower apart))))
