@@ -8,6 +8,10 @@ that are apart, or those that are normal together and what is apart from them.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+from jaxtyping import Float
+from torch import Tensor
 
 from ..errors import ArgumentError
 from ..linear_gaussian.factors import gaussian_latents
@@ -21,7 +25,11 @@ from .conditionals import (
     linked_ones,
     unseen_latents,
 )
-from .departures import departure_of_linked, departures_from_linear_normal
+from .departures import (
+    departure_of_linked,
+    departures_from_linear_normal,
+    joint_rows,
+)
 from .linearity import is_linear_normal, normal_ones
 from .linked import Linked
 from .target import IntegratedModel
@@ -38,8 +46,8 @@ size: an iteration has some ten millions of them, and takes half a second."""
 _MOST_OF_NORMALS = 2_000
 """The same where conditionals are normal, which takes six points in place of more than
 a hundred; factors count for each latent that is in them, as in a regression all are."""
-_MOST_OF_LINKED = 50_000
-"""Operations on numbers for a row: 512 rows take a sixth of a second."""
+_MOST_MICROSECONDS = 400.0
+"""Of a row of linked latents: 512 rows take a fifth of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class _Choice:
     Attributes:
         names: Of all of them; also of those that no other reads.
         lost: What an affine layer loses on those that others read, in nats.
-        worth: That, and what it is worth that they are gone.
+        worth: That, and what it is worth that they are gone, in nats.
     """
 
     names: tuple[str, ...]
@@ -61,65 +69,87 @@ def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
     """Return the model of continuous latents, integrated if that is better."""
     if is_linear_normal(model.graph):
         return model
-    best, linked = _apart(model), _linked(model)
-    if linked is not None and (
-        # By the chain rule, where estimates may say otherwise.
-        linked.worth > best.worth or set(linked.names).issuperset(best.names)
+    search = _Search(model)
+    best, together = search.apart(), search.together()
+    # More is lost on all of some latents than on a part of them (the chain rule),
+    # which estimates miss by a twentieth where latents are many.
+    if together is not None and (
+        together.worth > best.worth or {*together.names} >= {*best.names}
     ):
-        best = linked
+        best = together
     names = best.names
     if best.lost <= _LEAST_NATS:
         names = latents_to_integrate(model.graph, model.layout, {})
     return IntegratedModel(model, names) if names else model
 
 
-def _apart(model: Model, linked: Sequence[str] = ()) -> _Choice:
-    """Return the best latents that are apart, also from some that go anyway."""
-    graph, layout = model.graph, model.layout
-    candidates = tuple(
-        each
-        for each in integrable(graph, layout)
-        if each.name not in linked and set(linked).isdisjoint(each.latents)
-    )
-    if _numbers(layout, candidates) > _MOST_NUMBERS:
-        normals = normal_ones(graph, candidates)
-        candidates = tuple(each for each in candidates if each.name in normals)
-        work = sum(_numbers(layout, [each]) - layout.free_dim for each in candidates)
-        if layout.free_dim + work > _MOST_OF_NORMALS:
-            candidates = ()
-    departures = departures_from_linear_normal(model, candidates)
-    weights = {name: _NATS_OF_ITSELF + nats for name, nats in departures.items()}
-    weights = {name: nats for name, nats in weights.items() if nats > 0.0}
-    names = latents_to_integrate(graph, layout, weights, linked)
-    return _Choice(
-        names,
-        sum(departures.get(name, 0.0) for name in names),
-        sum(weights.get(name, 0.0) for name in names),
-    )
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What can be integrated out of a model."""
 
+    model: Model
 
-def _linked(model: Model) -> _Choice | None:
-    """Return all that are normal together and the best that is apart from them."""
-    graph, layout = model.graph, model.layout
-    unseen = unseen_latents(graph, layout)
-    names = gaussian_latents(model.lowered, unseen)
-    if not names or len(names) + len(unseen) == len(graph.latents):
-        return None
-    conditionals = linked_ones(conditionals_of(graph, layout, (*names, *unseen)))
-    if not conditionals:
-        return None
-    try:
-        linked = Linked(model, conditionals)
-    except ArgumentError:
-        return None
-    if linked.work > _MOST_OF_LINKED:
-        return None
-    own = [each.name for each in conditionals]
-    lost, rest = departure_of_linked(model, linked), _apart(model, own)
-    if not math.isfinite(lost):
-        return None
-    worth = lost + _NATS_OF_ITSELF * len(own)
-    return _Choice(rest.names, lost + rest.lost, worth + rest.worth)
+    @cached_property
+    def _rows(self) -> Float[Tensor, "row number"]:
+        return joint_rows(self.model)
+
+    @cached_property
+    def _integrable(self) -> tuple[Conditional, ...]:
+        return integrable(self.model.graph, self.model.layout)
+
+    def apart(self, linked: frozenset[str] = frozenset()) -> _Choice:
+        """Return the best latents that are apart, also from some that go anyway."""
+        graph, layout = self.model.graph, self.model.layout
+        candidates = tuple(
+            each
+            for each in self._integrable
+            if each.name not in linked and linked.isdisjoint(each.latents)
+        )
+        if _numbers(layout, candidates) > _MOST_NUMBERS:
+            normals = normal_ones(graph, candidates)
+            candidates = tuple(each for each in candidates if each.name in normals)
+            work = sum(
+                _numbers(layout, [each]) - layout.free_dim for each in candidates
+            )
+            if layout.free_dim + work > _MOST_OF_NORMALS:
+                candidates = ()
+        departures = (
+            departures_from_linear_normal(self.model, candidates, self._rows)
+            if candidates
+            else {}
+        )
+        weights = {name: _NATS_OF_ITSELF + nats for name, nats in departures.items()}
+        weights = {name: nats for name, nats in weights.items() if nats > 0.0}
+        names = latents_to_integrate(graph, layout, weights, linked)
+        return _Choice(
+            names,
+            sum(departures.get(name, 0.0) for name in names),
+            sum(weights.get(name, 0.0) for name in names),
+        )
+
+    def together(self) -> _Choice | None:
+        """Return all that are normal together and the best that is apart from them."""
+        graph, layout = self.model.graph, self.model.layout
+        unseen = unseen_latents(graph, layout)
+        names = gaussian_latents(self.model.lowered, {*unseen})
+        if not names or len(names) + len(unseen) == len(graph.latents):
+            return None
+        conditionals = linked_ones(conditionals_of(graph, layout, {*names, *unseen}))
+        if not conditionals:
+            return None
+        try:
+            linked = Linked(self.model, conditionals)
+        except ArgumentError:
+            return None
+        if linked.microseconds > _MOST_MICROSECONDS:
+            return None
+        own = frozenset(each.name for each in conditionals)
+        lost = departure_of_linked(self.model, linked, self._rows)
+        if not math.isfinite(lost):
+            return None
+        rest = self.apart(own)
+        worth = lost + _NATS_OF_ITSELF * len(own)
+        return _Choice(rest.names, lost + rest.lost, worth + rest.worth)
 
 
 def _numbers(layout: Layout, conditionals: Sequence[Conditional]) -> int:

@@ -64,7 +64,7 @@ def integrable(graph: Graph, layout: Layout) -> tuple[Conditional, ...]:
         layout: Its columns.
     """
     lines = _on_the_line(layout)
-    unseen = _unseen(graph, lines)
+    unseen = {*_unseen(graph, lines)}
     free = [n for n in lines if n not in unseen and _bounds_nothing(graph, n, unseen)]
     return tuple(_conditional(graph, name, unseen) for name in free)
 
@@ -80,7 +80,7 @@ def latents_to_integrate(
     weights: Mapping[str, float] | None = None,
     linked: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Return names of latents that need no network.
+    """Return names of latents that need no network, unseen ones last.
 
     At least one latent is kept.
 
@@ -93,7 +93,8 @@ def latents_to_integrate(
     """
     lines = _on_the_line(layout)
     unseen = _unseen(graph, lines)
-    kept = [name for name in graph.latents if name not in (*unseen, *linked)]
+    gone = {*unseen, *linked}
+    kept = [name for name in graph.latents if name not in gone]
     blankets = {each.name: {*each.latents} for each in integrable(graph, layout)}
     weights = dict.fromkeys(blankets, 1.0) if weights is None else weights
     blankets = {
@@ -119,10 +120,12 @@ def conditionals_of(
         ArgumentError: If one of them is not on the line, or its conditional is not made
             of known factors.
     """
-    lines = [name for name in _on_the_line(layout) if name in names]
+    wanted = {*names}
+    lines = [name for name in _on_the_line(layout) if name in wanted]
     unseen = _unseen(graph, lines)
-    chosen = [name for name in lines if name not in unseen]
-    found = tuple(_conditional(graph, n, unseen) for n in (*chosen, *unseen))
+    left_out = {*unseen}
+    chosen = [name for name in lines if name not in left_out]
+    found = tuple(_conditional(graph, n, left_out) for n in (*chosen, *unseen))
     are_free = all(_bounds_nothing(graph, name, unseen) for name in chosen)
     if len(found) < len(names) or not are_free:
         what = "not all of these have a conditional of known factors on the line"

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 
 import networkx as nx
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from ..flow.regression import Regression, residuals
 from ..model.families.on_the_line import normal
@@ -25,16 +27,20 @@ from .linearity import normal_ones
 from .lines import lines_of
 from .linked import Linked
 
-__all__ = ["departure_of_linked", "departures_from_linear_normal"]
+__all__ = ["departure_of_linked", "departures_from_linear_normal", "joint_rows"]
 
 _DRAWS = 10_000
 """That regressions take."""
 _EVALUATED = 256
 """Draws at which conditionals are evaluated."""
+_LARGEST = 1e50
+"""Of a draw that counts: sums of squares are numbers."""
+_LEAST_SPREAD = 1e-12
+"""Of a direction of linked latents beside the widest: below are roundings."""
 
 
 def departures_from_linear_normal(
-    model: Model, conditionals: Sequence[Conditional]
+    model: Model, conditionals: Sequence[Conditional], rows: Float[Tensor, "row number"]
 ) -> dict[str, float]:
     """Return the departure of each conditional by the name of its latent, in nats.
 
@@ -43,11 +49,9 @@ def departures_from_linear_normal(
     Args:
         model: The model, of continuous latents.
         conditionals: Of some of them, each given all others.
+        rows: As `joint_rows` gives them.
     """
-    if not conditionals:
-        return {}
-    rows, size = _rows(model), model.layout.free_dim
-    few = rows[:_EVALUATED]
+    size, few = model.layout.free_dim, rows[:_EVALUATED]
     found: dict[str, float] = {}
     normals = normal_ones(model.graph, conditionals)
     for group in _apart(conditionals):
@@ -63,37 +67,49 @@ def departures_from_linear_normal(
     return found
 
 
-def departure_of_linked(model: Model, linked: Linked) -> float:
+def departure_of_linked(
+    model: Model, linked: Linked, rows: Float[Tensor, "row number"]
+) -> float:
     """Return what an affine layer loses on linked latents given all others, in nats.
 
     Args:
         model: The model, of continuous latents.
         linked: Some of them.
+        rows: As `joint_rows` gives them.
     """
-    rows, size, columns = _rows(model), model.layout.free_dim, linked.columns
+    size, columns = model.layout.free_dim, linked.columns
     few = rows[:_EVALUATED]
     is_known = torch.ones(len(columns), dtype=torch.bool)
     free, data = few[:, :size], few[:, size:]
     _, own = linked.completed(free, data, free[:, columns], is_known)
     read = {c for each in linked.conditionals for c in _read(model, each)}
-    left = residuals(rows[:, columns], rows[:, sorted(read.difference(columns))])
-    root, failed = torch.linalg.cholesky_ex(left.mT @ left / len(left))
-    if failed:
+    try:
+        left = residuals(rows[:, columns], rows[:, sorted(read.difference(columns))])
+    except LinAlgError:
         return -math.inf
-    unit = torch.linalg.solve_triangular(root, left[: len(few)].mT, upper=False)
+    root = torch.linalg.qr(left / math.sqrt(len(left))).R
+    root = root * torch.where(root.diagonal() < 0.0, -1.0, 1.0)[:, None]
+    spread = root.diagonal()
+    spread = spread.clamp(min=max(float(spread.max()) * _LEAST_SPREAD, 1e-300))
+    root = root.triu(1) + spread.diag()
+    unit = torch.linalg.solve_triangular(root.mT, left[: len(few)].mT, upper=False)
     zero = torch.zeros((), dtype=unit.dtype)
-    affine = normal(unit, zero, zero + 1.0).sum(0) - root.diagonal().log().sum()
+    affine = normal(unit, zero, zero + 1.0).sum(0) - spread.log().sum()
     found = float((own.sum(-1) - affine).nanmean())
     return found if math.isfinite(found) else -math.inf
 
 
-def _rows(model: Model) -> Tensor:
-    """Draws of free coordinates and observed values that are numbers."""
+def joint_rows(model: Model) -> Float[Tensor, "row number"]:
+    """Return joint draws of free coordinates and then observed values, numbers all.
+
+    Args:
+        model: A model of continuous latents.
+    """
     generator = torch.Generator().manual_seed(0)
     drawn = model.forgiving().sample(_DRAWS, generator=generator)
     free, _ = model.unconstrain(drawn.latents.double())
     rows = torch.cat([free, drawn.observed.double()], -1)
-    return rows[torch.isfinite(rows).all(-1)]
+    return rows[(rows.abs() < _LARGEST).all(-1)]
 
 
 def _read(model: Model, conditional: Conditional) -> list[int]:
@@ -109,7 +125,10 @@ def _log_normal(rows: Tensor) -> Tensor:
     """Log densities of the first column by its regression on the others."""
     draws = torch.cat([rows - rows.mean(0), rows.new_ones(len(rows), 1)], -1)
     reads = list(range(1, rows.shape[-1]))
-    fit = Regression.of(draws, draws.mT @ draws / len(draws), 0, reads)
+    try:
+        fit = Regression.of(draws, draws.mT @ draws / len(draws), 0, reads)
+    except LinAlgError:  # of numbers that are too far apart
+        return torch.full_like(rows[:, 0], math.nan)
     mean = draws[:, reads] @ fit.slopes + fit.intercept
     return normal(draws[:, 0], mean, fit.scale.clamp(min=sys.float_info.min))
 

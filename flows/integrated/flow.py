@@ -86,7 +86,7 @@ class CompletedFlow(Completed):
         inner = self.inner.log_prob_per_node(free[:, self._kept], nuisances, observed)
         whole = free.double()
         _, terms = self._completed(
-            whole, observed, torch.zeros_like(whole), self.target.integrated
+            whole, observed, torch.zeros_like(whole), {*self.target.integrated}
         )
         return torch.cat([inner.to(terms), terms], -1)
 
@@ -107,7 +107,7 @@ class CompletedFlow(Completed):
         ]
         places = torch.tensor(columns, device=whole.device)
         points = torch.zeros_like(whole).index_copy(-1, places, base.to(whole))
-        given = [n for n in self.target.integrated if known and n in known.nodes]
+        given = {n for n in self.target.integrated if known and n in known.nodes}
         if known is not None and given:
             at = places[[name in given for name in self.target.integrated]]
             whole = whole.index_copy(-1, at, known.free[:, at].to(whole))
@@ -138,6 +138,11 @@ class CompletedFlow(Completed):
             found, own = level.completed(free, data, points[:, columns], is_known)
             free = free.index_copy(-1, columns, found)
             terms.append(own)
-        order = [c.name for level in self.target.levels for c in level.conditionals]
-        place = [order.index(name) for name in self.target.integrated]
-        return free, torch.cat(terms, -1)[:, place]
+        return free, torch.cat(terms, -1)[:, self._places]
+
+    @cached_property
+    def _places(self) -> list[int]:
+        """Of the latents that are integrated out among those of the levels."""
+        drawn = [c.name for level in self.target.levels for c in level.conditionals]
+        place = {name: number for number, name in enumerate(drawn)}
+        return [place[name] for name in self.target.integrated]

@@ -64,7 +64,7 @@ class Lines:
 
     def __init__(self, model: Model, conditionals: Sequence[Conditional]) -> None:
         self._model = model.forgiving()
-        self.conditionals = tuple(conditionals)
+        self._conditionals = tuple(conditionals)
         self._names = tuple(dict.fromkeys(f for c in conditionals for f in c.factors))
         number = {name: place for place, name in enumerate(self._names)}
         pairs = [
@@ -75,9 +75,14 @@ class Lines:
         self._line_of, self._factor_of = torch.tensor(pairs).reshape(-1, 2).T
         position = {v.name: place for place, v in enumerate(model.layout.latents)}
         self._positions = [position[c.name] for c in conditionals]
-        self.columns = [
-            model.layout.variable(c.name).free_start for c in self.conditionals
+        self.columns: Sequence[int] = [
+            model.layout.variable(c.name).free_start for c in conditionals
         ]
+
+    @property
+    def conditionals(self) -> tuple[Conditional, ...]:
+        """Each latent's."""
+        return self._conditionals
 
     @cached_property
     def precision(self) -> torch.dtype:

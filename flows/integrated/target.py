@@ -10,11 +10,14 @@ integrates to one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
-from torch import Generator
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
 
 from ..model.around import AroundModel
 from ..model.draws import Draws
@@ -24,10 +27,37 @@ from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed
 from ..model.some_latents import SomeLatents
 from .conditionals import Conditional, conditionals_of, linked_ones
 from .linearity import normal_ones
-from .lines import Lines, lines_of
+from .lines import lines_of
 from .linked import Linked
 
-__all__ = ["IntegratedModel"]
+__all__ = ["IntegratedModel", "Level"]
+
+
+class Level(Protocol):
+    """Latents that are drawn at once, given those of earlier levels."""
+
+    columns: Sequence[int]
+    """Of their free coordinates."""
+
+    @property
+    def conditionals(self) -> tuple[Conditional, ...]:
+        """Each latent's, given those before it."""
+
+    def log_integral(
+        self,
+        free: Float[Tensor, "row free"],
+        observed: Float[Tensor, "row observed"],
+    ) -> Float[Tensor, " row"]:
+        """Return the log of their factors, integrated over them, in nats."""
+
+    def completed(
+        self,
+        free: Float[Tensor, "row free"],
+        observed: Float[Tensor, "row observed"],
+        base: Float[Tensor, "row latent"],
+        is_known: Bool[Tensor, " latent"],
+    ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row latent"]]:
+        """Return their values, of base points where not known, and log densities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +116,8 @@ class IntegratedModel(AroundModel):
         return conditionals_of(self.graph, self.model.layout, self.integrated)
 
     @cached_property
-    def levels(self) -> tuple[Linked | Lines, ...]:
-        """Conditionals in groups: integrals, then what reads earlier groups alone."""
+    def levels(self) -> tuple[Level, ...]:
+        """All of them: integrals, then what reads earlier levels alone."""
         groups: list[list[Conditional]] = [[]]
         number: dict[str, int] = {}
         for each in self._alone:
@@ -102,7 +132,7 @@ class IntegratedModel(AroundModel):
         return (*linked, *lines)
 
     @cached_property
-    def _integrals(self) -> tuple[Linked | Lines, ...]:
+    def _integrals(self) -> tuple[Level, ...]:
         return tuple(each for each in self.levels if not each.conditionals[0].is_prior)
 
     def sample(self, num: int, *, generator: Generator) -> Draws:

@@ -89,7 +89,7 @@ class Part(EliminatedLatents):
             none = filled.new_zeros(len(filled), len(self.latents))
             mean = self.elimination.from_residual(none, given)
             mean = torch.where(torch.isfinite(mean), mean, 0.0)
-            is_lost = self._is_lost(information, log_roots)
+            is_lost = self.is_lost(information, log_roots)
             is_lost &= self.standardised.is_small
         return mean, log_roots.sum(-1), is_lost
 
@@ -101,7 +101,7 @@ class Part(EliminatedLatents):
         found = []
         for rows, data in self.parts_of(filled, observed):
             information, given = self._given(rows, data)
-            found.append(self._is_lost(information, self.elimination.log_roots(given)))
+            found.append(self.is_lost(information, self.elimination.log_roots(given)))
         return torch.cat(found)
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class Part(EliminatedLatents):
             )
             information, given = self._given(rows, data)
             drawn = self.elimination.from_residual(noise, given)
-            is_lost = self._is_lost(information, self.elimination.log_roots(given))
+            is_lost = self.is_lost(information, self.elimination.log_roots(given))
             is_lost &= self.standardised.is_small
             for some in _parts(is_lost, self.standardised.num_rows):
                 drawn[some] = self.standardised.drawn(
@@ -145,8 +145,15 @@ class Part(EliminatedLatents):
         information = self.potentials.information(filled, observed)
         return information, self.elimination.conditionals(information)
 
-    def _is_lost(self, information: Information, log_roots: Tensor) -> Tensor:
-        """Return which rows have a column of whose precision hardly a share is left."""
+    def is_lost(
+        self, information: Information, log_roots: Float[Tensor, "row column"]
+    ) -> Bool[Tensor, " row"]:
+        """Return which rows have a column of whose precision hardly a share is left.
+
+        Args:
+            information: Of the rows.
+            log_roots: What it leaves, by `Elimination.log_roots`.
+        """
         whole = self.potentials.diagonal(information)
         has_digits = 2.0 * log_roots > whole.log() + math.log(_LEAST_SHARE)
         return ~has_digits.all(1) & (whole > 0.0).all(1)

@@ -106,7 +106,7 @@ class Standardised:
         return torch.index_select(found[..., 0], 1, places)
 
     def _solved(self, latents: Tensor, observed: Tensor) -> _Solved:
-        matrix, rests, scales = self._numbers(latents, observed)
+        matrix, rests, scales = self.numbers(latents, observed)
         own = torch.tensor([self.own[column] for column in self.order])
         others = self._others
         weights, away, scale = matrix[:, own], rests[:, own], scales[:, own]
@@ -132,10 +132,21 @@ class Standardised:
 
     # -------------------------------------------------------------- numbers
 
-    def _numbers(
-        self, latents: Tensor, observed: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return coefficients [row, factor, column in order], rests and scales."""
+    def numbers(
+        self,
+        latents: Float[Tensor, "row latent"],
+        observed: Float[Tensor, "rows observed"],
+    ) -> tuple[
+        Float[Tensor, "row factor column"],
+        Float[Tensor, "row factor"],
+        Float[Tensor, "row factor"],
+    ]:
+        """Return the factors' coefficients, columns in `order`; rests and scales.
+
+        Args:
+            latents: All latents; those that are integrated out have any values.
+            observed: Data, one row for all or one for each.
+        """
         num, factors = len(latents), self.potentials.factors
         (found,) = self._schedule.run(
             [latents.t().contiguous(), observed.t().contiguous()],

@@ -4,8 +4,15 @@ import math
 
 import pytest
 
-from flows.integrated.conditionals import integrable
-from flows.integrated.departures import departures_from_linear_normal
+from flows.integrated.choice import integrated_where_it_pays
+from flows.integrated.conditionals import conditionals_of, integrable, linked_ones
+from flows.integrated.departures import (
+    departure_of_linked,
+    departures_from_linear_normal,
+    joint_rows,
+)
+from flows.integrated.linked import Linked
+from flows.linear_gaussian.factors import gaussian_latents
 from flows.model.model import Model
 from tests.flows.integrated.programs import LINEAR
 
@@ -19,9 +26,9 @@ SPREAD = """
 
 def _departures(text):
     model = Model.from_program(text)
-    return departures_from_linear_normal(
-        model, integrable(model.graph, model.layout)
-    ), model.graph.latents
+    candidates = integrable(model.graph, model.layout)
+    found = departures_from_linear_normal(model, candidates, joint_rows(model))
+    return found, model.graph.latents
 
 
 def test_conditionals_of_a_linear_normal_model_depart_by_nothing():
@@ -51,3 +58,51 @@ def test_what_has_no_spread_or_no_moments_is_no_error():
     found, names = _departures(text)
     assert {*found} == {*names}
     assert not any(math.isnan(nats) for nats in found.values())
+
+
+def _linked_departure(text, num_linked):
+    model = Model.from_program(text)
+    layout = model.layout
+    names = gaussian_latents(model.lowered)
+    conditionals = linked_ones(conditionals_of(model.graph, layout, names))
+    assert len(conditionals) == num_linked
+    return departure_of_linked(model, Linked(model, conditionals), joint_rows(model))
+
+
+def test_normal_latents_of_a_scale_that_varies_depart_together():
+    """Two of one scale e^l, l ~ N(0, 0.25), which has V = E e^2l = e^0.5.
+
+    Of each E[log N(v; 0, e^2l) - log N(v; 0, V)] = log(V) / 2 - E l = 0.25 nats.
+    """
+    found = _linked_departure(
+        """
+        (let [l (sample (normal 0 0.5))
+              a (sample (normal 0 (exp l))) b (sample (normal a (exp l)))]
+          (observe (normal (+ a b) 1e6) 0.1)
+          b)""",
+        2,
+    )
+    assert found == pytest.approx(0.5, abs=0.2)
+
+
+def test_latents_that_nearly_are_one_depart_by_a_number():
+    found = _linked_departure(
+        """
+        (let [s (sample (gamma 2 2))
+              a (sample (normal 0 1)) b (sample (normal a 1e-9))
+              c (sample (normal b 1e-9))]
+          (observe (normal c s) 0.1)
+          [a b c])""",
+        3,
+    )
+    assert 0.0 < found < 100.0
+
+
+def test_numbers_too_far_apart_for_least_squares_are_no_error():
+    model = Model.from_program("""
+        (let [w (sample (cauchy 0 1))
+              a (sample (normal w 1)) b (sample (normal a 1))
+              c (sample (normal b (exp w)))]
+          (observe (normal (+ a b) 1) 0.1) (observe (normal (+ c b) 1) 0.1)
+          [a b])""")
+    integrated_where_it_pays(model)

@@ -251,6 +251,21 @@ def test_a_scale_of_nothing_has_no_density_and_still_draws(model, target):
     assert float(found[1]) == -math.inf
 
 
+def test_a_row_without_a_density_spoils_no_slopes(model, target):
+    linked = target.levels[0]
+    latents, observed = _rows(target, 3)
+    free = model.unconstrain(latents)[0]
+    (scale,) = model.layout.latents_named("s")
+    free[1, scale.free_start] = -800.0
+    free.requires_grad_()
+    base = torch.zeros(3, len(linked.columns), dtype=torch.float64)
+    none = torch.zeros(len(linked.columns), dtype=torch.bool)
+    values, terms = linked.completed(free, observed, base, none)
+    (slopes,) = torch.autograd.grad((values + terms).sum(), free)
+    assert bool(slopes.isfinite().all())
+    assert float(slopes[[0, 2]].abs().max()) > 0.0
+
+
 def test_components_that_nothing_joins_are_drawn_apart():
     model = Model.from_program("""
         (let [s (sample (gamma 2 2))
@@ -288,3 +303,83 @@ def test_linked_latents_beside_one_that_is_apart_from_them():
     target = integrated_where_it_pays(model)
     kept = {v.label for v in target.layout.latents}
     assert kept == {"s", "t"}
+
+
+GROUP = """
+(let [mu (sample (normal 0 5))
+      l (sample (normal 0 3))
+      a (foreach 5 [] (sample (normal mu (exp l))))]
+  (foreach 5 [x a] (observe (normal x 1) 0.7))
+  [mu l])
+"""
+
+
+@pytest.mark.parametrize("log_scale", [2.0, -5.0, -15.0, -20.0, -25.0])
+def test_scales_far_below_those_of_the_data_leave_digits(log_scale):
+    """What v adds is the same wherever it is: log p(v, c, x) - log q(v | c, x)."""
+    model = Model.from_program(GROUP)
+    target = integrated_where_it_pays(model)
+    linked = target.levels[0]
+    count = 200
+    free = torch.full((count, model.layout.free_dim), log_scale, dtype=torch.float64)
+    data = model.observation().expand(count, -1)
+    generator = torch.Generator().manual_seed(1)
+    base = torch.randn(count, len(linked.columns), generator=generator)
+    none = torch.zeros(len(linked.columns), dtype=torch.bool)
+    values, terms = linked.completed(free, data, base, none)
+    whole = free.index_copy(1, torch.tensor(linked.columns), values)
+    scale = math.exp(log_scale)
+    covariance = 25.0 * np.ones((5, 5)) + (1.0 + scale**2) * np.eye(5)
+    exact = scipy.stats.multivariate_normal.logpdf(np.full(5, 0.7), cov=covariance)
+    exact += scipy.stats.norm.logpdf(log_scale, 0.0, 3.0)
+    found = model.log_joint_free(whole, data) - terms.sum(-1)
+    assert float((found - exact).abs().max()) < 1e-3
+    again = linked.completed(whole, data, torch.zeros_like(base), ~none)[1]
+    torch.testing.assert_close(again, terms, atol=1e-3, rtol=0)
+    (row,) = target.kept.free_columns
+    kept = torch.full((1, 1), log_scale, dtype=torch.float64)
+    assert int(row) == model.layout.latents_named("l")[0].free_start
+    assert float(target.log_joint_free(kept, data[:1])) == pytest.approx(
+        exact, abs=1e-8
+    )
+
+
+def test_data_far_below_their_rounding_have_no_density():
+    model = Model.from_program(
+        GROUP.replace("(normal x 1)", "(normal x (exp l))").replace(
+            "(exp l))))]", "1)))]"
+        )
+    )
+    target = integrated_where_it_pays(model)
+    free = torch.tensor([[0.0], [-200.0]], dtype=torch.float64)
+    found = target.log_joint_free(free, model.observation()[None])
+    assert math.isfinite(found[0])
+    assert float(found[1]) in (-math.inf, pytest.approx(-2e3, rel=0.5))
+
+
+def test_slopes_in_data_are_those_of_finite_differences(target):
+    latents, observed = _rows(target, 4)
+    free = target.unconstrain(latents[:, target.kept.columns])[0]
+    leaf = observed.clone().requires_grad_()
+    (found,) = torch.autograd.grad(target.log_joint_free(free, leaf).sum(), leaf)
+    for column in range(observed.shape[1]):
+        step = torch.zeros_like(observed)
+        step[:, column] = 1e-5
+        up, down = (
+            target.log_joint_free(free, observed + side * step) for side in (1, -1)
+        )
+        torch.testing.assert_close(
+            found[:, column], (up - down) / 2e-5, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_no_rows_have_no_values(model, target):
+    linked = target.levels[0]
+    none = torch.zeros(len(linked.columns), dtype=torch.bool)
+    values, terms = linked.completed(
+        torch.zeros(0, model.layout.free_dim),
+        torch.zeros(0, model.layout.observed_dim),
+        torch.zeros(0, len(linked.columns)),
+        none,
+    )
+    assert values.shape == terms.shape == (0, len(linked.columns))
