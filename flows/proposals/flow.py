@@ -119,10 +119,13 @@ class FlowProposal:
         draw = self.from_base(base, observed)
         num_unsolved = int(draw.log_prob.isnan().sum())
         if num_unsolved:
+            which = f"at these data {num_unsolved} of {num_particles} draws"
             raise InferenceError.at(
                 "flow",
-                f"at these data {num_unsolved} of {num_particles} draws cannot be "
-                "solved exactly enough for weights in bounded time",
+                f"{which} have no density, as the flow's numbers overflow"
+                if self.flow.is_exact
+                else f"{which} cannot be solved exactly enough for weights in bounded "
+                "time",
                 "`daphne-flows infer`, which needs no flow, or one that is trained on",
             )
         return draw

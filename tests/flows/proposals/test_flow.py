@@ -162,3 +162,14 @@ def test_an_unknown_proposal_is_refused(pair_graph):
     with pytest.raises(ValueError, match="expected one of flow, prior, mixture"):
         proposal_of("guess", flow, model)
     assert [proposal_of(kind, flow, model).nuisance_dim for kind in KINDS] == [0, 0, 0]
+
+
+def test_numbers_of_a_flow_that_overflow_are_said_to(pair_graph):
+    model = Model.from_graph(pair_graph)
+    structure = build_structure(invert(pair_graph), model.layout, 0)
+    flow = build_flow(structure, kind="autoregressive", seed=0)
+    data = torch.full_like(model.observation(), 1e308)
+    with pytest.raises(InferenceError, match="have no density, as the flow's numbers"):
+        FlowProposal(flow, model).rsample_and_log_prob(
+            data, 10, generator=torch.Generator().manual_seed(0)
+        )
