@@ -35,6 +35,7 @@ __all__ = [
 
 _BIAS = 0.5
 WHITENING_DRAWS = 10_000
+"""That are enough to whiten by."""
 _MOST_READS = 1_000
 """Of a column whose reads are looked at; the work grows with the cube."""
 _LEAST_SHARE = 1e-6
@@ -179,9 +180,7 @@ class ColumnNetworks(nn.Module):
             given: draws of the rows of numbers that `outputs` is given, scaled.
         """
         rows = given.double()
-        rows = rows[rows.isfinite().all(1)][:WHITENING_DRAWS].clamp(
-            -_FARTHEST, _FARTHEST
-        )
+        rows = rows[rows.isfinite().all(1)].clamp(-_FARTHEST, _FARTHEST)
         if len(rows) < 2 or not self.starts[-1]:
             return
         covariance = torch.cov(rows.T).reshape(2 * given.shape[1:])

@@ -72,7 +72,7 @@ def integrated_where_it_pays(model: Model) -> Model | IntegratedModel:
     search = _Search(model)
     best, together = search.apart(), search.together()
     # More is lost on all of some latents than on a part of them (the chain rule),
-    # which estimates miss by a twentieth where latents are many.
+    # which estimates miss by a seventh where latents are many.
     if together is not None and (
         together.worth > best.worth or {*together.names} >= {*best.names}
     ):

@@ -16,8 +16,10 @@ which is in another's blanket: taken one by one, those that exclude least for th
 weight first, and those that exclude fewest; the heavier set of the two.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import networkx as nx
 
 from daphne_bridge.graph.graph import Graph
 
@@ -26,6 +28,7 @@ from ..model.layout import Layout
 
 __all__ = [
     "Conditional",
+    "blankets",
     "conditionals_of",
     "integrable",
     "latents_to_integrate",
@@ -89,20 +92,20 @@ def latents_to_integrate(
         layout: Its columns.
         weights: What it is worth to integrate over a latent, positive; those without
             one are kept. The same for all where there are none.
-        linked: Latents that go together; no other is in their blankets.
+        linked: Latents that go together; no other is in their others.
     """
     lines = _on_the_line(layout)
     unseen = _unseen(graph, lines)
     gone = {*unseen, *linked}
     kept = [name for name in graph.latents if name not in gone]
-    blankets = {each.name: {*each.latents} for each in integrable(graph, layout)}
-    weights = dict.fromkeys(blankets, 1.0) if weights is None else weights
-    blankets = {
+    others = {each.name: {*each.latents} for each in integrable(graph, layout)}
+    weights = dict.fromkeys(others, 1.0) if weights is None else weights
+    others = {
         name: own
-        for name, own in blankets.items()
+        for name, own in others.items()
         if name in weights and own.isdisjoint(linked) and name not in linked
     }
-    chosen = {*linked, *_heaviest_apart(blankets, weights, len(kept) - 1)}
+    chosen = {*linked, *_heaviest_apart(others, weights, len(kept) - 1)}
     return (*(n for n in lines if n in chosen), *(unseen if kept else unseen[1:]))
 
 
@@ -139,8 +142,22 @@ def conditionals_of(
 def linked_ones(conditionals: Sequence[Conditional]) -> tuple[Conditional, ...]:
     """Return those that are in another's Markov blanket, unseen latents left out."""
     integrals = [each for each in conditionals if not each.is_prior]
-    read = {name for each in integrals for name in each.latents}
-    return tuple(each for each in integrals if each.name in read)
+    graph = blankets(integrals)
+    return tuple(each for each in integrals if graph.degree[each.name])
+
+
+def blankets(conditionals: Iterable[Conditional]) -> "nx.Graph[str]":
+    """Return their latents, those in each other's Markov blankets joined.
+
+    Args:
+        conditionals: Each given all others.
+    """
+    of = {each.name: each for each in conditionals}
+    graph: nx.Graph[str] = nx.Graph()
+    graph.add_nodes_from(of)
+    pairs = ((name, other) for name, each in of.items() for other in each.latents)
+    graph.add_edges_from(pair for pair in pairs if pair[1] in of)
+    return graph
 
 
 def _on_the_line(layout: Layout) -> list[str]:

@@ -22,7 +22,8 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from ..flow.regression import Regression, residuals
 from ..model.families.on_the_line import normal
 from ..model.model import Model
-from .conditionals import Conditional
+from ..model.standard_normal import standard_normal_terms
+from .conditionals import Conditional, blankets
 from .linearity import normal_ones
 from .lines import lines_of
 from .linked import Linked
@@ -88,13 +89,12 @@ def departure_of_linked(
     except LinAlgError:
         return -math.inf
     root = torch.linalg.qr(left / math.sqrt(len(left))).R
-    root = root * torch.where(root.diagonal() < 0.0, -1.0, 1.0)[:, None]
-    spread = root.diagonal()
-    spread = spread.clamp(min=max(float(spread.max()) * _LEAST_SPREAD, 1e-300))
-    root = root.triu(1) + spread.diag()
+    signed = root.diagonal()
+    least = max(float(signed.abs().max()) * _LEAST_SPREAD, sys.float_info.min)
+    spread = signed.abs().clamp(min=least)
+    root = root.triu(1) + spread.copysign(signed).diag()
     unit = torch.linalg.solve_triangular(root.mT, left[: len(few)].mT, upper=False)
-    zero = torch.zeros((), dtype=unit.dtype)
-    affine = normal(unit, zero, zero + 1.0).sum(0) - spread.log().sum()
+    affine = standard_normal_terms(unit).sum(0) - spread.log().sum()
     found = float((own.sum(-1) - affine).nanmean())
     return found if math.isfinite(found) else -math.inf
 
@@ -135,11 +135,6 @@ def _log_normal(rows: Tensor) -> Tensor:
 
 def _apart(conditionals: Sequence[Conditional]) -> Iterator[list[Conditional]]:
     """Groups in which none reads another's latent."""
-    of = {each.name: each for each in conditionals}
-    graph: nx.Graph[str] = nx.Graph()
-    graph.add_nodes_from(of)
-    pairs = ((n, other) for n, each in of.items() for other in each.latents)
-    graph.add_edges_from(pair for pair in pairs if pair[1] in of)
-    colours = nx.greedy_color(graph)
+    colours = nx.greedy_color(blankets(conditionals))
     for colour in range(1 + max(colours.values(), default=-1)):
-        yield [each for name, each in of.items() if colours[name] == colour]
+        yield [each for each in conditionals if colours[each.name] == colour]

@@ -64,7 +64,7 @@ class Lines:
 
     def __init__(self, model: Model, conditionals: Sequence[Conditional]) -> None:
         self._model = model.forgiving()
-        self._conditionals = tuple(conditionals)
+        self.conditionals = tuple(conditionals)
         self._names = tuple(dict.fromkeys(f for c in conditionals for f in c.factors))
         number = {name: place for place, name in enumerate(self._names)}
         pairs = [
@@ -75,14 +75,9 @@ class Lines:
         self._line_of, self._factor_of = torch.tensor(pairs).reshape(-1, 2).T
         position = {v.name: place for place, v in enumerate(model.layout.latents)}
         self._positions = [position[c.name] for c in conditionals]
-        self.columns: Sequence[int] = [
-            model.layout.variable(c.name).free_start for c in conditionals
+        self.columns = [
+            model.layout.variable(c.name).free_start for c in self.conditionals
         ]
-
-    @property
-    def conditionals(self) -> tuple[Conditional, ...]:
-        """Each latent's."""
-        return self._conditionals
 
     @cached_property
     def precision(self) -> torch.dtype:
@@ -128,12 +123,7 @@ class Lines:
         free: Float[Tensor, "row free"],
         observed: Float[Tensor, "row observed"],
     ) -> Float[Tensor, " row"]:
-        """Return the log of all factors, integrated over the latents, in nats.
-
-        Args:
-            free: Of all latents of the model; columns of these are not looked at.
-            observed: Observed values.
-        """
+        """Return the log of all factors, integrated; see `level.Level`."""
         integrals = self.densities(free, observed).log_integral()
         is_nothing = integrals.detach() < 0.5 * NOTHING
         return integrals.masked_fill(is_nothing, -math.inf).sum(-1)
@@ -145,14 +135,7 @@ class Lines:
         base: Float[Tensor, "row line"],
         is_known: Bool[Tensor, " line"],
     ) -> tuple[Float[Tensor, "row line"], Float[Tensor, "row line"]]:
-        """Return values of the latents, and their log densities, one by one.
-
-        Args:
-            free: Of all latents of the model, known ones of these included.
-            observed: Observed values.
-            base: Standard normal points, of which the others are made.
-            is_known: Which are known.
-        """
+        """Return values of the latents, and log densities; see `level.Level`."""
         density = self.densities(free, observed)
         values = free[:, self.columns]
         if not bool(is_known.all()):

@@ -26,10 +26,10 @@ from ..linear_gaussian.part import Part, part_of
 from ..linear_gaussian.square_root import SquareRoot
 from ..model.lowered_graph import LoweredGraph
 from ..model.model import Model
-from ..model.standard_normal import HALF_LOG_TWO_PI
+from ..model.standard_normal import standard_normal_terms
 from ..structured_gaussian.elimination import Conditional as OfColumns
 from ..structured_gaussian.elimination import Information
-from .conditionals import Conditional
+from .conditionals import Conditional, blankets
 from .grid import NOTHING
 
 __all__ = ["Linked"]
@@ -61,7 +61,7 @@ class Linked:
                 ", ".join(self._of)[:80],
             )
         self.part: Part = part
-        self.columns: Sequence[int] = [
+        self.columns = [
             model.layout.variable(name).free_start for name in self.part.latents
         ]
 
@@ -90,12 +90,8 @@ class Linked:
         def in_order(names: Collection[str]) -> tuple[str, ...]:
             return tuple(sorted(names, key=place.__getitem__))
 
-        graph: nx.Graph[str] = nx.Graph()
-        graph.add_nodes_from(self._of)
-        for name, each in self._of.items():
-            graph.add_edges_from((name, n) for n in each.latents if n in self._of)
         found: dict[str, Conditional] = {}
-        for component in nx.connected_components(graph):
+        for component in nx.connected_components(blankets(self._of.values())):
             own = [self._of[name] for name in component]
             factors = in_order({name for each in own for name in each.factors})
             observed = in_order({name for each in own for name in each.observed})
@@ -121,12 +117,7 @@ class Linked:
         free: Float[Tensor, "row free"],
         observed: Float[Tensor, "row observed"],
     ) -> Float[Tensor, " row"]:
-        """Return the log of their factors, integrated over them, in nats.
-
-        Args:
-            free: Of all latents of the model; columns of these are not looked at.
-            observed: Observed values.
-        """
+        """Return the log of their factors, integrated; see `level.Level`."""
         natural, data = self._natural(free, observed)
         if data.requires_grad:  # `Part` has slopes in the latents alone
             found = self._log_integral(natural, data)
@@ -152,14 +143,7 @@ class Linked:
         base: Float[Tensor, "row linked"],
         is_known: Bool[Tensor, " linked"],
     ) -> tuple[Float[Tensor, "row linked"], Float[Tensor, "row linked"]]:
-        """Return values of these latents, and their log densities, one by one.
-
-        Args:
-            free: Of all latents of the model, known ones of these included.
-            observed: Observed values.
-            base: Standard normal points, of which the others are made.
-            is_known: Which are known; with one, all that its conditional reads.
-        """
+        """Return values of these latents, and log densities; see `level.Level`."""
         if not len(free):
             return free.new_zeros(base.shape), free.new_zeros(base.shape)
         natural, data = self._natural(free, observed)
@@ -184,12 +168,15 @@ class Linked:
         lost = is_lost.nonzero()[:, 0]
         for rows in torch.split(lost, self._num_rows) if len(lost) else ():
             root = self._root(natural[rows], observed[rows])
-            rows = rows[root.is_one]  # what has no value would have no slope either
-            if len(rows):
+            if not bool(root.is_one.all()):
+                # Again without: what has no value would have no slope either.
+                rows = rows[root.is_one]
+                if not len(rows):
+                    continue
                 root = self._root(natural[rows], observed[rows])
-                found = _made(root, own[rows], base[rows], is_known)
-                values = values.index_copy(0, rows, found[0])
-                terms = terms.index_copy(0, rows, found[1])
+            found = _made(root, own[rows], base[rows], is_known)
+            values = values.index_copy(0, rows, found[0])
+            terms = terms.index_copy(0, rows, found[1])
         return values, terms
 
     def _root(self, natural: Tensor, observed: Tensor) -> SquareRoot:
@@ -269,8 +256,7 @@ def _made(
         residual = torch.where(is_known, density.to_residual(own), base)
     if not bool(is_known.all()):
         values = torch.where(is_known, own, density.from_residual(residual))
-    terms = density.log_roots - 0.5 * residual.square() - HALF_LOG_TWO_PI
-    return values, terms
+    return values, density.log_roots + standard_normal_terms(residual)
 
 
 def _factors(model: Model, conditionals: Sequence[Conditional]) -> list[str]:

@@ -10,14 +10,11 @@ integrates to one.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from torch import Generator
 
 from ..model.around import AroundModel
 from ..model.draws import Draws
@@ -26,38 +23,12 @@ from ..model.model import Model
 from ..model.shapes import Free, Latents, LogDensity, LogDet, Observed
 from ..model.some_latents import SomeLatents
 from .conditionals import Conditional, conditionals_of, linked_ones
+from .level import Level
 from .linearity import normal_ones
 from .lines import lines_of
 from .linked import Linked
 
-__all__ = ["IntegratedModel", "Level"]
-
-
-class Level(Protocol):
-    """Latents that are drawn at once, given those of earlier levels."""
-
-    columns: Sequence[int]
-    """Of their free coordinates."""
-
-    @property
-    def conditionals(self) -> tuple[Conditional, ...]:
-        """Each latent's, given those before it."""
-
-    def log_integral(
-        self,
-        free: Float[Tensor, "row free"],
-        observed: Float[Tensor, "row observed"],
-    ) -> Float[Tensor, " row"]:
-        """Return the log of their factors, integrated over them, in nats."""
-
-    def completed(
-        self,
-        free: Float[Tensor, "row free"],
-        observed: Float[Tensor, "row observed"],
-        base: Float[Tensor, "row latent"],
-        is_known: Bool[Tensor, " latent"],
-    ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row latent"]]:
-        """Return their values, of base points where not known, and log densities."""
+__all__ = ["IntegratedModel"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +74,8 @@ class IntegratedModel(AroundModel):
 
     @cached_property
     def _alone(self) -> tuple[Conditional, ...]:
-        linked = linked_ones(self._given_others)
-        return tuple(each for each in self._given_others if each not in linked)
+        gone = set() if self._linked is None else {*self._linked.part.latents}
+        return tuple(each for each in self._given_others if each.name not in gone)
 
     @cached_property
     def _linked(self) -> Linked | None:

@@ -10,8 +10,9 @@
 
   say all of it: the precision is -A and the mean m - A^-1 g. The first steps are long,
   where values are large numbers with roundings to match; the next are two deviations
-  around the mean that these say. With L L' = -A, the last number first, L' (v - mean)
-  are independent standard normals, of which the first is the first number's."
+  around the mean that these say. With U U' = -A, U upper triangular, U' (v - mean) are
+  independent standard normals: number i of them is a sum over v_1 ... v_i, which is the
+  density of v_i given those before it."
   (:require [daphne-flows.state-columns :refer [half-log-two-pi]]))
 
 (set! *warn-on-reflection* true)
@@ -50,98 +51,97 @@
             (add bend (+ (* i n) j)
                  (/ (- (+ u (double (up l))) both middle) (* h (double (size l)))))))))))
 
+(defn- later-sum
+  "Sum of U_ik v_k over places k after j."
+  ^double [^doubles upper ^long i ^long j ^doubles v]
+  (let [n (alength v)]
+    (loop [k (inc j), sum 0.0]
+      (if (< k n)
+        (recur (inc k) (+ sum (* (aget upper (+ (* i n) k)) (aget v k))))
+        sum))))
+
+(defn- earlier-sum
+  "Sum of U_ki v_k over places k before i."
+  ^double [^doubles upper ^long i ^doubles v]
+  (let [n (alength v)]
+    (loop [k 0, sum 0.0]
+      (if (< k i)
+        (recur (inc k) (+ sum (* (aget upper (+ (* k n) i)) (aget v k))))
+        sum))))
+
+(defn- own
+  "U_ii."
+  ^double [^doubles upper ^long i ^long n]
+  (aget upper (+ (* i n) i)))
+
 (defn- root
-  "L of a precision, its places from the last to the first, row by row; nil where it
-  is none."
+  "U of a precision U U', row by row; nil where it is none."
   [^doubles bend n]
   (let [n (long n)
-        lower (double-array (* n n))]
-    (loop [a 0]
-      (if (= a n)
-        lower
-        (let [i (- n 1 a)]
-          (dotimes [b (inc a)]
-            (let [j (- n 1 b) ; from the end, so j >= i
-                  rest (double (loop [k 0, left (aget bend (+ (* j n) i))]
-                                 (if (= k b)
-                                   left
-                                   (recur (inc k) (- left (* (aget lower (+ (* a n) k))
-                                                             (aget lower (+ (* b n) k))))))))]
-              (aset lower (+ (* a n) b)
-                    (if (= a b) (Math/sqrt rest) (/ rest (aget lower (+ (* b n) b)))))))
-          (let [own (aget lower (+ (* a n) a))]
-            (when (and (Double/isFinite own) (pos? own))
-              (recur (inc a)))))))))
+        upper (double-array (* n n))
+        row (double-array n)]
+    (loop [j (dec n)]
+      (if (neg? j)
+        upper
+        (do
+          (dotimes [k n]
+            (aset row k (aget upper (+ (* j n) k))))
+          (let [pivot (Math/sqrt (- (aget bend (+ (* j n) j)) (later-sum upper j j row)))]
+            (when (and (Double/isFinite pivot) (pos? pivot))
+              (dotimes [i j]
+                (aset upper (+ (* i n) j)
+                      (/ (- (aget bend (+ (* j n) i)) (later-sum upper i j row)) pivot)))
+              (aset upper (+ (* j n) j) pivot)
+              (recur (dec j)))))))))
 
-(defn- solved
-  "v with L' v = right, places from the first to the last."
-  ^doubles [^doubles lower ^doubles right]
-  (let [n (alength right)
-        v (double-array n)]
+(defn- residual
+  "U' v."
+  ^doubles [^doubles upper ^doubles v]
+  (let [n (alength v)]
+    (amap v i _ (+ (* (own upper i n) (aget v i)) (earlier-sum upper i v)))))
+
+(defn- from-residual
+  "v with U' v = e, from the first place to the last."
+  ^doubles [^doubles upper ^doubles e]
+  (let [n (alength e), v (double-array n)]
     (dotimes [i n]
-      (let [a (- n 1 i)]
-        (aset v i (/ (double (loop [k 0, left (aget right i)]
-                               (if (= k i)
-                                 left
-                                 (recur (inc k) (- left (* (aget lower (+ (* (- n 1 k) n) a))
-                                                           (aget v k)))))))
-                     (aget lower (+ (* a n) a))))))
+      (aset v i (/ (- (aget e i) (earlier-sum upper i v)) (own upper i n))))
     v))
 
-(defn- times-transposed
-  "L' v."
-  ^doubles [^doubles lower ^doubles v]
-  (let [n (alength v)
-        found (double-array n)]
-    (dotimes [i n]
-      (let [a (- n 1 i)]
-        (aset found i (double (loop [k 0, sum 0.0]
-                                (if (> k i)
-                                  sum
-                                  (recur (inc k) (+ sum (* (aget lower (+ (* (- n 1 k) n) a))
-                                                           (aget v k))))))))))
-    found))
-
-(defn- forward
-  "w with L w = right, places from the last to the first."
-  ^doubles [^doubles lower ^doubles right]
-  (let [n (alength right)
-        w (double-array n)]
-    (dotimes [a n]
-      (let [i (- n 1 a)]
-        (aset w i (/ (double (loop [b 0, left (aget right i)]
-                               (if (= b a)
-                                 left
-                                 (recur (inc b) (- left (* (aget lower (+ (* a n) b))
-                                                           (aget w (- n 1 b))))))))
-                     (aget lower (+ (* a n) a))))))
-    w))
+(defn- solved
+  "v with U U' v = right."
+  ^doubles [^doubles upper ^doubles right]
+  (let [n (alength right), w (double-array n)]
+    (dotimes [k n]
+      (let [i (- n 1 k)]
+        (aset w i (/ (- (aget right i) (later-sum upper i i w)) (own upper i n)))))
+    (from-residual upper w)))
 
 (defn- plus ^doubles [^doubles a ^doubles b]
   (amap a i _ (+ (aget a i) (aget b i))))
 
 (defn- around
-  "{:mean :lower :steps}, as the factors say around a point; nil where they say none."
+  "{:mean :upper :steps}, as the factors say around a point; nil where they say none."
   [factors ^doubles centre ^doubles steps]
   (let [n (alength centre)
         slope (double-array n)
         bend (double-array (* n n))]
     (doseq [factor factors]
       (add-parabola factor centre steps slope bend))
-    (when-let [lower (root bend n)]
-      (let [mean (plus centre (solved lower (forward lower slope)))]
+    (when-let [upper (root bend n)]
+      (let [mean (plus centre (solved upper slope))]
         (when (every? #(Double/isFinite %) mean)
           {:mean mean
-           :lower lower
+           :upper upper
            :steps (double-array (map #(/ deviations (Math/sqrt (aget bend (+ (* % n) %))))
                                      (range n)))})))))
 
 (defn- unit
   "Independent standard normals."
   [n]
-  (let [lower (double-array (* n n))]
-    (dotimes [i n] (aset lower (+ (* i n) i) 1.0))
-    {:mean (double-array n) :lower lower}))
+  (let [upper (double-array (* n n))]
+    (dotimes [i n] (aset upper (+ (* i n) i) 1.0))
+    {:mean (double-array n) :upper upper}))
 
 (defn fitted
   "The density of `n` numbers that is the product of factors.
@@ -164,15 +164,13 @@
 
 (defn from-base
   "The numbers of standard normal points."
-  [{:keys [mean lower]} base]
-  (vec (plus mean (solved lower (double-array base)))))
+  [{:keys [mean upper]} base]
+  (vec (plus mean (from-residual upper (double-array base)))))
 
 (defn log-densities
   "The log density of each number given those before it."
-  [{:keys [^doubles mean ^doubles lower]} values]
-  (let [n (alength mean)
-        apart (double-array (map - values mean))]
-    (map-indexed (fn [i e]
-                   (let [a (- n 1 (long i)), e (double e)]
-                     (- (Math/log (aget lower (+ (* a n) a))) (* 0.5 e e) half-log-two-pi)))
-                 (times-transposed lower apart))))
+  [{:keys [^doubles mean upper]} values]
+  (let [n (alength mean)]
+    (map-indexed (fn [i e] (- (Math/log (own upper i n)) (* 0.5 (double e) (double e))
+                              half-log-two-pi))
+                 (residual upper (double-array (map - values mean))))))

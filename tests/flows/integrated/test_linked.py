@@ -234,15 +234,21 @@ def test_slopes_of_the_map_from_the_base_are_those_of_finite_differences(model, 
         assert float(slopes[0, column]) == pytest.approx(exact, rel=1e-4, abs=1e-4)
 
 
-def test_a_scale_of_nothing_has_no_density_and_still_draws(model, target):
+def _with_a_scale_of_nothing(target, *, with_slopes=False):
+    """Three rows, the second without noise; values of linked latents, and terms."""
     linked = target.levels[0]
     latents, observed = _rows(target, 3)
-    free = model.unconstrain(latents)[0]
-    (scale,) = model.layout.latents_named("s")
+    free = target.model.unconstrain(latents)[0]
+    (scale,) = target.model.layout.latents_named("s")
     free[1, scale.free_start] = -800.0
+    free.requires_grad_(with_slopes)
     base = torch.zeros(3, len(linked.columns), dtype=torch.float64)
     none = torch.zeros(len(linked.columns), dtype=torch.bool)
-    values, terms = linked.completed(free, observed, base, none)
+    return free, observed, *linked.completed(free, observed, base, none)
+
+
+def test_a_scale_of_nothing_has_no_density_and_still_draws(target):
+    free, observed, values, terms = _with_a_scale_of_nothing(target)
     assert bool(values.isfinite().all())
     assert bool(terms.isfinite().all())
     kept = free[:, target.kept.free_columns]
@@ -251,16 +257,8 @@ def test_a_scale_of_nothing_has_no_density_and_still_draws(model, target):
     assert float(found[1]) == -math.inf
 
 
-def test_a_row_without_a_density_spoils_no_slopes(model, target):
-    linked = target.levels[0]
-    latents, observed = _rows(target, 3)
-    free = model.unconstrain(latents)[0]
-    (scale,) = model.layout.latents_named("s")
-    free[1, scale.free_start] = -800.0
-    free.requires_grad_()
-    base = torch.zeros(3, len(linked.columns), dtype=torch.float64)
-    none = torch.zeros(len(linked.columns), dtype=torch.bool)
-    values, terms = linked.completed(free, observed, base, none)
+def test_a_row_without_a_density_spoils_no_slopes(target):
+    free, _, values, terms = _with_a_scale_of_nothing(target, with_slopes=True)
     (slopes,) = torch.autograd.grad((values + terms).sum(), free)
     assert bool(slopes.isfinite().all())
     assert float(slopes[[0, 2]].abs().max()) > 0.0
