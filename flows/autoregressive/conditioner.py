@@ -7,8 +7,8 @@ logits, centres and scales of a mixture, at first nearly standard normal, as res
 of a linear-Gaussian model are.
 
 Where several columns read the same long data, one network of two layers says in a few
-numbers, the context, what they read in its place: a sum of squares, say, is then found
-once and not by each.
+numbers, the context (`contexts.py`), what they read in its place: a sum of squares,
+say, is then found once and not by each.
 """
 
 import math
@@ -24,6 +24,7 @@ from torch.nn import functional
 from ..flow.column_networks import ColumnNetworks, Part, rounds_of
 from ..flow.settings import bounded
 from ..flow.structure import Structure
+from .contexts import Contexts
 from .mixture import Mixture
 
 __all__ = ["LEAST_SCALE", "Conditioner", "NetworkConfig", "contexts_of", "reads_of"]
@@ -47,6 +48,8 @@ class NetworkConfig:
         last_layer_scale: scale of the last weights at first.
         context: numbers that stand for data which are more than half as many; 0 for
             none.
+        forms: quadratic forms of the data that a context is made of, beside themselves;
+            0 for none.
     """
 
     components: int = bounded(8, 1, 1000)
@@ -54,6 +57,7 @@ class NetworkConfig:
     hidden: int = bounded(48, 1, 4096)
     last_layer_scale: float = bounded(0.1, 0, 100)
     context: int = bounded(10, 0, 1000)
+    forms: int = bounded(24, 0, 1000)
 
     @property
     def of_contexts(self) -> "NetworkConfig":
@@ -77,12 +81,11 @@ class Conditioner(ColumnNetworks):
         reads = reads_of(structure, config)
         first = _first_numbers(config.components)
         super().__init__(reads, config, first.reshape(-1), generator)
-        self.contexts: ColumnNetworks | None = None
+        self.contexts: Contexts | None = None
         if contexts:
-            ends = torch.zeros(config.context)
-            self.contexts = ColumnNetworks(
-                contexts, config.of_contexts, ends, generator
-            )
+            shape, size, forms = config.of_contexts, config.context, config.forms
+            self.contexts = Contexts(contexts, shape, size, forms, generator)
+            self._told = [_readers(structure, each) for each in contexts]
         waits_for = [[c for c in needed if c < len(reads)] for needed in reads]
         self.rounds = tuple(self.part(columns) for columns in rounds_of(waits_for))
 
@@ -104,31 +107,29 @@ class Conditioner(ColumnNetworks):
         self, observed: Float[Tensor, "batch observed"]
     ) -> Float[Tensor, "batch data"]:
         """Scaled observed values, and beside them what stands for long ones."""
-        if self.contexts is None:
-            return observed
-        found = self.contexts.outputs(observed, self.contexts.whole)
-        return torch.cat([observed, found.transpose(0, 1).flatten(1)], -1)
+        return observed if self.contexts is None else self.contexts.beside(observed)
 
-    def whiten_on(
+    def fit(
         self,
         scaled: Float[Tensor, "draw column"],
         observed: Float[Tensor, "draw observed"],
     ) -> None:
-        """Make half of the first units see all directions of joint draws alike.
+        """Fit first weights to joint draws, half of them to see all directions alike.
 
         Args:
             scaled: free columns in state order.
             observed: scaled observed values.
         """
         if self.contexts is not None:
-            self.contexts.whiten(observed)
+            told = [scaled[:, columns] for columns in self._told]
+            self.contexts.fit(observed, told)
         self.whiten(torch.cat([scaled, self.with_contexts(observed)], -1))
 
     @property
-    def row_size(self) -> int:
+    def size_of_row(self) -> int:
         """Numbers that one row needs while all columns are looked at."""
-        size = _row_size(self, 4)
-        return size if self.contexts is None else size + _row_size(self.contexts, 2)
+        size = self.row_size(4)
+        return size if self.contexts is None else size + self.contexts.row_size(2)
 
     def forward(self, given: Float[Tensor, "batch given"], part: Part) -> Mixture:
         """Mixtures of a part's columns, [column, component, batch].
@@ -191,10 +192,12 @@ def reads_of(
     return tuple(reads)
 
 
-def _row_size(networks: ColumnNetworks, copies: int) -> int:
-    """Numbers that one row needs, with some copies of what networks end in."""
-    shapes = networks.first_bias.numel() + copies * networks.last_bias.numel()
-    return len(networks.first) + 2 * shapes
+def _readers(structure: Structure, data: Sequence[int]) -> list[int]:
+    """Free columns in state order that read just these observed columns."""
+    owners = [
+        block for block in structure.blocks for _ in range(len(block.free_columns))
+    ]
+    return [c for c, block in enumerate(owners) if block.observed_columns == data]
 
 
 def _first_numbers(components: int) -> Tensor:

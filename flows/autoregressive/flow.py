@@ -81,7 +81,7 @@ class AutoregressiveFlow(WarmedForward):
         given = self.normalisation.normalise_observed(few[1])
         none = few[0].new_zeros(len(given), self.structure.nuisance_dim)
         scaled = self.normalisation.affine(given).scaled(self._join(few[0], none))
-        self.conditioner.whiten_on(scaled[:, self._free], given)
+        self.conditioner.fit(scaled[:, self._free], given)
 
     def scored_by(self, density: Density, *, for_mean: Density | None = None) -> Self:
         """A view of the flow, of the same parameters, with log densities by others.
@@ -192,7 +192,7 @@ class AutoregressiveFlow(WarmedForward):
 
     def _in_parts(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """Rows in parts that fit into memory; all at once where gradients are kept."""
-        most = max(1, _MOST_NUMBERS // max(1, self.conditioner.row_size))
+        most = max(1, _MOST_NUMBERS // max(1, self.conditioner.size_of_row))
         if torch.is_grad_enabled() or len(tensors[0]) <= most:
             return [tensors]
         return list(zip(*(torch.split(each, most) for each in tensors), strict=True))

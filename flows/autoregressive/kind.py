@@ -11,6 +11,7 @@ from ..errors import ArgumentError
 from ..flow.column_networks import lengths_of
 from ..flow.kinds import Kind
 from ..flow.normalised_flow import normalisation_lengths
+from ..flow.quadratic_forms import lengths_of_forms
 from ..flow.structure import Structure
 from ..kernels.threads import threads_of_each
 from .conditioner import Conditioner, NetworkConfig, contexts_of, reads_of
@@ -31,6 +32,9 @@ def _lengths(structure: Structure, config: NetworkConfig) -> Mapping[str, int]:
     if contexts:
         shape, name = config.of_contexts, "conditioner.contexts"
         found |= lengths_of(name, contexts, shape, config.context)
+        num, units = config.forms, shape.hidden
+        if num:
+            found |= lengths_of_forms(f"{name}.forms", contexts, num, units)
     return normalisation_lengths(structure) | found
 
 

@@ -24,6 +24,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .directions import MOST_NUMBERS, whitening
+
 __all__ = [
     "WHITENING_DRAWS",
     "ColumnNetworks",
@@ -36,10 +38,6 @@ __all__ = [
 _BIAS = 0.5
 WHITENING_DRAWS = 10_000
 """That are enough to whiten by."""
-_MOST_READS = 1_000
-"""Of a column whose reads are looked at; the work grows with the cube."""
-_LEAST_SHARE = 1e-6
-"""Of the largest variance: no direction counts as narrower."""
 _FARTHEST = 10.0
 """From 0 in scaled numbers, beyond which a draw counts as there."""
 
@@ -151,6 +149,27 @@ class ColumnNetworks(nn.Module):
         """
         if not part.runs:
             return given.new_zeros(0, len(given), self.last_bias.shape[-1])
+        state = self._entered(given, part)
+        for weight, bias in zip(self.hidden, self.hidden_bias, strict=True):
+            inner = torch.baddbmm(
+                _rows(bias, part)[:, None], state, _rows(weight, part)
+            )
+            state = state + functional.silu(inner)
+        return torch.baddbmm(
+            _rows(self.last_bias, part)[:, None], state, _rows(self.last, part)
+        )
+
+    def row_size(self, copies: int) -> int:
+        """Numbers that one row needs.
+
+        Args:
+            copies: of what the networks end in.
+        """
+        shapes = self.first_bias.numel() + copies * self.last_bias.numel()
+        return len(self.first) + 2 * shapes
+
+    def _entered(self, given: Tensor, part: Part) -> Tensor:
+        """Units of the first layer."""
         pieces = []
         for run in part.runs:
             count = run.stop - run.start
@@ -160,15 +179,7 @@ class ColumnNetworks(nn.Module):
             weight = self.first[which].view(count, run.width, self.first.shape[1])
             bias = self.first_bias[run.start : run.stop, None]
             pieces.append(torch.baddbmm(bias, read.transpose(0, 1), weight))
-        state = functional.silu(torch.cat(pieces))
-        for weight, bias in zip(self.hidden, self.hidden_bias, strict=True):
-            inner = torch.baddbmm(
-                _rows(bias, part)[:, None], state, _rows(weight, part)
-            )
-            state = state + functional.silu(inner)
-        return torch.baddbmm(
-            _rows(self.last_bias, part)[:, None], state, _rows(self.last, part)
-        )
+        return functional.silu(torch.cat(pieces))
 
     @torch.no_grad()
     def whiten(self, given: Float[Tensor, "draw given"]) -> None:
@@ -183,19 +194,14 @@ class ColumnNetworks(nn.Module):
         rows = rows[rows.isfinite().all(1)].clamp(-_FARTHEST, _FARTHEST)
         if len(rows) < 2 or not self.starts[-1]:
             return
-        covariance = torch.cov(rows.T).reshape(2 * given.shape[1:])
         for run in self.whole.runs:
-            if not 1 < run.width <= _MOST_READS:
+            if not 1 < run.width <= MOST_NUMBERS:
                 continue
             for column in range(run.start, run.stop):
                 own = slice(self.starts[column], self.starts[column + 1])
                 reads = self.reads[own]  # type: ignore[index]
-                spread, turn = torch.linalg.eigh(covariance[reads][:, reads])
-                # A direction that too few draws tell apart from none is not narrow.
-                least = _LEAST_SHARE * spread[-1] + (run.width / len(rows)) ** 2
-                white = (turn / spread.clamp(min=least).sqrt()) @ turn.T
                 half = self.first[own, : self.first.shape[1] // 2]
-                half.copy_(white @ half.double())
+                half.copy_(whitening(rows[:, reads]) @ half.double())
 
     def read_bar(
         self,

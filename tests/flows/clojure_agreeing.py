@@ -87,7 +87,11 @@ ON_MATRIX = {
     "autoregressive": NetworkConfig(components=1, layers=1, hidden=3),
     "finite": FiniteConfig(transform="planar", length=2, hidden=3, layers=1),
 }
-ON_LONG = {"autoregressive": NetworkConfig(components=3, layers=2, hidden=5, context=3)}
+ON_LONG = {
+    "autoregressive": NetworkConfig(
+        components=3, layers=2, hidden=5, context=3, forms=4
+    )
+}
 
 KINDS = tuple(PAIR)
 """Of flow, that the reader knows."""
@@ -120,6 +124,7 @@ def write_agreeing(good):
         good / "long-autoregressive" / "artifact" / "weights.safetensors"
     )
     assert len(tensors["conditioner.contexts.first"]) == 10
+    assert tensors["conditioner.contexts.forms.directions"].shape == (10, 32)
     manifest = good / "inputs-cnf" / "artifact" / "manifest.json"
     assert len(json.loads(manifest.read_text())["structure"]["factors"]) == 3
 

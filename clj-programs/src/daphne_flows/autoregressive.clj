@@ -11,11 +11,13 @@
   and its residual coordinate has this mixture; nuisances are standard normal. Tensors
   hold the columns sorted by how many numbers they read, then as in the state. Where
   several free columns read the same long data, a network of two such layers gives them
-  a context of a few numbers, which they read in its place."
+  a context of a few numbers, which they read in its place; its first units are given
+  quadratic forms of the data beside."
   (:require [daphne-flows.dense :as dense]
             [daphne-flows.kind :as kind]
             [daphne-flows.mixture :as mixture]
             [daphne-flows.normalisation :as normalisation]
+            [daphne-flows.quadratic-forms :as forms]
             [daphne-flows.state-columns :as columns]))
 
 (set! *warn-on-reflection* true)
@@ -72,21 +74,25 @@
                          (observed-reads structure (place observed) observed))))))
 
 (defn- of-columns [{:strs [components layers hidden]}]
-  {:prefix "conditioner." :layers layers :hidden hidden :outputs (* 3 components)})
+  {:prefix "conditioner." :layers layers :hidden hidden :outputs (* 3 components)
+   :forms 0})
 
-(defn- of-contexts [{:strs [context hidden]}]
-  {:prefix "conditioner.contexts." :layers 2 :hidden (* 4 hidden) :outputs context})
+(defn- of-contexts [{:strs [context forms hidden]}]
+  {:prefix "conditioner.contexts." :layers 2 :hidden (* 4 hidden) :outputs context
+   :forms forms})
 
 (defn- network-shapes
   "[name shape] of the tensors of so many networks that read so many numbers together."
-  [{:keys [prefix layers hidden outputs]} num reads]
-  (for [[name shape] [["first" [reads hidden]]
-                      ["first_bias" [num hidden]]
-                      ["hidden" [(dec layers) num hidden hidden]]
-                      ["hidden_bias" [(dec layers) num hidden]]
-                      ["last" [num hidden outputs]]
-                      ["last_bias" [num outputs]]]]
-    [(str prefix name) shape]))
+  [{:keys [prefix layers hidden outputs forms]} num reads]
+  (concat
+   (for [[name shape] [["first" [reads hidden]]
+                       ["first_bias" [num hidden]]
+                       ["hidden" [(dec layers) num hidden hidden]]
+                       ["hidden_bias" [(dec layers) num hidden]]
+                       ["last" [num hidden outputs]]
+                       ["last_bias" [num outputs]]]]
+     [(str prefix name) shape])
+   (forms/shapes prefix forms num reads hidden)))
 
 (defn- shapes [{:keys [free-dim config] :as structure}]
   (let [found (contexts structure)]
@@ -97,11 +103,14 @@
                        (reduce +' (map width-of found)))))))
 
 (defn- layers
-  "[matrix start bias] of each layer of the network at a place among so many."
-  [tensors {:keys [prefix layers hidden outputs]} num place start]
+  "[matrix start bias] of each layer of the network at a place among so many, whose
+  reads begin at `start`."
+  [tensors {:keys [prefix layers hidden outputs forms]} num place start]
   (let [numbers #(tensors (str prefix %))
         at (fn [layer] (+ (* layer num) place))]
-    {:first [(numbers "first") start (dense/part (numbers "first_bias") place hidden)]
+    {:first [(numbers "first") (* hidden start)
+             (dense/part (numbers "first_bias") place hidden)]
+     :forms (forms/of-network tensors prefix forms place start hidden)
      :inner (vec (for [layer (range (dec layers))]
                    [(numbers "hidden") (* (at layer) hidden hidden)
                     (dense/part (numbers "hidden_bias") (at layer) hidden)]))
@@ -110,11 +119,11 @@
 
 (defn- networks
   "Each of [{:reads int-array}] with its layers: places go by how many they read."
-  [tensors {:keys [hidden] :as shape} found]
+  [tensors shape found]
   (let [width #(alength ^ints (:reads %))
         sorted (sort-by width found)
         starts (reductions + 0 (map width sorted))]
-    (map #(merge %1 (layers tensors shape (count found) %2 (* hidden %3)))
+    (map #(merge %1 (layers tensors shape (count found) %2 %3))
          sorted (range) starts)))
 
 (defn- columns-of
@@ -139,10 +148,12 @@
 
 (defn- ends-of
   "What a network ends in, of some of these numbers."
-  ^doubles [{:keys [^ints reads inner last] entry :first} ^doubles numbers]
+  ^doubles [{:keys [^ints reads forms inner last] entry :first} ^doubles numbers]
   (let [in (double-array (alength reads))
         _ (dotimes [k (alength in)] (aset in k (aget numbers (aget reads k))))
-        hidden (reduce #(columns/plus %1 (silu-layer %1 %2)) (silu-layer in entry) inner)
+        units (cond-> (silu-layer in entry)
+                forms (columns/plus (forms/given-to-units forms in)))
+        hidden (reduce #(columns/plus %1 (silu-layer %1 %2)) units inner)
         [matrix start bias] last]
     (dense/affine hidden matrix start bias)))
 
@@ -193,7 +204,8 @@
               "layers" (kind/whole 1 64)
               "hidden" (kind/whole 1 4096)
               "last_layer_scale" number?
-              "context" (kind/whole 0 1000)}
+              "context" (kind/whole 0 1000)
+              "forms" (kind/whole 0 1000)}
    :shapes shapes
    :network (fn [structure tensors]
               (->Autoregressive (:blocks structure)

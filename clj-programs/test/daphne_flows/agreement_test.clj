@@ -99,7 +99,7 @@
                          {:num-steps 8}))))
 
 (deftest artifacts-of-earlier-formats-give-their-golden-values
-  (is (= 5 (count (folders "earlier"))))
+  (is (= 6 (count (folders "earlier"))))
   (doseq [^File folder (folders "earlier")]
     (testing (.getName folder)
       (is (some? (proposal/load-proposal folder))))))

@@ -36,7 +36,7 @@ LONG = Structure(
     7,
 )
 OF_LONG = NetworkConfig(
-    components=2, layers=2, hidden=5, last_layer_scale=1.0, context=4
+    components=2, layers=2, hidden=5, last_layer_scale=1.0, context=4, forms=2
 )
 READS = ((5, 7), (0, 5, 7), (0, 1), (2, 6), ())
 
@@ -132,12 +132,16 @@ def test_there_are_few_contexts_or_none(num, expected):
     assert made.with_contexts(observed).shape[1] == 3 * num + 2 * expected
 
 
-def test_contexts_are_those_of_a_network_of_two_layers():
-    made = Conditioner(LONG, OF_LONG, torch.Generator().manual_seed(0)).double()
+@pytest.mark.parametrize("forms", [0, 2])
+def test_contexts_are_those_of_a_network_of_two_layers(forms):
+    config = replace(OF_LONG, forms=forms)
+    made = Conditioner(LONG, config, torch.Generator().manual_seed(0)).double()
     observed = torch.randn(4, 7, generator=torch.Generator().manual_seed(1)).double()
     networks = made.contexts
     read = observed[:, [6, 0, 2, 4]]
     state = functional.silu(read @ networks.first + networks.first_bias[0])
+    if forms:
+        state = state + networks.forms(observed)[0]
     inner = state @ networks.hidden[0, 0] + networks.hidden_bias[0, 0]
     state = state + functional.silu(inner)
     expected = state @ networks.last[0] + networks.last_bias[0]
@@ -158,3 +162,18 @@ def test_columns_with_a_context_depend_on_their_data_and_no_other():
     for place, column in enumerate(made.whole.columns):
         (slopes,) = torch.autograd.grad(found[place], observed, retain_graph=True)
         assert slopes[0].nonzero()[:, 0].tolist() == data[column]
+
+
+def test_forms_begin_by_the_columns_that_read_their_context():
+    """c, which reads other data, does not move those of a and b."""
+    generator = torch.Generator().manual_seed(1)
+    observed = torch.randn(3000, 7, generator=generator)
+    scaled = torch.randn(3000, 7, generator=generator)
+    scaled[:, 0] = observed[:, 4].square()
+    scaled[:, 3] = observed[:, 6].square()
+    made = Conditioner(LONG, OF_LONG, torch.Generator().manual_seed(0))
+    made.fit(scaled, observed)
+    forms = made.contexts.forms.requires_grad_(False)
+    along = forms.directions.square() @ forms.weights[0].square()
+    share = along[:, 0] / along[:, 0].sum()
+    assert float(share[3]) > 0.8  # the fourth of 6, 0, 2, 4

@@ -68,7 +68,7 @@ CASES = {
     "mixtures": ("autoregressive", NetworkConfig(components=3, layers=2, hidden=8)),
     "contexts": (
         "autoregressive",
-        NetworkConfig(components=3, layers=2, hidden=5, context=1),
+        NetworkConfig(components=3, layers=2, hidden=5, context=1, forms=3),
     ),
     "gaussian": ("structured-gaussian", StructuredGaussianConfig(hidden=5)),
     "corrected": (

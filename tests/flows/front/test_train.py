@@ -74,12 +74,13 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert [r["iteration"] for r in log][-1] == 60
 
 
-def test_a_run_of_an_earlier_version_goes_on_without_contexts(tmp_path):
+@pytest.mark.parametrize("missing", ["context", "forms"])
+def test_a_run_of_an_earlier_version_goes_on_without_what_is_new(tmp_path, missing):
     """It wrote less into its configuration."""
     seen = "".join(f" (observe (normal (* m {k}) 2) {k})" for k in range(1, 7))
     program = f"(let [m (sample (normal 0 1)) s (sample (gamma 2 2))]{seen} [m s])"
     model = flows.Model.from_program(program)
-    flow = {"hidden": 4, "layers": 1, "context": 0}
+    flow = {"hidden": 4, "layers": 1, missing: 0}
     settings = {**QUICK, "kind": "autoregressive", "integrate": "none", "flow": flow}
 
     def stop(report):
@@ -91,11 +92,11 @@ def test_a_run_of_an_earlier_version_goes_on_without_contexts(tmp_path):
         flows.train(model, config=settings, on_report=stop, **where)
     kept = tmp_path / "run" / "config.toml"
     text = kept.read_text()
-    assert "context = 0\n" in text
-    kept.write_text(text.replace("context = 0\n", ""))
+    assert f"{missing} = 0\n" in text
+    kept.write_text(text.replace(f"{missing} = 0\n", ""))
     found = flows.train(model, resume=True, **where)
     assert found.metrics["iterations"] == QUICK["max_iterations"]
-    assert found.flow.config.context == 0
+    assert getattr(found.flow.config, missing) == 0
 
 
 def test_a_log_is_continued_from_what_can_be_read_of_it(model, tmp_path):

@@ -1,0 +1,136 @@
+r"""This file is logarithms of quadratic forms of what networks read, for their units.
+
+What tells the scale of noise or of effects is a sum of squares of some combinations of
+the data, and the logarithm of it: a layer of units has neither. Of reads x, form k is
+
+    f_k = log(1e-6 + sum_d w_dk^2 (a_d x)^2) / 2,
+
+directions a and numbers w being weights of each network's own; a linear layer gives f
+to the units of its first layer. `begin` starts them from joint draws at the principal
+Hessian directions of latents (`directions.py`), where the directions of a scale are.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .directions import MOST_NUMBERS, Forms, principal_forms, whitening
+
+__all__ = ["QuadraticForms", "lengths_of_forms"]
+
+_DIRECTIONS = 8
+"""For each form."""
+_LEAST = 1e-6
+"""Added to a form, whose mean over draws is 1 where it begins."""
+_FARTHEST = 10.0
+"""From 0 in scaled numbers, beyond which a draw counts as there."""
+
+
+class QuadraticForms(nn.Module):
+    """Quadratic forms of a few networks.
+
+    Args:
+        reads: what each network reads, positions in a row of numbers.
+        num: forms of a network.
+        units: that they are given to.
+        generator: source of the first weights.
+    """
+
+    def __init__(
+        self,
+        reads: Sequence[Sequence[int]],
+        num: int,
+        units: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self._reads = [list(each) for each in reads]
+        self._ends = list(accumulate(map(len, reads)))
+        size = _DIRECTIONS * num
+        pieces = [
+            torch.randn(len(each), size, generator=generator) / len(each) ** 0.5
+            for each in reads
+        ]
+        groups = torch.eye(num).repeat_interleave(_DIRECTIONS, 0) / _DIRECTIONS
+        self.directions = nn.Parameter(torch.cat(pieces))
+        self.weights = nn.Parameter(groups.sqrt().repeat(len(reads), 1, 1))
+        last = torch.randn(len(reads), num, units, generator=generator)
+        self.last = nn.Parameter(last / num**0.5)
+
+    def forward(
+        self, given: Float[Tensor, "batch number"]
+    ) -> Float[Tensor, "network batch unit"]:
+        """What the forms give to each unit.
+
+        Args:
+            given: rows of numbers; what no network reads is not looked at.
+        """
+        found = []
+        for place, reads in enumerate(self._reads):
+            seen = given[:, reads] @ self.directions[self._own(place)]
+            forms = seen.square() @ self.weights[place].square()
+            found.append(0.5 * (_LEAST + forms).log() @ self.last[place])
+        return torch.stack(found)
+
+    @torch.no_grad()
+    def begin(
+        self,
+        given: Float[Tensor, "draw number"],
+        latents: Sequence[Float[Tensor, "draw latent"]],
+        generator: torch.Generator,
+    ) -> None:
+        """Start where latents bend; before training, and once.
+
+        Args:
+            given: joint draws of the rows of numbers, scaled.
+            latents: for each network, those that it is for, scaled.
+            generator: of what is random.
+        """
+        for place, reads in enumerate(self._reads):
+            rows = torch.cat([given[:, reads], latents[place]], 1).double()
+            rows = rows[rows.isfinite().all(1)].clamp(-_FARTHEST, _FARTHEST)
+            data, drawn = rows[:, : len(reads)], rows[:, len(reads) :]
+            if not 0 < len(reads) <= min(MOST_NUMBERS, len(data) - 1):
+                continue
+            turn = whitening(data)
+            white = (data - data.mean(0)) @ turn
+            _, size, num = self.weights.shape
+            forms = principal_forms(white, drawn, size, num, generator)
+            self._start(place, Forms(turn @ forms.directions, forms.weights))
+
+    @property
+    def row_size(self) -> int:
+        """Numbers that one row needs."""
+        networks, directions, forms = self.weights.shape
+        return networks * (2 * directions + 2 * forms + self.last.shape[-1])
+
+    def _start(self, place: int, forms: Forms) -> None:
+        self.directions[self._own(place)] = forms.directions.to(self.directions)
+        self.weights[place] = forms.weights.sqrt().to(self.weights)
+
+    def _own(self, place: int) -> slice:
+        """Of the directions."""
+        end = self._ends[place]
+        return slice(end - len(self._reads[place]), end)
+
+
+def lengths_of_forms(
+    name: str, reads: Sequence[Sequence[int]], num: int, units: int
+) -> dict[str, int]:
+    """Lengths of the weights by their names in a module.
+
+    Args:
+        name: of the forms there.
+        reads: what each network reads.
+        num: forms of a network.
+        units: that they are given to.
+    """
+    size = _DIRECTIONS * num
+    return {
+        f"{name}.directions": size * sum(map(len, reads)),
+        f"{name}.weights": len(reads) * size * num,
+        f"{name}.last": len(reads) * num * units,
+    }
