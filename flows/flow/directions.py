@@ -32,8 +32,10 @@ _FARTHEST = 5.0
 """From 0 in standard deviations, beyond which a draw counts as there."""
 _MOST_RESPONSES = 36
 """A residual, or a product of two, has a matrix each."""
-_MOST_FOR_PRODUCTS = 200
+_MOST_FOR_PRODUCTS = 100
 """Numbers, beyond which residuals alone are looked at."""
+_MOST_FOR_ANY = 500
+"""Numbers, beyond which directions are random."""
 _NOISE = 2.0
 """Times the square root of numbers by draws: the norm of a matrix of no curvature."""
 _FOLLOWED = 2 / 3
@@ -113,15 +115,18 @@ def principal_forms(
 
 def _curvatures(white: Tensor, latents: Tensor) -> Iterator[Tensor]:
     """Matrices M of residuals and their products, of those that bend at all."""
-    left = latents - latents.mean(0)
-    left = left - white @ torch.linalg.lstsq(white, left).solution
-    near = white.clamp(-_FARTHEST, _FARTHEST)
     draws, width = white.shape
+    if width > _MOST_FOR_ANY:
+        return
+    left = latents - latents.mean(0)
+    # White data have covariance I, so that slopes need no solution.
+    left = left - white @ (white.T @ left / (draws - 1))
+    near = white.clamp(-_FARTHEST, _FARTHEST).float()
     least = _NOISE * (width / draws) ** 0.5
     for response in _responses(_standardised(left), width):
-        matrix = (near * _standardised(response)[:, None]).T @ near / draws
+        matrix = (near * _standardised(response).float()[:, None]).T @ near / draws
         if float(torch.linalg.eigvalsh(matrix).abs().amax()) > least:
-            yield matrix
+            yield matrix.to(white)
 
 
 def _responses(residuals: Tensor, width: int) -> Iterator[Tensor]:
