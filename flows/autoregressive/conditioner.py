@@ -50,6 +50,8 @@ class NetworkConfig:
             none.
         forms: quadratic forms of the data that a context is made of, beside themselves;
             0 for none.
+        log_beyond: scales from their median beyond which data of heavy tails grow by
+            their logarithm alone; 0 for never.
     """
 
     components: int = bounded(8, 1, 1000)
@@ -58,6 +60,7 @@ class NetworkConfig:
     last_layer_scale: float = bounded(0.1, 0, 100)
     context: int = bounded(10, 0, 1000)
     forms: int = bounded(24, 0, 1000)
+    log_beyond: float = bounded(10.0, 0, 1e6)
 
     @property
     def of_contexts(self) -> "NetworkConfig":

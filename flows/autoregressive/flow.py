@@ -63,7 +63,11 @@ class AutoregressiveFlow(WarmedForward):
         normalisation: Scaling | None = None,
     ) -> None:
         super().__init__(
-            structure, config, everywhere=True, normalisation=normalisation
+            structure,
+            config,
+            everywhere=True,
+            log_beyond=config.log_beyond,
+            normalisation=normalisation,
         )
         self._density: Density = Conditioner.log_prob
         self._density_for_mean: Density = Conditioner.log_prob

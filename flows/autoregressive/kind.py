@@ -35,6 +35,8 @@ def _lengths(structure: Structure, config: NetworkConfig) -> Mapping[str, int]:
         num, units = config.forms, shape.hidden
         if num:
             found |= lengths_of_forms(f"{name}.forms", contexts, num, units)
+    if config.log_beyond and not structure.factors:
+        found["normalisation.observed_beyond"] = structure.observed_dim
     return normalisation_lengths(structure) | found
 
 

@@ -52,6 +52,7 @@ class Normalisation(Scaling):
     Args:
         structure: blocks and edges.
         everywhere: whether the flow reads scaled values too, so that nothing is hidden.
+        log_beyond: see `Scaling`.
     """
 
     offset: Tensor
@@ -59,8 +60,10 @@ class Normalisation(Scaling):
     coefficients: Tensor
     observed_coefficients: Tensor
 
-    def __init__(self, structure: Structure, *, everywhere: bool = False) -> None:
-        super().__init__(structure)
+    def __init__(
+        self, structure: Structure, *, everywhere: bool = False, log_beyond: float = 0.0
+    ) -> None:
+        super().__init__(structure, log_beyond=log_beyond)
         self._everywhere = everywhere
         width = structure.state_dim
         columns = structure.observed_dim

@@ -49,6 +49,7 @@ class NormalisedFlow(nn.Module, ABC):
         structure: blocks and edges.
         config: what the kind is built with.
         everywhere: see `Normalisation`.
+        log_beyond: see `Scaling`.
         normalisation: the layer; one of the structure's if None.
     """
 
@@ -58,6 +59,7 @@ class NormalisedFlow(nn.Module, ABC):
         config: Any,
         *,
         everywhere: bool = False,
+        log_beyond: float = 0.0,
         normalisation: Scaling | None = None,
     ) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class NormalisedFlow(nn.Module, ABC):
         if normalisation is None and structure.factors:
             normalisation = FactorNormalisation(structure)
         self.normalisation: Scaling = normalisation or Normalisation(
-            structure, everywhere=everywhere
+            structure, everywhere=everywhere, log_beyond=log_beyond
         )
         self.columns = StateColumns(structure)
 

@@ -3,7 +3,9 @@
 v = (z - m) / d per column, observed values likewise, with the mean and standard
 deviation of the draws; a column without variance keeps scale 1. Where the tails are so
 heavy that the standard deviation says little about the bulk (more than `_HEAVY` times
-the scale of the quartiles), median and quartiles take over.
+the scale of the quartiles), median and quartiles take over; observed values of such
+columns may grow by their logarithm alone beyond some distance from the median, as a
+linear layer would carry those far out anywhere.
 
 What is left is for the affine layer, r_i = (v_i - centre_i - B_i v) / s_i, whose
 numbers depend on the observed values (`AffineMap`).
@@ -131,16 +133,23 @@ class Scaling(nn.Module, ABC):
 
     Args:
         structure: blocks and edges.
+        log_beyond: scales from the median beyond which observed values of heavy tails
+            grow by their logarithm; 0 for never.
     """
 
     shift: Tensor
     scale: Tensor
     observed_shift: Tensor
     observed_scale: Tensor
+    observed_beyond: Tensor
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, *, log_beyond: float = 0.0) -> None:
         super().__init__()
         self.structure = structure
+        self._log_beyond = log_beyond
+        if log_beyond:
+            none = torch.zeros(structure.observed_dim)
+            self.register_buffer("observed_beyond", none)
         for prefix, width in (
             ("", structure.state_dim),
             ("observed_", structure.observed_dim),
@@ -180,7 +189,8 @@ class Scaling(nn.Module, ABC):
         self, observed: Float[Tensor, "*batch observed"]
     ) -> Float[Tensor, "*batch observed"]:
         """Observed values at zero mean and unit scale."""
-        return (observed - self.observed_shift) / self.observed_scale
+        scaled = (observed - self.observed_shift) / self.observed_scale
+        return _nearer(scaled, self.observed_beyond) if self._log_beyond else scaled
 
     def log_det(
         self, residual_scale: Float[Tensor, "*rows state"]
@@ -209,18 +219,27 @@ class Scaling(nn.Module, ABC):
         order = list(self.structure.state_order)
         state = torch.cat([free, padding], -1)[:, order]
         shift, scale = location_and_scale(state)
-        observed_shift, observed_scale = location_and_scale(observed)
+        observed_shift, observed_scale, is_heavy = _fitted(observed)
         self.shift.copy_(shift)
         self.scale.copy_(scale)
         self.observed_shift.copy_(observed_shift)
         self.observed_scale.copy_(observed_scale)
-        return (state - shift) / scale, (observed - observed_shift) / observed_scale
+        if self._log_beyond:
+            self.observed_beyond.copy_(self._log_beyond * is_heavy)
+        return (state - shift) / scale, self.normalise_observed(observed)
 
 
 def location_and_scale(draws: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, or those of the quartiles under heavy tails."""
+    centre, spread, _ = _fitted(draws)
+    return centre, spread
+
+
+def _fitted(draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Location and scale of each column, and whether its tails are heavy."""
     if draws.shape[-1] == 0:
-        return draws.new_zeros(0), draws.new_ones(0)
+        none = draws.new_zeros(0)
+        return none, draws.new_ones(0), none.bool()
     centre = draws.mean(0)
     spread = draws.std(0)
     levels = draws.new_tensor([0.25, 0.5, 0.75])
@@ -230,4 +249,18 @@ def location_and_scale(draws: Tensor) -> tuple[Tensor, Tensor]:
     centre = torch.where(is_heavy, median, centre)
     spread = torch.where(is_heavy, bulk, spread)
     tiny = 1e-12 * (1.0 + centre.abs())
-    return centre, torch.where(spread > tiny, spread, torch.ones_like(spread))
+    spread = torch.where(spread > tiny, spread, torch.ones_like(spread))
+    return centre, spread, is_heavy
+
+
+def _nearer(values: Tensor, beyond: Tensor) -> Tensor:
+    """Values v, or sign(v) b (1 + log |v / b|) where |v| > b > 0.
+
+    Args:
+        values: rows of them.
+        beyond: b of each column; 0 leaves it.
+    """
+    least = torch.where(beyond > 0, beyond, 1.0)
+    far = torch.maximum(values.abs(), least) / least
+    is_far = (beyond > 0) & (far > 1.0)
+    return torch.where(is_far, values.sign() * least * (1.0 + far.log()), values)

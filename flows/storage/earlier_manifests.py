@@ -3,7 +3,7 @@
 Versions 1 and 2 kept only what the flow reads, under the name `inverse`, with nuisances
 in `architecture` and, in version 2, `factors` beside. They knew one kind of flow, and
 called nuisances auxiliary. The first autoregressive flows of version 3 had no contexts,
-and the first contexts no quadratic forms.
+and the first contexts no quadratic forms and no logarithms of data far out.
 """
 
 from collections.abc import Mapping
@@ -46,11 +46,11 @@ def settings_now(kind: Any, settings: Any) -> Any:
 
     Example:
         >>> settings_now("autoregressive", {"hidden": 48})
-        {'context': 0, 'forms': 0, 'hidden': 48}
+        {'context': 0, 'forms': 0, 'log_beyond': 0.0, 'hidden': 48}
     """
     if kind != "autoregressive" or not isinstance(settings, Mapping):
         return settings
-    return {"context": 0, "forms": 0, **settings}
+    return {"context": 0, "forms": 0, "log_beyond": 0.0, **settings}
 
 
 def _as_dict(entry: Any) -> dict[str, Any]:

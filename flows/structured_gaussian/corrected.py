@@ -16,7 +16,13 @@ from .flow import StructuredGaussianConfig, potentials_with
 __all__ = ["NETWORKS", "CorrectedFlow"]
 
 NETWORKS = NetworkConfig(
-    components=8, layers=3, hidden=32, last_layer_scale=0.1, context=0, forms=0
+    components=8,
+    layers=3,
+    hidden=32,
+    last_layer_scale=0.1,
+    context=0,
+    forms=0,
+    log_beyond=0.0,
 )
 """Shape of the networks; artifacts do not say it, so it stays."""
 

@@ -72,6 +72,13 @@ LONG = """
   (observe (normal a (* 2 t)) 1.1)
   [m s a t])
 """
+HEAVY = """
+(let [m (sample (normal 0 1))
+      s (sample (half-cauchy 1))]
+  (foreach 12 [y [0.5 1.5 -0.5 0.2 0.1 1.5 0.5 2.5 0.2 1.1 0.4 0.3]]
+    (observe (cauchy m s) y))
+  [m s])
+"""
 PAIR = {
     "cnf": FieldConfig(layers=3, hidden=4),
     "autoregressive": NetworkConfig(components=3, layers=2, hidden=5),
@@ -116,6 +123,7 @@ def write_agreeing(good):
         ("matrix", graph_of(MATRIX), {}, 0, ON_MATRIX),
         ("inputs", inputs, {}, 1, PAIR),
         ("long", graph_of(LONG), {}, 2, ON_LONG),
+        ("heavy", graph_of(HEAVY), {}, 0, ON_LONG),
     ):
         for kind, config in configs.items():
             folder = good / f"{name}-{kind}"
@@ -125,8 +133,20 @@ def write_agreeing(good):
     )
     assert len(tensors["conditioner.contexts.first"]) == 10
     assert tensors["conditioner.contexts.forms.directions"].shape == (10, 32)
+    assert _has_data_far_out(good / "heavy-autoregressive")
     manifest = good / "inputs-cnf" / "artifact" / "manifest.json"
     assert len(json.loads(manifest.read_text())["structure"]["factors"]) == 3
+
+
+def _has_data_far_out(case):
+    """Return whether some data of the rows of a case grow by their logarithm."""
+    tensors = load_file(case / "artifact" / "weights.safetensors")
+    beyond = tensors["normalisation.observed_beyond"]
+    assert (beyond == 10.0).all()
+    rows = json.loads((case / "expected.json").read_text())["rows"]
+    observed = torch.tensor([list(row["observed"].values()) for row in rows])
+    shift, scale = (tensors[f"normalisation.observed_{n}"] for n in ("shift", "scale"))
+    return bool((((observed - shift) / scale).abs() > beyond).any())
 
 
 def flow_of(graph, kind, config, nuisances):

@@ -72,7 +72,11 @@ def write_misfits(good, folder):
         shutil.copytree(good, place)
         rewrite(place, same, [("weights.safetensors", save(changed))])
     settings = json.loads((good / "manifest.json").read_text())["flow"]["config"]
-    needed = {*settings} - {"context", "forms"}  # which earlier artifacts lack
+    needed = {*settings} - {
+        "context",
+        "forms",
+        "log_beyond",
+    }  # which earlier artifacts lack
     wrong = (
         *({n: v for n, v in settings.items() if n != left} for left in needed),
         {**settings, "strange": 1},

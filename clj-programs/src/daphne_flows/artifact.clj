@@ -49,13 +49,14 @@
 (defn- upgraded
   "A manifest of an earlier version in the form of version 3, without the inverse, which
   earlier ones did not hold: what they called so is the structure. The first
-  autoregressive flows of version 3 had no contexts, and the first contexts no forms."
+  autoregressive flows of version 3 had no contexts, the first contexts no forms, and
+  no logarithms of data far out."
   [{:strs [version inverse architecture factors auxiliary_reference flow]
     :as manifest}]
   (if (= 3 version)
     (cond-> manifest
       (= "autoregressive" (get flow "kind"))
-      (update-in ["flow" "config"] #(if (map? %) (merge {"context" 0 "forms" 0} %) %)))
+      (update-in ["flow" "config"] #(if (map? %) (merge {"context" 0 "forms" 0 "log_beyond" 0} %) %)))
     (-> (dissoc manifest "inverse" "architecture" "factors" "auxiliary_reference")
         (assoc "structure" (cond-> (assoc inverse "nuisances" (architecture "auxiliary"))
                              (= 2 version) (assoc "factors" factors))

@@ -205,7 +205,8 @@
               "hidden" (kind/whole 1 4096)
               "last_layer_scale" number?
               "context" (kind/whole 0 1000)
-              "forms" (kind/whole 0 1000)}
+              "forms" (kind/whole 0 1000)
+              "log_beyond" number?}
    :shapes shapes
    :network (fn [structure tensors]
               (->Autoregressive (:blocks structure)

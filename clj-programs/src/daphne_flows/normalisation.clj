@@ -5,8 +5,10 @@
 
       r_i = (v_i - centre_i - B_i v) / residual-scale_i,
 
-  with numbers that depend on w: by `factors`, or centre = offset + C w. A *layer* is
-  this map for given observed values; B is strictly lower triangular, row by row."
+  with numbers that depend on w: by `factors`, or centre = offset + C w. Of columns
+  whose `observed_beyond` b is not 0, w of size above b are sign(w) b (1 + log |w / b|).
+  A *layer* is this map for given observed values; B is strictly lower triangular, row
+  by row."
   (:require [daphne-flows.factors :as factors]
             [daphne-flows.packing :as packing]
             [daphne-flows.state-columns :as columns]
@@ -19,6 +21,9 @@
 
 (defn- ones [{:keys [state-dim]}] (repeat state-dim 1))
 
+(defn- takes-logarithms? [{:keys [factors config]}]
+  (and (not factors) (pos? (get config "log_beyond" 0))))
+
 (defn shapes
   "[name shape] of every tensor, the numbers of columns first: what is listed column by
   column is not made before these are known to be true."
@@ -29,6 +34,8 @@
      [(named "scale" state-dim)
       (named "observed_shift" observed-dim)
       (named "observed_scale" observed-dim)]
+     (when (takes-logarithms? structure)
+       [(named "observed_beyond" observed-dim)])
      (if factors
        [(named "factor_coefficients" (factors/size factors))]
        [(named "offset" state-dim)
@@ -49,6 +56,8 @@
             :scale (named "scale")
             :observed-shift (named "observed_shift")
             :observed-scale (named "observed_scale")
+            :observed-beyond (when (takes-logarithms? structure)
+                               (named "observed_beyond"))
             :parts (:parts packed)
             ;; Where the parts of each row begin, six numbers for each run.
             :rows (long-array (reductions + 0 (map (fn [[runs]] (* 6 (count runs)))
@@ -86,12 +95,22 @@
   ^doubles [{:keys [^doubles shift ^doubles scale]} ^doubles v]
   (amap v i _ (+ (* (aget v i) (aget scale i)) (aget shift i))))
 
+(defn- nearer
+  "Values w, or sign(w) b (1 + log |w / b|) where |w| > b > 0."
+  ^doubles [^doubles w ^doubles beyond]
+  (amap w i _ (let [size (Math/abs (aget w i)), b (aget beyond i)]
+                (if (< 0.0 b size)
+                  (* (Math/signum (aget w i)) b (+ 1.0 (Math/log (/ size b))))
+                  (aget w i)))))
+
 (defn layer
   "The map for observed values; `:given` are these, normalised, and `:log-det` is
   log|det dr/dz| per node."
-  [{:keys [blocks observed-shift observed-scale ^doubles scale] :as normalisation}
+  [{:keys [blocks observed-shift observed-scale observed-beyond ^doubles scale]
+    :as normalisation}
    observed]
-  (let [given (scaled {:shift observed-shift :scale observed-scale} observed)
+  (let [given (cond-> (scaled {:shift observed-shift :scale observed-scale} observed)
+                observed-beyond (nearer observed-beyond))
         {:keys [^doubles residual-scale] :as affine} (affine normalisation given)]
     (merge (select-keys normalisation [:shift :scale :parts :rows])
            affine

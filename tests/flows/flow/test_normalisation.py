@@ -1,5 +1,7 @@
 """Tests of flows.flow.normalisation."""
 
+import math
+
 import pytest
 import torch
 
@@ -137,3 +139,27 @@ def test_a_flow_of_one_data_set_takes_every_correlation_that_is_not_sharp_too():
         )
         normalisation = Normalisation(Structure(blocks, 1)).double()
         assert normalisation.fit(free, data) == expected
+
+
+def test_data_of_heavy_tails_grow_by_their_logarithm_far_out():
+    structure = Structure((StateBlock("a", (0,), 0, (), (0, 1)),), 2)
+    generator = torch.Generator().manual_seed(0)
+    light = torch.randn(5000, 1, generator=generator, dtype=torch.float64)
+    other = torch.randn(5000, 1, generator=generator, dtype=torch.float64)
+    ratio = other / torch.randn(5000, 1, generator=generator, dtype=torch.float64)
+    made, plain = (
+        Normalisation(structure, everywhere=True, log_beyond=beyond).double()
+        for beyond in (10.0, 0.0)
+    )
+    for each in (made, plain):
+        each.fit(light, torch.cat([light, 3.0 * ratio], 1))
+    assert made.observed_beyond.tolist() == [0.0, 10.0]
+    rows = torch.tensor([[40.0, 900.0], [-40.0, -900.0], [1.0, 5.0]]).double()
+    found, linear = (each.normalise_observed(rows) for each in (made, plain))
+    torch.testing.assert_close(found[:, 0], linear[:, 0])
+    torch.testing.assert_close(found[2], linear[2])
+    for row, sign in ((0, 1.0), (1, -1.0)):
+        size = abs(float(linear[row, 1]))
+        assert size > 100.0
+        expected = sign * 10.0 * (1.0 + math.log(size / 10.0))
+        assert math.isclose(float(found[row, 1]), expected, rel_tol=1e-12)
