@@ -129,10 +129,11 @@ class Conditioner(ColumnNetworks):
         self.whiten(torch.cat([scaled, self.with_contexts(observed)], -1))
 
     @property
-    def size_of_row(self) -> int:
+    def row_size(self) -> int:
         """Numbers that one row needs while all columns are looked at."""
-        size = self.row_size(4)
-        return size if self.contexts is None else size + self.contexts.row_size(2)
+        size = self.numbers_of_row(4)
+        more = 0 if self.contexts is None else self.contexts.numbers_of_row(2)
+        return size + more
 
     def forward(self, given: Float[Tensor, "batch given"], part: Part) -> Mixture:
         """Mixtures of a part's columns, [column, component, batch].

@@ -1,6 +1,8 @@
 """This file is the networks that say in a few numbers, contexts, what long data say.
 
-They are column networks whose first units are given quadratic forms of the data too.
+They are column networks whose first units are given quadratic forms of the data too. As
+they have several times as many units as those of columns, their weights are trained by
+a share of the rate: after some thousand whole steps one breaks all that was learnt.
 """
 
 from collections.abc import Sequence
@@ -24,7 +26,12 @@ class Contexts(ColumnNetworks):
         size: numbers of a context.
         num_forms: quadratic forms of a network, 0 for none.
         generator: source of the first weights.
+
+    Attributes:
+        rate_share: of the learning rate that its weights are trained by.
     """
+
+    rate_share = 0.25
 
     def __init__(
         self,
@@ -52,7 +59,7 @@ class Contexts(ColumnNetworks):
         observed: Float[Tensor, "draw observed"],
         latents: Sequence[Float[Tensor, "draw latent"]],
     ) -> None:
-        """Fit first weights to joint draws.
+        """Fit first weights to joint draws; what is random there is always the same.
 
         Args:
             observed: scaled observed values.
@@ -62,10 +69,10 @@ class Contexts(ColumnNetworks):
         if self.forms is not None:
             self.forms.begin(observed, latents, torch.Generator().manual_seed(0))
 
-    def row_size(self, copies: int) -> int:
+    def numbers_of_row(self, copies: int) -> int:
         """See `ColumnNetworks`."""
-        forms = 0 if self.forms is None else self.forms.row_size
-        return super().row_size(copies) + forms
+        forms = 0 if self.forms is None else self.forms.numbers_of_row
+        return super().numbers_of_row(copies) + forms
 
     def _entered(self, given: Tensor, part: Part) -> Tensor:
         state = super()._entered(given, part)

@@ -81,10 +81,11 @@ class AutoregressiveFlow(WarmedForward):
     def fit_normalisation(self, free: Free, observed: Observed) -> None:
         """Fits the normalisation to joint draws, and first weights to its numbers."""
         super().fit_normalisation(free, observed)
-        few = free[:WHITENING_DRAWS], observed[:WHITENING_DRAWS].to(self.dtype)
-        given = self.normalisation.normalise_observed(few[1])
-        none = few[0].new_zeros(len(given), self.structure.nuisance_dim)
-        scaled = self.normalisation.affine(given).scaled(self._join(few[0], none))
+        few = free[:WHITENING_DRAWS].to(self.normalisation.shift)
+        data = observed[:WHITENING_DRAWS].to(self.normalisation.shift)
+        given = self.normalisation.normalise_observed(data)
+        none = few.new_zeros(len(given), self.structure.nuisance_dim)
+        scaled = self.normalisation.affine(given).scaled(self._join(few, none))
         self.conditioner.fit(scaled[:, self._free], given)
 
     def scored_by(self, density: Density, *, for_mean: Density | None = None) -> Self:
@@ -196,7 +197,7 @@ class AutoregressiveFlow(WarmedForward):
 
     def _in_parts(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """Rows in parts that fit into memory; all at once where gradients are kept."""
-        most = max(1, _MOST_NUMBERS // max(1, self.conditioner.size_of_row))
+        most = max(1, _MOST_NUMBERS // max(1, self.conditioner.row_size))
         if torch.is_grad_enabled() or len(tensors[0]) <= most:
             return [tensors]
         return list(zip(*(torch.split(each, most) for each in tensors), strict=True))

@@ -159,7 +159,7 @@ class ColumnNetworks(nn.Module):
             _rows(self.last_bias, part)[:, None], state, _rows(self.last, part)
         )
 
-    def row_size(self, copies: int) -> int:
+    def numbers_of_row(self, copies: int) -> int:
         """Numbers that one row needs.
 
         Args:
@@ -194,6 +194,7 @@ class ColumnNetworks(nn.Module):
         rows = rows[rows.isfinite().all(1)].clamp(-_FARTHEST, _FARTHEST)
         if len(rows) < 2 or not self.starts[-1]:
             return
+        covariance = torch.cov(rows.T).reshape(2 * given.shape[1:])
         for run in self.whole.runs:
             if not 1 < run.width <= MOST_NUMBERS:
                 continue
@@ -201,7 +202,8 @@ class ColumnNetworks(nn.Module):
                 own = slice(self.starts[column], self.starts[column + 1])
                 reads = self.reads[own]  # type: ignore[index]
                 half = self.first[own, : self.first.shape[1] // 2]
-                half.copy_(whitening(rows[:, reads]) @ half.double())
+                white = whitening(covariance[reads][:, reads], len(rows))
+                half.copy_(white @ half.double())
 
     def read_bar(
         self,

@@ -14,6 +14,7 @@ References:
     reduction", Journal of the American Statistical Association 87, 1992.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
@@ -36,8 +37,8 @@ _MOST_FOR_PRODUCTS = 100
 """Numbers, beyond which residuals alone are looked at."""
 _MOST_FOR_ANY = 500
 """Numbers, beyond which directions are random."""
-_NOISE = 2.0
-"""Times the square root of numbers by draws: the norm of a matrix of no curvature."""
+_BENT = 1.5
+"""Times the norm of a matrix whose responses have random signs: there is curvature."""
 _FOLLOWED = 2 / 3
 """Of the forms, that begin as the parts of a latent's matrix."""
 _FLOOR = 1e-3
@@ -57,21 +58,21 @@ class Forms:
     weights: Float[Tensor, "direction form"]
 
 
-def whitening(rows: Float[Tensor, "draw number"]) -> Float[Tensor, "number number"]:
-    """C^-1/2 of draws of covariance C.
+def whitening(
+    covariance: Float[Tensor, "number number"], draws: int
+) -> Float[Tensor, "number number"]:
+    """C^-1/2, but that no direction counts as narrower than draws can tell.
 
     Args:
-        rows: finite draws, two or more.
+        covariance: C, of draws.
+        draws: how many.
 
     Example:
-        >>> float(whitening(torch.tensor([[1.0], [5.0], [3.0]], dtype=torch.float64)))
+        >>> float(whitening(torch.tensor([[4.0]], dtype=torch.float64), 10_000))
         0.5
     """
-    width = rows.shape[1]
-    covariance = torch.cov(rows.T).reshape(width, width)
     spread, turn = torch.linalg.eigh(covariance)
-    # A direction that too few draws tell apart from none is not narrow.
-    least = _LEAST_SHARE * spread[-1] + (width / len(rows)) ** 2
+    least = _LEAST_SHARE * spread[-1] + (len(covariance) / draws) ** 2
     white: Tensor = (turn / spread.clamp(min=least).sqrt()) @ turn.T
     return white
 
@@ -85,53 +86,71 @@ def principal_forms(
 ) -> Forms:
     """Quadratic forms along principal Hessian directions of latents.
 
-    Most forms are the parts above and below 0 of a latent's matrix, the others add up
-    directions that lie side by side in the order of their curvature. Where nothing
-    bends directions are random.
+    Most forms are the parts above and below 0 of a latent's matrix, of those that bend
+    most first; the others add up directions that lie side by side in the order of their
+    curvature. Where nothing bends directions are random.
 
     Args:
         white: draws of data in coordinates of mean 0 and covariance I.
         latents: scaled values of latents, drawn with them.
-        num_directions: how many directions.
+        num_directions: how many directions, no fewer than forms.
         num_forms: how many forms.
         generator: of what is random.
     """
-    none = white.new_zeros(0, white.shape[1], white.shape[1])
-    bent = torch.cat([none, *(m[None] for m in _curvatures(white, latents))])
+    bent = _curvatures(white, latents, generator)
     directions = _directions(bent, num_directions, generator)
     parts = []
     for matrix in bent:
         along = (directions * (matrix @ directions)).sum(0)
         parts += [along.clamp(min=0.0), (-along).clamp(min=0.0)]
     parts = [part for part in parts if float(part.sum()) > 0.0]
-    parts = parts[: int(_FOLLOWED * num_forms)]
+    parts = parts[: math.ceil(_FOLLOWED * num_forms)]
     rest = num_forms - len(parts)
     places = torch.arange(num_directions) * rest // num_directions
-    side_by_side = (places[:, None] == torch.arange(rest)).to(white.dtype)
+    side_by_side = (places[:, None] == torch.arange(rest)).to(white)
     weights = torch.cat([*(part[:, None] for part in parts), side_by_side], 1)
     weights = weights + _FLOOR * weights.amax(0)
     return Forms(directions, weights / weights.sum(0))
 
 
-def _curvatures(white: Tensor, latents: Tensor) -> Iterator[Tensor]:
-    """Matrices M of residuals and their products, of those that bend at all."""
+def _curvatures(
+    white: Tensor, latents: Tensor, generator: torch.Generator
+) -> Float[Tensor, "matrix number number"]:
+    """Matrices M of residuals and their products, of those that bend, most first.
+
+    A response of random signs bends nowhere: its matrix has the norm of mere noise,
+    whatever the tails of the data and however their spread goes with the response.
+    """
     draws, width = white.shape
-    if width > _MOST_FOR_ANY:
-        return
+    found: list[tuple[float, Tensor]] = []
     left = latents - latents.mean(0)
-    # White data have covariance I, so that slopes need no solution.
+    # White data have covariance I or less, so that slopes are nearly these.
     left = left - white @ (white.T @ left / (draws - 1))
     near = white.clamp(-_FARTHEST, _FARTHEST).float()
-    least = _NOISE * (width / draws) ** 0.5
     for response in _responses(_standardised(left), width):
-        matrix = (near * _standardised(response).float()[:, None]).T @ near / draws
-        if float(torch.linalg.eigvalsh(matrix).abs().amax()) > least:
-            yield matrix.to(white)
+        own = _standardised(response).float()
+        signs = 2.0 * torch.randint(2, (draws,), generator=generator).to(own) - 1.0
+        matrix, noise = (
+            (near * each[:, None]).T @ near / draws for each in (own, own * signs)
+        )
+        ratio = _norm(matrix) / max(_norm(noise), 1e-30)
+        if ratio > _BENT:
+            found.append((ratio, matrix.to(white)))
+    found.sort(key=lambda each: -each[0])
+    none = white.new_zeros(0, width, width)
+    return torch.cat([none, *(matrix[None] for _, matrix in found)])
+
+
+def _norm(matrix: Tensor) -> float:
+    """The largest size of an eigenvalue."""
+    return float(torch.linalg.eigvalsh(matrix).abs().amax())
 
 
 def _responses(residuals: Tensor, width: int) -> Iterator[Tensor]:
     """Residuals of latents, then products of two where these are not too many."""
     count = residuals.shape[1]
+    if width > _MOST_FOR_ANY:
+        return
     yield from residuals.T[:_MOST_RESPONSES]
     together = count * (count + 3) // 2
     if together <= _MOST_RESPONSES and width <= _MOST_FOR_PRODUCTS:

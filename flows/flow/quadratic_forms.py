@@ -3,7 +3,7 @@ r"""This file is logarithms of quadratic forms of what networks read, for their 
 What tells the scale of noise or of effects is a sum of squares of some combinations of
 the data, and the logarithm of it: a layer of units has neither. Of reads x, form k is
 
-    f_k = log(1e-6 + sum_d w_dk^2 (a_d x)^2) / 2,
+    f_k = log(1e-6 + sum_d w_dk^2 (a_d x)^2) / 2,        |a_d x| up to 1e15,
 
 directions a and numbers w being weights of each network's own; a linear layer gives f
 to the units of its first layer. `begin` starts them from joint draws at the principal
@@ -22,7 +22,9 @@ from .directions import MOST_NUMBERS, Forms, principal_forms, whitening
 __all__ = ["QuadraticForms", "lengths_of_forms"]
 
 _DIRECTIONS = 8
-"""For each form."""
+"""Times as many as forms, which share them."""
+_MOST = 1e15
+"""Of a combination, whose square is a number in single precision."""
 _LEAST = 1e-6
 """Added to a form, whose mean over draws is 1 where it begins."""
 _FARTHEST = 10.0
@@ -39,6 +41,8 @@ class QuadraticForms(nn.Module):
         generator: source of the first weights.
     """
 
+    reads: Tensor
+
     def __init__(
         self,
         reads: Sequence[Sequence[int]],
@@ -47,8 +51,9 @@ class QuadraticForms(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self._reads = [list(each) for each in reads]
-        self._ends = list(accumulate(map(len, reads)))
+        self._starts = [0, *accumulate(map(len, reads))]
+        flat = torch.tensor([c for each in reads for c in each]).long()
+        self.register_buffer("reads", flat, persistent=False)
         size = _DIRECTIONS * num
         pieces = [
             torch.randn(len(each), size, generator=generator) / len(each) ** 0.5
@@ -69,9 +74,10 @@ class QuadraticForms(nn.Module):
             given: rows of numbers; what no network reads is not looked at.
         """
         found = []
-        for place, reads in enumerate(self._reads):
-            seen = given[:, reads] @ self.directions[self._own(place)]
-            forms = seen.square() @ self.weights[place].square()
+        for place, weights in enumerate(self.weights):
+            own = self._own(place)
+            seen = given.index_select(1, self.reads[own]) @ self.directions[own]
+            forms = seen.clamp(-_MOST, _MOST).square() @ weights.square()
             found.append(0.5 * (_LEAST + forms).log() @ self.last[place])
         return torch.stack(found)
 
@@ -89,20 +95,22 @@ class QuadraticForms(nn.Module):
             latents: for each network, those that it is for, scaled.
             generator: of what is random.
         """
-        for place, reads in enumerate(self._reads):
-            rows = torch.cat([given[:, reads], latents[place]], 1).double()
+        for place, drawn in enumerate(latents):
+            reads = self.reads[self._own(place)]
+            rows = torch.cat([given[:, reads], drawn], 1).double()
             rows = rows[rows.isfinite().all(1)].clamp(-_FARTHEST, _FARTHEST)
             data, drawn = rows[:, : len(reads)], rows[:, len(reads) :]
             if not 0 < len(reads) <= min(MOST_NUMBERS, len(data) - 1):
                 continue
-            turn = whitening(data)
+            covariance = torch.cov(data.T).reshape(len(reads), len(reads))
+            turn = whitening(covariance, len(data))
             white = (data - data.mean(0)) @ turn
             _, size, num = self.weights.shape
             forms = principal_forms(white, drawn, size, num, generator)
             self._start(place, Forms(turn @ forms.directions, forms.weights))
 
     @property
-    def row_size(self) -> int:
+    def numbers_of_row(self) -> int:
         """Numbers that one row needs."""
         networks, directions, forms = self.weights.shape
         return networks * (2 * directions + 2 * forms + self.last.shape[-1])
@@ -113,8 +121,7 @@ class QuadraticForms(nn.Module):
 
     def _own(self, place: int) -> slice:
         """Of the directions."""
-        end = self._ends[place]
-        return slice(end - len(self._reads[place]), end)
+        return slice(self._starts[place], self._starts[place + 1])
 
 
 def lengths_of_forms(

@@ -114,7 +114,7 @@ class Heads(nn.Module):
             getattr(self, f"{prefix}shift").copy_(middle)
             getattr(self, f"{prefix}scale").copy_(torch.where(is_wide, spread, 1.0))
         few = free[:WHITENING_DRAWS], observed[:WHITENING_DRAWS]
-        self.networks.whiten(self._given(*few))
+        self.networks.whiten(self._given(*(each.to(self.shift.device) for each in few)))
 
     def log_prob(
         self, free: Float[Tensor, "row free"], observed: Float[Tensor, "row observed"]

@@ -2,7 +2,8 @@
 
 The parameters are views of the vector, which makes a step a handful of operations
 whatever their number. With the weights go their average and the best ones so far. Adam
-is torch's function; its class would import a compiler first, which takes a second.
+is torch's function; its class would import a compiler first, which takes a second. A
+module with an attribute `rate_share` has its weights take that share of each step.
 
 References:
     Kingma and Ba, "Adam", ICLR 2015.
@@ -12,7 +13,7 @@ References:
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from ..errors import ArgumentError
@@ -48,6 +49,7 @@ class FlatWeights:
         self._steps = torch.zeros(())
         self.average = self.values.clone()
         self.best = self.values.clone()
+        self._shares = self._rate_shares(flow)
 
     def tensors(self) -> dict[str, Tensor]:
         """Copies of everything a continuation needs; taken over by `restore`."""
@@ -105,6 +107,8 @@ class FlatWeights:
         if norm > clip:
             self.gradient.mul_(clip / norm)
         one, two = _ADAM_DECAYS
+        shares = self._shares
+        before = self.values if shares is None else self.values.clone()
         adam(
             [self.values],
             [self.gradient],
@@ -122,10 +126,29 @@ class FlatWeights:
             eps=_ADAM_EPSILON,
             maximize=False,
         )
+        if shares is not None:
+            torch.lerp(before, self.values, shares, out=self.values)
         count = float(self._steps)
         warmed = min(decay, (1.0 + count) / (10.0 + count))
         self.average.lerp_(self.values, 1.0 - warmed)
         return True
+
+    def _rate_shares(self, flow: Flow) -> Tensor | None:
+        """The share of a step that each weight takes; nothing if all take it whole."""
+        modules = flow.named_modules() if isinstance(flow, nn.Module) else ()
+        slow = {
+            f"{name}.": share
+            for name, module in modules
+            if (share := getattr(module, "rate_share", None)) is not None
+        }
+        if not slow:
+            return None
+        shares = torch.ones_like(self.values)
+        for name, own in self._split(shares).items():
+            for start, share in slow.items():
+                if name.startswith(start):
+                    own.mul_(share)
+        return shares
 
     def state_dict_with(self, flow: Flow, flat: Tensor) -> dict[str, Tensor]:
         """The state of a flow with other weights, for `load_state_dict`."""

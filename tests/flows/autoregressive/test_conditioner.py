@@ -177,3 +177,11 @@ def test_forms_begin_by_the_columns_that_read_their_context():
     along = forms.directions.square() @ forms.weights[0].square()
     share = along[:, 0] / along[:, 0].sum()
     assert float(share[3]) > 0.8  # the fourth of 6, 0, 2, 4
+
+
+def test_a_row_takes_as_many_numbers_more_as_its_forms_need():
+    generator = torch.Generator().manual_seed(0)
+    plain = Conditioner(LONG, replace(OF_LONG, forms=0), generator)
+    made = Conditioner(LONG, OF_LONG, generator)
+    # 16 directions and squares, 2 forms and logarithms, 20 units.
+    assert made.row_size - plain.row_size == 2 * 16 + 2 * 2 + 20

@@ -65,7 +65,7 @@ def test_many_rows_are_taken_in_parts(circuit, monkeypatch):
     flow, draws = circuit
     base = flow.sample_base(50, generator=torch.Generator().manual_seed(5))
     whole = flow.from_base(base, draws.observed[:50])
-    monkeypatch.setattr(module, "_MOST_NUMBERS", 7 * flow.conditioner.size_of_row)
+    monkeypatch.setattr(module, "_MOST_NUMBERS", 7 * flow.conditioner.row_size)
     with torch.no_grad():
         parts = flow.from_base(base, draws.observed[:50])
     torch.testing.assert_close(parts.free, whole.free)

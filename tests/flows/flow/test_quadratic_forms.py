@@ -91,3 +91,11 @@ def test_lengths_are_those_of_the_weights():
     assert lengths_of_forms("of", READS, 3, 4) == {
         f"of.{name}": each.numel() for name, each in made.named_parameters()
     }
+
+
+def test_data_far_beyond_single_precision_give_numbers():
+    made = _made([(0, 1)]).float()
+    rows = torch.tensor([[1e25, -1e30], [1.0, 2.0]])
+    found = made(rows)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found[0, 1], made(rows[1:])[0, 0])

@@ -59,3 +59,30 @@ def test_restored_weights_are_those_of_the_flow():
     assert set(weights.fixed(flow)) == {n for n in before if "normalisation" in n}
     with pytest.raises(ValueError, match=r"weights.best is of another .*a tensor of"):
         weights.restore({**kept, "weights.best": torch.zeros(2)})
+
+
+class _Slow(torch.nn.Module):
+    def __init__(self, rate_share=None):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(3))
+        self.inner = torch.nn.Linear(2, 1)
+        if rate_share is not None:
+            self.rate_share = rate_share
+
+
+def test_modules_with_a_share_of_the_rate_take_that_share_of_each_step():
+    """All weights of such a module, and no others."""
+    mixed = torch.nn.ModuleDict({"slow": _Slow(0.25), "slower": _Slow(0.0)})
+    mixed["whole"], plain = _Slow(), _Slow()
+    before = copy.deepcopy(mixed.state_dict())
+    weights = FlatWeights(mixed)
+    whole = FlatWeights(plain)
+    for each in (weights, whole):
+        each.gradient.fill_(0.1)
+        each.step(0.5, 100.0, 0.9)
+    moved = plain.weight.detach()
+    assert float(moved.abs().min()) > 0.01
+    for name, share in (("slow", 0.25), ("slower", 0.0), ("whole", 1.0)):
+        torch.testing.assert_close(mixed[name].weight.detach(), share * moved)
+        now = mixed[name].inner.bias.detach() - before[f"{name}.inner.bias"]
+        torch.testing.assert_close(now, share * moved[:1])
