@@ -170,7 +170,9 @@ def test_flow_matching_is_least_where_the_field_is_the_expected_velocity():
 def _mixture_pair(offset: float, slope: float, scale: float):
     """The pair of `_pair`, the proposal a mixture of one component."""
     model, other = _pair(offset, slope, scale)
-    config = NetworkConfig(components=1, layers=1, hidden=1, last_layer_scale=0.0)
+    config = NetworkConfig(
+        components=1, layers=1, hidden=1, last_layer_scale=0.0, log_beyond=0.0
+    )
     flow = build_flow(other.structure, config, kind="autoregressive").double()
     flow.normalisation.load_state_dict(other.normalisation.state_dict())
     return model, flow
