@@ -28,7 +28,7 @@ class Contexts(ColumnNetworks):
         generator: source of the first weights.
 
     Attributes:
-        rate_share: of the learning rate that its weights are trained by.
+        rate_share: of the learning rate that its weights are trained by in the end.
     """
 
     rate_share = 0.25

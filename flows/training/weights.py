@@ -3,7 +3,8 @@
 The parameters are views of the vector, which makes a step a handful of operations
 whatever their number. With the weights go their average and the best ones so far. Adam
 is torch's function; its class would import a compiler first, which takes a second. A
-module with an attribute `rate_share` has its weights take that share of each step.
+module with an attribute `rate_share` has its weights take that share of each step, once
+there have been a few thousand; whole ones at first.
 
 References:
     Kingma and Ba, "Adam", ICLR 2015.
@@ -26,6 +27,10 @@ _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
 _RAMP = 10.0
 """Steps until Adam knows how much gradients vary."""
+
+
+_SLOWED = 3000.0
+"""Steps after which `rate_share` holds."""
 
 
 class FlatWeights:
@@ -127,14 +132,16 @@ class FlatWeights:
             maximize=False,
         )
         if shares is not None:
-            torch.lerp(before, self.values, shares, out=self.values)
+            slowed = min(1.0, float(self._steps) / _SLOWED)
+            share = 1.0 - slowed * (1.0 - shares)
+            torch.lerp(before, self.values, share, out=self.values)
         count = float(self._steps)
         warmed = min(decay, (1.0 + count) / (10.0 + count))
         self.average.lerp_(self.values, 1.0 - warmed)
         return True
 
     def _rate_shares(self, flow: Flow) -> Tensor | None:
-        """The share of a step that each weight takes; nothing if all take it whole."""
+        """The share of a late step that each weight takes; nothing if all of it."""
         modules = flow.named_modules() if isinstance(flow, nn.Module) else ()
         slow = {
             f"{name}.": share

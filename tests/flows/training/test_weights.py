@@ -70,19 +70,24 @@ class _Slow(torch.nn.Module):
             self.rate_share = rate_share
 
 
-def test_modules_with_a_share_of_the_rate_take_that_share_of_each_step():
-    """All weights of such a module, and no others."""
+@pytest.mark.parametrize(
+    ("before", "slowed"), [(0, 1 / 3000), (1499, 0.5), (9999, 1.0)]
+)
+def test_modules_with_a_share_of_the_rate_come_to_take_that_share(before, slowed):
+    """All weights of such a module, and no others, after 3,000 steps."""
     mixed = torch.nn.ModuleDict({"slow": _Slow(0.25), "slower": _Slow(0.0)})
     mixed["whole"], plain = _Slow(), _Slow()
-    before = copy.deepcopy(mixed.state_dict())
+    begun = copy.deepcopy(mixed.state_dict())
     weights = FlatWeights(mixed)
     whole = FlatWeights(plain)
     for each in (weights, whole):
+        each.restore({**each.tensors(), "weights.steps": torch.tensor(float(before))})
         each.gradient.fill_(0.1)
         each.step(0.5, 100.0, 0.9)
     moved = plain.weight.detach()
     assert float(moved.abs().min()) > 0.01
     for name, share in (("slow", 0.25), ("slower", 0.0), ("whole", 1.0)):
-        torch.testing.assert_close(mixed[name].weight.detach(), share * moved)
-        now = mixed[name].inner.bias.detach() - before[f"{name}.inner.bias"]
-        torch.testing.assert_close(now, share * moved[:1])
+        taken = 1.0 - slowed * (1.0 - share)
+        torch.testing.assert_close(mixed[name].weight.detach(), taken * moved)
+        now = mixed[name].inner.bias.detach() - begun[f"{name}.inner.bias"]
+        torch.testing.assert_close(now, taken * moved[:1])
