@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .directions import MOST_NUMBERS, whitening
+from .directions import MOST_NUMBERS, usable, whitening
 
 __all__ = [
     "WHITENING_DRAWS",
@@ -38,8 +38,6 @@ __all__ = [
 _BIAS = 0.5
 WHITENING_DRAWS = 10_000
 """That are enough to whiten by."""
-_FARTHEST = 10.0
-"""From 0 in scaled numbers, beyond which a draw counts as there."""
 
 
 class NetworkShape(Protocol):
@@ -190,8 +188,7 @@ class ColumnNetworks(nn.Module):
         Args:
             given: draws of the rows of numbers that `outputs` is given, scaled.
         """
-        rows = given.double()
-        rows = rows[rows.isfinite().all(1)].clamp(-_FARTHEST, _FARTHEST)
+        rows = usable(given)
         if len(rows) < 2 or not self.starts[-1]:
             return
         covariance = torch.cov(rows.T).reshape(2 * given.shape[1:])

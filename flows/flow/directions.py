@@ -23,10 +23,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["MOST_NUMBERS", "Forms", "principal_forms", "whitening"]
+__all__ = ["MOST_NUMBERS", "Forms", "principal_forms", "usable", "whitening"]
 
 MOST_NUMBERS = 1_000
 """Whose directions are looked for; the work grows with the cube."""
+_FARTHEST_SCALED = 10.0
+"""From 0 in scaled numbers, beyond which a draw counts as there."""
 _LEAST_SHARE = 1e-6
 """Of the largest variance: no direction counts as narrower."""
 _FARTHEST = 5.0
@@ -56,6 +58,21 @@ class Forms:
 
     directions: Float[Tensor, "number direction"]
     weights: Float[Tensor, "direction form"]
+
+
+def usable(rows: Float[Tensor, "draw number"]) -> Float[Tensor, "row number"]:
+    """Rows of numbers alone, in double precision, none far out.
+
+    Args:
+        rows: draws of scaled numbers.
+
+    Example:
+        >>> usable(torch.tensor([[1.0, 1e30], [2.0, torch.nan]])).tolist()
+        [[1.0, 10.0]]
+    """
+    doubles = rows.double()
+    finite = doubles[doubles.isfinite().all(1)]
+    return finite.clamp(-_FARTHEST_SCALED, _FARTHEST_SCALED)
 
 
 def whitening(

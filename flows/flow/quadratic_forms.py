@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .directions import MOST_NUMBERS, Forms, principal_forms, whitening
+from .directions import MOST_NUMBERS, Forms, principal_forms, usable, whitening
 
 __all__ = ["QuadraticForms", "lengths_of_forms"]
 
@@ -27,8 +27,6 @@ _MOST = 1e15
 """Of a combination, whose square is a number in single precision."""
 _LEAST = 1e-6
 """Added to a form, whose mean over draws is 1 where it begins."""
-_FARTHEST = 10.0
-"""From 0 in scaled numbers, beyond which a draw counts as there."""
 
 
 class QuadraticForms(nn.Module):
@@ -97,8 +95,7 @@ class QuadraticForms(nn.Module):
         """
         for place, drawn in enumerate(latents):
             reads = self.reads[self._own(place)]
-            rows = torch.cat([given[:, reads], drawn], 1).double()
-            rows = rows[rows.isfinite().all(1)].clamp(-_FARTHEST, _FARTHEST)
+            rows = usable(torch.cat([given[:, reads], drawn], 1))
             data, drawn = rows[:, : len(reads)], rows[:, len(reads) :]
             if not 0 < len(reads) <= min(MOST_NUMBERS, len(data) - 1):
                 continue

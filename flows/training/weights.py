@@ -27,8 +27,6 @@ _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
 _RAMP = 10.0
 """Steps until Adam knows how much gradients vary."""
-
-
 _SLOWED = 3000.0
 """Steps after which `rate_share` holds."""
 
@@ -112,8 +110,7 @@ class FlatWeights:
         if norm > clip:
             self.gradient.mul_(clip / norm)
         one, two = _ADAM_DECAYS
-        shares = self._shares
-        before = self.values if shares is None else self.values.clone()
+        before = self.values.clone() if self._shares is not None else None
         adam(
             [self.values],
             [self.gradient],
@@ -131,11 +128,10 @@ class FlatWeights:
             eps=_ADAM_EPSILON,
             maximize=False,
         )
-        if shares is not None:
-            slowed = min(1.0, float(self._steps) / _SLOWED)
-            share = 1.0 - slowed * (1.0 - shares)
-            torch.lerp(before, self.values, share, out=self.values)
         count = float(self._steps)
+        if self._shares is not None and before is not None:
+            share = 1.0 - min(1.0, count / _SLOWED) * (1.0 - self._shares)
+            torch.lerp(before, self.values, share, out=self.values)
         warmed = min(decay, (1.0 + count) / (10.0 + count))
         self.average.lerp_(self.values, 1.0 - warmed)
         return True

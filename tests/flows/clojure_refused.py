@@ -72,11 +72,8 @@ def write_misfits(good, folder):
         shutil.copytree(good, place)
         rewrite(place, same, [("weights.safetensors", save(changed))])
     settings = json.loads((good / "manifest.json").read_text())["flow"]["config"]
-    needed = {*settings} - {
-        "context",
-        "forms",
-        "log_beyond",
-    }  # which earlier artifacts lack
+    lacking_in_earlier_ones = {"context", "forms", "log_beyond"}
+    needed = {*settings} - lacking_in_earlier_ones
     wrong = (
         *({n: v for n, v in settings.items() if n != left} for left in needed),
         {**settings, "strange": 1},

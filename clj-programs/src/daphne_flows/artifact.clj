@@ -56,7 +56,8 @@
   (if (= 3 version)
     (cond-> manifest
       (= "autoregressive" (get flow "kind"))
-      (update-in ["flow" "config"] #(if (map? %) (merge {"context" 0 "forms" 0 "log_beyond" 0} %) %)))
+      (update-in ["flow" "config"]
+                 #(if (map? %) (merge {"context" 0 "forms" 0 "log_beyond" 0} %) %)))
     (-> (dissoc manifest "inverse" "architecture" "factors" "auxiliary_reference")
         (assoc "structure" (cond-> (assoc inverse "nuisances" (architecture "auxiliary"))
                              (= 2 version) (assoc "factors" factors))
