@@ -27,7 +27,14 @@ from ..flow.structure import Structure
 from .contexts import Contexts
 from .mixture import Mixture
 
-__all__ = ["LEAST_SCALE", "Conditioner", "NetworkConfig", "contexts_of", "reads_of"]
+__all__ = [
+    "LEAST_SCALE",
+    "Conditioner",
+    "NetworkConfig",
+    "contexts_of",
+    "reads_of",
+    "sized",
+]
 
 _SPREAD = 0.25
 """Share of the centres in the variance at first, which is 1: nearly a normal."""
@@ -35,6 +42,10 @@ LEAST_SCALE = 1e-3
 """Of a normal of a mixture."""
 _MOST_CONTEXTS = 4
 """Each is a network several times as wide as a column's."""
+_BY_LATENTS = -1
+"""Stands for as many numbers of a context as the latents that read it need."""
+_FEWEST, _MOST = 10, 64
+"""Numbers of such a context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +58,7 @@ class NetworkConfig:
         hidden: units of each of them.
         last_layer_scale: scale of the last weights at first.
         context: numbers that stand for data which are more than half as many; 0 for
-            none.
+            none; -1 for as many as the latents that read them need (`sized`).
         forms: quadratic forms of the data that a context is made of, beside themselves;
             0 for none.
         log_beyond: scales from their median beyond which data of heavy tails grow by
@@ -58,7 +69,7 @@ class NetworkConfig:
     layers: int = bounded(3, 1, 64)
     hidden: int = bounded(48, 1, 4096)
     last_layer_scale: float = bounded(0.1, 0, 100)
-    context: int = bounded(10, 0, 1000)
+    context: int = bounded(_BY_LATENTS, _BY_LATENTS, 1000)
     forms: int = bounded(24, 0, 1000)
     log_beyond: float = bounded(10.0, 0, 1e6)
 
@@ -80,6 +91,7 @@ class Conditioner(ColumnNetworks):
     def __init__(
         self, structure: Structure, config: NetworkConfig, generator: torch.Generator
     ) -> None:
+        config = sized(config, structure)
         contexts = contexts_of(structure, config)
         reads = reads_of(structure, config)
         first = _first_numbers(config.components)
@@ -149,6 +161,29 @@ class Conditioner(ColumnNetworks):
         return Mixture(torch.log_softmax(logits, -2), centres, scales)
 
 
+def sized(config: NetworkConfig, structure: Structure) -> NetworkConfig:
+    """The shape for a structure: of so many numbers that contexts say enough.
+
+    Data that tell K latents about as a normal does say K(K+3)/2 numbers, the
+    coefficients of a quadratic; those of the context that needs most are taken, from 10
+    to 64, and no more than leave all data of more than 5 values their contexts.
+
+    Example:
+        >>> from flows.flow.structure import StateBlock
+        >>> block = StateBlock("w", tuple(range(6)), 0, (), tuple(range(30)))
+        >>> sized(NetworkConfig(), Structure((block,), 30)).context
+        27
+    """
+    if config.context != _BY_LATENTS:
+        return config
+    fewest = replace(config, context=_FEWEST)
+    contexts = contexts_of(structure, fewest)
+    counts = [len(_readers(structure, data)) for data in contexts]
+    needed = max((k * (k + 3) // 2 for k in counts), default=0)
+    allowed = min((2 * len(data) - 1 for data in contexts), default=_FEWEST)
+    return replace(fewest, context=max(_FEWEST, min(needed, allowed, _MOST)))
+
+
 def contexts_of(
     structure: Structure, config: NetworkConfig
 ) -> tuple[tuple[int, ...], ...]:
@@ -162,7 +197,7 @@ def contexts_of(
         >>> long = tuple(range(30))
         >>> a = StateBlock("a", (0,), 0, (), long)
         >>> b = StateBlock("b", (1,), 0, (0,), long)
-        >>> contexts_of(Structure((a, b), 30), NetworkConfig()) == (long,)
+        >>> contexts_of(Structure((a, b), 30), NetworkConfig(context=10)) == (long,)
         True
     """
     counts: Counter[tuple[int, ...]] = Counter()

@@ -28,7 +28,7 @@ from ..flow.scaling import Scaling
 from ..flow.shapes import Base, Free, LogProbPerNode, Nuisance, Observed
 from ..flow.structure import Structure
 from ..model.standard_normal import standard_normal_terms
-from .conditioner import Conditioner, NetworkConfig
+from .conditioner import Conditioner, NetworkConfig, sized
 from .mixture import Mixture
 
 __all__ = ["AutoregressiveFlow", "Density"]
@@ -62,6 +62,7 @@ class AutoregressiveFlow(WarmedForward):
         seed: int,
         normalisation: Scaling | None = None,
     ) -> None:
+        config = sized(config, structure)
         super().__init__(
             structure,
             config,

@@ -14,7 +14,7 @@ from ..flow.normalised_flow import normalisation_lengths
 from ..flow.quadratic_forms import lengths_of_forms
 from ..flow.structure import Structure
 from ..kernels.threads import threads_of_each
-from .conditioner import Conditioner, NetworkConfig, contexts_of, reads_of
+from .conditioner import Conditioner, NetworkConfig, contexts_of, reads_of, sized
 from .flow import AutoregressiveFlow
 
 __all__ = ["KIND"]
@@ -26,6 +26,7 @@ _MOST_UNITS = 192
 
 def _lengths(structure: Structure, config: NetworkConfig) -> Mapping[str, int]:
     """Lengths of what grows with columns or settings."""
+    config = sized(config, structure)
     reads, outputs = reads_of(structure, config), 3 * config.components
     found = lengths_of("conditioner", reads, config, outputs)
     contexts = contexts_of(structure, config)

@@ -11,6 +11,7 @@ from flows.autoregressive.conditioner import (
     NetworkConfig,
     contexts_of,
     reads_of,
+    sized,
 )
 from flows.flow.structure import StateBlock, Structure
 
@@ -23,7 +24,9 @@ STRUCTURE = Structure(
     ),
     3,
 )
-CONFIG = NetworkConfig(components=2, layers=3, hidden=6, last_layer_scale=1.0)
+CONFIG = NetworkConfig(
+    components=2, layers=3, hidden=6, last_layer_scale=1.0, context=0
+)
 # Two columns of a read what the one of b reads; c and d read long data alone.
 LONG = Structure(
     (
@@ -115,6 +118,34 @@ def test_contexts_stand_for_long_data_that_several_columns_read():
         (10, 12),
         (5, 10, 12),
     )
+
+
+@pytest.mark.parametrize(
+    ("latents", "data", "expected"),
+    [
+        ((2,), (30,), 10),
+        ((6,), (30,), 27),  # 6 means, 6 variances, 15 correlations
+        ((6,), (9,), 17),
+        ((12,), (100,), 64),
+        ((6,), (5,), 10),
+        ((1,), (30,), 10),
+        ((6, 3), (30, 7), 13),
+        ((3, 5), (30, 40), 20),
+    ],
+)
+def test_a_context_has_as_many_numbers_as_its_latents_need(latents, data, expected):
+    blocks, free, seen = [], 0, 0
+    for place, (width, num) in enumerate(zip(latents, data, strict=True)):
+        columns = tuple(range(free, free + width))
+        read = tuple(range(seen, seen + num))
+        blocks.append(StateBlock(f"b{place}", columns, 0, (), read))
+        free, seen = free + width, seen + num
+    structure = Structure(tuple(blocks), seen)
+    found = sized(NetworkConfig(), structure)
+    assert found == NetworkConfig(context=expected)
+    assert sized(found, structure) is found
+    fewest = contexts_of(structure, NetworkConfig(context=10))
+    assert contexts_of(structure, found) == fewest
 
 
 @pytest.mark.parametrize(("num", "expected"), [(4, 4), (5, 0)])

@@ -1,6 +1,7 @@
 """Tests of flows.autoregressive.kind: trained, kept and used like any other kind."""
 
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -116,6 +117,22 @@ def test_flow_for_weights_is_a_float64_copy_that_comes_back_itself():
     assert flow.dtype == torch.float32
     assert for_weights(weighed) is weighed
     assert certified(weighed) is weighed
+
+
+def test_an_artifact_says_how_many_numbers_a_context_has(tmp_path):
+    """Settings say that latents decide; the flow and its file say what they did."""
+    weights = " ".join(f"w{k} (sample (normal 0 1))" for k in range(4))
+    seen = " ".join(
+        f"(observe (normal (+ w0 (* {k} w1) (* w2 w3)) 1) {k})" for k in range(8)
+    )
+    model = Model.from_program(f"(let [{weights}] {seen} [w0 w1 w2 w3])")
+    settings = {**SHORT, "integrate": "none", "max_iterations": 2, "flow": {}}
+    posterior = train(model, config=settings)
+    assert posterior.flow.config.context == 14
+    posterior.save(tmp_path / "artifact")
+    manifest = Artifact.load(tmp_path / "artifact").manifest
+    assert manifest.flow.config == asdict(posterior.flow.config)
+    assert manifest.training.config["flow"]["context"] == -1
 
 
 def test_settings_of_training_are_the_kinds_unless_said_otherwise():
