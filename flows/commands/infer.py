@@ -15,7 +15,7 @@ from ..report.inference_table import inference_table
 from ..storage.folders import check_folder_place, new_folder
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
-from .options import SEED, Real, Whole, observe_option
+from .options import MOST_TIME, SEED, Real, Whole, observe_option
 from .output import leave_untrusted, print_figures, shown_progress
 
 __all__ = ["infer_command"]
@@ -28,7 +28,7 @@ __all__ = ["infer_command"]
 @data_option
 @setting("--method", click.Choice(METHODS), "auto", "How; auto chooses and says why.")
 @click.option("--artifact", type=PATH, help="Trained flow to draw from, if it is good.")
-@setting("--budget", str, "10m", "Most time: 90s, 10m.")
+@setting("--budget", str, "10m", MOST_TIME)
 @setting(
     "--num-particles",
     Whole(100, 10_000_000),

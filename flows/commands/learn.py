@@ -15,7 +15,7 @@ from ..model.model import Model
 from ..report.learning_table import learning_table
 from ..storage.folders import check_folder_place
 from .model_argument import load_any
-from .options import SEED
+from .options import MOST_TIME, SEED
 from .output import leave_untrusted, print_figures, shown_progress
 
 __all__ = ["learn_command"]
@@ -42,7 +42,7 @@ __all__ = ["learn_command"]
     "auto",
     "How latents of a row are averaged over; auto is exact where that can be.",
 )
-@setting("--budget", str, "10m", "Most time: 90s, 10m.")
+@setting("--budget", str, "10m", MOST_TIME)
 @setting(
     "--kind",
     click.Choice([AUTO, *KINDS]),

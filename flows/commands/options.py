@@ -18,6 +18,7 @@ from ..training.config import CHOSEN, MOST_NUISANCES
 __all__ = [
     "COUNT",
     "MOST_HELD",
+    "MOST_TIME",
     "NUISANCES",
     "OPEN_SHARE",
     "SEED",
@@ -82,6 +83,9 @@ SEED = Whole(0, MOST_SEED)
 
 COUNT = Whole(1, 1_000_000_000)
 """Type of a number of draws."""
+
+MOST_TIME = "Most time by the wall clock: 90s, 10m."
+"""What help says of a budget."""
 
 MOST_HELD = 1_000_000
 """Most draws of a kind whose results are all held in memory."""

@@ -20,6 +20,7 @@ from ..training.state import Report
 from .inputs import load_posterior, observed_row
 from .model_argument import load_any
 from .options import (
+    MOST_TIME,
     SEED,
     artifact_and_model,
     engine_option,
@@ -36,7 +37,7 @@ __all__ = ["refine_command"]
 @observe_option
 @data_option
 @click.option("--config", type=PATH, help="TOML file of training settings.")
-@setting("--budget", str, "1m", "Most time: 90s, 10m.")
+@setting("--budget", str, "1m", MOST_TIME)
 @setting("--seed", SEED, 0)
 @engine_option
 @json_option

@@ -41,7 +41,8 @@ _EVENTS = ("rolled back", "more solver", "is followed", "nuisances:")
 @click.option("-o", "--output", type=PATH, required=True, help="Artifact, a folder.")
 @click.option("--config", type=PATH, help="TOML file of training settings.")
 @click.option(
-    "--budget", help="Seconds of work, all in all, instead of the configuration's: 10m."
+    "--budget",
+    help="Time of all work, by the wall clock, instead of the configuration's: 10m.",
 )
 @click.option(
     "--augment",

@@ -13,7 +13,7 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A budget of seconds, and who is told how far the work is.
+    """A budget of seconds of the wall clock, and who is told how far the work is.
 
     Attributes:
         seconds: Most time; inf without a budget.

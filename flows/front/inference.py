@@ -81,7 +81,8 @@ def infer(
         observed: Data by name instead of the program's; or a row of them.
         method: One of `METHODS`.
         flow: A trained flow, which `auto` uses if it is good.
-        budget: Most time, in seconds or as `10m`; what is not done by then is said.
+        budget: Most time by the wall clock, in seconds or as `10m`; what is not done
+            by then is said.
         num_particles: Draws of importance sampling, and of an exact answer; a tenth of
             them are the lines of each island of tempering.
         target_ess: Effective sample size of the slowest latent that is enough: so far

@@ -74,8 +74,8 @@ def learn(
             for all of `w[0]`, `w[1]`, ...
         method: exact, laplace for draws around the modes of each row, flow, or auto for
             what the latents of a row allow; with a kind or settings it is flow.
-        budget: Most time, in seconds or such as `10m`; half of it trains the flow, if
-            there is one.
+        budget: Most time by the wall clock, in seconds or such as `10m`; half of it
+            trains the flow, if there is one.
         seed: Decides every draw.
         kind: Of flow (`flow.kinds.KINDS`).
         config: Settings of the flow's training, whose budget then counts.

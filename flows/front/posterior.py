@@ -257,7 +257,7 @@ def refine(
         observed: Data by name of an observed node; the document's elsewhere.
         posterior: A trained flow, used where it is good at these data; its kind and
             shape are kept.
-        budget: Most seconds, or a duration such as `2m`.
+        budget: Most seconds by the wall clock, or a duration such as `2m`.
         seed: Decides every draw.
         config: Training settings: a configuration, a mapping, or a TOML file; those
             that suit one data set if None.

@@ -88,7 +88,7 @@ def refinement(
         model: With a continuous latent and data.
         observed: The data.
         flow: A trained flow in the model's columns, for weights; None: from nothing.
-        budget: Most seconds, or a duration such as `2m`.
+        budget: Most seconds by the wall clock, or a duration such as `2m`.
         config: Of training; a trained flow keeps its kind and shape.
         seed: Decides every draw.
         engine: What solves the flow in training.

@@ -74,8 +74,8 @@ def train(
     Args:
         model: The target; discrete latents that are too wide to be summed out get a
             learned head.
-        budget: Seconds of work, preparation and certification included, or a duration
-            such as `10m`; the configuration's if None.
+        budget: Seconds of work by the wall clock, preparation and certification
+            included, or a duration such as `10m`; the configuration's if None.
         seed: Of every draw.
         config: Training settings: a configuration, a mapping, or a TOML file.
         augment: Nuisance columns per latent, instead of the configuration's; auto: as

@@ -68,7 +68,7 @@ class TrainingConfig:
             one is taken where the divergence is noisy. A flow that is drawn from
             quickly follows contrasts in place of the path.
         contrast_draws: draws of the flow per row, where contrasts are followed.
-        budget_seconds: seconds of work; 0 means no limit.
+        budget_seconds: seconds of work by the wall clock; 0 means no limit.
         max_iterations: iterations; 0 means no limit.
         batch_size: rows per direction.
         final_batch_size: rows per direction at the end.

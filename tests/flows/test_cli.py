@@ -357,6 +357,12 @@ def test_commands_explain_themselves(command):
         assert "Usage" in good(command, name, "--help")
 
 
+@pytest.mark.parametrize("command", ["infer", "learn", "refine", "train"])
+def test_help_says_by_which_clock_a_budget_is_counted(command):
+    said = " ".join(good(flows, command, "--help").split())
+    assert "by the wall clock" in said.partition("--budget")[2][:80]
+
+
 def test_the_help_of_all_commands_is_what_each_says_of_itself():
     context = click.Context(flows)
     assert flows.list_commands(context) == list(COMMANDS)
