@@ -6,7 +6,7 @@ a value `KIND` (see `Kind`), and is imported when a flow of the kind is first wa
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ __all__ = [
     "in_steps",
     "is_solved",
     "kind_of",
+    "kinds_with",
     "solved_with",
 ]
 
@@ -99,6 +100,20 @@ def kind_of(name: str) -> Kind:
         )
     found: Kind = import_module(KINDS[name]).KIND
     return found
+
+
+def kinds_with(setting: str) -> list[str]:
+    """The names of the kinds whose flows have a setting.
+
+    Example:
+        >>> kinds_with("last_layer_scale")
+        ['cnf', 'autoregressive']
+    """
+    return [
+        name
+        for name in KINDS
+        if setting in {each.name for each in fields(kind_of(name).config)}
+    ]
 
 
 def build_flow(

@@ -12,7 +12,10 @@ from daphne_bridge.language.nearest import or_nearest
 
 from ..errors import Problem
 
-__all__ = ["bounded", "choice", "problem_of", "read_settings"]
+__all__ = ["UNKNOWN", "bounded", "choice", "problem_of", "read_settings"]
+
+UNKNOWN = "unknown key"
+"""What is wrong with a setting that a table may not have."""
 
 
 def bounded(default: float, low: float, high: float = float("inf")) -> Any:
@@ -49,7 +52,7 @@ def read_settings(
         place = f"{where}, {key}"
         if key not in known:
             expected = or_nearest(f"one of {', '.join(sorted(known))}", key, known)
-            problems.append(Problem(place, "unknown key", expected, repr(key)))
+            problems.append(Problem(place, UNKNOWN, expected, repr(key)))
         elif problem := problem_of(known[key], value, place):
             problems.append(problem)
         else:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from ..errors import ArgumentError, Problem
-from ..flow.kinds import kind_of
-from ..flow.settings import bounded, choice, problem_of, read_settings
+from ..flow.kinds import kind_of, kinds_with
+from ..flow.settings import UNKNOWN, bounded, choice, problem_of, read_settings
 from ..model.layout import Layout
 
 __all__ = [
@@ -173,9 +173,9 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
         raise ArgumentError(*problems) from None
     table = mapping.get("flow", {})
     if isinstance(table, Mapping):
-        place = "flow" if "kind" in mapping else f"flow of {kind.name}"
-        flow, more = read_settings(kind.config, table, f"{where}, {place}")
-        problems.extend(more)
+        place = f"{where}, flow of {kind.name}"
+        flow, more = read_settings(kind.config, table, place)
+        problems.extend(_with_kinds(each, place) for each in more)
     else:
         problems.append(
             Problem(f"{where}, flow", "not a table", "a table", repr(table))
@@ -267,6 +267,16 @@ def nuisance_counts(
         raise ArgumentError(*problems)
     default = augment.get("default", _UNNAMED_AUGMENT)
     return {v.name: chosen.get(v.name, default) for v in layout.latents}
+
+
+def _with_kinds(problem: Problem, place: str) -> Problem:
+    """What is wrong with a setting of a flow, and which other kinds have it."""
+    if problem.what != UNKNOWN:
+        return problem
+    kinds = kinds_with(problem.where.removeprefix(f"{place}, "))
+    named = " or ".join(f'kind = "{kind}"' for kind in kinds)
+    ending = f", or {named}, which has this key" if named else ""
+    return replace(problem, expected=problem.expected + ending)
 
 
 def _checked_augment(

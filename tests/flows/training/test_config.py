@@ -118,6 +118,32 @@ def test_wrong_entry_is_refused_with_its_place(mapping, sentence):
     assert "got" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("mapping", "kind", "kinds"),
+    [
+        ({"flow": {"forms": 8}}, "cnf", ["autoregressive"]),
+        (
+            {"kind": "finite", "flow": {"last_layer_scale": 0.2}},
+            "finite",
+            ["cnf", "autoregressive"],
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused_with_the_kinds_that_have_it(
+    mapping, kind, kinds
+):
+    (key,) = mapping["flow"]
+    named = " or ".join(f'kind = "{each}"' for each in kinds)
+    with pytest.raises(ArgumentError) as caught:
+        training_config_from(mapping, "t.toml")
+    said = str(caught.value)
+    assert said.startswith(f"t.toml, flow of {kind}, {key}: unknown key; expected one")
+    assert f", or {named}, which has this key; got" in said
+    for each in kinds:
+        config = training_config_from({**mapping, "kind": each}, "t.toml")
+        assert getattr(config.flow, key) == mapping["flow"][key]
+
+
 def test_all_problems_are_told_at_once():
     with pytest.raises(ArgumentError) as caught:
         training_config_from({"a": 1, "batch_size": 0, "flow": {"b": 2}}, "f")
