@@ -7,7 +7,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, FlowsError
+from daphne_bridge.errors import shortened
+
+from ..errors import ArgumentError, FlowsError, Problem
 from ..model.model import Model
 from ..storage.folders import read_file
 from ..training.config import TrainingConfig, training_config_from
@@ -36,6 +38,8 @@ _BEST = "autoregressive"
 _OF_A_KIND = ("flow", "num_steps", "max_num_steps", "bias_tolerance")
 """Settings that only flows of one kind have: of `cnf`, unless a kind is named."""
 _FILE_LIMIT = 2**30
+_TWICE = ("Cannot", "Duplicate")
+"""How `tomllib` begins to say that a key or a table is there already."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
@@ -151,6 +155,29 @@ def _table(
     path = path_of("config", config)
     content = read_file(path, "a TOML file", limit=_FILE_LIMIT)
     try:
-        return tomllib.loads(content.decode("utf-8-sig")), str(path)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FlowsError.at(str(path), f"not TOML: {error}") from None
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise FlowsError.at(str(path), "not TOML", "text in UTF-8") from None
+    try:
+        return tomllib.loads(text), str(path)
+    except tomllib.TOMLDecodeError as error:
+        raise FlowsError(_not_toml(path, text, str(error))) from None
+
+
+def _not_toml(path: Path, text: str, said: str) -> Problem:
+    """Return what is wrong with the text of a file.
+
+    Args:
+        path: The file.
+        text: What it holds.
+        said: The words of `tomllib`, which end with the place.
+    """
+    lines = text.splitlines() or [""]
+    said, _, place = said.rstrip(")").rpartition(" (at ")
+    numbers = re.findall(r"\d+", place) or [str(len(lines)), str(len(lines[-1]) + 1)]
+    where = ":".join([str(path), *numbers])
+    got = shortened(lines[int(numbers[0]) - 1].strip())
+    if said.startswith(_TWICE):
+        return Problem(where, "a key stands twice", "each key once", got)
+    what = f"not TOML: {said[:1].lower()}{said[1:]}"
+    return Problem(where, what, "key = value, or a [table]", got)
