@@ -12,7 +12,7 @@ Beside an artifact ARTIFACT stands the folder ARTIFACT.training:
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,9 +155,28 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str
 
 
 def _shown(mine: Any, theirs: Any) -> tuple[str, str]:
-    """Return what differs; of settings the kind, on which others depend, or one."""
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        for name in sorted({*mine, *theirs}, key=lambda name: (name != "kind", name)):
-            if mine.get(name) != theirs.get(name):
-                return f"{name} = {mine.get(name)}", f"{name} = {theirs.get(name)}"
-    return str(mine)[:30], str(theirs)[:30]
+    """Return what differs; of settings the kind, on which others depend, or all."""
+    if not (isinstance(mine, Mapping) and isinstance(theirs, Mapping)):
+        return str(mine)[:30], str(theirs)[:30]
+    one, other = _flat(mine), _flat(theirs)
+    names = [n for n in sorted({*one, *other}) if one.get(n) != other.get(n)]
+    names = ["kind"] if "kind" in names else names
+    return _listed(one, names), _listed(other, names)
+
+
+def _listed(settings: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(
+        f"{name} = {settings[name]}" if name in settings else f"no {name}"
+        for name in names
+    )
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of a table by names such as `flow.hidden`."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{key}": each for key, each in _flat(value).items()}
+        else:
+            found[name] = value
+    return found

@@ -76,8 +76,22 @@ def test_a_run_from_before_there_were_contexts_goes_on_without_them(tmp_path):
 def test_of_settings_that_differ_the_kind_is_named(saved):
     path, _ = saved
     key = replace(KEY, config={"augment": 3, "kind": "cnf", "z": 1})
-    with pytest.raises(ArtifactError, match="expected kind = cnf; got kind = None"):
+    with pytest.raises(ArtifactError, match="expected kind = cnf; got no kind"):
         load_checkpoint(path, key)
+
+
+def test_only_the_settings_that_differ_are_shown(tmp_path):
+    flow = {"hidden": 48, "layers": 3, "forms": 24}
+    before = {"kind": "autoregressive", "augment": 2, "batch_size": 7, "flow": flow}
+    now = {**before, "augment": {"default": 1}, "flow": {**flow, "hidden": 32}}
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(TrainingState({}, {}), replace(KEY, config=before), path)
+    with pytest.raises(ArtifactError) as caught:
+        load_checkpoint(path, replace(KEY, config=now))
+    assert str(caught.value).endswith(
+        "; expected no augment, augment.default = 1, flow.hidden = 32"
+        "; got augment = 2, no augment.default, flow.hidden = 48"
+    )
 
 
 @pytest.mark.parametrize("change", [lambda b: b ^ 1, lambda b: b ^ 0x80, lambda b: 0])
