@@ -115,7 +115,7 @@ def train_command(
 
     Beside OUTPUT the folder OUTPUT.training keeps a checkpoint, a log and the resolved
     configuration. An interrupted run is continued by --resume, by that configuration if
-    no other is given.
+    no other is given; without it, it is replaced, which is said.
     """
     with joined_ranks() as ranks, ExitStack() as held:
         model = load_model(place, data)
@@ -133,10 +133,8 @@ def train_command(
             engine=engine,
             device=device,
         )
-        if resume and not folder.has_checkpoint:
-            click.echo(f"{folder.path}: no checkpoint, starting anew", err=True)
-        if not resume and (output / MANIFEST).exists():
-            click.echo(f"{output}: the flow in it will be replaced", err=True)
+        for line in _what_is_there(output, folder, resume=resume):
+            click.echo(line, err=True)
         shown = [_progress_of(held.enter_context(progress_bar(quiet=as_json)))]
         if tensorboard is not None:
             check_board(tensorboard)
@@ -174,6 +172,21 @@ def train_command(
     print_artifact(output, figures, sentence, ok=ok, as_json=as_json)
     if not ok:
         leave_untrusted()
+
+
+def _what_is_there(output: Path, folder: RunFolder, *, resume: bool) -> Iterator[str]:
+    """Yield what to know of the places of a flow and its run before it is trained."""
+    if resume:
+        if not folder.has_checkpoint:
+            yield f"{folder.path}: no checkpoint, starting anew"
+        return
+    if folder.has_interrupted_run:
+        yield (
+            f"{folder.path}: the interrupted run in it will be replaced; "
+            "--resume goes on with it"
+        )
+    if (output / MANIFEST).exists():
+        yield f"{output}: the flow in it will be replaced"
 
 
 def _is_impossible(metrics: Mapping[str, Any]) -> bool:

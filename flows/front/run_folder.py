@@ -21,7 +21,12 @@ from daphne_bridge.files import cannot_write
 
 from ..errors import FlowsError
 from ..inference.plain import plain
-from ..storage.checkpoint import RunKey, load_checkpoint, save_checkpoint
+from ..storage.checkpoint import (
+    RunKey,
+    is_of_interrupted_run,
+    load_checkpoint,
+    save_checkpoint,
+)
 from ..storage.earlier_manifests import settings_now
 from ..storage.folders import check_folder_place, own_folder, read_file, write_file
 from ..training.loop import Fit
@@ -65,6 +70,11 @@ class RunFolder:
     def has_checkpoint(self) -> bool:
         """Whether there is anything to be resumed."""
         return (self.path / _CHECKPOINT).exists()
+
+    @property
+    def has_interrupted_run(self) -> bool:
+        """Whether what is to be resumed has not come to its end."""
+        return is_of_interrupted_run(self.path / _CHECKPOINT)
 
     @property
     def config(self) -> Path | Mapping[str, Any] | None:

@@ -23,11 +23,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import ArtifactError
-from ..training.state import TrainingState
+from ..training.state import DONE, TrainingState
 from .earlier_manifests import settings_now
 from .folders import read_file, write_file
 
-__all__ = ["RunKey", "load_checkpoint", "save_checkpoint", "training_folder"]
+__all__ = [
+    "RunKey",
+    "is_of_interrupted_run",
+    "load_checkpoint",
+    "save_checkpoint",
+    "training_folder",
+]
 
 _FORMAT = "daphne-flows checkpoint 2"
 _LIMIT = 8 * 2**30
@@ -119,6 +125,16 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
                 *_shown(mine, theirs),
             )
     return TrainingState(tensors, values)
+
+
+def is_of_interrupted_run(path: Path) -> bool:
+    """Return whether a file is the checkpoint of a run that has not come to its end."""
+    try:
+        with safe_open(path, "pt") as opened:
+            metadata = opened.metadata() or {}
+        return bool(json.loads(metadata["values"])["phase"] != DONE)
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
+        return False  # there is none, or it is damaged
 
 
 def _completed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,29 @@ def test_the_kind_is_named_and_so_is_a_flow_that_will_be_replaced(folder):
     assert f"{folder / 'artifact'}: cnf, J about " in again.stdout
 
 
+def test_an_interrupted_run_that_will_be_replaced_is_said(folder, monkeypatch):
+    asked = [
+        "train", str(folder / "graph.json"), "-o", str(folder / "artifact"),
+        "--config", str(folder / "train.toml"),
+    ]  # fmt: skip
+    said = "artifact.training: the interrupted run in it will be replaced; --resume"
+
+    def interrupted(_report):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flows.commands.train._progress_of", lambda _: interrupted)
+        first = CliRunner().invoke(main, asked)
+        again = CliRunner().invoke(main, asked)
+    assert (first.exit_code, again.exit_code) == (130, 130)
+    assert said not in first.stderr
+    assert again.stderr.count(said) == 1
+    assert "will be replaced" not in ended_well(*asked, "--resume")
+    done = ended_well(*asked)
+    assert said not in done
+    assert "the flow in it will be replaced" in done
+
+
 def test_draws_beyond_the_bounds_that_data_tell_are_said_and_weigh_nothing(folder):
     """The posterior is uniform on [1.5, 2.5]; J is infinite, the forward KL is not."""
     text = """(let [z (sample (uniform-continuous 0 3))]
