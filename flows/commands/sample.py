@@ -1,6 +1,7 @@
 """This file is `daphne-flows sample`: data become weighted particles."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..inference.cluster import check_cluster
 from ..inference.importance import ImportanceReport
 from ..inference.particle_store import check_room
 from ..inference.particles import Particles
+from ..model.capabilities import listed
 from ..storage.export import (
     FORMATS,
     check_formats,
@@ -55,7 +57,8 @@ _FIGURES_OF_WEIGHTS = (
     "--observations",
     "data_sets",
     type=PATH,
-    help="CSV or JSON file with one data set in each row.",
+    help="CSV or JSON file with one data set in each row; a node that it leaves out "
+    "keeps the program's data, which is said.",
 )
 @setting(
     "--num-particles", COUNT, 10_000, "For each data set; with --target-ess the most."
@@ -144,6 +147,9 @@ def sample_command(
     width, beside = model.layout.latent_dim, output.parent
     check_room(num_particles, width, beside, option="--num-particles")
     check_room(num_draws or 0, width, beside, option="--draws", in_memory=True)
+    kept = [model.layout.left_out(row.values) for row in rows]
+    if data_sets is not None and any(kept):
+        click.echo(f"{data_sets}: {_left_out(kept)}", err=True)
     source = given.load_source(artifact, model, weighted=not unweighted)
     summaries: list[dict[str, Any]] = []
     bad = [0] * len(observed_rows)
@@ -190,6 +196,8 @@ def sample_command(
                 proposal=kind,
                 seed=seed + number,
             )
+            if data_sets is not None:
+                summary["kept"] = list(kept[number])
             name = "particles" if data_sets is None else f"particles-{number + 1}"
             save_posterior(
                 folder, particles, summary, model=model, formats=formats, name=name
@@ -207,6 +215,16 @@ def sample_command(
             whole = {"ok": ok, "data_sets": summaries}
         save_summary(folder / given.SUMMARY, whole)
     given.print_summaries(whole, summaries, as_json=as_json)
+
+
+def _left_out(kept: Sequence[Sequence[str]]) -> str:
+    """Return which nodes data sets leave out, and what that means."""
+    names = list(dict.fromkeys(chain.from_iterable(kept)))
+    num = sum(map(bool, kept))
+    return (
+        f"{listed(names)} left out of {num} of {len(kept)} data sets: "
+        "there the program's own data count"
+    )
 
 
 def _said(

@@ -98,7 +98,7 @@ def learn(
     seed = seed_of(seed)
     clock = Clock(seconds_of(budget), on_progress)
     parted = PartedModel.of(model, parameters)
-    rows, given = rows_of(model, data)
+    rows, left_out = rows_of(model, data)
     likelihood = Likelihood(parted, rows)
     if method == "auto" and (kind != AUTO or config is not None):
         method = "flow"
@@ -147,7 +147,7 @@ def learn(
                     *doubts,
                     *cautions,
                     *mass_left_out(found),
-                    *not_given(model, len(rows), given),
+                    *not_given(model, len(rows), left_out),
                 ]
             )
         ),

@@ -1,6 +1,6 @@
 """This file says in words why learned parameters may be wrong."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from ..inference.cautions import Caution
 from ..learning.ascent import Round
@@ -104,20 +104,19 @@ def mass_left_out(found: Round) -> list[Caution]:
     return cut(target, mass, of="the prior's mass", what="the likelihood")
 
 
-def not_given(model: Model, num_rows: int, given: Collection[str]) -> list[Caution]:
+def not_given(model: Model, num_rows: int, left_out: Sequence[str]) -> list[Caution]:
     """Return a caution if nodes have the model's own data in every row.
 
     Args:
         model: The model.
         num_rows: How many rows there are.
-        given: Names of the nodes that rows give.
+        left_out: The nodes that all of them leave out.
     """
-    names = [v.label for v in model.layout.observed if v.name not in given]
-    if num_rows == 1 or not names or not given:
+    if num_rows == 1 or len(left_out) in (0, len(model.layout.observed)):
         return []
     return [
         Caution(
-            f"{listed(names)}: the program's own data in every row",
+            f"{listed(left_out)}: the program's own data in every row",
             "rows that leave a node out count as if it had been observed so each time",
             "Give it a column in the rows, or take it out of the program",
         )

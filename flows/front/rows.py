@@ -21,8 +21,8 @@ Rows = Path | str | Sequence[Mapping[str, Any]] | Float[Tensor, "row observed"]
 
 def rows_of(
     model: Model, data: Rows
-) -> tuple[Float[Tensor, "row observed"], frozenset[str]]:
-    """Return rows in the model's columns, and the nodes that one of them gives.
+) -> tuple[Float[Tensor, "row observed"], tuple[str, ...]]:
+    """Return rows in the model's columns, and the nodes that all of them leave out.
 
     Raises:
         FlowsError: If a row does not fit.
@@ -32,7 +32,7 @@ def rows_of(
         if data.dim() != 2 or data.shape[1] != width or not len(data):
             shape = f"rows of {width} numbers"
             raise ArgumentError.at("data", "wrong shape", shape, f"{[*data.shape]}")
-        return data.to(model.device, model.dtype), frozenset(model.graph.observed)
+        return data.to(model.device, model.dtype), ()
     if isinstance(data, Path | str):
         given = load_observations(data)
     else:
@@ -44,6 +44,4 @@ def rows_of(
     if not rows:
         raise ArgumentError.at("data", "there is no row", "at least one row")
     names = {name for each in given for name in each.values}
-    named = {v.name: {v.name, v.label, *v.column_names} for v in model.layout.observed}
-    seen = frozenset(name for name, known in named.items() if known & names)
-    return torch.stack(rows), seen
+    return torch.stack(rows), model.layout.left_out(names)

@@ -146,6 +146,19 @@ class Layout:
             )
         return Layout(tuple(latents), self.observed)
 
+    def left_out(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the labels of the observed nodes that data of some names leave out.
+
+        Args:
+            names: A node's own, the program's, or those of its entries, `p[0]`.
+        """
+        given = frozenset(names)
+        return tuple(
+            v.label
+            for v in self.observed
+            if given.isdisjoint((v.name, v.label, *v.column_names))
+        )
+
     def latents_named(self, key: str) -> tuple[Variable, ...]:
         """Return the latents that a user calls by a name; none if there is none.
 

@@ -12,8 +12,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from scipy import special, stats
 
+from flows.cli import main
 from flows.inference.particles import Particles
 
 from .pair import bad, check_answer, doubted, good
@@ -46,6 +48,28 @@ def test_several_data_sets_have_their_own_answers(run, tmp_path):
     check_answer(said["data_sets"][0])
     check_answer(said["data_sets"][1], 2.0, 3.0)
     assert Particles.load(out / "particles-2.npz").num_particles == 3000
+
+
+def test_what_data_sets_leave_out_is_said_and_named(run, tmp_path):
+    """The program's own data are x = 0.5 and y = 1.5."""
+    rows = tmp_path / "d.json"
+    rows.write_text('[{"observe3": 2, "observe4": 3}, {"observe3": 2}, {}]')
+    asked = [
+        "sample", run / "artifact", run / "graph.json", "-o", tmp_path / "p", "--json",
+        "--num-particles", 3000, "--observations",
+    ]  # fmt: skip
+    call = CliRunner().invoke(main, [*map(str, asked), str(rows)])
+    assert (
+        f"{rows}: observe4, observe3 left out of 2 of 3 data sets: there the "
+        "program's own data count\n"
+    ) in call.stderr
+    found = json.loads(call.stdout)["data_sets"]
+    left_out = [[], ["observe4"], ["observe3", "observe4"]]
+    assert [each["kept"] for each in found] == left_out
+    check_answer(found[1], 2.0, 1.5)
+    rows.write_text('[{"observe3": 2, "observe4": 3}]')
+    call = CliRunner().invoke(main, [*map(str, asked), str(rows)])
+    assert (call.exit_code, "left out" in call.stderr) == (0, False)
 
 
 def test_drawing_stops_when_the_target_is_reached(run, tmp_path):
