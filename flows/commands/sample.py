@@ -12,7 +12,7 @@ from torch import Tensor
 from daphne_bridge.command_line import PATH, guarded, setting
 
 from ..errors import FlowsError
-from ..front.doubts import predictive_cautions, without_meaning
+from ..front.doubts import data_cautions, without_meaning
 from ..front.particle_figures import with_figures
 from ..front.sampling import num_without_meaning
 from ..front.source import Source
@@ -243,7 +243,7 @@ def _said(
     notes += without_meaning(source.target, num_bad, particles.num_particles)
     if not unweighted:
         notes += source.cautions(observed)
-        notes += predictive_cautions(model, observed, seed)
+        notes += data_cautions(model, observed, particles.totals, seed)
     summary = posterior_json(
         particles.summary(), model, observed, seed=seed, notes=tuple(notes), **origin
     )

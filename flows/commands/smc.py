@@ -7,7 +7,7 @@ import click
 from daphne_bridge.command_line import guarded, setting
 
 from ..errors import FlowsError
-from ..front.doubts import predictive_cautions
+from ..front.doubts import data_cautions
 from ..front.particle_figures import with_figures
 from ..front.sequential import METHODS, smc
 from ..inference.resampling import SCHEMES
@@ -143,6 +143,7 @@ def smc_command(
             config=config,
             on_report=show,
         )
+        of_data = data_cautions(model, observed, result.particles.totals, seed)
         words = f"{kind}, {method} SMC" + (f" in {runs} runs" * (runs > 1))
         summary = posterior_json(
             summarize_smc(result),
@@ -153,7 +154,7 @@ def smc_command(
             proposal=words,
             seed=seed,
             doubts=doubts,
-            notes=(*predictive_cautions(model, observed, seed), *notes),
+            notes=(*of_data, *notes),
         )
         summary = with_figures(summary, model, result.particles, observed, result)
         save_posterior(folder, result.particles, summary, model=model)

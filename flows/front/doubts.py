@@ -27,13 +27,16 @@ from .targets import Target
 __all__ = [
     "apart",
     "cut",
+    "data_cautions",
     "few",
     "left_out",
     "long_tails",
     "lost_on_the_way",
     "predictive_cautions",
+    "unexplained",
     "unsure",
     "weak",
+    "without_density",
     "without_mean",
     "without_meaning",
     "without_value",
@@ -285,6 +288,23 @@ def without_value(model: Model) -> tuple[Caution, ...]:
     )
 
 
+def data_cautions(
+    model: Model, observed: Float[Tensor, " observed"], totals: WeightTotals, seed: int
+) -> tuple[Caution, ...]:
+    """Return what to know of data beside particles.
+
+    Args:
+        model: The model.
+        observed: The data.
+        totals: What the weights add up to.
+        seed: Decides the draws of the model that data are compared with.
+    """
+    far = predictive_cautions(model, observed, seed)
+    if totals.log_sum > -math.inf:
+        return far
+    return (*far, *without_density(model, observed, seed))
+
+
 def predictive_cautions(
     model: Model, observed: Float[Tensor, " observed"], seed: int
 ) -> tuple[Caution, ...]:
@@ -296,3 +316,44 @@ def predictive_cautions(
         return ()
     labels = [n for v in model.layout.observed for n in v.column_names]
     return prior_predictive_cautions(observed, draws, labels)
+
+
+def unexplained(
+    model: Model, observed: Float[Tensor, " observed"], seed: int
+) -> list[str]:
+    """Return the data to which no draw of the prior gives a density: `y = 1e+300`.
+
+    Those are impossible, or so large that squares of them are no numbers. Of a vector
+    the entry farthest from 0 is said.
+    """
+    model = model.forgiving()
+    generator = torch.Generator().manual_seed(seed)
+    drawn = model.sample_latents(
+        _PREDICTIVE_DRAWS, generator=generator, observed=observed
+    )
+    terms = model.log_likelihood_terms(drawn, observed)
+    is_explained = (terms > -math.inf).any(0).tolist()
+    names = []
+    for variable, is_fine in zip(model.layout.observed, is_explained, strict=True):
+        if not is_fine:
+            values = observed[variable.start : variable.stop]
+            far = int(values.abs().argmax())
+            names.append(f"{variable.column_names[far]} = {float(values[far]):g}")
+    return names
+
+
+def without_density(
+    model: Model, observed: Float[Tensor, " observed"], seed: int
+) -> list[Caution]:
+    """Return a caution if there are data that no draw of the prior explains."""
+    names = unexplained(model, observed, seed)
+    if not names:
+        return []
+    return [
+        Caution(
+            f"no draw of the prior gives a density to {listed(names)}",
+            "such data are impossible, or a number is too large to be computed with",
+            "Check these values, their units, and the numbers beside them in the "
+            "program",
+        )
+    ]

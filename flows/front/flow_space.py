@@ -55,7 +55,7 @@ def space_of(
         except InferenceError:
             reason = "no affordable number of steps solves it exactly enough"
     free, _ = model.unconstrain(pilot.latents)
-    usable = free[free.isfinite().all(1)]
+    usable = free[free.square().isfinite().all(1)]
     note = Caution(
         f"the flow is of little use for these data: {reason}",
         "particles started from a Student's t where its draws lie, the prior mixed in, "

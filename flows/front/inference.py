@@ -40,7 +40,7 @@ from ..proposals.flow import FlowProposal
 from .answer import Inference
 from .arguments import seed_of
 from .clock import Clock
-from .doubts import without_value
+from .doubts import without_density, without_value
 from .exact import exact
 from .lost_digits import NO_POSTERIOR
 from .nested import nested
@@ -144,11 +144,10 @@ def infer(
             why = found.why
             if model.layout.observed:
                 why += Treatment.of(target).clause(has_heads=is_drawn)
-            return replace(
-                found,
-                why=why,
-                cautions=(*found.cautions, *without_value(model)),
-            )
+            notes = list(without_value(model))
+            if not found.log_evidence > -math.inf:
+                notes = [*without_density(model, data, seed), *notes]
+            return replace(found, why=why, cautions=(*found.cautions, *notes))
         widen *= 4
 
 

@@ -38,6 +38,7 @@ from ..inference.pareto import pareto_k_hat
 from ..integrated.flow import CompletedFlow
 from ..integrated.target import IntegratedModel
 from ..marginal.target import FlowTarget, target_of
+from ..model.capabilities import listed
 from ..model.model import Model
 from ..proposals.flow import FlowProposal
 from ..storage.artifact import Artifact
@@ -48,6 +49,7 @@ from ..training.particle_target import ParticleTarget
 from ..training.state import Report
 from .answer import Inference
 from .clock import Clock
+from .doubts import unexplained
 from .edges import edge_doubts
 from .inference import infer
 from .material import check_trainable, nothing_to_train
@@ -121,7 +123,12 @@ def refinement(
     )
     if answer.particles.totals.log_sum == -math.inf:
         what = "no draw of the model explains the data, so there is no posterior"
-        raise InferenceError.at(model.graph.source, what)
+        raise InferenceError.at(
+            model.graph.source,
+            what,
+            "data that the model can draw",
+            listed(unexplained(model, observed, seed)),
+        )
     if flow is not None:
         config = replace(config, kind=flow.kind, flow=flow.config)
     config = replace(config, budget_seconds=max(clock.left, _LEAST_SECONDS))

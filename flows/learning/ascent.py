@@ -27,6 +27,7 @@ import torch
 from torch import Generator
 
 from ..errors import InferenceError
+from ..model.capabilities import listed
 from .coordinates import Place, UnitCoordinates
 from .likelihood import Drawing, Likelihood
 from .parted import prior_draws
@@ -111,16 +112,22 @@ def start(
     middle = coordinates.values(torch.zeros_like(coordinates.centre))
     some = Likelihood(likelihood.parted, likelihood.data[:_START_ROWS])
     ranked: list[tuple[float, Place]] = []
+    is_explained = torch.zeros(len(some.data), dtype=torch.bool)
     for values in (middle, *drawn):
         draws = drawing.draw(values, some.data, _START_DRAWS, generator=generator)
-        found = float(some.terms(values, draws).log_likelihood.sum())
+        terms = some.terms(values, draws).log_likelihood
+        is_explained |= terms > -math.inf
+        found = float(terms.sum())
         if found > -math.inf:
             ranked.append((found, coordinates.place(values)))
         if ranked and is_over():
             break
     if not ranked:
         what = "no parameters that the prior draws give the rows a density"
-        raise InferenceError.at("learning", what, "data that the model can draw")
+        numbers = (~is_explained).nonzero().flatten().tolist()
+        rows = [f"{n + 1} (up to {float(some.data[n].abs().max()):g})" for n in numbers]
+        got = f"rows {listed(rows)}" if rows else ""
+        raise InferenceError.at("learning", what, "data that the model can draw", got)
     ranked.sort(key=lambda each: -each[0])
     more = Likelihood(likelihood.parted, likelihood.data[:_TOP_ROWS])
     tops: list[tuple[float, Place]] = []

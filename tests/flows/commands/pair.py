@@ -29,8 +29,8 @@ def good(*arguments, **options):
     return _ended(0, arguments, **options).stdout
 
 
-def doubted(*arguments):
-    return _ended(3, arguments).stdout
+def doubted(*arguments, **options):
+    return _ended(3, arguments, **options).stdout
 
 
 def bad(*arguments, **options):

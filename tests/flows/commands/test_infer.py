@@ -57,6 +57,19 @@ def test_an_answer_that_cannot_be_trusted_has_exit_code_3(tmp_path):
     assert json.loads(call(path, "--json").stdout)["ok"] is False
 
 
+@pytest.mark.parametrize("value", ["1e300", "-1e308"])
+def test_data_too_large_to_compute_with_are_named(value):
+    line = """(let [a (sample (normal 0 1))
+                    b (sample (normal a 1))
+                    x (observe (normal a 1) 0.5)
+                    y (observe (normal b 1) 1.5)] a)"""
+    done = call("-", "--observe", f"y={value}", input=line)
+    assert done.exit_code == 3
+    named = f"no draw of the prior gives a density to y = {float(value):g}: such data"
+    assert named in done.stderr
+    assert "x = 0.5" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

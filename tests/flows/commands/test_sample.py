@@ -72,6 +72,21 @@ def test_what_data_sets_leave_out_is_said_and_named(run, tmp_path):
     assert (call.exit_code, "left out" in call.stderr) == (0, False)
 
 
+def test_data_beside_a_number_too_large_to_compute_with_are_named(tmp_path):
+    """The second covariate is; whose observation no slope explains then."""
+    text = """(let [b (sample (normal 0 1))]
+                (foreach 2 [x [1 1e300] y [0.5 0.7]] (observe (normal (* b x) 1) y))
+                b)"""
+    said = json.loads(
+        doubted(
+            "sample", "-", "-o", tmp_path / "p", "--proposal", "prior", "--json",
+            input=text,
+        )
+    )  # fmt: skip
+    found = [each["what"] for each in said["cautions"]]
+    assert "no draw of the prior gives a density to observe2 = 0.7" in found
+
+
 def test_drawing_stops_when_the_target_is_reached(run, tmp_path):
     said = sampled(
         run, tmp_path / "p", "--target-ess", 5000, "--num-particles", 10_000_000

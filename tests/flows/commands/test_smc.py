@@ -51,6 +51,17 @@ def test_runs_stand_side_by_side_and_their_spread_is_the_error(run, tmp_path):
     assert Particles.load(tmp_path / "p" / "particles.npz").num_particles == 1000
 
 
+def test_data_too_large_to_compute_with_are_named_from_a_flow_too(run, tmp_path):
+    said = json.loads(
+        doubted(
+            "smc", run / "artifact", run / "graph.json", "-o", tmp_path / "p", "--json",
+            "--observe", "observe3=1e300", "--num-particles", 100,
+        )
+    )  # fmt: skip
+    found = [each["what"] for each in said["cautions"]]
+    assert "no draw of the prior gives a density to observe3 = 1e+300" in found
+
+
 def test_errors_that_are_not_known_are_not_given(run, tmp_path):
     """Five particles have too few lines of descent, whatever they say."""
     arguments = (

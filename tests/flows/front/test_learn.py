@@ -265,6 +265,14 @@ def test_a_flow_learns_parameters_within_two_errors(
     assert np.all(np.abs(values - exact(data.numpy())) < 2 * errors)
 
 
+def test_rows_that_are_too_large_to_compute_with_are_named():
+    program = "(let [m (sample (normal 0 9)) y (observe (normal m 1) 0)] m)"
+    model = flows.Model.from_program(program)
+    with pytest.raises(flows.FlowsError) as caught:
+        flows.learn(model, [{"y": 1.0}, {"y": -1e300}, {"y": 0.5}], ["m"])
+    assert str(caught.value).endswith("; got rows 2 (up to 1e+300)")
+
+
 def test_a_node_that_rows_leave_out_is_said_and_a_column_of_it_ends_that():
     program = """
 (let [m (sample (normal 0 9))

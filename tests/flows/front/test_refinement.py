@@ -169,5 +169,7 @@ def test_data_that_nothing_explains_are_refused():
     model = model_from(
         "(let [z (sample (uniform 0 1))] (observe (uniform (+ z 5) (+ z 6)) 2) z)"
     )
-    with pytest.raises(FlowsError, match="explains the data"):
+    with pytest.raises(FlowsError, match="explains the data") as caught:
         refined(model)
+    ending = "; expected data that the model can draw; got observe1 = 2"
+    assert str(caught.value).endswith(ending)
