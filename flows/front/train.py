@@ -15,6 +15,7 @@ from ..flow.kinds import is_solved, kind_of, solved_with
 from ..flow.protocol import Flow
 from ..marginal.collapsed import CollapsedModel
 from ..model.data_backed import DataBackedModel
+from ..model.draws import Draws
 from ..model.model import Model
 from ..storage.artifact import Artifact
 from ..storage.checkpoint import RunKey
@@ -39,6 +40,7 @@ from .settings import (
     says_kind,
     training_settings,
 )
+from .too_large import named_if_too_large
 
 __all__ = ["settings_for", "train"]
 
@@ -173,17 +175,23 @@ def train(
             held.enter_context(folder.owned())
             if chosen is not None:
                 folder.keep_chosen(chosen)
-        run = fit(
-            alone or material.training,
-            flow,
-            replace(final, normalisation_draws=draws),
-            seed=seed,
-            state=state,
-            held_out=alone or material.held_out,
-            is_trained=is_begun,
-            ranks=ranks,
-            started=started,
-        )
+        target = alone or material.training
+
+        def drawn() -> Draws:
+            return target.sample(draws, generator=torch.Generator().manual_seed(seed))
+
+        with named_if_too_large(flow, drawn, layout, model.graph.source):
+            run = fit(
+                target,
+                flow,
+                replace(final, normalisation_draws=draws),
+                seed=seed,
+                state=state,
+                held_out=alone or material.held_out,
+                is_trained=is_begun,
+                ranks=ranks,
+                started=started,
+            )
         reports: Iterator[Report] = run
         if folder is not None and ranks.rank == 0:
             kept = folder.reports(

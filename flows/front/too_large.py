@@ -1,0 +1,71 @@
+"""This file names the draws that are too large for a flow to be fitted to.
+
+Scales and regressions are made of squares, which beyond 1.3e154 are no numbers.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from ..errors import ModelError
+from ..flow.protocol import Flow
+from ..model.capabilities import listed
+from ..model.draws import Draws
+from ..model.layout import Layout
+
+__all__ = ["named_if_too_large"]
+
+_LARGEST = math.sqrt(sys.float_info.max)
+
+
+@contextmanager
+def named_if_too_large(
+    flow: Flow, drawn: Callable[[], Draws], layout: Layout, source: str
+) -> Iterator[None]:
+    """Say which numbers are too large, if that is why a flow cannot be fitted to draws.
+
+    Args:
+        flow: The normalisation of which is fitted in the context.
+        drawn: Returns what it is fitted to.
+        layout: The columns of draws.
+        source: Where the model comes from, for the message.
+
+    Raises:
+        ModelError: It names them.
+    """
+    failure = None
+    try:
+        yield
+    except LinAlgError as error:
+        failure = error
+    is_finite = (bool(each.isfinite().all()) for each in flow.state_dict().values())
+    if failure is None and all(is_finite):
+        return
+    names = _too_large(drawn(), layout)
+    if names:
+        raise ModelError.at(
+            source,
+            "numbers too large to compute with",
+            f"numbers below {_LARGEST:.2g}, whose squares are finite",
+            listed(names),
+        )
+    if failure is not None:
+        raise failure
+
+
+def _too_large(draws: Draws, layout: Layout) -> list[str]:
+    """Return the columns of draws that go too far, with the number farthest out."""
+    found = []
+    for variables, values in (
+        (layout.latents, draws.latents),
+        (layout.observed, draws.observed),
+    ):
+        names = [name for v in variables for name in v.column_names]
+        for name, column in zip(names, values.T, strict=True):
+            far = column[column.abs() > _LARGEST]
+            if len(far):
+                found.append(f"{name} = {float(far[far.abs().argmax()]):g}")
+    return found
