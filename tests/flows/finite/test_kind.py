@@ -75,6 +75,6 @@ def test_shape_that_no_finite_flow_has_is_refused(model):
     with pytest.raises(ArgumentError) as caught:
         train(model, config=table)
     assert [problem.where for problem in caught.value.problems] == [
-        "the configuration, flow, transform",
-        "the configuration, flow, length",
+        "the configuration, flow of finite, transform",
+        "the configuration, flow of finite, length",
     ]
