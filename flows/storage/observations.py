@@ -9,6 +9,7 @@ Nodes that a row leaves out keep the document's data.
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,10 @@ def _from_csv(text: str, path: Path) -> list[Given]:
             "commas between values, quotes that close",
         ) from None
     header = [name.strip() for name in lines[0]] if lines else []
-    if len(set(header)) < len(header):
-        raise FlowsError.at(str(path), "a name stands twice in the first line")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        what = "a name stands twice"
+        raise FlowsError.at(f"{path} line 1", what, "each name once", twice[0])
     rows = []
     for number, line in enumerate(lines[1:], 2):
         if not line:

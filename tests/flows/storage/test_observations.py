@@ -23,7 +23,7 @@ def test_every_row_of_csv_and_json_is_a_data_set(tmp_path):
         ("", "there is no data set"),
         ("x,y\n", "there is no data set"),
         ("x,y\n1\n", "line 2: wrong number of values; expected 2; got 1"),
-        ("x,x\n1,2\n", "a name stands twice"),
+        ("x,x\n1,2\n", "line 1: a name stands twice; expected each name once; got x"),
         ('x\n"1\n', "line 2: not a table: unexpected end of data"),
         ("x\nfoo\n", "line 2 x: not a number"),
         ("x\n1_000\n", "line 2 x: not a number"),
