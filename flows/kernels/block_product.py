@@ -14,14 +14,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .emitter import FLOATS, IS_WIDE, Emitter, Linked
-from .tiles import LANES, address
+from .tiles import LANES, REGISTER, address
 
 __all__ = ["PRODUCT", "product"]
 
-_MAX_ROWS = 12 if IS_WIDE else 5
-"""Rows of a tile; with two groups they fill the vector registers."""
-_ROWS_OF_GROUPS = {4: 4, 2: 12, 1: 12} if IS_WIDE else {2: 2, 1: 5}
-"""Groups of a tile -> the most rows it may have."""
+_MAX_ROWS = 12 if IS_WIDE else 6
+"""Rows of a tile; with two registers each they fill all."""
+_ROWS_OF_WIDTH = {4: 4, 2: 12, 1: 12} if IS_WIDE else {3: 4, 2: 6, 1: 6}
+"""Registers of a tile's row -> the most rows it may have."""
+_PARTS = LANES // REGISTER
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -37,17 +38,18 @@ def _code(
             builder.gep(blocks, [builder.mul(num_blocks, emit.integer(k))])
             for k in range(3)
         ]
+        parts = builder.mul(groups, emit.integer(_PARTS))
         adding = builder.icmp_signed("!=", accumulate, emit.integer(0))
 
-        def tile(row: Any, height: int, group: Any, width: int) -> None:
+        def tile(row: Any, height: int, part: Any, width: int) -> None:
             b = builder
-            lane = b.mul(group, emit.integer(LANES))
+            lane = b.mul(part, emit.integer(REGISTER))
             out_tile = b.gep(out_base, [b.add(b.mul(row, stride), lane)])
             places = []
             for r in range(height):
                 line = b.mul(stride, emit.integer(r))
                 for g in range(width):
-                    place = b.add(line, emit.integer(g * LANES))
+                    place = b.add(line, emit.integer(g * REGISTER))
                     places.append(b.gep(out_tile, [place]))
             with (
                 emit.sums(places, adding) as slots,
@@ -60,7 +62,7 @@ def _code(
                     line = b.gep(x_tile, [b.mul(q, stride)])
                     weights = b.gep(w_tile, [b.mul(q, rows)])
                     inputs = [
-                        emit.vector_at(line, emit.integer(g * LANES))
+                        emit.register_at(line, emit.integer(g * REGISTER))
                         for g in range(width)
                     ]
                     for r in range(height):
@@ -69,16 +71,16 @@ def _code(
                             emit.multiply_add(slots[r * width + g], weight, inputs[g])
 
         def strip(row: Any, height: int) -> None:
-            """One tile of rows over all groups, widest tiles first."""
+            """One tile of rows over all registers, widest tiles first."""
             b = builder
             start: Any = emit.integer(0)
-            for width, most in _ROWS_OF_GROUPS.items():
+            for width, most in _ROWS_OF_WIDTH.items():
                 if height > most:
                     continue
-                count = b.sdiv(b.sub(groups, start), emit.integer(width))
+                count = b.sdiv(b.sub(parts, start), emit.integer(width))
                 stop = b.add(start, b.mul(count, emit.integer(width)))
-                with emit.loop(start, stop, width) as (group, _):
-                    tile(row, height, group, width)
+                with emit.loop(start, stop, width) as (part, _):
+                    tile(row, height, part, width)
                 start = stop
 
         with emit.tiles(rows, _MAX_ROWS) as (row, height):

@@ -3,8 +3,8 @@
 Arrays are flat float32, [feature, group, 16 lanes]; a feature's lanes are ``stride``
 numbers apart from the next feature's. A tile of outputs stays in registers while a
 contraction runs. Tiles are unrolled for all their heights and picked at run time, so
-one compiled kernel serves blocks of any size. Without 16-lane registers tiles are
-smaller.
+one compiled kernel serves blocks of any size. Tiles are counted in registers, of 16
+lanes or of 8, and those of 8 are smaller, as there are half as many.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +17,15 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 
-from .tiles import LANES, VECTOR, has_wide_registers, read_vector, spread, write_vector
+from .tiles import LANES, REGISTER, read_vector, spread, write_vector
 
 __all__ = ["FLOATS", "IS_WIDE", "Emitter", "Linked"]
 
-IS_WIDE = has_wide_registers()
+IS_WIDE = REGISTER == LANES
 """Whether one register holds the lanes of a vector."""
 FLOATS = types.CPointer(types.float32)
 _INT = ir.IntType(64)
+_REGISTER = ir.VectorType(ir.FloatType(), REGISTER)
 
 
 class Emitter:
@@ -34,8 +35,8 @@ class Emitter:
         self.builder = builder
         self.fused = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(VECTOR, [VECTOR] * 3),
-            f"llvm.fmuladd.v{LANES}f32",
+            ir.FunctionType(_REGISTER, [_REGISTER] * 3),
+            f"llvm.fmuladd.v{REGISTER}f32",
         )
 
     def integer(self, value: int) -> Any:
@@ -48,14 +49,14 @@ class Emitter:
             self.builder, start, stop, self.integer(step), _INT, inc=True
         )
 
-    def vector_at(self, base: Any, offset: Any) -> Any:
-        """The 16 numbers from an offset."""
-        return read_vector(self.builder, self.builder.gep(base, [offset]))
+    def register_at(self, base: Any, offset: Any) -> Any:
+        """The numbers of a register from an offset."""
+        return read_vector(self.builder, self.builder.gep(base, [offset]), REGISTER)
 
     def scalar_at(self, base: Any, offset: Any) -> Any:
-        """The number at an offset, in all lanes."""
+        """The number at an offset, in all lanes of a register."""
         pointer = self.builder.gep(base, [offset])
-        return spread(self.builder, self.builder.load(pointer))
+        return spread(self.builder, self.builder.load(pointer), REGISTER)
 
     def multiply_add(self, slot: Any, left: Any, right: Any) -> None:
         """Add a product to a slot."""
@@ -114,12 +115,12 @@ class Emitter:
         They start at 0, or where ``adding`` holds at what lies at ``places``.
         """
         b = self.builder
-        slots = [cgutils.alloca_once(b, VECTOR) for _ in places]
+        slots = [cgutils.alloca_once(b, _REGISTER) for _ in places]
         for slot in slots:
-            b.store(ir.Constant(VECTOR, [0.0] * LANES), slot)
+            b.store(ir.Constant(_REGISTER, [0.0] * REGISTER), slot)
         with b.if_then(adding):
             for slot, place in zip(slots, places, strict=True):
-                b.store(read_vector(b, place), slot)
+                b.store(read_vector(b, place, REGISTER), slot)
         yield slots
         for slot, place in zip(slots, places, strict=True):
             write_vector(b, b.load(slot), place)

@@ -28,13 +28,15 @@ def _code(typing: Any, acc: Any, total: Any, count: Any) -> Any:
         with emit.loop(emit.integer(0), whole, LANES) as (k, _):
             source = builder.gep(acc, [builder.mul(k, emit.integer(LANES))])
             vectors = [
-                emit.vector_at(source, emit.integer(n * LANES)) for n in range(LANES)
+                read_vector(builder, builder.gep(source, [emit.integer(n * LANES)]))
+                for n in range(LANES)
             ]
             target = builder.gep(total, [k])
             folded = builder.fadd(read_vector(builder, target), _tree(emit, vectors))
             write_vector(builder, folded, target)
         with emit.loop(whole, count, 1) as (k, _):
-            value = emit.vector_at(acc, builder.mul(k, emit.integer(LANES)))
+            place = builder.gep(acc, [builder.mul(k, emit.integer(LANES))])
+            value = read_vector(builder, place)
             target = builder.gep(total, [k])
             folded = builder.fadd(builder.load(target), _lane_sum(emit, value))
             builder.store(folded, target)

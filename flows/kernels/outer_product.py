@@ -11,11 +11,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from .emitter import FLOATS, IS_WIDE, Emitter, Linked
-from .tiles import LANES, address
+from .tiles import LANES, REGISTER, address
 
 __all__ = ["OUTER", "outer"]
 
-_ROWS, _COLUMNS = (4, 6) if IS_WIDE else (2, 3)
+_ROWS, _COLUMNS = (4, 6) if IS_WIDE else (4, 3)
 """Of the largest tile."""
 
 
@@ -31,13 +31,14 @@ def _code(
         stride, rows, columns, groups, accumulate = args[3:]
         adding = b.icmp_signed("!=", accumulate, emit.integer(0))
 
-        def tile(row: Any, height: int, column: Any, width: int) -> None:
+        def tile(row: Any, height: int, column: Any, width: int, part: int) -> None:
+            shift = emit.integer(part * REGISTER)
             places = []
             for r in range(height):
                 line = b.mul(b.add(row, emit.integer(r)), columns)
                 for c in range(width):
                     cell = b.add(line, b.add(column, emit.integer(c)))
-                    cell = b.mul(cell, emit.integer(LANES))
+                    cell = b.add(b.mul(cell, emit.integer(LANES)), shift)
                     places.append(b.gep(bases[0], [cell]))
             left = [
                 b.gep(bases[1], [b.mul(b.add(row, emit.integer(r)), stride)])
@@ -51,12 +52,16 @@ def _code(
                 emit.sums(places, adding) as slots,
                 emit.loop(emit.integer(0), groups, 1) as (group, _),
             ):
-                lane = b.mul(group, emit.integer(LANES))
-                over = [emit.vector_at(pointer, lane) for pointer in right]
+                lane = b.add(b.mul(group, emit.integer(LANES)), shift)
+                over = [emit.register_at(pointer, lane) for pointer in right]
                 for r in range(height):
-                    value = emit.vector_at(left[r], lane)
+                    value = emit.register_at(left[r], lane)
                     for c in range(width):
                         emit.multiply_add(slots[r * width + c], value, over[c])
+
+        def tiles(row: Any, height: int, column: Any, width: int) -> None:
+            for part in range(LANES // REGISTER):
+                tile(row, height, column, width, part)
 
         with (
             emit.tiles(rows, _ROWS) as (row, height),
@@ -67,7 +72,7 @@ def _code(
                 key,
                 {
                     r * (_COLUMNS + 1) + c: (
-                        lambda r=r, c=c: tile(row, r, column, c)  # type: ignore[misc]
+                        lambda r=r, c=c: tiles(row, r, column, c)  # type: ignore[misc]
                     )
                     for r in range(1, _ROWS + 1)
                     for c in range(1, _COLUMNS + 1)
