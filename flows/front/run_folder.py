@@ -8,7 +8,6 @@
 
 import json
 import time
-import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -32,6 +31,7 @@ from ..storage.folders import check_folder_place, own_folder, read_file, write_f
 from ..training.loop import Fit
 from ..training.state import Report, TrainingState
 from .chosen import Chosen
+from .toml_table import toml_table
 
 __all__ = ["RunFolder"]
 
@@ -86,8 +86,8 @@ class RunFolder:
         if not kept.is_file():
             return None
         try:
-            table = tomllib.loads(kept.read_text())
-        except (OSError, ValueError):
+            table = toml_table(kept)
+        except FlowsError:
             return kept  # whoever reads it says what is wrong
         flow = table.get("flow")
         now = settings_now(table.get("kind"), flow)

@@ -1,19 +1,16 @@
 """This file reads arguments: a model, the settings of training, and a budget."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from daphne_bridge.errors import shortened
-
-from ..errors import ArgumentError, FlowsError, Problem
+from ..errors import ArgumentError
 from ..model.model import Model
-from ..storage.folders import read_file
 from ..training.config import TrainingConfig, training_config_from
 from .arguments import path_of
+from .toml_table import toml_table
 
 __all__ = [
     "AUTO",
@@ -37,9 +34,6 @@ OF_ALL_KINDS = (AUTO, "fused", "torch")
 _BEST = "autoregressive"
 _OF_A_KIND = ("flow", "num_steps", "max_num_steps", "bias_tolerance")
 """Settings that only flows of one kind have: of `cnf`, unless a kind is named."""
-_FILE_LIMIT = 2**30
-_TWICE = ("Cannot", "Duplicate")
-"""How `tomllib` begins to say that a key or a table is there already."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
@@ -153,31 +147,4 @@ def _table(
     if config is None or isinstance(config, Mapping):
         return config or {}, "the configuration"
     path = path_of("config", config)
-    content = read_file(path, "a TOML file", limit=_FILE_LIMIT)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise FlowsError.at(str(path), "not TOML", "text in UTF-8") from None
-    try:
-        return tomllib.loads(text), str(path)
-    except tomllib.TOMLDecodeError as error:
-        raise FlowsError(_not_toml(path, text, str(error))) from None
-
-
-def _not_toml(path: Path, text: str, said: str) -> Problem:
-    """Return what is wrong with the text of a file.
-
-    Args:
-        path: The file.
-        text: What it holds.
-        said: The words of `tomllib`, which end with the place.
-    """
-    lines = text.splitlines() or [""]
-    said, _, place = said.rstrip(")").rpartition(" (at ")
-    numbers = re.findall(r"\d+", place) or [str(len(lines)), str(len(lines[-1]) + 1)]
-    where = ":".join([str(path), *numbers])
-    got = shortened(lines[int(numbers[0]) - 1].strip())
-    if said.startswith(_TWICE):
-        return Problem(where, "a key stands twice", "each key once", got)
-    what = f"not TOML: {said[:1].lower()}{said[1:]}"
-    return Problem(where, what, "key = value, or a [table]", got)
+    return toml_table(path), str(path)

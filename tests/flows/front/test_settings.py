@@ -56,37 +56,6 @@ def test_every_problem_of_a_file_has_its_place(tmp_path):
     assert wheres == {f"{path}, batch_size", f"{path}, speed"}
 
 
-TWICE = "a key stands twice; expected each key once"
-LINE = "expected key = value, or a [table]"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("seed = 1\na = 2\na = 3\n", f"3:6: {TWICE}; got a = 3"),
-        ("a.b = 2\na.b = 3", f"2:8: {TWICE}; got a.b = 3"),
-        ("[flow]\n[flow]\n", f"2:6: {TWICE}; got [flow]"),
-        ("a = 1\n[a]\n", f"2:3: {TWICE}; got [a]"),
-        ("f = {b = 1, b = 2}\n", f"1:18: {TWICE}; got f = {{b = 1, b = 2}}"),
-        ("= 3", f"1:1: not TOML: invalid statement; {LINE}; got = 3"),
-        ("a = 1\nb =", f"2:4: not TOML: invalid value; {LINE}; got b ="),
-    ],
-)
-def test_text_that_is_not_toml_is_refused_with_its_line(tmp_path, text, said):
-    path = tmp_path / "t.toml"
-    path.write_text(text)
-    with pytest.raises(FlowsError) as caught:
-        training_settings(path)
-    assert str(caught.value).startswith(f"{path}:{said}")
-
-
-def test_a_file_of_settings_in_another_encoding_is_refused(tmp_path):
-    path = tmp_path / "t.toml"
-    path.write_bytes("a = 'ü'".encode("latin-1"))
-    with pytest.raises(FlowsError, match=r"t\.toml: not TOML; expected text"):
-        training_settings(path)
-
-
 def test_a_kind_of_flow_that_is_not_there_is_refused():
     assert training_settings(kind="cnf") == training_settings()
     for config in (None, TrainingConfig()):
