@@ -10,7 +10,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .folders import read_file
 __all__ = ["as_data", "load_observations"]
 
 _LIMIT = 2**28
+_MAX_DEPTH = 200
 
 
 def load_observations(path: Path | str) -> list[Given]:
@@ -104,10 +105,32 @@ def as_data(value: Any, where: str) -> Any:
     """Return an observed value with vectors as tuples.
 
     Raises:
-        FlowsError: If a number in it is not finite; `where` is its place.
+        FlowsError: If a number in it is not finite, or lists in lists have no end;
+            `where` is its place.
     """
+    _check_depth(value, where)
+    return _as_tuples(value, where)
+
+
+def _check_depth(value: Any, where: str) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [part for item in level for part in _parts(item)]
+        if not level:
+            return
+    raise FlowsError.at(where, "nested too deeply", f"{_MAX_DEPTH} levels")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """Return what is inside of a value."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _as_tuples(value: Any, where: str) -> Any:
     if isinstance(value, list):
-        return tuple(as_data(item, where) for item in value)
+        return tuple(_as_tuples(item, where) for item in value)
     if isinstance(value, float) and not math.isfinite(value):
         what = "the observation is not finite"
         raise FlowsError.at(where, what, "a finite number", str(value))

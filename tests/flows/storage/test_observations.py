@@ -5,6 +5,8 @@ import pytest
 from flows.errors import FlowsError
 from flows.storage.observations import load_observations
 
+DEEP = '[{{"x": {}0{}}}]'
+
 
 def test_every_row_of_csv_and_json_is_a_data_set(tmp_path):
     (tmp_path / "d.csv").write_text("x, y\n1,2.5\n\n-3,1e-3\n")
@@ -33,6 +35,8 @@ def test_every_row_of_csv_and_json_is_a_data_set(tmp_path):
         ('{"x": 1}', "not a list of data sets"),
         ('[{"x": 1e999}]', "too large for a number"),
         ("[]", "there is no data set"),
+        (DEEP.format("[" * 50_000, "]" * 50_000), "row 1 x: nested too deeply; exp"),
+        (DEEP.format('{"a":' * 600, "}" * 600), "row 1 x: nested too deeply; exp"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path, text, said):
