@@ -1,6 +1,5 @@
 """This file is `daphne-flows summary`: the tables of a finished run."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from io import StringIO
@@ -18,6 +17,7 @@ from ..report.finished_run import damaged
 from ..report.inference_table import inference_table
 from ..report.tables import evaluation_table, posterior_table
 from ..storage.folders import read_file
+from ..storage.json_values import parsed
 from .inputs import FILE_LIMIT, check_run
 from .output import leave_untrusted, print_table
 
@@ -46,7 +46,7 @@ def summary_command(run: Path) -> None:
     for path, table in there or shown:
         content = read_file(path, "a file of a finished run", limit=FILE_LIMIT)
         try:
-            figures = json.loads(content)
+            figures = parsed(content)
             shape = table(figures)
             is_trusted &= bool(figures["ok"])
             # Laid out before anything of it is printed.

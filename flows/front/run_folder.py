@@ -28,6 +28,7 @@ from ..storage.checkpoint import (
 )
 from ..storage.earlier_manifests import settings_now
 from ..storage.folders import check_folder_place, own_folder, read_file, write_file
+from ..storage.json_values import parsed
 from ..training.loop import Fit
 from ..training.state import Report, TrainingState
 from .chosen import Chosen
@@ -114,7 +115,7 @@ class RunFolder:
         if not kept.exists():
             return None
         try:
-            table = json.loads(read_file(kept, "chosen nuisances", limit=_LOG_LIMIT))
+            table = parsed(read_file(kept, "chosen nuisances", limit=_LOG_LIMIT))
             counts = {name: int(count) for name, count in table["nuisances"].items()}
             return Chosen(counts, float(table["seconds"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -188,7 +189,7 @@ def _log_until(path: Path, iteration: int) -> bytes:
     kept = []
     for line in read_file(path, "a log of training", limit=_LOG_LIMIT).splitlines():
         try:
-            if json.loads(line)["iteration"] > iteration:
+            if parsed(line)["iteration"] > iteration:
                 break
         except (ValueError, KeyError, TypeError):
             break

@@ -1,6 +1,5 @@
 """This file reads the folder of a finished run."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from daphne_bridge.graph.graph import Graph
 from ..errors import FlowsError
 from ..model.model import Model
 from ..storage.folders import read_file
+from ..storage.json_values import parsed
 
 __all__ = ["FinishedRun", "damaged", "run_files"]
 
@@ -42,7 +42,7 @@ class FinishedRun:
         if not path.is_file():
             return None
         try:
-            return json.loads(read_file(path, "a JSON file", limit=_LIMIT))
+            return parsed(read_file(path, "a JSON file", limit=_LIMIT))
         except ValueError:
             raise damaged(path) from None
 
@@ -54,7 +54,7 @@ class FinishedRun:
             return values
         for line in read_file(path, "a training log", limit=_LIMIT).splitlines():
             try:
-                values.append(json.loads(line))
+                values.append(parsed(line))
             except ValueError:
                 # The last line of a training that goes on may be half there.
                 continue

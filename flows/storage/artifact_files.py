@@ -1,6 +1,5 @@
 """This file reads weights and golden values as the manifest states them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ..errors import ArtifactError
 from .folders import read_inside
+from .json_values import parsed
 from .manifest import Manifest
 from .manifest_file import file_entry
 
@@ -43,8 +43,8 @@ def load_golden(folder: Path, manifest: Manifest) -> Any:
         ArtifactError: If it is missing, cut, changed, or not JSON.
     """
     try:
-        return json.loads(_checked_bytes(folder, GOLDEN, manifest))
-    except (ValueError, RecursionError):
+        return parsed(_checked_bytes(folder, GOLDEN, manifest))
+    except ValueError:
         raise ArtifactError.at(str(folder / GOLDEN), "not JSON") from None
 
 

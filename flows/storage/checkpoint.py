@@ -26,6 +26,7 @@ from ..errors import ArtifactError
 from ..training.state import DONE, TrainingState
 from .earlier_manifests import settings_now
 from .folders import read_file, write_file
+from .json_values import parsed
 
 __all__ = [
     "RunKey",
@@ -101,10 +102,10 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
             raise ValueError("the checksum differs")
         stored = RunKey(
             metadata["digest"],
-            json.loads(metadata["seed"]),
-            json.loads(metadata["config"]),
+            parsed(metadata["seed"]),
+            parsed(metadata["config"]),
         )
-        values = json.loads(metadata["values"], object_hook=_read)
+        values = parsed(metadata["values"], object_hook=_read)
     except (SafetensorError, ValueError, KeyError, OSError) as error:
         raise ArtifactError.at(
             str(path),
@@ -132,7 +133,7 @@ def is_of_interrupted_run(path: Path) -> bool:
     try:
         with safe_open(path, "pt") as opened:
             metadata = opened.metadata() or {}
-        return bool(json.loads(metadata["values"])["phase"] != DONE)
+        return bool(parsed(metadata["values"])["phase"] != DONE)
     except (SafetensorError, ValueError, KeyError, TypeError, OSError):
         return False  # there is none, or it is damaged
 

@@ -9,7 +9,7 @@ Law: `from_json(type(v), to_json(v)) == v`.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import UnionType
@@ -17,7 +17,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ..errors import ArtifactError, Problem
 
-__all__ = ["check_finite", "finite_or_none", "from_json", "json_bytes", "to_json"]
+__all__ = [
+    "check_finite",
+    "finite_or_none",
+    "from_json",
+    "json_bytes",
+    "parsed",
+    "to_json",
+]
 
 
 def finite_or_none(value: float) -> float | None:
@@ -55,6 +62,24 @@ def from_json(kind: Any, entry: Any) -> Any:
     if origin is Mapping:
         return {key: from_json(arguments[1], each) for key, each in entry.items()}
     return entry
+
+
+def parsed(
+    text: str | bytes, *, object_hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
+    """Return what JSON text says.
+
+    Args:
+        text: What a file holds.
+        object_hook: Called with every object, of which it returns the value.
+
+    Raises:
+        ValueError: If it is not JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text, object_hook=object_hook)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def json_bytes(value: Any, where: str, *, indent: int | None = 1) -> bytes:

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from ..errors import ArtifactError
 from .earlier_manifests import VERSIONS, upgraded
 from .folders import read_inside
-from .json_values import check_finite, json_bytes
+from .json_values import check_finite, json_bytes, parsed
 from .manifest import FORMAT, FileEntry, Manifest
 
 __all__ = ["MANIFEST", "file_entry", "load_manifest", "manifest_bytes"]
@@ -36,8 +36,8 @@ def load_manifest(folder: Path) -> Manifest:
         raise ArtifactError.at(str(folder), what, "an artifact, a folder")
     content = read_inside(folder, MANIFEST, "the manifest of an artifact", _LIMIT)
     try:
-        entry = json.loads(content)
-    except (ValueError, RecursionError):
+        entry = parsed(content)
+    except ValueError:
         raise ArtifactError.at(
             str(place), "not JSON; cut short or damaged", "a manifest"
         ) from None

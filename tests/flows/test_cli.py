@@ -176,6 +176,8 @@ def test_a_damaged_run_is_said_in_one_sentence(run, tmp_path):
     ):  # fmt: skip
         path.write_text(json.dumps(damaged))
         assert f"{path}: damaged" in bad(flows, "summary", tmp_path)
+    path.write_text("[" * 100_000)
+    assert f"{path}: damaged" in bad(flows, "summary", tmp_path)
     path.write_text(json.dumps(whole))
     (tmp_path / "evaluation.json").write_text("{}")
     said = f"{tmp_path / 'evaluation.json'}: damaged; expected what the command wrote"

@@ -22,6 +22,7 @@ from .pair import bad, good
 
 pytest.importorskip("matplotlib")
 
+DEEP = "[" * 100_000
 CHROMIUM = shutil.which("chromium")
 
 
@@ -133,7 +134,7 @@ def test_what_is_missing_is_named_with_its_command(run, tmp_path):
     ):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        for damaged in ("{}", "[]", "[1]", "{oops", '"text"'):
+        for damaged in ("{}", "[]", "[1]", "{oops", '"text"', DEEP):
             if name.startswith("artifact") and damaged in ("{}", "[]"):
                 continue
             path.write_text(damaged)

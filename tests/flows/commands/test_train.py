@@ -207,11 +207,13 @@ def test_nuisances_may_be_left_to_be_chosen(folder):
     counts = dict(zip(structure["latents"], structure["nuisances"], strict=True))
     kept = json.loads((folder / "artifact.training" / "nuisances.json").read_text())
     assert kept["nuisances"] == counts
-    again = ("train", folder / "graph.json", "-o", folder / "artifact", "--resume")
-    good(*again)
-    good(*again, "--augment", "auto")
+    asked = ("train", folder / "graph.json", "-o", folder / "artifact", "--resume")
+    good(*asked)
+    good(*asked, "--augment", "auto")
     again = json.loads(good("inspect", folder / "artifact", "--json"))["structure"]
     assert again == structure
+    (folder / "artifact.training" / "nuisances.json").write_text("[" * 100_000)
+    assert "nuisances.json: the file is damaged; train without" in bad(*asked)
     for wrong in ("many", "-1", "1001", "1.5"):
         assert "--augment" in train(folder, "--augment", wrong, caller=bad)
     said = train(folder, "--augment", "Auto", caller=bad)

@@ -109,7 +109,7 @@ def test_a_log_is_continued_from_what_can_be_read_of_it(model, tmp_path):
     train()
     log = tmp_path / "run" / "log.jsonl"
     first = log.read_bytes().splitlines()[0]
-    log.write_bytes(first + b"\n\xff\xfe{}\n")
+    log.write_bytes(first + b"\n" + b"[" * 100_000 + b"\n\xff\xfe{}\n")
     train(resume=True)
     lines = log.read_bytes().splitlines()
     assert lines[0] == first

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from flows.errors import ArtifactError
-from flows.storage.json_values import from_json, json_bytes, to_json
+from flows.storage.json_values import from_json, json_bytes, parsed, to_json
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ def test_a_number_that_is_not_finite_is_refused_with_its_place(number):
         "file.json: $.a[1].b: this number cannot be written; expected a finite number; "
         f"got {number}"
     )
+
+
+@pytest.mark.parametrize("text", ["{oops", "[" * 100_000, "9" * 5_000, b"\xff"])
+def test_text_that_is_no_json_or_too_deep_is_refused_alike(text):
+    with pytest.raises(ValueError):  # noqa: PT011
+        parsed(text)
 
 
 def test_depth_is_no_matter():
