@@ -1,5 +1,6 @@
 """This file is `daphne-flows sample`: data become weighted particles."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -41,6 +42,9 @@ _NO_WEIGHTS = Caution(
     "they are those of the flow, however well it is trained",
     "Compare what they predict with the data",
 )
+
+_MOST_COUNTS = 2
+"""Numbers of data sets that are said beside the largest."""
 
 _FIGURES_OF_WEIGHTS = (
     "log_evidence",
@@ -218,13 +222,16 @@ def sample_command(
 
 
 def _left_out(kept: Sequence[Sequence[str]]) -> str:
-    """Return which nodes data sets leave out, and what that means."""
-    names = list(dict.fromkeys(chain.from_iterable(kept)))
-    num = sum(map(bool, kept))
-    return (
-        f"{listed(names)} left out of {num} of {len(kept)} data sets: "
-        "there the program's own data count"
-    )
+    """Return which nodes data sets leave out, of how many, and what that means."""
+    by_count: dict[int, list[str]] = {}
+    for name, count in Counter(chain.from_iterable(kept)).most_common():
+        by_count.setdefault(count, []).append(name)
+    (most, names), *fewer = by_count.items()
+    parts = [f"{listed(names)} left out of {most} of {len(kept)} data sets"]
+    parts += [f"{listed(names)} of {count}" for count, names in fewer[:_MOST_COUNTS]]
+    if others := [name for _, names in fewer[_MOST_COUNTS:] for name in names]:
+        parts.append(f"{listed(others)} of fewer")
+    return f"{', '.join(parts)}: there the program's own data count"
 
 
 def _said(

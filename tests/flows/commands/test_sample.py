@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from scipy import special, stats
 
 from flows.cli import main
+from flows.commands.sample import _left_out
 from flows.inference.particles import Particles
 
 from .pair import bad, check_answer, doubted, good
@@ -60,7 +61,7 @@ def test_what_data_sets_leave_out_is_said_and_named(run, tmp_path):
     ]  # fmt: skip
     call = CliRunner().invoke(main, [*map(str, asked), str(rows)])
     assert (
-        f"{rows}: observe4, observe3 left out of 2 of 3 data sets: there the "
+        f"{rows}: observe4 left out of 2 of 3 data sets, observe3 of 1: there the "
         "program's own data count\n"
     ) in call.stderr
     found = json.loads(call.stdout)["data_sets"]
@@ -70,6 +71,25 @@ def test_what_data_sets_leave_out_is_said_and_named(run, tmp_path):
     rows.write_text('[{"observe3": 2, "observe4": 3}]')
     call = CliRunner().invoke(main, [*map(str, asked), str(rows)])
     assert (call.exit_code, "left out" in call.stderr) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ([["y", "v"], ["y", "v", "x"]], "y, v left out of 2 of 2 data sets, x of 1: "),
+        ([["y"], []], "y left out of 1 of 2 data sets: "),
+        (
+            [list("abcde"[:number]) for number in range(6)],
+            "a left out of 5 of 6 data sets, b of 4, c of 3, d, e of fewer: ",
+        ),
+        (
+            [[f"y[{number}]" for number in range(500)]] * 3,
+            "y[0], y[1], y[2], y[3], y[4], y[5] and 494 more left out of 3 of 3 ",
+        ),
+    ],
+)
+def test_each_node_is_counted_where_data_sets_leave_it_out(kept, said):
+    assert _left_out(kept).startswith(said)
 
 
 def test_data_beside_a_number_too_large_to_compute_with_are_named(tmp_path):
