@@ -116,7 +116,7 @@ _MISSING = frozenset({"", "na", "n/a", "null", "none", "nil"})
 def _column(cells: list[str], lines: list[int], what: str, filename: str) -> list[Any]:
     """Return a column of numbers, or of strings if no cell is a number."""
     if all(map(_INTEGER.fullmatch, cells)):
-        return [int(cell) for cell in cells]
+        return _whole(cells, lines, what, filename)
     if all(map(is_plain_number, cells)):
         return _finite([float(cell) for cell in cells], lines, what, filename)
     has_numbers = any(map(is_plain_number, cells))
@@ -136,6 +136,13 @@ def _column(cells: list[str], lines: list[int], what: str, filename: str) -> lis
                 repr(cell) if cell else "an empty cell",
             )
     return cells
+
+
+def _whole(cells: list[str], lines: list[int], what: str, filename: str) -> list[Any]:
+    try:
+        return [int(cell) for cell in cells]
+    except ValueError:  # more digits than Python reads
+        return _finite([float(cell) for cell in cells], lines, what, filename)
 
 
 def is_plain_number(cell: str) -> bool:
@@ -158,7 +165,9 @@ def _finite(
     for line, number in zip(lines, numbers, strict=True):
         if not math.isfinite(number):
             raise ReadError.at(
-                f"{filename}:{line}", f"{what} has a number that is too large"
+                f"{filename}:{line}",
+                f"{what} has a number that is too large",
+                "a finite number",
             )
     return numbers
 

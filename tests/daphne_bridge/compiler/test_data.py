@@ -28,6 +28,7 @@ def test_columns_are_numbers_or_strings():
         ("x\n1\ninf\n", "t.csv:3: column x has no plain number here"),
         ("x\n1\nabc\n", "t.csv:3: column x has no plain number here"),
         ("x\n1e999\n", "t.csv:2: column x has a number that is too large"),
+        (f"x\n1\n{'9' * 5000}", "t.csv:3: column x has a number that is too large"),
         ("x;y\n1;2\n", "t.csv:1: the table has one column"),
         ("x,y\n1\n", "t.csv:2:1: a row has the wrong number of cells"),
         ("", "t.csv: the table is empty"),
