@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 
+from ..errors import ArtifactError
 from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
 from ..front.settings import AUTO
@@ -180,11 +181,14 @@ def _what_is_there(output: Path, folder: RunFolder, *, resume: bool) -> Iterator
         if not folder.has_checkpoint:
             yield f"{folder.path}: no checkpoint, starting anew"
         return
-    if folder.has_interrupted_run:
-        yield (
-            f"{folder.path}: the interrupted run in it will be replaced; "
-            "--resume goes on with it"
-        )
+    try:
+        if folder.has_interrupted_run:
+            yield (
+                f"{folder.path}: the interrupted run in it will be replaced; "
+                "--resume goes on with it"
+            )
+    except ArtifactError:
+        yield f"{folder.path}: the run in it, which is damaged, will be replaced"
     if (output / MANIFEST).exists():
         yield f"{output}: the flow in it will be replaced"
 

@@ -74,7 +74,11 @@ class RunFolder:
 
     @property
     def has_interrupted_run(self) -> bool:
-        """Whether what is to be resumed has not come to its end."""
+        """Whether what is to be resumed has not come to its end.
+
+        Raises:
+            ArtifactError: If the checkpoint is damaged.
+        """
         return is_of_interrupted_run(self.path / _CHECKPOINT)
 
     @property

@@ -91,28 +91,7 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
     Raises:
         ArtifactError: If the file is damaged, or of another run.
     """
-    content = read_file(path, "a checkpoint", limit=_LIMIT)
-    try:
-        with safe_open(path, "pt") as opened:
-            metadata = opened.metadata() or {}
-        tensors = safetensors.torch.load(content)
-        if metadata.get("format") != _FORMAT:
-            raise ValueError("another format")
-        if metadata.pop("checksum", "") != _checksum(metadata, tensors):
-            raise ValueError("the checksum differs")
-        stored = RunKey(
-            metadata["digest"],
-            parsed(metadata["seed"]),
-            parsed(metadata["config"]),
-        )
-        values = parsed(metadata["values"], object_hook=_read)
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
-        raise ArtifactError.at(
-            str(path),
-            f"the checkpoint is damaged; {_ANEW}",
-            "a file that this program wrote",
-            str(error)[:80],
-        ) from None
+    stored, state = _read_whole(path)
     for what, mine, theirs in (
         ("model", key.digest, stored.digest),
         ("seed", key.seed, stored.seed),
@@ -125,17 +104,48 @@ def load_checkpoint(path: Path, key: RunKey) -> TrainingState:
                 f"{_OTHERWISE if what == 'configuration' else ''}",
                 *_shown(mine, theirs),
             )
-    return TrainingState(tensors, values)
+    return state
 
 
 def is_of_interrupted_run(path: Path) -> bool:
-    """Return whether a file is the checkpoint of a run that has not come to its end."""
+    """Return whether a file is the checkpoint of a run that has not come to its end.
+
+    Raises:
+        ArtifactError: If the file is damaged.
+    """
+    if not path.exists():
+        return False
+    _, state = _read_whole(path)
+    return bool(state.values.get("phase") != DONE)
+
+
+def _read_whole(path: Path) -> tuple[RunKey, TrainingState]:
+    """Return of which run a checkpoint is, and its state.
+
+    Raises:
+        ArtifactError: If the file is damaged.
+    """
+    content = read_file(path, "a checkpoint", limit=_LIMIT)
     try:
         with safe_open(path, "pt") as opened:
             metadata = opened.metadata() or {}
-        return bool(parsed(metadata["values"])["phase"] != DONE)
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError):
-        return False  # there is none, or it is damaged
+        tensors = safetensors.torch.load(content)
+        if metadata.get("format") != _FORMAT:
+            raise ValueError("another format")
+        if metadata.pop("checksum", "") != _checksum(metadata, tensors):
+            raise ValueError("the checksum differs")
+        stored = RunKey(
+            metadata["digest"], parsed(metadata["seed"]), parsed(metadata["config"])
+        )
+        values = parsed(metadata["values"], object_hook=_read)
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise ArtifactError.at(
+            str(path),
+            f"the checkpoint is damaged; {_ANEW}",
+            "a file that this program wrote",
+            str(error)[:80],
+        ) from None
+    return stored, TrainingState(tensors, values)
 
 
 def _completed(config: Mapping[str, Any]) -> dict[str, Any]:

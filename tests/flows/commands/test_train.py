@@ -136,6 +136,16 @@ def test_an_interrupted_run_that_will_be_replaced_is_said(folder, monkeypatch):
     assert "the flow in it will be replaced" in done
 
 
+@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:-1] + b"\x7f"])
+def test_a_damaged_run_that_will_be_replaced_is_said(folder, damage):
+    train(folder)
+    path = folder / "artifact.training" / "checkpoint.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    said = "artifact.training: the run in it, which is damaged, will be replaced\n"
+    assert said in train(folder, caller=ended_well)
+    assert said not in train(folder, caller=ended_well)
+
+
 def test_draws_beyond_the_bounds_that_data_tell_are_said_and_weigh_nothing(folder):
     """The posterior is uniform on [1.5, 2.5]; J is infinite, the forward KL is not."""
     text = """(let [z (sample (uniform-continuous 0 3))]
