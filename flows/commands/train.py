@@ -15,7 +15,7 @@ from ..errors import ArtifactError
 from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
 from ..front.settings import AUTO
-from ..front.train import settings_for, train
+from ..front.train import run_settings, settings_for, train
 from ..report.words import IMPOSSIBLE_J, is_impossible_j, j_in_words
 from ..storage.artifact import MANIFEST
 from ..storage.checkpoint import training_folder
@@ -124,7 +124,7 @@ def train_command(
         folder = RunFolder(training_folder(output))
         settings = settings_for(
             model,
-            folder.config if resume and config is None else config,
+            run_settings(folder, kind) if resume and config is None else config,
             budget=budget,
             augment=augment,
             objective=objective,

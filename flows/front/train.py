@@ -42,7 +42,7 @@ from .settings import (
 )
 from .too_large import named_if_too_large
 
-__all__ = ["settings_for", "train"]
+__all__ = ["run_settings", "settings_for", "train"]
 
 _CPU = "cpu"
 
@@ -124,7 +124,7 @@ def train(
     if checkpoint is not None:
         folder = RunFolder(path_of("checkpoint", checkpoint))
         folder.check()
-        config = folder.config if resume and config is None else config
+        config = run_settings(folder, kind) if resume and config is None else config
     settings = settings_for(
         model,
         config,
@@ -218,6 +218,31 @@ def train(
             )
         )
     return Posterior.of(model, artifact, weighted=not material.without_density)
+
+
+def run_settings(folder: RunFolder, kind: str | None) -> Settings:
+    """Return the settings of the run that can be resumed; None if there are none.
+
+    Args:
+        folder: Of the run.
+        kind: Of flow that is asked for, if any is.
+
+    Raises:
+        FlowsError: If the run is of another kind.
+    """
+    config = folder.config
+    if kind is None or config is None:
+        return config
+    own, asked = training_settings(config).kind, training_settings(kind=kind).kind
+    if own != asked:
+        raise ArgumentError.at(
+            str(folder.path),
+            "the run in it is of another kind of flow",
+            f"{own}, which --resume alone goes on with; without it training starts "
+            "anew",
+            asked,
+        )
+    return config
 
 
 def settings_for(

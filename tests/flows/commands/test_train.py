@@ -101,6 +101,20 @@ def test_a_bare_resume_goes_on_as_the_run_was_begun(folder):
     assert "expected budget_seconds" in said
 
 
+def test_a_run_of_another_kind_is_not_gone_on_with(folder):
+    asked = ("train", folder / "graph.json", "-o", folder / "artifact")
+    train(folder, "--kind", "auto")
+    run = folder / "artifact.training"
+    for kind in ("cnf", "finite"):
+        assert bad(*asked, "--resume", "--kind", kind).endswith(
+            f"{run}: the run in it is of another kind of flow; "
+            "expected autoregressive, which --resume alone goes on with; without it "
+            f"training starts anew; got {kind}\n"
+        )
+    good(*asked, "--resume", "--kind", "autoregressive")
+    good(*asked, "--resume", "--kind", "auto")
+
+
 def test_the_kind_is_named_and_so_is_a_flow_that_will_be_replaced(folder):
     said = json.loads(train(folder, "--json"))
     assert said["metrics"]["kind"] == "cnf"
