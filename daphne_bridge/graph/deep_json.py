@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
+from ..errors import shortened
+
 __all__ = ["JsonError", "dumps", "is_object_text", "loads"]
 
+_EXPECTING = "Expecting "
 _DECODER = json.JSONDecoder()
 _TOKEN = re.compile(
     r"[ \t\r\n]*(?:(?P<punctuation>[\[\]{},:])|(?P<quote>\")"
@@ -49,7 +52,7 @@ def loads(text: str) -> Any:
             parse_float=_finite,
         )
     except json.JSONDecodeError as error:
-        raise JsonError(error.msg, error.lineno, error.colno) from None
+        raise _not_json(error) from None
     except (RecursionError, ValueError):
         return _loads_deep(text)
 
@@ -87,7 +90,7 @@ def _refuse_constant(word: str) -> Any:
 def _finite(digits: str) -> float:
     value = float(digits)
     if not isfinite(value):
-        raise JsonError(f"{digits} is too large for a number")
+        raise JsonError(f"{shortened(digits)} is too large for a number")
     return value
 
 
@@ -133,16 +136,16 @@ def _loads_deep(text: str) -> Any:
             expect_value = True
             continue
         if not expect_value:
-            raise fail("expected ',' or the end")
+            raise fail("no ',' and no end here")
         if kind == "object" and keys[-1] is None:
             if match.group("quote") is None:
-                raise fail("expected a key in double quotes")
+                raise fail("no key in double quotes here")
             key, index = _string(text, start)
             colon = _TOKEN.match(text, index)
             if colon is None or colon.group("punctuation") != ":":
-                raise fail("expected ':'")
+                raise fail("no ':' here")
             if key in container:
-                raise fail(f"the key {key!r} stands twice in one object")
+                raise fail(f"the key {shortened(repr(key))} stands twice in one object")
             index = colon.end()
             keys[-1] = key
             continue
@@ -157,8 +160,11 @@ def _loads_deep(text: str) -> Any:
             is_whole = match.group("fraction") is None and not match.group("exponent")
             try:
                 value = (int if is_whole else _finite)(match.group("number"))
-            except ValueError as error:
-                raise fail(str(error).split(";")[0]) from None
+            except JsonError as error:
+                raise fail(str(error)) from None
+            except ValueError:
+                length = len(match.group("number").lstrip("-"))
+                raise fail(f"a number of {length} digits is too long") from None
         elif match.group("word") is not None:
             value = _WORDS[match.group("word")]
         elif match.group("constant") is not None:
@@ -181,7 +187,15 @@ def _string(text: str, start: int) -> tuple[str, int]:
     try:
         return _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise JsonError(error.msg, error.lineno, error.colno) from None
+        raise _not_json(error) from None
+
+
+def _not_json(error: json.JSONDecodeError) -> JsonError:
+    """Return what the library says against a text, without what it expects."""
+    said = error.msg[:1].lower() + error.msg[1:]
+    if error.msg.startswith(_EXPECTING):
+        said = f"no {error.msg.removeprefix(_EXPECTING)} here"
+    return JsonError(said, error.lineno, error.colno)
 
 
 def _pieces(value: Any) -> Iterator[str]:

@@ -158,7 +158,7 @@ def parse_json(text: str, source: str) -> Any:
             )
         else:
             where = f"{source}:{error.line}:{error.column}"
-            problem = Problem(where, f"not JSON: {error}")
+            problem = Problem(where, f"not JSON: {error}", "a JSON document")
         raise DocumentError(problem) from None
 
 

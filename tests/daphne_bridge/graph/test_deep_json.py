@@ -73,13 +73,35 @@ def test_text_that_is_not_json_is_refused_on_both_paths(text):
         ('[1,\n {"a": NaN}]', "NaN is not a JSON number", (2, 8)),
         ("[1, -Infinity]", "-Infinity is not a JSON number", (1, 5)),
         ("[[],\n\n  1e999]", "1e999 is too large", (3, 3)),
-        (f"[1, {'9' * 5000}]", "limit", (1, 5)),
+        (f"[1, {'9' * 5000}]", "a number of 5000 digits is too long$", (1, 5)),
+        (f"[1, {'9' * 5000}.0]", r"9\.\.\. is too large for a number$", (1, 5)),
+        (f"[1, -{'9' * 5000}]", "a number of 5000 digits is too long$", (1, 5)),
     ],
 )
 def test_what_json_leaves_open_is_refused_at_its_place(text, what, place):
     with pytest.raises(JsonError, match=what) as caught:
         loads(text)
     assert (caught.value.line, caught.value.column) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[1,]", "no value here"),
+        ("[1 2]", "no ',' delimiter here"),
+        ('{"a" 1}', "no ':' delimiter here"),
+        ("{a}", "no property name enclosed in double quotes here"),
+        ("[1]]", "extra data"),
+        ('["a', "unterminated string starting at"),
+    ],
+)
+def test_what_is_wrong_is_said_without_what_is_expected(text, what):
+    with pytest.raises(JsonError) as caught:
+        loads(text)
+    assert str(caught.value) == what
+    with pytest.raises(JsonError) as caught:
+        deep_json._loads_deep(text)
+    assert "xpect" not in str(caught.value).replace("unexpected", "")
 
 
 def test_a_number_that_is_not_finite_is_not_written():

@@ -48,7 +48,9 @@ def test_json_of_another_shape_is_refused(text):
 
 
 def test_text_that_is_not_json_is_refused_with_line_and_column():
-    with pytest.raises(DocumentError, match=r"g\.json:2:1: not JSON"):
+    with pytest.raises(
+        DocumentError, match=r"g\.json:2:1: not JSON: .* here; expected a JSON doc"
+    ):
         parse_document("[{},\n%", "g.json")
 
 
