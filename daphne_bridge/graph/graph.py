@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..building import building
-from ..errors import GraphError, Problem
+from ..errors import GraphError, Problem, shortened
 from ..language.nearest import or_nearest
 from .building import build
 from .canonical import CanonicalForm, canonical_form
@@ -119,11 +119,12 @@ class Graph:
         some = ", ".join(_both_names(node) for node in self.nodes[:12])
         more = ", ..." if len(self.nodes) > 12 else ""
         names = {word for node in self.nodes for word in (node.name, node.label)}
+        shown = shortened(name) or '""'
         raise GraphError.at(
             self.source,
-            f"no node is called {name}"
+            f"no node is called {shown}"
             if not found
-            else f"several nodes are called {name}",
+            else f"several nodes are called {shown}",
             or_nearest(f"one of {some}{more}", name, names - {name}),
         )
 

@@ -226,5 +226,9 @@ def test_nodes_are_found_by_either_name():
         graph.resolve("twin")
     with pytest.raises(GraphError, match=r"no node is called w; .*sample2 \(z0\)"):
         graph.resolve("w")
+    with pytest.raises(GraphError, match=r'no node is called ""; expected one'):
+        graph.resolve("")
+    with pytest.raises(GraphError, match=r"called a{57}\.\.\.; expected one"):
+        graph.resolve("a" * 5_000)
     with pytest.raises(GraphError, match="perhaps sample2"):
         graph.resolve("sampel2")
