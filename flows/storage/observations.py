@@ -10,11 +10,12 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from daphne_bridge.compiler.data import is_plain_number
+from daphne_bridge.errors import shortened
 from daphne_bridge.graph.deep_json import JsonError, loads
 
 from ..errors import FlowsError
@@ -25,6 +26,7 @@ __all__ = ["as_data", "load_observations"]
 
 _LIMIT = 2**28
 _MAX_DEPTH = 200
+_ROWS = '[{"name": value, ...}, ...]'
 
 
 def load_observations(path: Path | str) -> list[Given]:
@@ -39,7 +41,7 @@ def load_observations(path: Path | str) -> list[Given]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise FlowsError.at(str(path), "not a text file", "CSV or JSON") from None
-    rows = _from_json(text, path) if path.suffix == ".json" else _from_csv(text, path)
+    rows = (_from_json if path.suffix.lower() == ".json" else _from_csv)(text, path)
     if not rows:
         raise FlowsError.at(str(path), "there is no data set", "at least one row")
     return rows
@@ -49,22 +51,26 @@ def _from_json(text: str, path: Path) -> list[Given]:
     try:
         value = loads(text)
     except JsonError as error:
-        raise FlowsError.at(str(path), f"not JSON: {error}") from None
+        where = f"{path}:{error.line}:{error.column}"
+        raise FlowsError.at(where, f"not JSON: {error}", _ROWS) from None
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise FlowsError.at(
-            str(path), "not a list of data sets", '[{"name": value, ...}, ...]'
-        )
+        raise FlowsError.at(str(path), "not a list of data sets", _ROWS)
     return [_given(row, f"{path} row {number}") for number, row in enumerate(value, 1)]
 
 
 def _given(row: Mapping[str, Any], where: str) -> Given:
-    places = {name: f"{where} {name}" for name in row}
+    places = {name: _place(where, name) for name in row}
     values = {name: as_data(item, places[name]) for name, item in row.items()}
     return Given(values, places)
 
 
+def _place(where: str, name: str) -> str:
+    shown = shortened(name) or '""'
+    return f"{where} {shown}"
+
+
 def _from_csv(text: str, path: Path) -> list[Given]:
-    reader = csv.reader(io.StringIO(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=None), strict=True)
     try:
         lines = list(reader)
     except csv.Error as error:
@@ -74,10 +80,7 @@ def _from_csv(text: str, path: Path) -> list[Given]:
             "commas between values, quotes that close",
         ) from None
     header = [name.strip() for name in lines[0]] if lines else []
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        what = "a name stands twice"
-        raise FlowsError.at(f"{path} line 1", what, "each name once", twice[0])
+    _check_header(header, f"{path} line 1")
     rows = []
     for number, line in enumerate(lines[1:], 2):
         if not line:
@@ -89,16 +92,32 @@ def _from_csv(text: str, path: Path) -> list[Given]:
             )
         row = {}
         for name, entry in zip(header, line, strict=True):
-            if not is_plain_number(entry.strip()):
-                raise FlowsError.at(
-                    f"{where} {name}",
-                    "not a number",
-                    "a plain number such as 1000 or 1.5e3",
-                    repr(entry),
-                )
-            row[name] = float(entry)
+            row[name] = _number(entry, _place(where, name))
         rows.append(_given(row, where))
     return rows
+
+
+def _check_header(names: Sequence[str], where: str) -> None:
+    """Raise unless every column has a name of its own."""
+    if "" in names:
+        what = f"column {names.index('') + 1} has no name"
+        got = shortened(str(names))
+        raise FlowsError.at(where, what, "a name for each column", got)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        what, got = "a name stands twice", shortened(twice[0])
+        raise FlowsError.at(where, what, "each name once", got)
+
+
+def _number(entry: str, where: str) -> float:
+    """Return the number that a cell of a table is."""
+    got = shortened(repr(entry))
+    if not is_plain_number(entry.strip()):
+        expected = "a plain number such as 1000 or 1.5e3"
+        raise FlowsError.at(where, "not a number", expected, got)
+    if not math.isfinite(number := float(entry)):
+        raise FlowsError.at(where, "the number is too large", "a finite number", got)
+    return number
 
 
 def as_data(value: Any, where: str) -> Any:
