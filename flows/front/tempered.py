@@ -116,8 +116,9 @@ def tempered(question: Question, start: Start | None, why: str) -> Inference:
             return _answer(question, start, alone, why).doubted(caution)
         return _given_up(question, start, "the budget was used up", caution)
     except InferenceError as error:
+        found = "; ".join(problem.what for problem in error.problems)
         caution = Caution(
-            f"tempering found no way from the prior to the posterior ({error})",
+            f"tempering found no way from the prior to the posterior ({found})",
             "these are the weighted draws that it began with",
             "More draws of the prior (--method prior --num-particles), a likelihood "
             "that is less sharp, or data that the prior draws, help",

@@ -68,6 +68,8 @@ def test_data_too_large_to_compute_with_are_named(value):
     named = f"no draw of the prior gives a density to y = {float(value):g}: such data"
     assert named in done.stderr
     assert "x = 0.5" not in done.stderr
+    headline = " ".join(done.stdout.partition("method")[0].split())
+    assert "posterior (all weights are 0, so averages do not exist); none" in headline
 
 
 @pytest.mark.parametrize(
