@@ -6,6 +6,7 @@ Each is checked whole, and what is wrong is said in one sentence per problem.
 from pathlib import Path
 from typing import Any
 
+from daphne_bridge.errors import shortened
 from daphne_bridge.graph.deep_json import JsonError, loads
 
 from ..cnf.engines import prepare_kernel
@@ -86,11 +87,11 @@ def observations(entries: tuple[str, ...]) -> Given:
     places: dict[str, str] = {}
     for entry in entries:
         name, separator, text = entry.partition("=")
-        where = f"--observe {entry}"
+        where = f"--observe {shortened(entry)}"
         if not separator or not name:
             raise FlowsError.at(where, "not an observation", "NAME=VALUE")
         if name in values:
-            raise FlowsError.at(where, f"{name} is observed twice")
+            raise FlowsError.at(where, f"{shortened(name)} is observed twice")
         try:
             value = loads(text)
         except JsonError:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, field, fields
 from typing import Any
 
+from daphne_bridge.errors import shortened
 from daphne_bridge.language.nearest import or_nearest
 
 from ..errors import Problem
@@ -49,10 +50,10 @@ def read_settings(
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     for key, value in table.items():
-        place = f"{where}, {key}"
+        place = f"{where}, {shortened(key)}"
         if key not in known:
             expected = or_nearest(f"one of {', '.join(sorted(known))}", key, known)
-            problems.append(Problem(place, UNKNOWN, expected, repr(key)))
+            problems.append(Problem(place, UNKNOWN, expected, shortened(repr(key))))
         elif problem := problem_of(known[key], value, place):
             problems.append(problem)
         else:
@@ -85,4 +86,4 @@ def problem_of(known: Field[Any], value: Any, place: str) -> Problem | None:
             what, expected = "out of bounds", f"{bounds[0]} <= value <= {bounds[1]}"
         else:
             return None
-    return Problem(place, what, expected, repr(value))
+    return Problem(place, what, expected, shortened(repr(value)))

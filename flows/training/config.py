@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from daphne_bridge.errors import shortened
+
 from ..errors import ArgumentError, Problem
 from ..flow.kinds import kind_of, kinds_with
 from ..flow.settings import UNKNOWN, bounded, choice, problem_of, read_settings
@@ -164,7 +166,12 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
     elif isinstance(augment, str):
         expected = f"a whole number, a table of them by name, or {CHOSEN}"
         problems.append(
-            Problem(f"{where}, augment", "unknown word", expected, repr(augment))
+            Problem(
+                f"{where}, augment",
+                "unknown word",
+                expected,
+                shortened(repr(augment)),
+            )
         )
     try:
         kind = kind_of(values.get("kind", "cnf"))
@@ -178,7 +185,7 @@ def training_config_from(mapping: Mapping[str, Any], where: str) -> TrainingConf
         problems.extend(_with_kinds(each, place) for each in more)
     else:
         problems.append(
-            Problem(f"{where}, flow", "not a table", "a table", repr(table))
+            Problem(f"{where}, flow", "not a table", "a table", shortened(repr(table)))
         )
     if problems:
         raise ArgumentError(*problems)
@@ -249,13 +256,13 @@ def nuisance_counts(
     for key, count in augment.items():
         if key == "default":
             continue
-        place = f"augment, {key}"
+        place = f"augment, {shortened(key)}"
         found = [v.name for v in layout.latents_named(key)]
         if not found:
             known = ", ".join(v.label for v in layout.latents[:6])
             expected = f"default or one of {known}"
             problems.append(
-                Problem(place, "no latent of this name", expected, repr(key))
+                Problem(place, "no latent of this name", expected, shortened(repr(key)))
             )
         problems.extend(
             Problem(place, "this latent has two entries", "one", name)
@@ -270,12 +277,14 @@ def nuisance_counts(
 
 
 def _with_kinds(problem: Problem, place: str) -> Problem:
-    """What is wrong with a setting of a flow, and which other kinds have it."""
+    """What is wrong with a setting of a flow, and what else has it."""
     if problem.what != UNKNOWN:
         return problem
-    kinds = kinds_with(problem.where.removeprefix(f"{place}, "))
-    named = " or ".join(f'kind = "{kind}"' for kind in kinds)
+    key = problem.where.removeprefix(f"{place}, ")
+    named = " or ".join(f'kind = "{kind}"' for kind in kinds_with(key))
     ending = f", or {named}, which has this key" if named else ""
+    if key in {each.name for each in fields(TrainingConfig)}:
+        ending += f", or {key} above [flow], where it belongs"
     return replace(problem, expected=problem.expected + ending)
 
 
@@ -285,7 +294,7 @@ def _checked_augment(
     (known,) = (f for f in fields(TrainingConfig) if f.name == "augment")
     values = {"default": _UNNAMED_AUGMENT}
     for key, value in table.items():
-        if problem := problem_of(known, value, f"{where}, augment, {key}"):
+        if problem := problem_of(known, value, f"{where}, augment, {shortened(key)}"):
             problems.append(problem)
         else:
             values[key] = value

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from flows.cli import main
 
 PROGRAM = "(let [k (sample (poisson 3)) y (observe (normal k 1) 5)] {:twice (* 2 k)})"
+LONG = "a" * 5_000
 
 
 def call(*arguments, **options):
@@ -77,6 +78,8 @@ def test_data_too_large_to_compute_with_are_named(value):
     [
         (["--observe", "z=1"], "no node is called z"),
         (["--observe", "k=1"], "k is a latent"),
+        (["--observe", f"{LONG}=1"], f"--observe {LONG[:57]}...: no node is called"),
+        (["--observe", LONG], f"--observe {LONG[:57]}...: not an observation; exp"),
         (["--budget", "soon"], "not a duration"),
         (["--method", "flow"], "no trained flow is given"),
     ],

@@ -6,6 +6,9 @@ import pytest
 
 from flows.flow.settings import bounded, choice, read_settings
 
+LONG = "a" * 5_000
+SHORT = f"got '{LONG[:56]}..."
+
 
 @dataclass(frozen=True)
 class _Oven:
@@ -34,6 +37,8 @@ def test_right_settings_are_read_and_numbers_become_real():
         ({"trays": 1.0}, "oven, trays: wrong type; expected a whole number; got 1.0"),
         ({"is_fan": 1}, "oven, is_fan: wrong type; expected true or false; got 1"),
         ({"mode": "fry"}, "oven, mode: unknown mode; expected one of bake, grill; got"),
+        ({LONG: 3}, f"oven, {LONG[:57]}...: unknown key; expected one of degrees,"),
+        ({"trays": LONG}, f"oven, trays: wrong type; expected a whole number; {SHORT}"),
         ({"dish": 3}, "oven, dish: unknown key; expected one of degrees, is_fan, mode"),
         (
             {"tray": 3},

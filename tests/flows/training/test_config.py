@@ -10,6 +10,8 @@ from flows.training.config import (
     training_config_from,
 )
 
+LONG = "a" * 5_000
+
 
 def test_empty_mapping_gives_the_defaults():
     assert training_config_from({}, "train.toml") == TrainingConfig()
@@ -77,6 +79,9 @@ def test_nuisances_of_no_latent_or_of_one_twice_are_refused():
 @pytest.mark.parametrize(
     ("mapping", "sentence"),
     [
+        ({"flow": {"kind": "finite"}}, ", or kind above [flow], where it belongs; got"),
+        ({"augment": {LONG: "x"}}, f"train.toml, augment, {LONG[:57]}...: wrong type"),
+        ({"augment": LONG}, f"or auto; got '{LONG[:56]}..."),
         ({"bath_size": 3}, "train.toml, bath_size: unknown key; expected one of"),
         ({"flow": {"width": 3}}, "train.toml, flow of cnf, width: unknown key; expec"),
         ({"batch_size": "3"}, "batch_size: wrong type; expected a whole number; got"),
