@@ -73,7 +73,7 @@ def read_model(
 
 def _document(text: str, path: Path, source: str) -> GraphDocument | None:
     """Return the graph document that a text is, None if it is a program."""
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return parse_document(text, source)
     if not text.lstrip().startswith("["):
         return None

@@ -179,11 +179,12 @@ def test_bad_programs_leave_no_file(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.daphne"]
 
 
+@pytest.mark.parametrize("name", ["x.json", "X.JSON"])
 @pytest.mark.parametrize(
     ("text", "said"), [("{", "not JSON"), ("[1]", "not a graph document")]
 )
-def test_show_refuses_what_it_does_not_know(tmp_path, text, said):
-    path = tmp_path / "x.json"
+def test_show_refuses_what_it_does_not_know(tmp_path, text, said, name):
+    path = tmp_path / name
     path.write_text(text)
     result = call("show", path)
     assert result.exit_code == 2
