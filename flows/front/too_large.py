@@ -16,7 +16,7 @@ from ..model.capabilities import listed
 from ..model.draws import Draws
 from ..model.layout import Layout
 
-__all__ = ["named_if_too_large"]
+__all__ = ["check_not_too_large", "named_if_too_large"]
 
 _LARGEST = math.sqrt(sys.float_info.max)
 
@@ -44,7 +44,23 @@ def named_if_too_large(
     is_finite = (bool(each.isfinite().all()) for each in flow.state_dict().values())
     if failure is None and all(is_finite):
         return
-    names = _too_large(drawn(), layout)
+    check_not_too_large(drawn(), layout, source)
+    if failure is not None:
+        raise failure
+
+
+def check_not_too_large(draws: Draws, layout: Layout, source: str) -> None:
+    """Raise if numbers of draws are so large that their squares are none.
+
+    Args:
+        draws: Of a model.
+        layout: Their columns.
+        source: Where the model comes from, for the message.
+
+    Raises:
+        ModelError: It names them.
+    """
+    names = _too_large(draws, layout)
     if names:
         raise ModelError.at(
             source,
@@ -52,8 +68,6 @@ def named_if_too_large(
             f"numbers below {_LARGEST:.2g}, whose squares are finite",
             listed(names),
         )
-    if failure is not None:
-        raise failure
 
 
 def _too_large(draws: Draws, layout: Layout) -> list[str]:

@@ -40,7 +40,7 @@ from .settings import (
     says_kind,
     training_settings,
 )
-from .too_large import named_if_too_large
+from .too_large import check_not_too_large, named_if_too_large
 
 __all__ = ["run_settings", "settings_for", "train"]
 
@@ -202,6 +202,10 @@ def train(
         for last in reports:
             if on_report is not None and ranks.rank == 0:
                 on_report(last)
+        if alone is not None and run.state().values["best"] is None:
+            generator = torch.Generator().manual_seed(seed)
+            prior = alone.model.sample(draws, generator=generator)
+            check_not_too_large(prior, layout, model.graph.source)
         flow.load_state_dict(run.best_state_dict())
         artifact = ranks.shared(
             lambda: Artifact.from_flow(

@@ -26,6 +26,13 @@ def test_draws_beside_a_number_without_a_square_are_named(kind):
     assert said.endswith("e+300")
 
 
+@pytest.mark.parametrize("kind", ["autoregressive", "structured-gaussian"])
+def test_a_number_that_leaves_no_density_to_the_data_is_named(kind):
+    """One ended without a trusted flow, the other with a place in its file."""
+    with pytest.raises(ModelError, match=r"too large .*; got observe2 = .*e\+300$"):
+        flows.train(model(x="1e300"), config=QUICK, kind=kind, amortised=False)
+
+
 def test_data_without_a_square_are_named_where_a_flow_is_of_these_alone():
     """It ended, trained in vain, with the name of a tensor."""
     with pytest.raises(ModelError, match=r"got observe2 = 1e\+300$"):
