@@ -11,7 +11,6 @@ from rich.progress import Progress
 
 from daphne_bridge.command_line import PATH, data_option, guarded, json_option, setting
 
-from ..errors import ArtifactError
 from ..flow.kinds import KINDS
 from ..front.run_folder import RunFolder
 from ..front.settings import AUTO
@@ -158,6 +157,7 @@ def train_command(
             on_report=show,
             on_pilot=shown[0],
             on_compile=say_compiling,
+            on_loss=lambda: click.echo(folder.loss("--resume"), err=True),
             ranks=ranks,
         )
         if ranks.rank > 0:
@@ -176,19 +176,14 @@ def train_command(
 
 
 def _what_is_there(output: Path, folder: RunFolder, *, resume: bool) -> Iterator[str]:
-    """Yield what to know of the places of a flow and its run before it is trained."""
+    """Yield what to know of the places of a flow and its run before it is trained.
+
+    What `train` itself says of the run comes after it.
+    """
     if resume:
         if not folder.has_checkpoint:
             yield f"{folder.path}: no checkpoint, starting anew"
         return
-    try:
-        if folder.has_interrupted_run:
-            yield (
-                f"{folder.path}: the interrupted run in it will be replaced; "
-                "--resume goes on with it"
-            )
-    except ArtifactError:
-        yield f"{folder.path}: the run in it, which is damaged, will be replaced"
     if (output / MANIFEST).exists():
         yield f"{output}: the flow in it will be replaced"
 

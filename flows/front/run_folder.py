@@ -18,7 +18,7 @@ import tomli_w
 
 from daphne_bridge.files import cannot_write
 
-from ..errors import FlowsError
+from ..errors import ArtifactError, FlowsError
 from ..inference.plain import plain
 from ..storage.checkpoint import (
     RunKey,
@@ -72,14 +72,18 @@ class RunFolder:
         """Whether there is anything to be resumed."""
         return (self.path / _CHECKPOINT).exists()
 
-    @property
-    def has_interrupted_run(self) -> bool:
-        """Whether what is to be resumed has not come to its end.
+    def loss(self, resume: str) -> str:
+        """Return what is lost when a run begins here anew; empty if nothing is.
 
-        Raises:
-            ArtifactError: If the checkpoint is damaged.
+        Args:
+            resume: What goes on with an interrupted run.
         """
-        return is_of_interrupted_run(self.path / _CHECKPOINT)
+        try:
+            is_lost = is_of_interrupted_run(self.path / _CHECKPOINT)
+        except ArtifactError:
+            return f"{self.path}: the run in it, which is damaged, will be replaced"
+        what = f"{self.path}: the interrupted run in it will be replaced; {resume} goes"
+        return f"{what} on with it" if is_lost else ""
 
     @property
     def config(self) -> Path | Mapping[str, Any] | None:

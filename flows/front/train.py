@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -66,6 +67,7 @@ def train(
     on_report: Callable[[Report], None] | None = None,
     on_pilot: Callable[[Report], None] | None = None,
     on_compile: Callable[[], None] | None = None,
+    on_loss: Callable[[], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> Posterior:
     """Return the posterior of a model, amortised over all of its data sets.
@@ -101,6 +103,8 @@ def train(
         on_report: Called with every report of training.
         on_pilot: Called with reports of what comes before, where nuisances are chosen.
         on_compile: Called before a kernel is compiled, which takes a while.
+        on_loss: Called, in place of a warning, where an interrupted or damaged run in
+            the folder is about to be replaced.
         ranks: The processes that share the run (`training.processes.joined_ranks`);
             reports and files are made by the first.
 
@@ -138,6 +142,8 @@ def train(
         device=device,
     )
     place = _device(device)
+    if folder is not None and not resume and ranks.rank == 0:
+        _say_loss(folder, on_loss)
     material = Material.of(model, latents_from, settings)
     resolved = {**settings.as_mapping(), **material.origin}
     key = RunKey(model.graph.digest, seed, resolved)
@@ -275,6 +281,15 @@ def settings_for(
         check_choosable(settings, target)
         return training_settings(config, kind=AUTO, **given)
     return settings
+
+
+def _say_loss(folder: RunFolder, on_loss: Callable[[], None] | None) -> None:
+    """Say that a run in a folder will be replaced, if it is not at its end."""
+    loss = folder.loss("resume=True")
+    if loss and on_loss is not None:
+        on_loss()
+    elif loss:
+        warnings.warn(loss, stacklevel=3)
 
 
 def _named(name: str | torch.device) -> torch.device:

@@ -60,6 +60,13 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         "config.toml",
         "log.jsonl",
     }
+    with (
+        pytest.warns(UserWarning, match="run in it will be replaced; resume=True goes"),
+        pytest.raises(Stop),
+    ):
+        flows.train(
+            model, config=QUICK, engine="torch", checkpoint=folder, on_report=stop
+        )
     seen = []
     resumed = flows.train(
         model,
@@ -122,7 +129,8 @@ def test_a_log_is_continued_from_what_can_be_read_of_it(model, tmp_path):
     (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"damaged")
     with pytest.raises(flows.FlowsError, match="train without --resume"):
         train(resume=True)
-    train(resume=False)
+    with pytest.warns(UserWarning, match="run in it, which is damaged, will be repl"):
+        train(resume=False)
     assert [*tmp_path.iterdir()] == [tmp_path / "run"]
 
 
