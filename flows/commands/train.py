@@ -121,15 +121,20 @@ def train_command(
         model = load_model(place, data)
         check_folder_place(output, marker=MANIFEST)
         folder = RunFolder(training_folder(output))
+        amortised = False if one_data_set else None
+        if resume and config is None:
+            begun = run_settings(folder, kind=kind, amortised=amortised)
+        else:
+            begun = config
         settings = settings_for(
             model,
-            run_settings(folder, kind) if resume and config is None else config,
+            begun,
             budget=budget,
             augment=augment,
             objective=objective,
             integrate=integrate,
             kind=kind,
-            amortised=False if one_data_set else None,
+            amortised=amortised,
             engine=engine,
             device=device,
         )

@@ -46,6 +46,7 @@ from .too_large import check_not_too_large, named_if_too_large
 __all__ = ["run_settings", "settings_for", "train"]
 
 _CPU = "cpu"
+_DATA_SETS = {True: "a flow of all data sets", False: "a flow of one data set"}
 
 
 def train(
@@ -128,7 +129,8 @@ def train(
     if checkpoint is not None:
         folder = RunFolder(path_of("checkpoint", checkpoint))
         folder.check()
-        config = run_settings(folder, kind) if resume and config is None else config
+        if resume and config is None:
+            config = run_settings(folder, kind=kind, amortised=amortised)
     settings = settings_for(
         model,
         config,
@@ -230,29 +232,37 @@ def train(
     return Posterior.of(model, artifact, weighted=not material.without_density)
 
 
-def run_settings(folder: RunFolder, kind: str | None) -> Settings:
+def run_settings(
+    folder: RunFolder, *, kind: str | None, amortised: bool | None
+) -> Settings:
     """Return the settings of the run that can be resumed; None if there are none.
 
     Args:
         folder: Of the run.
         kind: Of flow that is asked for, if any is.
+        amortised: Whether it is asked for of all data sets, if that is said.
 
     Raises:
-        FlowsError: If the run is of another kind.
+        FlowsError: If the run is of another kind, or of other data sets.
     """
     config = folder.config
-    if kind is None or config is None:
+    if config is None or (kind is None and amortised is None):
         return config
-    own, asked = training_settings(config).kind, training_settings(kind=kind).kind
-    if own != asked:
-        raise ArgumentError.at(
-            str(folder.path),
-            "the run in it is of another kind of flow",
-            f"{own}, which --resume alone goes on with; without it training starts "
-            "anew",
-            asked,
-        )
-    return config
+    own = training_settings(config)
+    asked = own.kind if kind is None else training_settings(kind=kind).kind
+    if own.kind != asked:
+        what, is_own = "of another kind of flow", own.kind
+    elif amortised not in (None, own.amortised):
+        what = "of other data sets"
+        is_own, asked = _DATA_SETS[own.amortised], _DATA_SETS[not own.amortised]
+    else:
+        return config
+    raise ArgumentError.at(
+        str(folder.path),
+        f"the run in it is {what}",
+        f"{is_own}, which --resume alone goes on with; without it training starts anew",
+        asked,
+    )
 
 
 def settings_for(

@@ -111,6 +111,11 @@ def test_a_run_of_another_kind_is_not_gone_on_with(folder):
             "expected autoregressive, which --resume alone goes on with; without it "
             f"training starts anew; got {kind}\n"
         )
+    assert bad(*asked, "--resume", "--one-data-set").endswith(
+        f"{run}: the run in it is of other data sets; expected a flow of all data "
+        "sets, which --resume alone goes on with; without it training starts anew; got "
+        "a flow of one data set\n"
+    )
     good(*asked, "--resume", "--kind", "autoregressive")
     good(*asked, "--resume", "--kind", "auto")
 
