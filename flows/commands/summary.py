@@ -13,7 +13,7 @@ from rich.errors import ConsoleError
 from daphne_bridge.command_line import PATH, guarded
 
 from ..front.answer import ANSWER
-from ..report.finished_run import damaged
+from ..report.finished_run import DAMAGE, damaged
 from ..report.inference_table import inference_table
 from ..report.tables import evaluation_table, posterior_table
 from ..storage.folders import read_file
@@ -51,7 +51,7 @@ def summary_command(run: Path) -> None:
             is_trusted &= bool(figures["ok"])
             # Laid out before anything of it is printed.
             Console(file=StringIO()).print(shape)
-        except (ValueError, LookupError, TypeError, AttributeError, ConsoleError):
+        except (*DAMAGE, ConsoleError):
             raise damaged(path) from None
         tables.append(shape)
     for shape in tables:

@@ -11,7 +11,17 @@ from ..model.model import Model
 from ..storage.folders import read_file
 from ..storage.json_values import parsed
 
-__all__ = ["FinishedRun", "damaged", "run_files"]
+__all__ = ["DAMAGE", "FinishedRun", "damaged", "run_files"]
+
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What figures raise that are of another form than the command wrote."""
 
 _LIMIT = 2**30
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from daphne_bridge.errors import printable
 
 from .answer_section import answer_section
-from .finished_run import FinishedRun, damaged
+from .finished_run import DAMAGE, FinishedRun, damaged
 from .posterior_section import posterior_section
 from .sections import (
     diagnosis_section,
@@ -55,7 +55,7 @@ def _values(run: FinishedRun, make: Callable[[FinishedRun], Any], name: str) -> 
     """Return the section that `make` makes of the file `name`."""
     try:
         return make(run)
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError):
+    except DAMAGE:
         raise damaged(run.path / name) from None
 
 

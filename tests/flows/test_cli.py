@@ -173,6 +173,7 @@ def test_a_damaged_run_is_said_in_one_sentence(run, tmp_path):
         [], {}, None, 3, "text", whole | {"latents": None},
         whole | {"latents": [latent | {"label": 3, "name": ["x"]}]},
         whole | {"observed": [1, 2]}, whole | {"cautions": [{}]},
+        whole | {"latents": [latent | {"label": "a", "name": "a", "sd": 10**400}]},
     ):  # fmt: skip
         path.write_text(json.dumps(damaged))
         assert f"{path}: damaged" in bad(flows, "summary", tmp_path)

@@ -143,6 +143,18 @@ def test_what_is_missing_is_named_with_its_command(run, tmp_path):
         path.unlink()
 
 
+def test_a_number_beyond_the_doubles_is_damage(run, tmp_path):
+    folder = tmp_path / "r"
+    shutil.copytree(run / "artifact", folder / "artifact")
+    shutil.copy(run / "graph.json", folder)
+    good("sample", run / "artifact", run / "graph.json", "-o", folder / "particles")
+    path = folder / "particles" / "summary.json"
+    path.write_text(re.sub(r'"mean": [^,]*', f'"mean": {10**400}', path.read_text()))
+    said = f"{path}: damaged; expected what the command wrote\n"
+    assert bad("report", folder).endswith(said)
+    assert bad("summary", folder).endswith(said)
+
+
 def test_an_answer_is_shown_with_bars_of_its_discrete_values(tmp_path):
     program = """
     (let [k (sample (uniform-discrete 0 50)) z (sample (flip 0.25))]
