@@ -18,7 +18,7 @@ DRAWS = st.lists(
     st.floats(-2, 2).filter(lambda x: abs(x) > 1e-3), min_size=1, max_size=8
 )
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-PROGRAMS = settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+PROGRAMS = settings(max_examples=40, suppress_health_check=SLOW)
 
 
 def written(program):
@@ -79,7 +79,7 @@ def names_in(term):
     return {term} if isinstance(term, str) else set()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(forms(), max_size=3))
 def test_reading_what_is_shown_gives_the_same_forms(items):
     assert read(" ".join(map(show, items)), "shown.daphne") == tuple(items)

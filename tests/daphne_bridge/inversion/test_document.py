@@ -36,7 +36,7 @@ def changed(**fields) -> str:
     return json.dumps({key: value for key, value in data.items() if value is not None})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(dags(8))
 def test_reading_what_was_written_gives_the_same_inverse(example) -> None:
     inverse = inverse_of(example)

@@ -112,7 +112,7 @@ def test_no_order_at_all_beats_eleven_edges_on_the_circuit() -> None:
     assert fewest_edges_of_all_orders(arithmetic_circuit()) == 11
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(dags(6))
 def test_no_candidate_claims_fewer_edges_than_the_best_order_has(example) -> None:
     assert inverse_of(example).num_edges >= fewest_edges_of_all_orders(example)
@@ -139,7 +139,7 @@ def test_observed_nodes_never_get_parents_and_latents_stand_once() -> None:
     assert inverse.observed == tuple(f"x{t}" for t in range(6))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(dags(9), st.sampled_from(ALL_PLANS))
 def test_ancestors_are_those_that_networkx_finds(example, plan) -> None:
     inverse = inverse_of(example, plans=[plan])
@@ -198,7 +198,7 @@ def reference_nami(
     return order, parents
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(dags(9), st.sampled_from(["topological", "reverse", "any order"]))
 def test_the_published_plans_follow_the_algorithm_step_by_step(example, mode) -> None:
     order, parents = reference_nami(example, mode)
@@ -254,21 +254,21 @@ def test_every_plan_is_good_on_all_graphs_of_four_nodes() -> None:
         assert_every_plan_is_good(example)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(dags(9), st.sampled_from(ALL_PLANS))
 def test_random_graphs_are_inverted_well_by_every_plan(example, plan) -> None:
     assert_good(example, inverse_of(example, plans=[plan]))
 
 
 @pytest.mark.slow
-@settings(max_examples=5_000, deadline=None)
+@settings(max_examples=5_000)
 @given(dags(9), st.sampled_from(ALL_PLANS))
 def test_thousands_of_random_graphs_are_inverted_well(example, plan) -> None:
     assert_good(example, inverse_of(example, plans=[plan]))
     assert_good(example, inverse_of(example))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(dags(9))
 def test_the_fewest_edges_of_all_candidates_are_kept(example) -> None:
     inverse = inverse_of(example)
@@ -313,7 +313,7 @@ def test_a_graph_is_inverted_and_names_its_model() -> None:
 # Names
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(dags(9), st.randoms(use_true_random=False))
 def test_a_renaming_that_keeps_the_order_commutes_with_inversion(example, rng) -> None:
     fresh = [f"m{i}" for i in range(len(example.names))]
@@ -442,7 +442,6 @@ def _sampling_order(parents: dict[str, list[str]], observed) -> list[str]:
 
 
 @given(dags(9), st.integers(0, 2**9 - 1))
-@settings(deadline=None)
 def test_latents_that_are_summed_out_come_last_in_a_faithful_inverse(example, bits):
     latents = [name for name in example.names if name not in example.observed]
     summed_out = [name for i, name in enumerate(latents) if bits >> i & 1]
