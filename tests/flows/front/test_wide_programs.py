@@ -228,7 +228,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=8, derandomize=True)
+@settings(max_examples=8, derandomize=True)
 @given(first=PARTS, second=PARTS, third=PARTS)
 def test_any_choice_of_sampled_latents_has_the_evidence_of_enumeration(
     first, second, third

@@ -52,7 +52,7 @@ def test_the_refined_schemes_spread_copies_no_wider_than_multinomial(scheme):
     assert bool((spread(scheme) < 1.1 * spread("multinomial")).all())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-30, 3), min_size=1, max_size=40), st.integers(1, 60))
 def test_copies_keep_the_bounds_that_their_scheme_promises(log_weights, num_draws):
     tensor = torch.tensor(log_weights, dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_copies_keep_the_bounds_that_their_scheme_promises(log_weights, num_draw
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(-745, 3) | st.just(-math.inf), min_size=1, max_size=30),
     st.integers(0, 9),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.errors import InferenceError
@@ -39,7 +39,6 @@ def test_equal_weights_have_full_ess_and_no_error():
     assert totals.log_evidence_standard_error == pytest.approx(0.0, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(finite_or_zero), st.lists(finite_or_zero))
 def test_totals_of_parts_merge_to_the_totals_of_the_whole(first, second):
     merged = totals_of(first).merge(totals_of(second))

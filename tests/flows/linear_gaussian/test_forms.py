@@ -5,7 +5,7 @@ import math
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from scipy import integrate, stats
 
 from flows.front.inference import infer
@@ -33,7 +33,6 @@ NODES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(NODES)
 def test_forms_have_the_value_of_their_slots(nodes):
     dag = Dag()

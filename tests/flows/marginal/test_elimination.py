@@ -57,7 +57,7 @@ def log_sum(found):
 
 
 @given(problems())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_log_sum_is_that_of_brute_force(problem):
     cards, scopes, seed = problem
     tables, numbers = tables_of(cards, scopes, np.random.default_rng(seed))
@@ -72,7 +72,6 @@ def test_log_sum_is_that_of_brute_force(problem):
 @given(problems())
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_marginals_and_gradients_are_those_of_brute_force(

@@ -107,7 +107,7 @@ PARTS = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(part=PARTS, other=PARTS)
 def test_folded_programs_have_the_evidence_of_enumeration(part, other):
     text = (

@@ -74,7 +74,7 @@ def programs(draw):
 
 
 @given(programs())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_is_summed_out_is_what_all_configurations_give(text):
     model = Model.from_graph(graph_of(text))
     collapsed = collapse(model)
