@@ -94,6 +94,11 @@ class Completed(ABC):
         yield from self.inner.named_parameters()
         yield from self._own.named_parameters(_OWN.removesuffix("."))
 
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Those of the inner flow, and its own with `heads.` before them."""
+        yield from self.inner.named_modules()
+        yield from self._own.named_modules(prefix=_OWN.removesuffix("."))
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those of the inner flow, and its own."""
         return (parameter for _, parameter in self.named_parameters())

@@ -148,6 +148,9 @@ class Flow(Protocol):
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters by their names in the state."""
 
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """What holds them, by the names before theirs."""
+
     def state_dict(self) -> dict[str, Any]:
         """All tensors by name."""
 

@@ -14,7 +14,7 @@ References:
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam
 
 from ..errors import ArgumentError
@@ -138,10 +138,9 @@ class FlatWeights:
 
     def _rate_shares(self, flow: Flow) -> Tensor | None:
         """The share of a late step that each weight takes; nothing if all of it."""
-        modules = flow.named_modules() if isinstance(flow, nn.Module) else ()
         slow = {
             f"{name}.": share
-            for name, module in modules
+            for name, module in flow.named_modules()
             if (share := getattr(module, "rate_share", None)) is not None
         }
         if not slow:

@@ -49,6 +49,19 @@ def test_density_at_a_draw_is_what_came_with_it(kind):
     assert found.shape[1] == 4
 
 
+def test_all_parameters_stand_in_its_modules_under_their_names():
+    """So what a module says of its weights, a share of the rate say, is found."""
+    flow, _ = made(MIXED)
+    found = {
+        f"{module}.{name}": parameter
+        for module, each in flow.named_modules()
+        for name, parameter in each.named_parameters(recurse=False)
+    }
+    named = dict(flow.named_parameters())
+    assert found.keys() == named.keys()
+    assert all(found[name] is parameter for name, parameter in named.items())
+
+
 def test_the_solver_of_the_flow_inside_takes_as_many_steps_as_it_is_told():
     flow, target = made(MIXED, "cnf")
     with torch.no_grad():  # far from where a single step is exact

@@ -7,6 +7,10 @@ import torch
 
 from flows.cnf.vector_field import FieldConfig
 from flows.flow.kinds import build_flow
+from flows.heads.building import headed_flow, headed_inverse, headed_structure
+from flows.heads.networks import HeadsConfig
+from flows.marginal.target import target_of
+from flows.model.model import Model
 from flows.training.weights import FlatWeights
 from tests.flows.cnf.models import Circuit
 
@@ -91,3 +95,31 @@ def test_modules_with_a_share_of_the_rate_come_to_take_that_share(before, slowed
         torch.testing.assert_close(mixed[name].weight.detach(), taken * moved)
         now = mixed[name].inner.bias.detach() - begun[f"{name}.inner.bias"]
         torch.testing.assert_close(now, taken * moved[:1])
+
+
+def test_contexts_beside_heads_take_their_share_of_the_rate():
+    data = " ".join(f"(observe (normal a (exp b)) {0.1 * i})" for i in range(8))
+    program = f"""
+    (let [a (sample (normal 0 1)) b (sample (normal 0 1)) k (sample (flip 0.3))]
+      {data} (observe (normal (if k a b) 1) 0.2) [a b k])"""
+    target = target_of(Model.from_program(program), sampled=("sample2",))
+    structure, cells = headed_structure(
+        target, headed_inverse(target), {}, num_draws=100, seed=0
+    )
+    flow = headed_flow(
+        structure, cells, kind="autoregressive", config=None, heads=HeadsConfig(),
+        seed=0,
+    )  # fmt: skip
+    weights = FlatWeights(flow)
+    weights.restore({**weights.tensors(), "weights.steps": torch.tensor(1e4)})
+    before = {name: p.detach().clone() for name, p in flow.named_parameters()}
+    weights.gradient.fill_(0.1)
+    weights.step(0.5, 100.0, 0.9)
+    steps = {name: p.detach() - before[name] for name, p in flow.named_parameters()}
+    whole = next(step for name, step in steps.items() if name.startswith("heads."))
+    for name, step in steps.items():
+        share = 0.25 if name.startswith("conditioner.contexts.") else 1.0
+        torch.testing.assert_close(
+            step, torch.full_like(step, share * float(whole.flatten()[0]))
+        )
+    assert any(name.startswith("conditioner.contexts.") for name in steps)
