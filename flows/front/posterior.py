@@ -70,7 +70,7 @@ class Posterior(Source):
                 if weights are wanted and a latent has no density.
         """
         check_model(model)
-        target = artifact.target_for(model)
+        target = artifact.target_for(model).forgiving()
         flow = artifact.flow_for(model.graph, target.layout, weighted=weighted)
         return cls(model, target, artifact, flow)
 

@@ -236,11 +236,12 @@ def _sampler(
 ) -> Sampler:
     graph = Graph.from_document(parse_document(text), names)
     made = Model.from_graph(graph)
-    model = (
+    target = (
         target_of(made, may_sample=True)
         if artifact is None
         else artifact.target_for(made)
     )
+    model = target.forgiving()  # as in this process
     trained = None
     if artifact is not None:
         flow = artifact.flow_for(graph, model.layout, weighted=how.weighted)

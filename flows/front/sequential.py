@@ -73,7 +73,7 @@ def smc(
     seed = seed_of(seed)
     config = AnnealingConfig(move=Hamiltonian(16)) if config is None else config
     data = row_of(source.model, observed)
-    model = _target(source, is_annealed=method == "annealed")
+    model = _target(source)
     how = Drawing(proposal=proposal, mixture_weight=mixture_weight)
     first = how.of(source.trained, model)
     start: Callable[..., Iterator[SmcReport | AnnealingReport]]
@@ -123,16 +123,14 @@ def smc(
     return replace(merged, particles=particles), doubts, notes
 
 
-def _target(source: Source, *, is_annealed: bool) -> FlowTarget:
+def _target(source: Source) -> FlowTarget:
     """Return the model whose latents move.
 
     Raises:
         ArgumentError: If none of them does, or some cannot move with the others.
     """
-    model = source.target
-    if is_annealed:
-        # A move to where the model has no meaning is refused; it does not end the run.
-        model = model.forgiving()
+    # A move to where the model has no meaning is refused; it does not end the run.
+    model = source.target.forgiving()
     if not model.layout.latents:
         raise ArgumentError.at(
             "smc",

@@ -1,6 +1,7 @@
 """Tests of flows.front.posterior and flows.front.sampling, against closed forms."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy import stats
 
 import flows
 from flows.cli import main
+from flows.front.source import Untrained
 
 from ..commands.pair import exact
 from ..conftest import pair_document
@@ -205,3 +207,40 @@ def test_a_flow_of_one_data_set_is_not_measured_on_others(model):
     alone = flows.refine(model, budget=10, engine="torch", config={"max_iterations": 1})
     with pytest.raises(flows.FlowsError, match="of one data set"):
         alone.evaluate()
+
+
+NO_SCALE = """
+(let [z (sample (normal 5 1))
+      w (sample (normal 0 1))
+      x (observe (normal w z) 1.0)
+      y (observe (normal z 0.7) 5.0)]
+  z)
+"""
+"""Of a flow's draws given y = -1 some have a negative scale, of the prior's none."""
+
+
+def test_draws_of_a_flow_without_meaning_weigh_nothing_in_any_process():
+    model = flows.Model.from_program(NO_SCALE)
+    posterior = flows.train(
+        model, kind="autoregressive", config={"max_iterations": 1}, engine="torch"
+    )
+    particles = posterior.sample({"y": -1.0}, 2000, seed=0)
+    scale = particles["sample0"]
+    assert bool((scale < 0).any())
+    assert bool((particles.log_weights[scale < 0] == -math.inf).all())
+    assert particles.totals.ess > 10
+    assert posterior.evaluate(num_data_sets=10).flow.ess_median >= 0.0
+    again = posterior.sample({"y": -1.0}, 2000, seed=0, num_workers=2)
+    torch.testing.assert_close(again.log_weights, particles.log_weights)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_draws_of_the_prior_without_meaning_weigh_nothing(num_workers):
+    program = NO_SCALE.replace("normal 5 1", "normal 1 1")
+    source = Untrained.of(flows.Model.from_program(program))
+    particles = source.sample(
+        num_particles=2000, seed=0, proposal="prior", num_workers=num_workers
+    )
+    scale = particles["sample0"]
+    assert bool((scale < 0).any())
+    assert bool((particles.log_weights[scale < 0] == -math.inf).all())
