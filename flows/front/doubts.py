@@ -214,8 +214,8 @@ def apart(islands: Islands) -> list[Caution]:
         Caution(
             f"independent islands differ by {words}",
             "some of them have missed a part of the posterior",
-            "Use --method auto, or draw more by --num-particles and compare other "
-            "seeds",
+            "Use --method auto if another was asked for, or draw more by "
+            "--num-particles and compare other seeds",
         )
         for words in gaps
     ]

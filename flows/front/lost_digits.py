@@ -104,8 +104,8 @@ def _collapsed(
         return []
     return [
         Caution(
-            f"{', '.join(names)}: most of the posterior is twenty orders of magnitude "
-            "beyond the prior's draws",
+            f"most of the posterior of {', '.join(names)} is twenty orders of "
+            "magnitude beyond the prior's draws",
             NO_POSTERIOR,
             "Look for equal values in the data, or keep scales from 0",
         )
