@@ -151,7 +151,10 @@ def _pair(parameter: str, value: Any) -> None:
     if items is None and not is_constant(value):
         return
     if items is None or len(items) != 2:
-        raise PrimitiveError(f"{parameter} must be a pair [value weight]")
+        raise PrimitiveError(
+            f"{parameter} must be a pair [value weight], where discrete takes weights "
+            "alone"
+        )
     _NOT_NEGATIVE(f"the weight of {parameter}", items[1])
 
 

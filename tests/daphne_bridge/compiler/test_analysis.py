@@ -190,6 +190,7 @@ def test_data_binds_names():
         ("(sample (mvn [0 0] [[1 0]]))", "p:1:9", "square matrix"),
         ("(sample (categorical {:a -1}))", "p:1:9", "the weight of an entry"),
         ("(sample (categorical {}))", "p:1:9", "at least one entry"),
+        ("(sample (categorical [0.5 0.5]))", "p:1:9", "discrete takes weights alone"),
         ("(update [1] 5 identity)", "p:1:1", "index 5 is outside"),
         ("(update [1] 0)", "p:1:1", "update has the wrong number"),
         ("(reductions +)", "p:1:1", "reductions has the wrong number"),
