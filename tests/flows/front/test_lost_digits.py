@@ -19,7 +19,7 @@ def test_equal_data_have_no_posterior():
     found = flows.infer(Model.from_program(SAME.format("1.5 1.5 1.5 1.5 1.5")))
     assert not found.is_trusted
     (caution,) = [c for c in found.cautions if "there is no posterior" in c.meaning]
-    assert caution.what.startswith("s: ")
+    assert caution.what.startswith("most of the posterior of s is")
 
 
 def test_nearly_equal_data_have_one():
